@@ -81,3 +81,12 @@ def test_bars_share_one_axis_and_show_the_first_batch():
     assert lines[1].split() == ["a", "w1", "██████◆█████████████", "10.0", "s", "finished"]
     assert lines[2].split() == ["b", "coordinator", "██████████", "5.00", "s", "finished"]
     assert lines[3] == "◆ first batch stored"
+
+
+def test_a_wait_is_a_span_of_what_it_waits_for():
+    assert summary(
+        (0, "nap", "deferred", {"attempt": 1}),
+        (1, "nap", "deferred", {"attempt": 1, "waiting": "timer", "until": "2030-01-01T12:01Z"}),
+        (2, "dawn", "deferred", {"attempt": 1}),
+        (9, "nap", "finished", None),
+    ) == [("nap", "timer", "finished"), ("dawn", "coordinator", "waiting")]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from flowkit._engine import (
+    ArgumentsEvaluated,
     AskWorker,
     CallFunction,
     CancelRequested,
@@ -16,6 +17,7 @@ from flowkit._engine import (
     ConditionDelayed,
     ConditionEvaluated,
     EngineSettings,
+    EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
     Event,
@@ -390,6 +392,13 @@ class Play:
         """Delay the evaluation of the output."""
         return self.do(OutputDelayed())
 
+    def evaluates(
+        self, name: str, *, attempt: int | None = None, error: str | None = None, **values: Any
+    ) -> Transition:
+        """Evaluate the arguments of a control node."""
+        attempt = self.record(name).attempt if attempt is None else attempt
+        return self.do(ArgumentsEvaluated(self.index(name), attempt, values, error))
+
     def delays(self, name: str) -> Transition:
         """Delay the evaluation of the node's condition."""
         return self.do(ConditionDelayed(self.index(name)))
@@ -451,6 +460,7 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         SendCommand: "run",
         CallFunction: "call",
         EvaluateCondition: "decide",
+        EvaluateArguments: "evaluate",
         SendCancel: "stop",
         CheckCommand: "check",
         AskWorker: "ask for",

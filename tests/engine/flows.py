@@ -20,7 +20,7 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
         parents = 0
         for earlier in nodes:
             kind = draw(st.sampled_from(EDGE_KINDS))
-            functions = "coordinator_fn" in (node["type"], earlier["type"])
+            functions = {node["type"], earlier["type"]} != {"work"}
             if kind == "none":
                 continue
             parents += 1
@@ -57,7 +57,10 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
 
 @st.composite
 def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
-    function = draw(st.integers(0, 5)) == 0
+    kind = draw(st.integers(0, 7))
+    if kind == 1:
+        return draw(_sleep_fields())
+    function = kind == 0
     node: dict[str, Any] = (
         {"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "work"}
     )
@@ -75,6 +78,21 @@ def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
         node["timeouts"] |= {"schedule_to_start_sec": draw(limits), "heartbeat_sec": draw(limits)}
     node["priority"] = draw(st.integers(0, 2))
     node["concurrency_key"] = draw(st.sampled_from([None, None, "k", "l"]))
+    if draw(st.integers(0, 4)) == 0:
+        node["when"] = "true"
+    node["optional"] = draw(st.sampled_from([False, False, False, True]))
+    return node
+
+
+@st.composite
+def _sleep_fields(draw: st.DrawFn) -> dict[str, Any]:
+    for_sec = draw(st.sampled_from([0, 3, 20, "${params.n}"]))
+    node: dict[str, Any] = {"type": "sleep", "io": {"for_sec": for_sec}}
+    if for_sec in (20, "${params.n}") and draw(st.booleans()):
+        node["timeouts"] = {"start_to_close_sec": 4.0}
+        node["retry_policy"] = {"backoff_sec": 5.0, "jitter": 0.0} | draw(
+            st.sampled_from([{}, {"max": 1}])
+        )
     if draw(st.integers(0, 4)) == 0:
         node["when"] = "true"
     node["optional"] = draw(st.sampled_from([False, False, False, True]))

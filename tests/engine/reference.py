@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowkit._engine import (
+    ArgumentsEvaluated,
     CancelRequested,
     CommandsLost,
     CommandsSent,
@@ -61,6 +62,8 @@ class Node:
     began_at: float = 0.0
     heard_at: float | None = None
     retry_at: float = 0.0
+    attempt: int = 0
+    """Attempt of a control node, over all runs."""
     cancel_by: float = 0.0
     worker: str | None = None
     starved: bool = False
@@ -71,6 +74,8 @@ class Node:
     """It was chosen for a retry, or had a result when a retry reset it. So it is not stopped as
     unneeded.
     """
+    until: float | None = None
+    """It waits until then, or has begun and its arguments are not known (None)."""
     excused: bool = False
     """It failed in an earlier run and was not chosen for this one: it stops no other node."""
 
@@ -167,6 +172,7 @@ class Reference:
         else:
             self._reported(event)
         self._follow()
+        self._begin_controls()
         self._issue()
         self._see_status()
         if isinstance(event, Woke):
@@ -200,6 +206,10 @@ class Reference:
             return
         node = self.nodes[event.index]
         match event:
+            case ArgumentsEvaluated():
+                begun = self._waits(event.index) and node.until is None
+                if begun and event.attempt == node.attempt:
+                    self._wait(event.index, event.values.get("for_sec"), event.error)
             case ConditionEvaluated():
                 if node.state == "checking":
                     node.state = "failed" if event.error else "ready" if event.value else "skipped"
@@ -248,6 +258,7 @@ class Reference:
         if permanent or reason in policy.permanent_on or node.made > policy.max or over_budget:
             node.state = "failed"
         else:
+            node.until = None
             node.state, node.retry_at = "deferred", self.now + delay
 
     def _retry(self, chosen: tuple[int, ...] | None) -> None:
@@ -281,7 +292,9 @@ class Reference:
         for index, node in enumerate(self.nodes):
             required = index in (chosen or ()) or node.state == "finished"
             self.nodes[index] = (
-                Node(required=required) if index in again else replace(node, excused=True)
+                Node(required=required, attempt=node.attempt)
+                if index in again
+                else replace(node, excused=True)
             )
         self.outcome, self.status, self.delayed_at = None, TaskStatus.QUEUED, None
         self.begun = self.begun and not again
@@ -334,7 +347,9 @@ class Reference:
             self._stop_everything(TaskStatus.FAILED)
             return
         for index, node in enumerate(self.nodes):
-            if node.state == "deferred" and self.now >= node.retry_at:
+            if self._waits(index):
+                self._wait_on(index)
+            elif node.state == "deferred" and self.now >= node.retry_at:
                 node.state = "ready"
             elif node.state == "cancelling" and self.now >= node.cancel_by:
                 node.state = "cancelled"
@@ -362,6 +377,53 @@ class Reference:
             self.settings.worker_lost_sec, self.settings.lease_ttl_sec * 2 ** (node.made - 1)
         )
         return "worker_lost" if silent.get(node.worker or "", 0.0) >= patience else None
+
+    # ------------------------------------------------------------ waits
+
+    def _waits(self, index: int) -> bool:
+        """Return whether a control node has begun and is not between two attempts."""
+        node = self.nodes[index]
+        return index in self.plan.controls and node.state == "deferred" and node.retry_at == 0
+
+    def _begin_controls(self) -> None:
+        while self.outcome is None and not self.paused:
+            ready = [i for i in self.plan.controls if self.nodes[i].state == "ready"]
+            if not ready:
+                return
+            index = min(ready)
+            node, io = self.nodes[index], self.plan.nodes[index].io.model_extra
+            node.made += 1
+            node.attempt += 1
+            node.state, node.issued_at, node.until, node.retry_at = "deferred", self.now, None, 0
+            if node.first_issued_at is None:
+                node.first_issued_at = self.now
+            self.begun = True
+            if not isinstance(io["for_sec"], str):
+                self._wait(index, io["for_sec"], None)
+            for parent in self._unneeded(index):
+                self._stop(parent)
+            self._follow()
+
+    def _wait(self, index: int, seconds: Any, error: str | None) -> None:
+        """Start a wait with known arguments."""
+        node = self.nodes[index]
+        if error is not None or not isinstance(seconds, int):
+            node.state = "failed"
+            return
+        node.until = node.issued_at + seconds
+        if self.now >= node.until:
+            node.state = "finished"
+
+    def _wait_on(self, index: int) -> None:
+        """End a wait that is over."""
+        node, limit = self.nodes[index], self.plan.nodes[index].timeouts.start_to_close_sec
+        ends = [(node.until, "time")] if node.until is not None else []
+        ends += [(node.issued_at + limit, "to long")] if limit is not None else []
+        due = [end for end in ends if self.now >= end[0]]
+        if due and min(due, key=lambda end: end[0])[1] == "time":
+            node.state = "finished"
+        elif due:
+            self._attempt_failed(index, "start_to_close_timeout")
 
     # ------------------------------------------------------------ consequences
 
@@ -397,18 +459,25 @@ class Reference:
 
     def _stop_what_is_not_needed(self) -> bool:
         unneeded = [
-            self.nodes[edge.node]
+            parent
             for index, node in enumerate(self.nodes)
             if node.state in IN_FLIGHT
-            and self.plan.nodes[index].on_satisfied == "cancel"
-            and self._met(index)
-            for edge in self.plan.parents[index]
-            if self.nodes[edge.node].state not in (*ENDED, "cancelling")
-            and not self.nodes[edge.node].required
+            for parent in self._unneeded(index)
         ]
         for node in unneeded:
             self._stop(node)
         return bool(unneeded)
+
+    def _unneeded(self, index: int) -> list[Node]:
+        """Return the parents that a node which has started stops."""
+        if self.plan.nodes[index].on_satisfied != "cancel" or not self._met(index):
+            return []
+        return [
+            self.nodes[edge.node]
+            for edge in self.plan.parents[index]
+            if self.nodes[edge.node].state not in (*ENDED, "cancelling")
+            and not self.nodes[edge.node].required
+        ]
 
     def _met(self, index: int) -> bool | None:
         """Return whether a node's fan-in holds; None if it never will."""
@@ -500,6 +569,7 @@ class Reference:
                 (-spec.priority, index)
                 for index, spec in enumerate(self.plan.nodes)
                 if self.nodes[index].state == "ready"
+                and index not in self.plan.controls
                 and spec.concurrency_key not in taken
                 and (own is None or len(flying) + 1 < limit or self._has_input(index))
             ]
@@ -519,6 +589,7 @@ class Reference:
                 self.begun = True
             self.unnamed.append(index)
             self._follow()
+            self._begin_controls()
 
     def _has_input(self, index: int) -> bool:
         """Return whether the artifacts that a node reads are stored or being made."""

@@ -7,6 +7,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from flowkit._engine import (
+    ArgumentsEvaluated,
     AskWorker,
     CallFunction,
     CancelRequested,
@@ -16,6 +17,7 @@ from flowkit._engine import (
     ConditionEvaluated,
     Effect,
     EngineSettings,
+    EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
     Event,
@@ -56,6 +58,8 @@ from tests.engine.reference import Reference
 
 FOREIGN = "0" * 24
 AFTER = {CheckCommand: "check", AskWorker: "ask", CallFunction: "call"}
+SECONDS = (1, 3, 20, "much")
+"""Values of the arguments of nodes that sleep."""
 
 
 class Both:
@@ -182,6 +186,14 @@ class Both:
                 )
             case CallFunction(_, attempt):
                 return mark == Mark.RUNNING and record is not None and record.attempt == attempt
+            case EvaluateArguments(_, attempt):
+                return (
+                    mark == Mark.DEFERRED
+                    and record is not None
+                    and record.attempt == attempt
+                    and record.wait is None
+                    and record.next_retry_at is None
+                )
             case EvaluateCondition():
                 return mark == Mark.CHECKING
         return False
@@ -228,6 +240,11 @@ class Both:
             self.do(CommandsSent(sent[: choice % 3]))
         elif kind < 39:
             self.do(CommandsLost(self._commands(index, choice)))
+        elif index in self.plan.controls:
+            record = self.task.records.get(index)
+            attempt = (record.attempt if record else 0) + (choice == 99)
+            values = {"for_sec": SECONDS[choice % 4]}
+            self.do(ArgumentsEvaluated(index, attempt, values, "no" if choice > 96 else None))
         elif kind < 42 and awaits_output(self.task):
             since = None if choice % 3 else self.now
             said = OutputEvaluated(choice, "broken" if choice > 80 else None, since)
@@ -310,7 +327,10 @@ class Both:
                 self.do(OutputEvaluated(1, since=None if output is None else output.since))
                 continue
             for index, mark in enumerate(bytes(self.task.marks)):
-                if mark == Mark.CHECKING:
+                if index in self.plan.controls and mark == Mark.DEFERRED:
+                    attempt = self.task.records[index].attempt
+                    self.do(ArgumentsEvaluated(index, attempt, {"for_sec": 3}))
+                elif mark == Mark.CHECKING:
                     self.do(ConditionEvaluated(index, True))
                 elif mark in (Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING):
                     self.do(self._report(70, index, 0))

@@ -27,7 +27,7 @@ from flowkit._records.task_records import (
 )
 from flowkit.graph import Graph
 from flowkit.protocols import Commit, TaskRecord
-from flowkit.task import ENDED, NodeRecord, Task, TaskSpec
+from flowkit.task import ENDED, NodeRecord, Task, TaskSpec, Wait
 from flowkit.tracing import TraceContext
 from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph
 
@@ -190,6 +190,7 @@ FULL = NodeRecord(
     skipped=2,
     letter=2,
     required=True,
+    wait=Wait("signal", 9.5, {"signal": "go"}),
 )
 
 

@@ -9,6 +9,7 @@ from flowkit._engine import (
     NODE_MOVES,
     NODE_REPORTS,
     TASK_MOVES,
+    ArgumentsEvaluated,
     ConditionDelayed,
     ConditionEvaluated,
     FunctionFailed,
@@ -129,6 +130,41 @@ def hand_back(play: Play) -> None:
     play.is_released("n")
 
 
+def sleeping(**io: Any) -> Play:
+    limits = {"timeouts": {"start_to_close_sec": 5.0}}
+    return Play(graph("n", n={"type": "sleep", "io": io or {"for_sec": 9}, **limits}))
+
+
+def before_its_arguments() -> Play:
+    return sleeping(for_sec="${params.x}")
+
+
+def ready_to_sleep() -> Play:
+    play = Play(graph("p -> n", n={"type": "sleep", "io": {"for_sec": 9}}))
+    play.pause()
+    play.succeeds("p")
+    return play
+
+
+def cancelled_sleep() -> Play:
+    play = sleeping()
+    play.cancel()
+    return play
+
+
+def overslept() -> Play:
+    play = sleeping()
+    play.later(5)
+    return play
+
+
+def slept() -> Play:
+    play = sleeping(until="1970-01-12T13:46:44Z")
+    play.later(4)
+    play.now -= 4
+    return play
+
+
 Given = Callable[[], Play]
 Act = Callable[[Play], Any]
 
@@ -149,6 +185,7 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.READY, Mark.ISSUED): (ready, lambda play: play.resume()),
     (Mark.READY, Mark.RUNNING): (ready_function, lambda play: play.resume()),
     (Mark.READY, Mark.FINISHED): (ready_with_an_attempt_behind_it, lambda play: play.succeeds("n")),
+    (Mark.READY, Mark.DEFERRED): (ready_to_sleep, lambda play: play.resume()),
     (Mark.READY, Mark.CANCELLED): (ready, lambda play: play.cancel()),
     (Mark.READY, Mark.SKIPPED): (
         ready_by_one_of_two,
@@ -166,6 +203,11 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.RUNNING, Mark.DEFERRED): (running, lambda play: play.fails("n")),
     (Mark.RUNNING, Mark.FAILED): (running, lambda play: play.breaks("n")),
     (Mark.DEFERRED, Mark.READY): (deferred, lambda play: (play.pause(), play.later(10))),
+    (Mark.DEFERRED, Mark.DEFERRED): (
+        before_its_arguments,
+        lambda play: play.evaluates("n", for_sec=9),
+    ),
+    (Mark.DEFERRED, Mark.FAILED): (sleeping, lambda play: play.later(5)),
     (Mark.DEFERRED, Mark.FINISHED): (deferred, lambda play: play.succeeds("n")),
     (Mark.DEFERRED, Mark.CANCELLED): (deferred, lambda play: play.cancel()),
     (Mark.CANCELLING, Mark.FINISHED): (cancelling, lambda play: play.succeeds("n")),
@@ -244,6 +286,10 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (NodeReleased, Mark.RUNNING): (running, lambda play: play.is_released("n")),
     (NodeReleased, Mark.CANCELLING): (cancelling, lambda play: play.is_released("n")),
     (ConditionEvaluated, Mark.CHECKING): (checking, lambda play: play.condition("n", value=True)),
+    (ArgumentsEvaluated, Mark.DEFERRED): (
+        before_its_arguments,
+        lambda play: play.evaluates("n", for_sec=9),
+    ),
     (ConditionDelayed, Mark.CHECKING): (checking, lambda play: play.delays("n")),
 }
 
@@ -399,6 +445,9 @@ TASK_WITNESSES: dict[tuple[TaskStatus, TaskStatus], tuple[Given, Act]] = {
     (S.CANCELLING, S.FAILED): (task_failing, lambda play: play.stops("m")),
     (S.FINISHED, S.QUEUED): (task_finished, lambda play: play.retry("n", fill=True)),
     (S.FINISHED, S.RUNNING): (finished_function, lambda play: play.retry("n", fill=True)),
+    (S.FINISHED, S.DEFERRED): (slept, lambda play: play.retry("n", fill=True)),
+    (S.FAILED, S.DEFERRED): (overslept, lambda play: play.retry()),
+    (S.CANCELLED, S.DEFERRED): (cancelled_sleep, lambda play: play.retry()),
     (S.FAILED, S.QUEUED): (task_failed, lambda play: play.retry()),
     (S.FAILED, S.RUNNING): (failed_function, lambda play: play.retry()),
     (S.FAILED, S.FINISHED): (reader_without_a_writer(cancel=False), lambda play: play.retry()),

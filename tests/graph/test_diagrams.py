@@ -102,3 +102,18 @@ def test_the_tree_has_every_edge() -> None:
     lines = list(tree_lines(GRAPH))
     assert len(lines) == len(GRAPH.plan.roots) + sum(map(len, GRAPH.plan.children))
     assert [line.node_id for line in lines if line.repeated] == ["end"]
+
+
+def test_nodes_that_wait_have_a_shape_of_their_own_and_say_for_what() -> None:
+    flow = Graph()
+    flow.node("nap", "sleep", for_sec=60)
+    flow.node("dawn", "sleep", until="2030-01-01T06:00:00Z", after=["nap"])
+    assert to_mermaid(flow).splitlines()[1:3] == [
+        '    n0(["nap<br/>sleep 60 s"])',
+        '    n1(["dawn<br/>sleep until 2030-01-01T06:00:00Z"])',
+    ]
+    assert '    n0 [label="nap\\nsleep 60 s", shape=oval];' in to_dot(flow).splitlines()
+    assert [str(line) for line in tree_lines(flow)] == [
+        "nap  sleep 60 s",
+        "└── dawn  sleep until 2030-01-01T06:00:00Z",
+    ]

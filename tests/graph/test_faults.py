@@ -18,6 +18,10 @@ def call(node_id: str = "a", **fields: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "coordinator_fn", **fields}
 
 
+def sleep(node_id: str = "a", **io: Any) -> dict[str, Any]:
+    return {"node_id": node_id, "type": "sleep", "io": io}
+
+
 def chain(*fields: dict[str, Any], **graph: Any) -> dict[str, Any]:
     """Return nodes a, b, c, …; each depends on the previous one and has the given fields."""
     nodes = [
@@ -203,9 +207,136 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [{"node_id": "a", "type": "subflow"}]},
         "node 'a': type 'subflow' is not supported yet; use a role",
     ),
-    "a timer": (
-        {"nodes": [{"node_id": "a", "type": "sleep"}]},
-        "node 'a': type 'sleep' is not supported yet",
+    # control types
+    "a sleep without a time": (
+        {"nodes": [sleep()]},
+        "node 'a': io needs exactly one of for_sec and until for a node of type 'sleep'",
+    ),
+    "a sleep with two times": (
+        {"nodes": [sleep(for_sec=1, until="2030-01-01T00:00:00Z")]},
+        "node 'a': io needs exactly one of for_sec and until for a node of type 'sleep'",
+    ),
+    "a sleep for a text": (
+        {"nodes": [sleep(for_sec="1")]},
+        "node 'a': io.for_sec must be a number, not '1'",
+    ),
+    "a sleep for less than nothing": (
+        {"nodes": [sleep(for_sec=-1)]},
+        "node 'a': io.for_sec must be at least 0, not -1",
+    ),
+    "a sleep of more than a hundred years": (
+        {"nodes": [sleep(for_sec=1e12)]},
+        "node 'a': io.for_sec must be at most 3155760000, not 1000000000000.0",
+    ),
+    "a sleep until a time without a zone": (
+        {"nodes": [sleep(until="2030-01-01T00:00:00")]},
+        (
+            "node 'a': io.until: '2030-01-01T00:00:00' is not an ISO time with a zone, such as"
+            " '2026-12-24T18:00:00+01:00'"
+        ),
+    ),
+    "a sleep until a word": (
+        {"nodes": [sleep(until="tomorrow")]},
+        "node 'a': io.until: 'tomorrow' is not an ISO time with a zone",
+    ),
+    "a sleep until a time before the year 1": (
+        {"nodes": [sleep(until="0001-01-01T00:00:00+10:00")]},
+        "node 'a': io.until: '0001-01-01T00:00:00+10:00' is not an ISO time with a zone",
+    ),
+    "a sleep until a number": (
+        {"nodes": [sleep(until=3)]},
+        "node 'a': io.until must be a string, not 3",
+    ),
+    "an unknown argument of a sleep": (
+        {"nodes": [sleep(for_secs=3)]},
+        "node 'a': unknown field 'for_secs' in io; did you mean 'for_sec'?",
+    ),
+    "a sleep with the input of a worker": (
+        {"nodes": [sleep(for_sec=3, input_inline=1)]},
+        (
+            "node 'a': io.input_inline has no effect on a node of type 'sleep'; known fields:"
+            " for_sec, until"
+        ),
+    ),
+    "an argument of a sleep on a worker's node": (
+        {"nodes": [node(io={"for_sec": 3})]},
+        (
+            "node 'a': io.for_sec is only for nodes of type 'sleep'; change the type or remove"
+            " io.for_sec"
+        ),
+    ),
+    "an argument of a sleep on a coordinator function": (
+        {"nodes": [call(io={"fn": "noop", "until": "x"})]},
+        "node 'a': io.until is only for nodes of type 'sleep'; change the type or remove io.until",
+    ),
+    "an expression of a sleep that cannot be read": (
+        {"nodes": [sleep(for_sec="${1 +}")]},
+        "node 'a': /io/for_sec: '1 +' is not a valid expression",
+    ),
+    "an expression of a sleep that reads a node below": (
+        {"nodes": [sleep(for_sec="${results.b}"), node("b", depends_on=["a"])]},
+        "node 'a': /io/for_sec: 'results.b' reads results of 'b', which is not upstream",
+    ),
+    "a sleep that waits for a worker": (
+        {"nodes": [sleep(for_sec=3) | {"timeouts": {"schedule_to_start_sec": 1}}]},
+        (
+            "node 'a': timeouts.schedule_to_start_sec: a node of type 'sleep' does not wait for a"
+            " worker; use start_to_close_sec or remove it"
+        ),
+    ),
+    "a sleep with heartbeats": (
+        {"nodes": [sleep(for_sec=3) | {"timeouts": {"heartbeat_sec": 1}}]},
+        "node 'a': timeouts.heartbeat_sec: a node of type 'sleep' sends no heartbeats",
+    ),
+    "a sleep whose limit is never reached": (
+        {"nodes": [sleep(for_sec=3) | {"timeouts": {"start_to_close_sec": 3}}]},
+        (
+            "node 'a': timeouts.start_to_close_sec has no effect: the node ends after io.for_sec"
+            " (3 s) at the latest; remove it"
+        ),
+    ),
+    "a sleep that is retried without a limit": (
+        {"nodes": [sleep(for_sec=3) | {"retry_policy": {"max": 1}}]},
+        (
+            "node 'a': retry_policy: a node of type 'sleep' is retried only after"
+            " timeouts.start_to_close_sec; add that limit or remove the policy"
+        ),
+    ),
+    "a sleep with a policy for batches": (
+        {"nodes": [sleep(for_sec=3) | {"on_batch_failure": "skip"}]},
+        "node 'a': on_batch_failure: a node of type 'sleep' has no batches; remove it",
+    ),
+    "a sleep with a concurrency key": (
+        {"nodes": [sleep(for_sec=3) | {"concurrency_key": "k"}]},
+        "node 'a': concurrency_key: a node of type 'sleep' takes no place of a key; remove it",
+    ),
+    "a sleep with a priority": (
+        {"nodes": [sleep(for_sec=3) | {"priority": 1}]},
+        "node 'a': priority: a node of type 'sleep' starts as soon as it may; remove it",
+    ),
+    "a sleep that starts on a batch": (
+        {"nodes": [node("b"), sleep(for_sec=3, start_when="first_batch") | {"depends_on": ["b"]}]},
+        "node 'a': io.start_when has no effect on a node of type 'sleep'",
+    ),
+    "a stream into a sleep": (
+        {
+            "nodes": [node("b"), sleep(for_sec=3)],
+            "edges": [{"from": "b", "to": "a", "trigger": "on_batch"}],
+        },
+        (
+            "node 'a': the edge from 'b' has the trigger 'on_batch', but a node of type 'sleep'"
+            " reads no batches; remove it"
+        ),
+    ),
+    "a stream out of a sleep": (
+        {
+            "nodes": [node("b"), sleep(for_sec=3)],
+            "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}],
+        },
+        (
+            "node 'b': the edge from 'a' has the trigger 'on_batch', but a node of type 'sleep'"
+            " produces no batches; remove it"
+        ),
     ),
     "a signal": (
         {"nodes": [{"node_id": "a", "type": "wait_signal"}]},

@@ -499,6 +499,28 @@ while self._unstored and self._error is None:
         "",
         suite="tests/engine/test_effects.py",
     ),
+    # ------------------------------------------------ waits
+    Mutant(
+        "a sleep ends whenever its task wakes",
+        "wait_woke",
+        "draft.now < min(until, limit)",
+        "record.wait is None",
+        scenarios=("sleeping",),
+    ),
+    Mutant(
+        "the arguments of a control node are forgotten with their coordinator",
+        "wait_woke",
+        "draft.effects.append(EvaluateArguments(index, record.attempt))",
+        "",
+        suite="tests/engine/test_sleeping.py",
+    ),
+    Mutant(
+        "arguments of an earlier attempt count",
+        "arguments_evaluated",
+        "event.attempt != record.attempt",
+        "event.attempt > record.attempt + 1",
+        suite="tests/engine/test_sleeping.py",
+    ),
     Mutant(
         "a task finishes without its output",
         "awaits_output",

@@ -592,6 +592,46 @@ async def retry_of_an_output(cluster: SimCluster) -> None:
     assert "no such key 'missing'" in (view.error or "")
 
 
+def sleep(node_id: str, after: list[str] | None = None, **io: Any) -> dict[str, Any]:
+    return {"node_id": node_id, "type": "sleep", "depends_on": after or [], "io": io}
+
+
+async def sleeping(cluster: SimCluster) -> None:
+    seconds = [random.choice([0, 0.5, 40]) for _ in range(3)]
+    view = await cluster.run(
+        graph(
+            sleep("nap", for_sec=seconds[0]),
+            node("count", "plain", io={"input_inline": [seconds[1], 0]}),
+            sleep("computed", ["count"], for_sec="${results.count.sum}"),
+            sleep("after", ["nap"], for_sec=seconds[2]),
+            sleep("wrong", ["nap"], for_sec="${params.missing}") | {"optional": True},
+            node("end", after=["computed", "after", "wrong"]),
+            max_parallel=1,
+        )
+    )
+    cluster.assert_finished(view)
+    assert view.nodes["wrong"].reason_code == "bad_expression"
+    for node_id, for_sec in zip(("nap", "computed", "after"), seconds, strict=True):
+        nap = view.nodes[node_id]
+        assert nap.started_at is not None
+        assert nap.finished_at is not None
+        slept = (nap.finished_at - nap.started_at).total_seconds()
+        assert slept >= for_sec - 0.001, (node_id, slept, for_sec)
+
+
+async def cancelled_sleep(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(
+        graph=graph(node("a"), sleep("year", ["a"], for_sec=3e7), sleep("week", for_sec="${6e5}"))
+    )
+    await cluster.clock.sleep(cluster.random.choice([0.0, 1.0, 20.0]))
+    await cluster.client.pause(task_id)
+    await cluster.client.resume(task_id)
+    await cluster.client.cancel(task_id)
+    view = await cluster.client.wait(task_id)
+    assert view.status == "cancelled"
+    assert view.nodes["year"].status == view.nodes["week"].status == "cancelled"
+
+
 async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
@@ -825,6 +865,8 @@ STANDARD = {
         Standard(outputs, 2),
         Standard(retry_of_an_output, 2, once=False),
         Standard(functions, 3),
+        Standard(sleeping, 2, once=False),
+        Standard(cancelled_sleep, 1),
         Standard(cancel, 6),
         Standard(pause_and_resume, 3),
         Standard(retry_by_hand, 3, once=False),

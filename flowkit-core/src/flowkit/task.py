@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -91,6 +91,10 @@ class NodeView(_View):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     next_retry_at: datetime | None = None
+    waiting: Literal["timer", "signal", "approval"] | None = None
+    """Kind of event for which a deferred node of a control type waits."""
+    waiting_until: datetime | None = None
+    """Time at which this wait ends in any case."""
 
 
 class TaskView(_View):
@@ -212,6 +216,17 @@ UNBEGUN = frozenset({Mark.WAITING, Mark.CHECKING, Mark.READY})
 IN_FLIGHT = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait of a deferred control node."""
+
+    kind: Literal["timer", "signal", "approval"]
+    until: Moment | None = None
+    """Time at which the wait ends in any case."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Values of the expressions in its ``io`` that are needed until the wait ends."""
+
+
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
 WorkerId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS)]
 
@@ -272,6 +287,8 @@ class NodeRecord:
     """A retry runs the node to replace its result, or names it. ``on_satisfied: cancel`` of a child
     does not stop it.
     """
+    wait: Wait | None = None
+    """Wait of a control node that has begun to wait."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -305,6 +322,7 @@ class NodeRecord:
             self.pulled,
             self.letter,
             self.required,
+            self.wait,
         )
 
 

@@ -7,6 +7,7 @@ change. :func:`derive` and :func:`pending_effects` restore what is not stored fr
 from flowkit._engine.advance import advance
 from flowkit._engine.conditions import is_delayed
 from flowkit._engine.events import (
+    ArgumentsEvaluated,
     AskWorker,
     CallFunction,
     CancelRequested,
@@ -20,6 +21,7 @@ from flowkit._engine.events import (
     DeferrableEvent,
     DropLetter,
     Effect,
+    EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
     Event,
@@ -54,6 +56,7 @@ __all__ = [
     "NODE_MOVES",
     "NODE_REPORTS",
     "TASK_MOVES",
+    "ArgumentsEvaluated",
     "AskWorker",
     "CallFunction",
     "CancelRequested",
@@ -68,6 +71,7 @@ __all__ = [
     "DropLetter",
     "Effect",
     "EngineSettings",
+    "EvaluateArguments",
     "EvaluateCondition",
     "EvaluateOutput",
     "Event",

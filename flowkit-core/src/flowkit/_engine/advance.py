@@ -5,6 +5,7 @@ from typing import Any
 
 from flowkit._engine.conditions import condition_delayed, condition_evaluated
 from flowkit._engine.events import (
+    ArgumentsEvaluated,
     CancelRequested,
     CommandsLost,
     CommandsSent,
@@ -48,6 +49,7 @@ from flowkit._engine.reruns import nodes_to_reset
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.timers import woke
 from flowkit._engine.transition import Transition
+from flowkit._engine.waits import arguments_evaluated
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,
@@ -145,6 +147,9 @@ def _resume(draft: Transition, event: ResumeRequested, settings: EngineSettings)
         draft.ignored = True
         return
     draft.paused = False
+    for index in draft.task.spec.plan.controls:
+        if draft.mark(index) == Mark.READY:
+            draft.queue(index)
 
 
 def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -> None:
@@ -236,6 +241,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     ConditionDelayed: condition_delayed,
     OutputEvaluated: output_evaluated,
     OutputDelayed: output_delayed,
+    ArgumentsEvaluated: arguments_evaluated,
     FunctionReturned: function_returned,
     FunctionFailed: function_failed,
     Woke: woke,

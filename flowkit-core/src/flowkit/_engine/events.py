@@ -3,7 +3,7 @@
 The reports of workers are events too; they are in :mod:`flowkit.messages`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import WorkerReport
-from flowkit.task import Mark, Task
+from flowkit.task import Mark, NodeRecord, Task
 
 # ---------------------------------------------------------------- events
 
@@ -121,6 +121,16 @@ class FunctionFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ArgumentsEvaluated:
+    """The arguments of a control node have these values, or cannot be evaluated (``error``)."""
+
+    index: int
+    attempt: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """A timer of the task is due."""
 
@@ -175,6 +185,7 @@ Event = (
     | ConditionDelayed
     | OutputEvaluated
     | OutputDelayed
+    | ArgumentsEvaluated
     | FunctionReturned
     | FunctionFailed
     | Woke
@@ -214,6 +225,14 @@ class EvaluateOutput:
     """Evaluate the output of a task that would finish: before the commit, or after it if it was
     delayed.
     """
+
+
+@dataclass(slots=True)
+class EvaluateArguments:
+    """Evaluate the expressions in the arguments of a control node, which has begun."""
+
+    index: int
+    attempt: int
 
 
 @dataclass(slots=True)
@@ -275,11 +294,17 @@ Effect = (
     | CallFunction
     | EvaluateCondition
     | EvaluateOutput
+    | EvaluateArguments
     | SendCancel
     | CheckCommand
     | AskWorker
     | TellReaders
 )
+
+
+def lacks_arguments(record: NodeRecord) -> bool:
+    """Return whether a deferred node has begun, and its arguments are not evaluated yet."""
+    return record.wait is None and record.next_retry_at is None
 
 
 def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
@@ -306,6 +331,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
             token = task.spec.token(index, record.attempt, record.handovers)
             code, cause = stop_cause(task, index, record.reason_code)
             effects.append(SendCancel(index, record.attempt, token, cause or code))
+        elif mark == Mark.DEFERRED and lacks_arguments(record):
+            effects.append(EvaluateArguments(index, record.attempt))
     start = task.marks.find(Mark.CHECKING)
     while start >= 0:
         effects.append(EvaluateCondition(start))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from typing import Any
 
 from flowkit._engine.events import DropLetter, KeepLetter, SendCancel, TellReaders
 from flowkit._engine.readiness import (
@@ -92,6 +93,26 @@ def failure_sentence(plan: Plan, index: int, record: NodeRecord) -> str:
     return f"node {plan.ids[index]!r} failed: {record.reason_code}: {record.error}"
 
 
+def finish_node(
+    draft: Transition,
+    index: int,
+    settings: EngineSettings,
+    *,
+    at: float | None = None,
+    data: Any = None,
+) -> None:
+    """Finish a node, and pass its end on to its children."""
+    record = draft.edit(index)
+    record.reason_code = record.error = None
+    record.finished_at = draft.now if at is None else at
+    record.next_retry_at = None
+    record.wait = None
+    if record.letter:
+        drop_letter(draft, index, record)
+    draft.move(index, Mark.FINISHED, at=at, data=data)
+    pass_on(draft, [index], settings)
+
+
 def drop_letter(draft: Transition, index: int, record: NodeRecord) -> None:
     """Drop the dead letter of an earlier run of the node."""
     draft.letters.append(DropLetter(index, record.letter))
@@ -155,6 +176,12 @@ def stop_node(
         return
     record.finished_at = draft.now
     draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
+
+
+def cancel_other_parents(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Stop the parents that a node with ``on_satisfied: cancel`` does not need when it starts."""
+    if 0 <= draft.task.spec.plan.need[index] <= draft.count(index)[TAKEN]:
+        cancel_parents(draft, [index], settings)
 
 
 def cancel_parents(draft: Transition, satisfied: Sequence[int], settings: EngineSettings) -> None:

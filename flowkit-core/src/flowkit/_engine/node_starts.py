@@ -8,10 +8,11 @@ from flowkit._engine.events import (
     SendCommand,
     SentCommand,
 )
-from flowkit._engine.node_ends import cancel_parents, skip
-from flowkit._engine.readiness import BROKEN, TAKEN, Readiness, never_because, readiness
+from flowkit._engine.node_ends import cancel_other_parents, skip
+from flowkit._engine.readiness import BROKEN, Readiness, never_because, readiness
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
+from flowkit._engine.waits import begin_nodes
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.task import Mark, NodeRecord
 
@@ -29,11 +30,13 @@ def decide_waiting(draft: Transition, index: int, settings: EngineSettings) -> N
 
 
 def issue_ready_nodes(draft: Transition, settings: EngineSettings) -> None:
-    """Issue ready nodes until ``max_in_flight`` nodes, or ``max_parallel`` of the graph, are in
-    flight.
+    """Begin ready control nodes. Issue other ready nodes until ``max_in_flight`` nodes, or
+    ``max_parallel`` of the graph, are in flight.
     """
     if draft.paused or draft.outcome is not None:
         return
+    if draft.beginning:
+        begin_nodes(draft, settings)
     max_parallel = draft.task.spec.plan.max_parallel
     if max_parallel is not None:
         _issue_at_most(draft, min(max_parallel, settings.max_in_flight), settings)
@@ -88,11 +91,9 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
         draft.effects.append(SendCommand(index, record.attempt))
         limit = node.timeouts.schedule_to_start_sec
     draft.wake(now + (settings.resend_sec if limit is None else min(limit, settings.resend_sec)))
-    if (
-        node.on_satisfied == "cancel"
-        and 0 <= draft.task.spec.plan.need[index] <= draft.count(index)[TAKEN]
-    ):
-        cancel_parents(draft, [index], settings)
+    if node.on_satisfied == "cancel":
+        cancel_other_parents(draft, index, settings)
+        begin_nodes(draft, settings)
 
 
 FIRST_CHECK_SEC = 30.0

@@ -140,7 +140,7 @@ def derive(task: Task) -> None:
             task.in_flight += 1
             if node.concurrency_key is not None:
                 task.key_holders[node.concurrency_key] = index
-        elif mark == Mark.READY:
+        elif mark == Mark.READY and index not in plan.controls:
             task.ready.append((-node.priority, index))
     task.taken, task.empty, task.broken = counts
     task.ready.sort()

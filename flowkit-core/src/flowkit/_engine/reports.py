@@ -3,7 +3,7 @@
 from hmac import compare_digest
 
 from flowkit._engine.events import FunctionFailed, FunctionReturned, SendCancel
-from flowkit._engine.node_ends import drop_letter, end_cancelled, fail_attempt, pass_on
+from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.transition import Transition
@@ -253,15 +253,5 @@ def _finish(
         draft.effects.append(
             SendCancel(index, record.attempt, token, "an earlier attempt finished first")
         )
-    record.reason_code = record.error = None
-    record.finished_at = event.at
-    record.next_retry_at = None
-    if record.letter:
-        drop_letter(draft, index, record)
-    draft.move(
-        index,
-        Mark.FINISHED,
-        at=event.at,
-        data={"skipped_batches": record.skipped} if record.skipped else None,
-    )
-    pass_on(draft, [index], settings)
+    data = {"skipped_batches": record.skipped} if record.skipped else None
+    finish_node(draft, index, settings, at=event.at, data=data)

@@ -20,6 +20,7 @@ from flowkit._engine.node_starts import FIRST_CHECK_SEC, next_check
 from flowkit._engine.settings import MAX_LEASE_DOUBLINGS, EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.transition import Transition
+from flowkit._engine.waits import next_wait_wake, wait_woke
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
@@ -57,7 +58,9 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     if mark == Mark.CHECKING:
         draft.effects.append(EvaluateCondition(index))
     elif mark == Mark.DEFERRED:
-        if now >= (record.next_retry_at or now):
+        if record.next_retry_at is None and index in draft.task.spec.plan.controls:
+            wait_woke(draft, index, settings)
+        elif now >= (record.next_retry_at or now):
             draft.move(index, Mark.READY)
             draft.queue(index)
     elif mark == Mark.CANCELLING:
@@ -151,6 +154,8 @@ def _next_wake(
     if mark == Mark.CHECKING:
         return now + min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
     if mark == Mark.DEFERRED:
+        if record.next_retry_at is None and index in draft.task.spec.plan.controls:
+            return next_wait_wake(draft, index, settings)
         return record.next_retry_at
     if mark == Mark.CANCELLING:
         return min(now + RESEND_CANCEL_SEC, record.cancel_by or now)

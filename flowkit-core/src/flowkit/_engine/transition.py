@@ -32,6 +32,7 @@ class Transition:
     """
 
     __slots__ = (
+        "beginning",
         "counts",
         "deadline_at",
         "deferred",
@@ -75,6 +76,7 @@ class Transition:
         self.letters: list[Letter] = []
         self.log: list[LogEntry] = []
         self.fresh: list[tuple[int, int]] = []
+        self.beginning: list[int] = []
         self.waiters: dict[str, list[tuple[int, int]]] = {}
         self.key_holders: dict[str, int | None] = {}
         self.taken_from_ready = 0
@@ -153,7 +155,7 @@ class Transition:
             self.open -= 1
             self.failures += mark == Mark.FAILED and fails_task(plan, index)
         status = _SHOWN_AS[mark]
-        if status != _SHOWN_AS[before] or mark == Mark.ISSUED:
+        if status != _SHOWN_AS[before] or mark == Mark.ISSUED or mark == before:
             self.log.append((self.now if at is None else at, index, "status", status, data))
 
     def note(
@@ -206,7 +208,10 @@ class Transition:
         return has_batch
 
     def queue(self, index: int) -> None:
-        """Queue a ready node."""
+        """Queue a ready node. One of a control type needs no place, and begins next."""
+        if index in self.task.spec.plan.controls:
+            heappush(self.beginning, index)
+            return
         heappush(self.fresh, (-self.task.spec.plan.nodes[index].priority, index))
 
     def next_ready(self, held: list[int] | None = None) -> int | None:

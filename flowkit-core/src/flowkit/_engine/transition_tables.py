@@ -5,6 +5,7 @@ drawn from them.
 """
 
 from flowkit._engine.events import (
+    ArgumentsEvaluated,
     ConditionDelayed,
     ConditionEvaluated,
     FunctionFailed,
@@ -46,6 +47,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     NodeReleased: _marks("issued running cancelling"),
     ConditionEvaluated: _marks("checking"),
     ConditionDelayed: _marks("checking"),
+    ArgumentsEvaluated: _marks("deferred"),
 }
 """Marks in which a report counts. A success counts until the node has ended: the first success of
 any issued attempt wins. Other reports count only for the current attempt.
@@ -54,10 +56,10 @@ any issued attempt wins. Other reports count only for the current attempt.
 NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.WAITING: _marks("checking ready skipped upstream_failed cancelled"),
     Mark.CHECKING: _marks("ready skipped upstream_failed failed cancelled"),
-    Mark.READY: _marks("issued running finished cancelled skipped upstream_failed"),
+    Mark.READY: _marks("issued running deferred finished cancelled skipped upstream_failed"),
     Mark.ISSUED: _marks("running ready deferred failed cancelled"),
     Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
-    Mark.DEFERRED: _marks("ready finished cancelled"),
+    Mark.DEFERRED: _marks("ready deferred finished failed cancelled"),
     Mark.CANCELLING: _marks("finished cancelled"),
     Mark.FINISHED: _marks(""),
     Mark.FAILED: _marks(""),
@@ -73,9 +75,9 @@ TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.DEFERRED: _statuses("queued running paused finished failed cancelled"),
     TaskStatus.PAUSED: _statuses("queued running deferred cancelling finished failed cancelled"),
     TaskStatus.CANCELLING: _statuses("cancelled failed"),
-    TaskStatus.FINISHED: _statuses("queued running"),
-    TaskStatus.FAILED: _statuses("queued running finished"),
-    TaskStatus.CANCELLED: _statuses("queued running finished failed"),
+    TaskStatus.FINISHED: _statuses("queued running deferred"),
+    TaskStatus.FAILED: _statuses("queued running deferred finished"),
+    TaskStatus.CANCELLED: _statuses("queued running deferred finished failed"),
 }
 """Statuses that may follow a status. A retry leads out of ``failed`` and ``cancelled``. The retry
 of a dead letter also leads out of ``finished``.

@@ -388,7 +388,7 @@ class EventProcessor:
                 await self.quarantine(task_id, error)
                 continue
             if commit is None:
-                if update.effects:
+                if update.effects or call.restore:
                     call.outcome.effects.append(TaskEffects(cached, update.effects))
                 if events and task_id not in loaded.last_operations:
                     unchanged.append(task_id)

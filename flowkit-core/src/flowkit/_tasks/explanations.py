@@ -3,7 +3,7 @@
 from flowkit._engine import BROKEN, edge_outcomes, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
 from flowkit.graph._models import ALL
-from flowkit.protocols import DeadLetter, TaskRecord
+from flowkit.protocols import DeadLetter, TaskRecord, utc
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
 MOST_NAMES = 3
@@ -76,6 +76,8 @@ def explain_node(
                 f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace period"
                 " to end by itself."
             )
+        case Mark.DEFERRED if record is not None and record.next_retry_at is None:
+            return f"{name} {_waits(record, now)}."
         case Mark.DEFERRED:
             left = max((record.next_retry_at or now) - now, 0) if record else 0
             return (
@@ -174,6 +176,20 @@ def _failure_above(task: Task, index: int) -> str:
         path.append(next(broken))
     where = "which it depends on" if len(path) == 2 else "which stands above it"
     return f"{plan.ids[path[-1]]!r}, {where}, {_ENDED_AS[marks[path[-1]]]}"
+
+
+def _waits(record: NodeRecord, now: float) -> str:
+    """Return what a control node waits for."""
+    wait = record.wait
+    if wait is None:
+        return "waits for its arguments to be evaluated"
+    if wait.until is None:
+        return _WAITS_FOR[wait.kind]
+    at = utc(wait.until).isoformat(timespec="seconds")
+    return f"{_WAITS_FOR[wait.kind]} until {at} ({max(wait.until - now, 0):.1f} s)"
+
+
+_WAITS_FOR = {"timer": "sleeps"}
 
 
 def _attempts(record: NodeRecord | None) -> str:

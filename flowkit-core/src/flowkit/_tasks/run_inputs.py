@@ -2,7 +2,7 @@
 expressions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.scopes import in_turns
 from flowkit.graph._conditions import task_values
 from flowkit.graph._nodes_read import NodesNeeded, input_needed, input_needed_at_once
-from flowkit.graph._templates import bad_expression, evaluate_input
+from flowkit.graph._templates import FIELDS, bad_expression, evaluate_input
 from flowkit.messages import ExpressionData, RunContextData
 from flowkit.protocols import Store
 from flowkit.task import Task
@@ -113,16 +113,22 @@ async def evaluated_data(
 
 
 async def evaluated_io(
-    io: Mapping[str, Any], scope: Mapping[str, Any], evaluations: Evaluations
+    io: Mapping[str, Any],
+    scope: Mapping[str, Any],
+    evaluations: Evaluations,
+    *,
+    fields: Collection[str] = FIELDS,
 ) -> dict[str, Any]:
-    """Return an input with the values of its expressions.
+    """Return an input with the values of the expressions in these fields.
 
     Raises:
         NodeFailure: an expression cannot be evaluated; permanent, ``bad_expression``.
     """
     try:
         return await evaluations.bounded(
-            lambda budget, at_once: evaluate_input(io, scope, budget, at_once=at_once)
+            lambda budget, at_once: evaluate_input(
+                io, scope, budget, at_once=at_once, fields=fields
+            )
         )
     except BudgetExceeded as error:
         raise bad_expression(str(error)) from None

@@ -26,8 +26,8 @@ from flowkit._user_code.containment import contained, error_text
 from flowkit.config import GraphLimits
 from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
+from flowkit.graph._control_types import runs_on_worker
 from flowkit.graph._faults import refusal
-from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.graph._params_schema import params_faults, with_defaults
 from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import Task, TaskSpec
@@ -133,7 +133,7 @@ def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> I
     """Yield a fault for the first node of each role that has no valid topic name."""
     first_nodes: dict[str, str] = {}
     for node in graph.plan.nodes:
-        if node.type != COORDINATOR_FUNCTION:
+        if runs_on_worker(node.type):
             first_nodes.setdefault(node.type, node.node_id)
     for role, node_id in first_nodes.items():
         try:

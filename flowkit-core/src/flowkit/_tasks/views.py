@@ -50,6 +50,7 @@ def node_view(
     reason_code, error = record.reason_code, record.error
     if mark in (Mark.CANCELLED, Mark.CANCELLING):
         reason_code, error = stop_cause(task if step is None else step, index, reason_code)
+    wait = record.wait if mark == Mark.DEFERRED else None
     return NodeView(
         node_id=task.spec.plan.ids[index],
         type=task.spec.plan.nodes[index].type,
@@ -67,6 +68,8 @@ def node_view(
         started_at=_time(record.started_at),
         finished_at=_time(record.finished_at),
         next_retry_at=_time(record.next_retry_at),
+        waiting=None if wait is None else wait.kind,
+        waiting_until=None if wait is None else _time(wait.until),
     )
 
 

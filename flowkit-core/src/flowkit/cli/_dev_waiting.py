@@ -7,7 +7,7 @@ import anyio
 from flowkit._runtime.concurrency import Recent
 from flowkit.client import TaskVerbs
 from flowkit.errors import FlowKitError
-from flowkit.graph._models import COORDINATOR_FUNCTION
+from flowkit.graph._control_types import runs_on_worker
 from flowkit.task import TaskStatus, TaskView
 
 LOOK_SEC = 1.0
@@ -52,7 +52,7 @@ class WaitingTasks:
         unserved = {
             node.type: node.node_id
             for node in reversed(task.nodes.values())
-            if not node.status.terminal and node.type not in {*roles, COORDINATOR_FUNCTION}
+            if not node.status.terminal and runs_on_worker(node.type) and node.type not in roles
         }
         for role, node_id in unserved.items():
             self._say(

@@ -13,6 +13,7 @@ from typing import Any
 from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_file
 from flowkit.errors import ConfigError, FlowKitError, GraphError
 from flowkit.graph import Flow, Graph
+from flowkit.graph._control_types import runs_on_worker
 from flowkit.graph._parser import DEFAULT_LIMITS
 from flowkit.graph._source_texts import read_text
 from flowkit.plugins import Plugins
@@ -36,7 +37,7 @@ class LoadedFlow:
         """Roles that workers must serve, each with its nodes."""
         roles: dict[str, list[str]] = {}
         for node in self.graph.plan.nodes:
-            if node.io.fn is None:
+            if runs_on_worker(node.type):
                 roles.setdefault(node.type, []).append(node.node_id)
         return roles
 

@@ -182,8 +182,20 @@ def skipped_text(batches: int) -> str:
     return f"{batches} failed batch{'' if batches == 1 else 'es'} skipped"
 
 
+def waiting_text(waiting: str, until: datetime | None) -> str:
+    """Format what a control node waits for: ``sleeps until 2026-12-24 18:00:00``."""
+    return _WAITING[waiting] + (f" until {time_text(until)}" if until is not None else "")
+
+
+_WAITING = {"timer": "sleeps"}
+
+
 def details(node: NodeView) -> str:
-    """Return the error or reason of a node and the number of batches it skipped."""
+    """Return the error or reason of a node, what it waits for, and the number of batches it
+    skipped.
+    """
+    if node.waiting is not None:
+        return waiting_text(node.waiting, node.waiting_until)
     if node.status in ("cancelled", "cancelling") and node.reason_code and node.error:
         wrong: str | None = f"{node.reason_code}: {node.error}"
     else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from flowkit.cli._output import skipped_text
+from flowkit.cli._output import skipped_text, waiting_text
 from flowkit.protocols import ArtifactStore
 from flowkit.task import NodeStatus, TaskEvent
 
@@ -45,6 +45,11 @@ class NodeProgress:
             self.attempt += 1
             self.worker_id = data.get("worker_id")
             self.started_at, self.ended_at = event.at, None
+        elif waits(event):
+            if self.attempt != data["attempt"]:
+                self.started_at, self.ended_at = event.at, None
+            if "waiting" in data:
+                self.note = waiting_text(data["waiting"], moment(data.get("until")))
         elif "released_by" in data:
             self.attempt -= 1
             self.note = f"handed back by {data['released_by']}"
@@ -74,6 +79,20 @@ class NodeProgress:
         if self.started_at is None or (self.ended_at is None and self.status == NodeStatus.QUEUED):
             return None
         return ((self.ended_at or now) - self.started_at).total_seconds()
+
+
+def waits(event: TaskEvent) -> bool:
+    """Return whether a control node has begun, or knows by now what it waits for."""
+    return (
+        event.status == NodeStatus.DEFERRED
+        and isinstance(event.data, dict)
+        and "reason_code" not in event.data
+    )
+
+
+def moment(text: str | None) -> datetime | None:
+    """Return the time that the data of an event contains, if it has one."""
+    return None if text is None else datetime.fromisoformat(text)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowkit.cli._output import STYLES, seconds_text
+from flowkit.cli._progress import waits
 from flowkit.task import NodeStatus, TaskEvent
 
 WIDEST, NARROWEST, BESIDE = 60, 20, 52
@@ -18,7 +19,7 @@ FULL, FIRST_BATCH, IN_COORDINATOR = "█", "◆", "coordinator"
 
 @dataclass(slots=True)
 class Span:
-    """Run of a node by a worker or the coordinator, from start to end."""
+    """Run of a node by a worker or the coordinator, or its wait, from start to end."""
 
     node_id: str
     worker_id: str
@@ -45,6 +46,11 @@ def spans(events: Iterable[TaskEvent]) -> list[Span]:
         if status == NodeStatus.RUNNING:
             running[node_id] = Span(node_id, data.get("worker_id") or IN_COORDINATOR, event.at)
             found.append(running[node_id])
+        elif waits(event):
+            if span is None:
+                span = running[node_id] = Span(node_id, IN_COORDINATOR, event.at, ending="waiting")
+                found.append(span)
+            span.worker_id = data.get("waiting", IN_COORDINATOR)
         elif span is not None and status != NodeStatus.CANCELLING:
             span.ended_at = event.at
             span.ending = (

@@ -14,6 +14,7 @@ from flowkit._engine import (
     CheckCommand,
     CommandsSent,
     Effect,
+    EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
     SendCancel,
@@ -51,7 +52,7 @@ MANY_PARENTS = 200
 """A node with more parents than this, or whose expressions read more nodes, reads their results
 from the store.
 """
-OwnEffect = CallFunction | EvaluateCondition | EvaluateOutput | SendCancel
+OwnEffect = CallFunction | EvaluateArguments | EvaluateCondition | EvaluateOutput | SendCancel
 """Effects that a coordinator carries out itself."""
 HELD_OFF_SEC = 5.0
 """Pause before the next message to a topic that failed while the bus answered."""

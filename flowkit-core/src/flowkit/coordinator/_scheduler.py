@@ -14,6 +14,7 @@ from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._engine import (
     CallFunction,
     CommandsLost,
+    EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
     Event,
@@ -28,6 +29,7 @@ from flowkit._tasks.event_processor import EventProcessor, Outcome, log_store_er
 from flowkit._tasks.submission import Submission
 from flowkit.client._hints import Hints
 from flowkit.config import CoordinatorConfig
+from flowkit.coordinator._arguments import Arguments
 from flowkit.coordinator._command_watch import CommandWatch, all_read, ends_of
 from flowkit.coordinator._evaluator import Evaluator
 from flowkit.coordinator._function_calls import FunctionCalls
@@ -102,6 +104,9 @@ class Scheduler:
             leaving=self._leaving,
             max_result_bytes=cfg.limits.max_result_bytes,
         )
+        self._arguments = Arguments(
+            group=group, store=store, report=self._report_all, leaving=self._leaving
+        )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
         self._turns = Turns(least=TURNS, most=TURNS)
@@ -175,6 +180,8 @@ class Scheduler:
             match effect:
                 case CallFunction(index, attempt):
                     self._functions.start(held.task, index, attempt)
+                case EvaluateArguments(index, attempt):
+                    self._arguments.start(held.task, index, attempt)
                 case EvaluateCondition(index):
                     self._evaluator.start(held.task, index)
                 case EvaluateOutput():
@@ -183,7 +190,10 @@ class Scheduler:
                     self._functions.cancel(held.task, index, attempt)
 
     async def _report(self, task_id: str, event: Event) -> None:
-        await self._handle((), {task_id: [event]})
+        await self._report_all(task_id, [event])
+
+    async def _report_all(self, task_id: str, events: Sequence[Event]) -> None:
+        await self._handle((), {task_id: events})
 
     # ------------------------------------------------------------ submissions and changes
 

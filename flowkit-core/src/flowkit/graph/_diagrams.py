@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from flowkit.graph._control_types import CONTROL_TYPES, arguments_of
 from flowkit.graph._graph import Graph
 from flowkit.graph._models import COORDINATOR_FUNCTION, NodeSpec
 from flowkit.graph._plan import Edge, Route
 
 MAX_INDENT = 40
 
+_BRACKETS = {COORDINATOR_FUNCTION: ("[[", "]]"), "control": ("([", "])")}
+_SHAPES = {COORDINATOR_FUNCTION: ", shape=component", "control": ", shape=oval"}
 _ROUTE_WORDS = {Route.ALWAYS: "", Route.ON_SUCCESS: "success", Route.ON_FAILURE: "failure"}
 
 
@@ -21,7 +24,7 @@ def to_mermaid(graph: Graph) -> str:
     lines = ["flowchart TD"]
     for place, node in enumerate(plan.nodes):
         label = "<br/>".join(map(_mermaid_text, _labels(node)))
-        opening, closing = ("[[", "]]") if node.type == COORDINATOR_FUNCTION else ("[", "]")
+        opening, closing = _BRACKETS.get(_kind(node), ("[", "]"))
         lines.append(f'    n{place}{opening}"{label}"{closing}')
     for place, children in enumerate(plan.children):
         for edge in children:
@@ -41,10 +44,7 @@ def to_dot(graph: Graph) -> str:
     ]
     for place, node in enumerate(plan.nodes):
         label = "\\n".join(map(_dot_text, _labels(node)))
-        lines.append(
-            f"    n{place}"
-            f' [label="{label}"{", shape=component" if node.type == COORDINATOR_FUNCTION else ""}];'
-        )
+        lines.append(f'    n{place} [label="{label}"{_SHAPES.get(_kind(node), "")}];')
     for place, children in enumerate(plan.children):
         for edge in children:
             word = _edge_word(edge)
@@ -106,7 +106,9 @@ def tree_lines(graph: Graph) -> Iterator[TreeLine]:
 
 
 def _labels(node: NodeSpec) -> list[str]:
-    labels = [node.node_id, node.io.fn or node.type]
+    control = CONTROL_TYPES.get(node.type)
+    what = node.io.fn or node.type if control is None else control.label(arguments_of(node))
+    labels = [node.node_id, what]
     if node.fan_in != "all":
         labels.append(f"fan-in {node.fan_in}")
     if node.optional:
@@ -114,6 +116,10 @@ def _labels(node: NodeSpec) -> list[str]:
     if node.when is not None:
         labels.append(f"when {' '.join(node.when.split())}")
     return labels
+
+
+def _kind(node: NodeSpec) -> str:
+    return "control" if node.type in CONTROL_TYPES else node.type
 
 
 def _edge_word(edge: Edge) -> str:

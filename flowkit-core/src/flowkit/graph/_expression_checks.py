@@ -15,6 +15,7 @@ from flowkit.graph._conditions import (
     nodes_read,
     pattern_weight,
 )
+from flowkit.graph._control_types import evaluated_fields
 from flowkit.graph._edges import Links
 from flowkit.graph._faults import Faults
 from flowkit.graph._models import GraphDocument, NodeSpec
@@ -57,7 +58,9 @@ class Expressions:
         if node.when is not None:
             self._add(node.when, Use(place, "when"))
         if has_expressions(node.io):
-            self._collect_templates(faults, templates_in(node.io.__dict__), node.node_id, place)
+            self._collect_templates(
+                faults, templates_in(*evaluated_fields(node)), node.node_id, place
+            )
 
     def collect_output(self, faults: Faults, output: Any) -> None:
         """Add the expressions of the output of the graph, and report what is wrong with it."""

@@ -83,17 +83,26 @@ def add_model_faults(
         if known_bad and any(path[:length] in known_bad for length in range(1, len(path) + 1)):
             continue
         if path[0] != "nodes" or len(path) < 2:
-            faults.add(None, _sentence(faults, item, path))
+            faults.add(None, sentence(faults, item, path))
             continue
         node_id = ids[int(path[1])]
         where = path[2:] if node_id is not None else path
-        faults.add(node_id, _sentence(faults, item, where, inside=path[2:-1]))
+        faults.add(node_id, sentence(faults, item, where, inside=path[2:-1]))
 
 
-def _sentence(faults: Faults, item: ErrorDetails, path: Path, inside: Path | None = None) -> str:
+def sentence(
+    faults: Faults,
+    item: ErrorDetails,
+    path: Path,
+    inside: Path | None = None,
+    model: type[BaseModel] | None = None,
+) -> str:
+    """Return a sentence about a validation error. ``inside`` is the path of a part of a node, and
+    ``model`` its model if that depends on the type of the node.
+    """
     kind, value = item["type"], item["input"]
     if kind == "extra_forbidden":
-        return _unknown_field(faults, path, inside)
+        return unknown_field(faults, path, inside, model)
     if kind == "missing":
         owner = (
             "graph"
@@ -138,11 +147,16 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
     )
 
 
-def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
+def unknown_field(
+    faults: Faults, path: Path, inside: Path | None, model: type[BaseModel] | None = None
+) -> str:
+    """Return a sentence about a field that does not exist."""
     word = str(path[-1])
     where = f" in {place(path[:-1])}" if len(path) > 1 else ""
-    if inside is None:
-        model: type[BaseModel] = EdgeSpec if path[0] in ("edges", "edges_ex") else GraphDocument
+    if model is not None:
+        pass
+    elif inside is None:
+        model = EdgeSpec if path[0] in ("edges", "edges_ex") else GraphDocument
     else:
         model = _PARTS.get(".".join(map(str, inside)), NodeSpec)
         if model is NodeSpec and word in NOT_YET:

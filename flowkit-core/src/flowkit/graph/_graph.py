@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from flowkit._user_code.containment import contained, error_text
 from flowkit.errors import Fault, GraphError
+from flowkit.graph._control_types import CONTROL_TYPES
 from flowkit.graph._models import DocumentPart, GraphDocument, NodeIO
 from flowkit.graph._parser import (
     DEFAULT_LIMITS,
@@ -197,12 +198,15 @@ class Graph:
 
         ``fields`` are the fields of a node in a document (``fan_in``, ``retry_policy``,
         ``timeouts``, ``when``, …). The fields of its ``io`` (``input_inline``, ``start_when``,
-        ``fn``, …) and ``routing`` (``on_success``, ``on_failure``) may be given directly too.
+        ``fn``, …; of a control type, its arguments) and ``routing`` (``on_success``,
+        ``on_failure``) may be given directly too.
         Models are accepted instead of objects, and handles instead of node ids.
         """
         node = {"node_id": node_id, "type": type, "depends_on": _names(after)}
+        control = CONTROL_TYPES.get(type)
+        arguments = _IO_FIELDS if control is None else control.io.names()
         for field, value in fields.items():
-            if field in _IO_FIELDS:
+            if field in arguments:
                 _part(node, fields, "io")[field] = _plain(value)
             elif field in _ROUTES:
                 _part(node, fields, "routing")[field] = _names(value)

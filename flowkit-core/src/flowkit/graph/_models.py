@@ -84,7 +84,13 @@ def _object_or_string(value: Any) -> Any:
 
 
 class NodeIO(DocumentPart):
-    """Input of a node."""
+    """Input of a node.
+
+    Other fields are kept as they are: the arguments of control nodes, which
+    :mod:`flowkit.graph._control_types` checks.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     input_inline: Any = None
     """Any JSON value. An object may name an ``input_adapter`` and its ``input_args``."""
@@ -108,6 +114,15 @@ class NodeIO(DocumentPart):
         )
 
 
+class ControlIO(DocumentPart):
+    """Arguments of a control node, which are the fields of its ``io``."""
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the fields, as they are written."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+
 # Shared by all nodes. Pydantic would copy a default that is a model for each node, and these copies
 # would take most of the time that parsing a graph takes.
 _DEFAULT_RETRY_POLICY = RetryPolicy()
@@ -121,7 +136,7 @@ class NodeSpec(DocumentPart):
 
     node_id: NodeId
     type: Name
-    """Role of the workers that run the node, or ``coordinator_fn``."""
+    """Role of the workers that run the node, or ``coordinator_fn``, or a control type."""
     depends_on: tuple[NodeId, ...] = ()
     fan_in: Annotated[str, Field(pattern=r"^(all|any|ended|count:[1-9][0-9]{0,8})$")] = "all"
     """Parents that must succeed before the node starts: ``all``, ``any`` or ``count:n``.

@@ -4,21 +4,22 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from flowkit._expressions.templates import OPENING
 from flowkit._json.values import short
+from flowkit.graph._control_types import (
+    CONTROL_TYPES,
+    WITHOUT_EFFECT,
+    check_control_node,
+    runs_on_worker,
+)
 from flowkit.graph._cycles import cyclic_components
 from flowkit.graph._edges import NOT_THERE, Links
 from flowkit.graph._expression_checks import Expressions
-from flowkit.graph._faults import Faults
+from flowkit.graph._faults import Faults, unknown_field
 from flowkit.graph._models import ALL_ENDED, COORDINATOR_FUNCTION, GraphDocument, NodeSpec
 from flowkit.graph._params_schema import schema_faults
 from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
 
-UNSUPPORTED_TYPES = frozenset({"subflow", "sleep", "wait_signal"})
+UNSUPPORTED_TYPES = frozenset({"subflow", "wait_signal"})
 
-WITHOUT_EFFECT_ON_CALLS = {
-    "schedule_to_start_sec": "does not wait for a worker",
-    "heartbeat_sec": "sends no heartbeats",
-}
-"""Time limits without effect on a coordinator function, each with the reason."""
 PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:size"})
 """Input adapters that read the artifacts of other nodes and need at least one such node."""
 MAX_SHOWN = 12
@@ -47,6 +48,9 @@ def check_nodes(
         node = nodes[place]
         if node.type == COORDINATOR_FUNCTION:
             _check_call(faults, node, functions)
+            _check_fields(faults, node)
+        elif node.type in CONTROL_TYPES:
+            check_control_node(faults, node)
         elif node.type in UNSUPPORTED_TYPES:
             faults.add(
                 node.node_id,
@@ -54,6 +58,7 @@ def check_nodes(
             )
         else:
             _check_work(faults, node)
+            _check_fields(faults, node)
         expressions.collect(faults, node, place)
         routing = node.routing
         for target in (
@@ -92,7 +97,7 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
         )
     if node.on_batch_failure != "fail":
         faults.add(name, "on_batch_failure: a coordinator function has no batches; remove it")
-    for field, reason in WITHOUT_EFFECT_ON_CALLS.items():
+    for field, reason in WITHOUT_EFFECT.items():
         if getattr(node.timeouts, field) is not None:
             faults.add(
                 name,
@@ -106,6 +111,19 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
                 f"io.{field}: a coordinator function has no input; give its arguments in"
                 " io.fn_args",
             )
+
+
+def _check_fields(faults: Faults, node: NodeSpec) -> None:
+    """Report unknown fields of ``io``."""
+    for field in node.io.__pydantic_extra__ or ():
+        owners = [name for name, control in CONTROL_TYPES.items() if field in control.io.names()]
+        faults.add(
+            node.node_id,
+            f"io.{field} is only for nodes of type {' or '.join(map(repr, owners))}; change the"
+            f" type or remove io.{field}"
+            if owners
+            else unknown_field(faults, ("io", field), ("io",)),
+        )
 
 
 def _check_work(faults: Faults, node: NodeSpec) -> None:
@@ -209,7 +227,7 @@ def check_links(
         if node.need == ALL_ENDED:
             _check_ended(faults, node, has_parents=bool(above))
         plain = [parent for parent, link in above.items() if not link.routed]
-        if node.io.start_when == "first_batch" and not plain and node.type != COORDINATOR_FUNCTION:
+        if node.io.start_when == "first_batch" and not plain and runs_on_worker(node.type):
             reason = (
                 "has only parents that route to it, which is decided when they end"
                 if above
@@ -266,7 +284,7 @@ def _check_ended(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
             node.node_id,
             "fan_in 'ended' waits for parents, but the node has none; add edges or remove it",
         )
-    if node.io.start_when == "first_batch" and node.type != COORDINATOR_FUNCTION:
+    if node.io.start_when == "first_batch" and runs_on_worker(node.type):
         faults.add(
             node.node_id,
             "io.start_when: a node with fan_in 'ended' starts when all parents have ended; remove"
@@ -327,16 +345,22 @@ def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: b
             f"{said} {short(source.node_id)} routes to the node when it ends; remove one of the"
             " two",
         )
-    elif node.type == COORDINATOR_FUNCTION:
-        faults.add(node.node_id, f"{said} a coordinator function reads no batches; remove it")
-    elif source.type == COORDINATOR_FUNCTION:
-        faults.add(node.node_id, f"{said} a coordinator function produces no batches; remove it")
+    elif not runs_on_worker(node.type):
+        faults.add(node.node_id, f"{said} {_kind(node)} reads no batches; remove it")
+    elif not runs_on_worker(source.type):
+        faults.add(node.node_id, f"{said} {_kind(source)} produces no batches; remove it")
     elif node.need == ALL_ENDED and node.io.start_when == "ready":
         faults.add(
             node.node_id,
             f"{said} a node with fan_in 'ended' starts when all parents have ended; remove it or"
             " use another fan_in",
         )
+
+
+def _kind(node: NodeSpec) -> str:
+    if node.type == COORDINATOR_FUNCTION:
+        return "a coordinator function"
+    return f"a node of type {node.type!r}"
 
 
 def check_cycles(faults: Faults, document: GraphDocument, links: Links) -> None:

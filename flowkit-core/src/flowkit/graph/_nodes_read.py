@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from flowkit._expressions import InvalidExpression
 from flowkit.graph._conditions import nodes_read
+from flowkit.graph._control_types import evaluated_fields
 from flowkit.graph._plan import Plan
 from flowkit.graph._templates import CHARACTERS_AT_ONCE, expressions_in, expressions_in_output
 
@@ -41,7 +42,7 @@ def nodes_needed(
 
 def input_needed(plan: Plan, index: int) -> NodesNeeded:
     """Return the nodes that the input of a node reads. This may take long."""
-    needed = nodes_needed(plan, index, expressions_in(plan.nodes[index].io.__dict__))
+    needed = nodes_needed(plan, index, expressions_in(*evaluated_fields(plan.nodes[index])))
     assert needed is not None
     return needed
 
@@ -57,7 +58,7 @@ def input_needed_at_once(plan: Plan, index: int) -> NodesNeeded | None:
     """Return the nodes that the input of a node reads; None if it takes long to find them, or an
     expression is not valid any more.
     """
-    return _needed_at_once(plan, index, expressions_in(plan.nodes[index].io.__dict__))
+    return _needed_at_once(plan, index, expressions_in(*evaluated_fields(plan.nodes[index])))
 
 
 def output_needed_at_once(plan: Plan) -> NodesNeeded | None:

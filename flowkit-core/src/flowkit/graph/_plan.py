@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from flowkit.graph._control_types import CONTROL_TYPES, with_control_defaults
 from flowkit.graph._models import ALL_ENDED, GraphDocument, NodeSpec
 from flowkit.graph._templates import has_expressions
 
@@ -67,6 +68,8 @@ class Plan:
     """
     computed: frozenset[int]
     """Nodes with expressions in their input."""
+    controls: frozenset[int]
+    """Nodes of control types."""
     on_node_failure: str
     deadline_sec: float | None
     max_parallel: int | None
@@ -77,8 +80,11 @@ class Plan:
 def make_plan(document: GraphDocument) -> Plan:
     """Return the plan of a validated document."""
     nodes = document.nodes
+    controls = frozenset(place for place, node in enumerate(nodes) if node.type in CONTROL_TYPES)
+    if controls:
+        nodes = with_control_defaults(nodes)
     if len(nodes) == 1:
-        return _plan_of_one(document)
+        return _plan_of_one(document, nodes[0], controls)
     ids = tuple(node.node_id for node in nodes)
     index = {node_id: place for place, node_id in enumerate(ids)}
     share = _Shared()
@@ -105,6 +111,7 @@ def make_plan(document: GraphDocument) -> Plan:
             _sources(node, edges, index) for node, edges in zip(nodes, parents, strict=True)
         ),
         computed=frozenset(place for place, node in enumerate(nodes) if has_expressions(node.io)),
+        controls=controls,
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
@@ -112,13 +119,12 @@ def make_plan(document: GraphDocument) -> Plan:
     )
 
 
-def _plan_of_one(document: GraphDocument) -> Plan:
-    node = document.nodes[0]
+def _plan_of_one(document: GraphDocument, node: NodeSpec, controls: frozenset[int]) -> Plan:
     index = {node.node_id: 0}
     return Plan(
         ids=(node.node_id,),
         index=index,
-        nodes=document.nodes,
+        nodes=(node,),
         children=((),),
         parents=((),),
         need=(0,),
@@ -130,6 +136,7 @@ def _plan_of_one(document: GraphDocument) -> Plan:
         mixed=(False,),
         sources=(_sources(node, (), index),),
         computed=frozenset((0,) if has_expressions(node.io) else ()),
+        controls=controls,
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,

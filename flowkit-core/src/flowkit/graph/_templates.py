@@ -1,6 +1,6 @@
 """Expressions in the inputs of nodes and in the output of a graph: ``${ … }`` in strings."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from flowkit.errors import NodeFailure
 from flowkit.graph._models import NodeIO
 
 FIELDS = ("input_inline", "input_ref", "fn_args")
-"""Fields of ``io`` whose strings may contain expressions."""
+"""Fields of the ``io`` of work and coordinator functions whose strings may contain expressions."""
 ARGUMENTS_THAT_NAME_NODES = {"merge.generic": "from_nodes", "metrics.aggregate": "node_id"}
 """Arguments of coordinator functions that name nodes."""
 CHARACTERS_A_STEP = 2
@@ -49,15 +49,17 @@ class Found(NamedTuple):
 def has_expressions(io: NodeIO) -> bool:
     """Return whether the input of a node may contain expressions."""
     values = [getattr(io, name) for name in FIELDS if name in io.model_fields_set]
+    if io.__pydantic_extra__:
+        values.append(io.__pydantic_extra__)
     return bool(values) and _OPENING in to_json(values)
 
 
-def templates_in(io: Mapping[str, Any]) -> Iterator[Found]:
-    """Yield the strings of an input that contain ``${``. Strings that the plan of the graph needs
-    before any evaluation are left out: the names of an input adapter and of nodes.
+def templates_in(io: Mapping[str, Any], fields: Collection[str] = FIELDS) -> Iterator[Found]:
+    """Yield the strings in these fields of an input that contain ``${``. Strings that the plan of
+    the graph needs before any evaluation are left out: the names of an input adapter and of nodes.
     """
     literal = _literal_paths(io)
-    for name in FIELDS:
+    for name in fields:
         yield from _strings(io.get(name), (name,), literal)
 
 
@@ -66,9 +68,9 @@ def templates_in_output(output: Any) -> Iterator[Found]:
     return _strings(output, OUTPUT, frozenset())
 
 
-def expressions_in(io: Mapping[str, Any]) -> Iterator[str]:
+def expressions_in(io: Mapping[str, Any], fields: Collection[str] = FIELDS) -> Iterator[str]:
     """Yield the expressions of a valid input."""
-    return _expressions(templates_in(io))
+    return _expressions(templates_in(io, fields))
 
 
 def expressions_in_output(output: Any) -> Iterator[str]:
@@ -125,7 +127,12 @@ def _split(text: str) -> Template:
 
 
 def evaluate_input(
-    io: Mapping[str, Any], scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
+    io: Mapping[str, Any],
+    scope: Mapping[str, Any],
+    budget: Budget,
+    *,
+    at_once: bool = False,
+    fields: Collection[str] = FIELDS,
 ) -> dict[str, Any]:
     """Return an input with the values of its expressions. It shares no list or map with ``scope``.
 
@@ -138,7 +145,7 @@ def evaluate_input(
     """
     evaluation = _Evaluation(scope, budget, _literal_paths(io), at_once)
     made = dict(io)
-    for name in FIELDS:
+    for name in fields:
         if name in made:
             made[name] = evaluation.value(made[name], (name,))
     computed = made["input_inline"] if isinstance(io.get("input_inline"), str) else None

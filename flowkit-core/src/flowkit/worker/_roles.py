@@ -5,6 +5,7 @@ from typing import Any
 
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError
+from flowkit.graph._control_types import runs_on_worker
 from flowkit.plugins import Plugins
 from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import (
@@ -34,6 +35,7 @@ def handlers_by_role(handlers: Any, plugins: Plugins, cfg: WorkerConfig) -> dict
     served: dict[str, Served] = {}
     for role in roles:
         cfg.command_topic(role)
+        check_role(role)
         if role in given:
             served[role] = _checked(role, given[role])
         elif role in plugins.handlers:
@@ -44,6 +46,19 @@ def handlers_by_role(handlers: Any, plugins: Plugins, cfg: WorkerConfig) -> dict
                 f" {', '.join(map(repr, given)) or 'no role'}"
             )
     return served
+
+
+def check_role(role: str) -> None:
+    """Refuse a role that is the name of a built-in type.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if not runs_on_worker(role):
+        raise ConfigError(
+            f"handlers: {role!r} is a built-in type of nodes, which no worker runs; choose another"
+            " name for the role"
+        )
 
 
 def _as_mapping(handlers: Any) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, TaskSpec, TaskStatu
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._outputs import awaits_output, broken_output
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
+from flowkit_testing.simulation._waits import broken_wait
 
 Invariant = Callable[[TaskView | None, TaskView], None]
 """A check called with a task before and after each commit (None before the first). It raises
@@ -278,6 +279,10 @@ class Invariants:
             )
         known.finished.add((index, node.first_attempt))
         if role == "coordinator_fn":
+            return
+        if index in plan.controls:
+            if (wrong := broken_wait(role, known.nodes.get(index), node)) is not None:
+                raise InvariantBroken(f"node {node_id!r} has finished, but {wrong}")
             return
         produced = self._produced.get((known.spec.task_id, index), [])
         if node.result not in produced and not self._codecs:

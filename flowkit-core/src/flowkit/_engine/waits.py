@@ -1,0 +1,178 @@
+"""Waits of control nodes. A node that waits is deferred: it takes no worker and no place among the
+nodes in flight. What it waits for is in its record.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from heapq import heappop
+from math import inf
+from typing import Any
+
+from flowkit._engine.events import ArgumentsEvaluated, EvaluateArguments, lacks_arguments
+from flowkit._engine.node_ends import cancel_other_parents, fail_attempt, finish_node
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.transition import Transition
+from flowkit._engine.transition_tables import NODE_REPORTS
+from flowkit._json.limits import LAST_MOMENT
+from flowkit.graph._control_types import moment_of, read_arguments
+from flowkit.task import Mark, NodeRecord, Wait
+
+LONGEST_PAUSE_SEC = 600.0
+"""Longest pause before the arguments of a node are evaluated again: the coordinator that evaluates
+them may have died.
+"""
+
+
+# ---------------------------------------------------------------- starts
+
+
+def begin_nodes(draft: Transition, settings: EngineSettings) -> None:
+    """Begin the control nodes that may start, and those that may start when these end at once; of
+    several, first the one that comes first in the graph.
+    """
+    while draft.beginning and draft.outcome is None:
+        index = heappop(draft.beginning)
+        if draft.mark(index) == Mark.READY:
+            _begin(draft, index, settings)
+            if draft.task.spec.plan.nodes[index].on_satisfied == "cancel":
+                cancel_other_parents(draft, index, settings)
+
+
+def _begin(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Begin the next attempt of a control node."""
+    now = draft.now
+    record = draft.edit(index)
+    record.attempt = max(record.attempt + 1, record.first_attempt)
+    record.issued_at = record.started_at = now
+    record.first_issued_at = record.first_issued_at or now
+    record.next_retry_at = record.finished_at = None
+    draft.started_at = draft.started_at or now
+    plan = draft.task.spec.plan
+    limit = plan.nodes[index].timeouts.start_to_close_sec
+    if limit is not None:
+        draft.wake(now + limit)
+    if index not in plan.computed:
+        _start(draft, index, {}, settings)
+        return
+    draft.move(index, Mark.DEFERRED, data={"attempt": record.attempt})
+    draft.effects.append(EvaluateArguments(index, record.attempt))
+    draft.wake(now + settings.resend_sec)
+
+
+def arguments_evaluated(
+    draft: Transition, event: ArgumentsEvaluated, settings: EngineSettings
+) -> None:
+    """Start a control node with the values of its arguments, or fail it."""
+    index = event.index
+    record = draft.record(index)
+    if (
+        draft.mark(index) not in NODE_REPORTS[ArgumentsEvaluated]
+        or event.attempt != record.attempt
+        or not lacks_arguments(record)
+    ):
+        draft.ignored = True
+    elif event.error is not None:
+        fail_wait(draft, index, "bad_expression", event.error, settings, permanent=True)
+    else:
+        _start(draft, index, event.values, settings)
+
+
+def _start(
+    draft: Transition, index: int, values: Mapping[str, Any], settings: EngineSettings
+) -> None:
+    node = draft.task.spec.plan.nodes[index]
+    try:
+        arguments = read_arguments(node, values)
+    except ValueError as error:
+        fail_wait(draft, index, "bad_input", str(error), settings, permanent=True)
+        return
+    STARTS[node.type](draft, index, arguments, settings)
+
+
+def _start_sleep(draft: Transition, index: int, io: Any, settings: EngineSettings) -> None:
+    if io.for_sec is not None:
+        until = min(draft.record(index).issued_at + io.for_sec, LAST_MOMENT)
+    else:
+        until = moment_of(io.until)
+    if until <= draft.now:
+        finish_node(draft, index, settings)
+    else:
+        _wait(draft, index, Wait("timer", until))
+
+
+STARTS: Mapping[str, Callable[[Transition, int, Any, EngineSettings], None]] = {
+    "sleep": _start_sleep,
+}
+"""Start of a node of each control type, with its arguments."""
+
+
+def _wait(draft: Transition, index: int, wait: Wait) -> None:
+    record = draft.edit(index)
+    record.wait = wait
+    data: dict[str, Any] = {"attempt": record.attempt, "waiting": wait.kind}
+    if wait.until is not None:
+        data["until"] = datetime.fromtimestamp(wait.until, UTC).isoformat()
+        draft.wake(wait.until)
+    draft.move(index, Mark.DEFERRED, data=data)
+
+
+# ---------------------------------------------------------------- ends
+
+
+def fail_wait(
+    draft: Transition,
+    index: int,
+    reason_code: str,
+    error: str,
+    settings: EngineSettings,
+    *,
+    permanent: bool = False,
+) -> None:
+    """Fail the current attempt of a deferred control node."""
+    draft.edit(index).wait = None
+    fail_attempt(draft, index, reason_code, error, settings, permanent=permanent)
+
+
+TIMEOUTS: Mapping[str, Callable[[Transition, int, EngineSettings], None]] = {
+    "timer": finish_node,
+}
+"""End of a wait of each kind when its time has come."""
+
+
+# ---------------------------------------------------------------- time
+
+
+def wait_woke(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """End the wait of a control node if its time has come, or have its arguments evaluated again.
+
+    If several times have passed, the earliest decides.
+    """
+    record = draft.record(index)
+    until, limit = _until(record), _limit(draft, index, record)
+    if draft.now < min(until, limit):
+        if record.wait is None:
+            draft.effects.append(EvaluateArguments(index, record.attempt))
+    elif record.wait is not None and until <= limit:
+        TIMEOUTS[record.wait.kind](draft, index, settings)
+    else:
+        error = f"it ran longer than {limit - record.issued_at:g} s"
+        fail_wait(draft, index, "start_to_close_timeout", error, settings)
+
+
+def next_wait_wake(draft: Transition, index: int, settings: EngineSettings) -> float | None:
+    """Return when to wake a deferred control node next, or None."""
+    record = draft.record(index)
+    at = min(_until(record), _limit(draft, index, record))
+    if record.wait is None:
+        pause = max(draft.now - record.issued_at, settings.resend_sec)
+        at = min(at, draft.now + min(pause, LONGEST_PAUSE_SEC))
+    return None if at == inf else at
+
+
+def _until(record: NodeRecord) -> float:
+    return inf if record.wait is None or record.wait.until is None else record.wait.until
+
+
+def _limit(draft: Transition, index: int, record: NodeRecord) -> float:
+    seconds = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
+    return inf if seconds is None else record.issued_at + seconds

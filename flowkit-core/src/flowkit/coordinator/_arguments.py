@@ -1,0 +1,91 @@
+"""Evaluation of the arguments of control nodes, beside the other work of the coordinator."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+
+from anyio.abc import TaskGroup
+
+from flowkit._engine import ArgumentsEvaluated, Event
+from flowkit._tasks.evaluation import Evaluations
+from flowkit._tasks.run_inputs import evaluated_io, needed_by
+from flowkit._tasks.scopes import scope_of
+from flowkit._user_code.containment import awaited
+from flowkit.errors import NodeFailure, StoreError
+from flowkit.graph._control_types import evaluated_fields
+from flowkit.protocols import Store
+from flowkit.task import Task
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 200
+"""Nodes of a task whose arguments are stored in one commit."""
+
+_Waiting = dict[tuple[int, int], Task]
+"""Control nodes of one task that have begun, by node and attempt."""
+
+
+class Arguments:
+    """Evaluator of the arguments of control nodes, task by task."""
+
+    def __init__(
+        self,
+        *,
+        group: TaskGroup,
+        store: Store,
+        report: Callable[[str, Sequence[Event]], Awaitable[None]],
+        leaving: Callable[[], bool],
+    ) -> None:
+        """``leaving`` returns True while the coordinator cancels what it runs."""
+        self._group = group
+        self._store = store
+        self._report = report
+        self._leaving = leaving
+        self._evaluations = Evaluations()
+        self._waiting: dict[str, _Waiting] = {}
+
+    def start(self, task: Task, index: int, attempt: int) -> None:
+        """Evaluate the arguments of a node, unless their evaluation is in progress."""
+        waiting = self._waiting.get(task.task_id)
+        if waiting is None:
+            waiting = self._waiting[task.task_id] = {}
+            self._group.start_soon(self._evaluate_all, task.task_id, waiting)
+        waiting.setdefault((index, attempt), task)
+
+    async def _evaluate_all(self, task_id: str, waiting: _Waiting) -> None:
+        try:
+            while waiting:
+                some = dict(islice(waiting.items(), MOST_AT_ONCE))
+                await awaited(self._evaluate_some(task_id, some), ending=self._leaving)
+                for key in some:
+                    del waiting[key]
+        finally:
+            del self._waiting[task_id]
+
+    async def _evaluate_some(self, task_id: str, some: _Waiting) -> None:
+        """Evaluate arguments and report their values. If the store is unavailable, the wake-up of
+        the task tries again.
+        """
+        try:
+            events = [await self._evaluate(task, *place) for place, task in some.items()]
+            await self._report(task_id, events)
+        except StoreError as error:
+            logger.warning(
+                "The store is unavailable: %s",
+                error,
+                extra={"action": "store_unavailable", "task_id": task_id},
+            )
+        except Exception:
+            logger.exception(
+                "The arguments of nodes were not recorded",
+                extra={"action": "report_lost", "task_id": task_id},
+            )
+
+    async def _evaluate(self, task: Task, index: int, attempt: int) -> ArgumentsEvaluated:
+        given, names = evaluated_fields(task.spec.plan.nodes[index])
+        try:
+            scope = await scope_of(self._store, task, await needed_by(task, index))
+            values = await evaluated_io(given, scope, self._evaluations, fields=names)
+        except NodeFailure as error:
+            return ArgumentsEvaluated(index, attempt, error=str(error))
+        return ArgumentsEvaluated(index, attempt, values)

@@ -1,0 +1,209 @@
+"""Built-in control types: nodes that run in the coordinator and take no worker.
+
+:data:`CONTROL_TYPES` has the model and the checks of each type.
+:data:`flowkit._engine.waits.STARTS` has the function that starts a node of each type.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ValidationError
+
+from flowkit._json.limits import Seconds, is_moment
+from flowkit._json.values import short
+from flowkit.graph._faults import Faults, refusal, sentence
+from flowkit.graph._models import (
+    COORDINATOR_FUNCTION,
+    ControlIO,
+    NodeIO,
+    NodeSpec,
+    RetryPolicy,
+)
+from flowkit.graph._templates import FIELDS, templates_in
+
+WITHOUT_EFFECT = {
+    "schedule_to_start_sec": "does not wait for a worker",
+    "heartbeat_sec": "sends no heartbeats",
+}
+"""Time limits without effect on nodes that run in the coordinator, each with the reason."""
+
+
+def moment_of(text: str) -> float:
+    """Return an ISO time in seconds since 1970.
+
+    Raises:
+        ValueError: it is no ISO time with a zone, or not in the years 1 to 9999.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None and is_moment(seconds := at.timestamp()):
+            return seconds
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(
+        f"{short(text)} is not an ISO time with a zone, such as '2026-12-24T18:00:00+01:00'"
+    )
+
+
+def _is_moment(text: str) -> str:
+    moment_of(text)
+    return text
+
+
+class SleepIO(ControlIO):
+    """Arguments of ``sleep``: one of the two."""
+
+    for_sec: Seconds | None = None
+    """Seconds from the start of the node."""
+    until: Annotated[str, AfterValidator(_is_moment)] | None = None
+    """ISO time with a zone."""
+
+
+def _sleep_faults(given: Mapping[str, Any]) -> Iterator[str]:
+    if (given.get("for_sec") is None) == (given.get("until") is None):
+        yield "io needs exactly one of for_sec and until for a node of type 'sleep'"
+
+
+def _sleep_label(given: Mapping[str, Any]) -> str:
+    for_sec, until = given.get("for_sec"), given.get("until")
+    return f"sleep until {until}" if for_sec is None else f"sleep {for_sec} s"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlType:
+    """Control type: the model of its ``io`` and the checks of its nodes."""
+
+    io: type[ControlIO]
+    label: Callable[[Mapping[str, Any]], str]
+    """Returns the text of a node in a drawing."""
+    faults: Callable[[Mapping[str, Any]], Iterator[str]]
+    """Yields the faults of ``io`` that its model cannot find. It gets the fields as written."""
+    literal: frozenset[str] = frozenset()
+    """Fields of ``io`` whose strings are no expressions."""
+    ends_after: str = ""
+    """Field of ``io`` with the seconds after which the node ends in any case."""
+
+
+CONTROL_TYPES: Mapping[str, ControlType] = {
+    "sleep": ControlType(SleepIO, _sleep_label, _sleep_faults, ends_after="for_sec"),
+}
+
+
+def runs_on_worker(node_type: str) -> bool:
+    """Return whether nodes of this type run on workers."""
+    return node_type != COORDINATOR_FUNCTION and node_type not in CONTROL_TYPES
+
+
+def with_control_defaults(nodes: Sequence[NodeSpec]) -> tuple[NodeSpec, ...]:
+    """Return nodes with the retry policy that they follow: control nodes are not retried, unless
+    their policy has ``max``.
+    """
+    return tuple(
+        node.model_copy(update={"retry_policy": _policy(node.retry_policy)})
+        if node.type in CONTROL_TYPES
+        else node
+        for node in nodes
+    )
+
+
+def _policy(policy: RetryPolicy) -> RetryPolicy:
+    return policy if "max" in policy.model_fields_set else policy.model_copy(update={"max": 0})
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def arguments_of(node: NodeSpec) -> dict[str, Any]:
+    """Return the fields of a control node's ``io``, as they are written."""
+    return dict(node.io.model_extra or {})
+
+
+def evaluated_fields(node: NodeSpec) -> tuple[Mapping[str, Any], Collection[str]]:
+    """Return the fields of a node's ``io``, and the names of those in which expressions are
+    evaluated.
+    """
+    control = CONTROL_TYPES.get(node.type)
+    if control is None:
+        return node.io.__dict__, FIELDS
+    given = arguments_of(node)
+    return given, given.keys() - control.literal
+
+
+def read_arguments(node: NodeSpec, values: Mapping[str, Any]) -> ControlIO:
+    """Return the arguments of a control node, given the values of their expressions.
+
+    Raises:
+        ValueError: a value has the wrong type.
+    """
+    try:
+        return CONTROL_TYPES[node.type].io.model_validate({**arguments_of(node), **values})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(refusal(first, ("io", *first["loc"]))) from None
+
+
+# ---------------------------------------------------------------- checks
+
+
+def check_control_node(faults: Faults, node: NodeSpec) -> None:
+    """Check a node of a control type."""
+    control, name = CONTROL_TYPES[node.type], node.node_id
+    given = arguments_of(node)
+    wrong = list(_io_faults(faults, node, control, given)) or control.faults(given)
+    for text in (*wrong, *_field_faults(node), *_limit_faults(node, control, given)):
+        faults.add(name, text)
+
+
+def _io_faults(
+    faults: Faults, node: NodeSpec, control: ControlType, given: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the faults of the fields of ``io``. The type of an expression's value is checked when
+    the node starts.
+    """
+    written = {
+        name: getattr(node.io, name)
+        for name in NodeIO.model_fields.keys() & node.io.model_fields_set
+    }
+    for field in sorted(written):
+        known = ", ".join(control.io.names())
+        yield f"io.{field} has no effect on a node of type {node.type!r}; known fields: {known}"
+    computed = {found.path for found in templates_in(*evaluated_fields(node))}
+    try:
+        control.io.model_validate(given)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            if tuple(item["loc"]) not in computed:
+                yield sentence(faults, item, ("io", *item["loc"]), inside=("io",), model=control.io)
+
+
+def _field_faults(node: NodeSpec) -> Iterator[str]:
+    """Yield the fields of a node that have no effect on a control node."""
+    kind = f"a node of type {node.type!r}"
+    if node.on_batch_failure != "fail":
+        yield f"on_batch_failure: {kind} has no batches; remove it"
+    if node.concurrency_key is not None:
+        yield f"concurrency_key: {kind} takes no place of a key; remove it"
+    if node.priority:
+        yield f"priority: {kind} starts as soon as it may; remove it"
+
+
+def _limit_faults(node: NodeSpec, control: ControlType, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the time limits and retries that have no effect."""
+    kind = f"a node of type {node.type!r}"
+    for field, reason in WITHOUT_EFFECT.items():
+        if getattr(node.timeouts, field) is not None:
+            yield f"timeouts.{field}: {kind} {reason}; use start_to_close_sec or remove it"
+    limit = node.timeouts.start_to_close_sec
+    ends = given.get(control.ends_after)
+    if limit is not None and isinstance(ends, int | float) and ends <= limit:
+        yield (
+            "timeouts.start_to_close_sec has no effect: the node ends after"
+            f" io.{control.ends_after} ({ends:g} s) at the latest; remove it"
+        )
+    if limit is None and node.retry_policy.model_fields_set:
+        yield (
+            f"retry_policy: {kind} is retried only after timeouts.start_to_close_sec; add that"
+            " limit or remove the policy"
+        )
