@@ -237,6 +237,7 @@ def test_show_gives_the_task_as_json(cli: Cli, installation: Installation):
         ("pause", "nix"),
         ("resume", "nix"),
         ("retry", "nix"),
+        ("signal", "nix", "go"),
     ],
 )
 def test_a_task_that_does_not_exist_is_a_usage_error(
@@ -393,3 +394,43 @@ def test_an_address_that_no_plugin_knows_is_a_usage_error(cli: Cli):
     result = cli("ls", "--db", "redis://x")
     assert result.exit_code == 2
     assert "no plugin opens a store from 'redis://x'" in result.stderr
+
+
+WAITING = {"nodes": [{"node_id": "w", "type": "wait_signal", "io": {"signal": "go"}}]}
+
+
+def test_signal_wakes_the_node_that_waits_for_it(cli: Cli, installation: Installation):
+    installation.submit(WAITING, task_id="t1")
+    shown = cli("show", "t1", "--db", installation.address).stdout
+    assert "waits for a signal" in shown
+    sent = (
+        "signal",
+        "t1",
+        "go",
+        "--payload",
+        '{"n": 1}',
+        "--id",
+        "x",
+        "--db",
+        installation.address,
+    )
+    result = cli(*sent)
+    assert (result.exit_code, result.stdout) == (0, "task t1 has the signal go\n")
+    said = as_json(cli(*sent, "--json"))
+    assert said == {"task_id": "t1", "signal": "go", "status": "finished"}
+    shown = as_json(cli("show", "t1", "--db", installation.address, "--json"))
+    assert shown["nodes"]["w"]["result"] == {"n": 1}
+    watched = cli("watch", "t1", "--db", installation.address).stdout
+    assert "task  signal go" in watched
+
+
+def test_a_refused_signal_and_a_payload_that_is_no_json_are_usage_errors(
+    cli: Cli, installation: Installation
+):
+    installation.submit(WAITING, task_id="t1")
+    refused = cli("signal", "t1", "stop", "--db", installation.address)
+    assert refused.exit_code == 2
+    assert "error: no node of task 't1' waits for the signal 'stop'" in refused.stderr
+    wrong = cli("signal", "t1", "go", "--payload", "{", "--db", installation.address)
+    assert wrong.exit_code == 2
+    assert "--payload" in wrong.stderr

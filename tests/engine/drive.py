@@ -31,6 +31,7 @@ from flowkit._engine import (
     SendCancel,
     SendCommand,
     SentCommand,
+    SignalReceived,
     TaskSubmitted,
     TellReaders,
     Transition,
@@ -435,6 +436,17 @@ class Play:
             other.get(field, getattr(known, field)) for field in ("attempt", "handovers", "place")
         )
         return SentCommand(self.index(name), attempt, handovers, place)
+
+    def signal(
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        signal_id: str | None = None,
+        nodes: tuple[str, ...] | None = None,
+    ) -> Transition:
+        places = None if nodes is None else tuple(map(self.index, nodes))
+        return self.do(SignalReceived(name, payload, signal_id, places))
 
     def cancel(self, reason: str = "") -> Transition:
         return self.do(CancelRequested(reason))

@@ -135,6 +135,11 @@ def sleeping(**io: Any) -> Play:
     return Play(graph("n", n={"type": "sleep", "io": io or {"for_sec": 9}, **limits}))
 
 
+def waiting_for_a_signal() -> Play:
+    io = {"signal": "go", "timeout_sec": 5, "on_timeout": "skip"}
+    return Play(graph("n", n={"type": "wait_signal", "io": io}))
+
+
 def before_its_arguments() -> Play:
     return sleeping(for_sec="${params.x}")
 
@@ -207,6 +212,7 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
         before_its_arguments,
         lambda play: play.evaluates("n", for_sec=9),
     ),
+    (Mark.DEFERRED, Mark.SKIPPED): (waiting_for_a_signal, lambda play: play.later(5)),
     (Mark.DEFERRED, Mark.FAILED): (sleeping, lambda play: play.later(5)),
     (Mark.DEFERRED, Mark.FINISHED): (deferred, lambda play: play.succeeds("n")),
     (Mark.DEFERRED, Mark.CANCELLED): (deferred, lambda play: play.cancel()),

@@ -22,6 +22,10 @@ def sleep(node_id: str = "a", **io: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "sleep", "io": io}
 
 
+def wait(node_id: str = "a", **io: Any) -> dict[str, Any]:
+    return {"node_id": node_id, "type": "wait_signal", "io": io}
+
+
 def chain(*fields: dict[str, Any], **graph: Any) -> dict[str, Any]:
     """Return nodes a, b, c, …; each depends on the previous one and has the given fields."""
     nodes = [
@@ -338,9 +342,53 @@ WRONG: dict[str, tuple[Any, str]] = {
             " produces no batches; remove it"
         ),
     ),
-    "a signal": (
-        {"nodes": [{"node_id": "a", "type": "wait_signal"}]},
-        "node 'a': type 'wait_signal' is not supported yet",
+    "a wait for no signal": (
+        {"nodes": [wait()]},
+        "node 'a': io.signal is missing; io needs it",
+    ),
+    "a wait for a signal with an empty name": (
+        {"nodes": [wait(signal="")]},
+        "node 'a': io.signal must not be empty, not ''",
+    ),
+    "a wait for a number": (
+        {"nodes": [wait(signal=1)]},
+        "node 'a': io.signal must be a string, not 1",
+    ),
+    "a wait for a signal that takes no time": (
+        {"nodes": [wait(signal="go", timeout_sec=0)]},
+        "node 'a': io.timeout_sec must be above 0, not 0",
+    ),
+    "a wait for a signal that goes on in an unknown way": (
+        {"nodes": [wait(signal="go", timeout_sec=1, on_timeout="skipp")]},
+        "node 'a': io.on_timeout must be 'fail' or 'skip', not 'skipp'; did you mean 'skip'?",
+    ),
+    "a policy for a timeout without one": (
+        {"nodes": [wait(signal="go", on_timeout="skip")]},
+        "node 'a': io.on_timeout has no effect without io.timeout_sec; add it or remove on_timeout",
+    ),
+    "an expression in place of a policy for timeouts": (
+        {"nodes": [wait(signal="go", timeout_sec=1, on_timeout="${params.x}")]},
+        "node 'a': io.on_timeout must be 'fail' or 'skip', not '${params.x}'",
+    ),
+    "a schema of a payload that is no object": (
+        {"nodes": [wait(signal="go", schema=True)]},
+        "node 'a': io.schema must be an object, not True",
+    ),
+    "a schema of a payload with an unknown type": (
+        {"nodes": [wait(signal="go", schema={"type": "text"})]},
+        "node 'a': io.schema.type: ",
+    ),
+    "a schema of a payload that refers to an address": (
+        {"nodes": [wait(signal="go", schema={"$ref": "http://example.org/x"})]},
+        "node 'a': io.schema: $ref 'http://example.org/x' is not one of the schema's own",
+    ),
+    "a wait for a signal whose limit is never reached": (
+        {"nodes": [wait(signal="x", timeout_sec=2) | {"timeouts": {"start_to_close_sec": 3}}]},
+        "node 'a': timeouts.start_to_close_sec has no effect: the node ends after io.timeout_sec",
+    ),
+    "an argument of two types on a worker's node": (
+        {"nodes": [node(io={"signal": "go"})]},
+        "node 'a': io.signal is only for nodes of type 'wait_signal'; change the type or remove",
     ),
     "depends_on as text": (
         {"nodes": [node(), node("b", depends_on="a")]},

@@ -162,7 +162,7 @@ def test_defaults_are_copies_and_given_values_stay() -> None:
 def test_the_work_of_a_check_is_bounded() -> None:
     wide = {"properties": {f"p{n}": {} for n in range(1_900)}}
     assert params_faults(wide, {"p1": [0] * (MAX_WORK // 1_900)}) == [
-        "params are too large to be checked by the schema of the graph"
+        "params is too large to be checked by its JSON Schema"
     ]
     same = params_faults(
         {"additionalProperties": {"type": "string"}}, {f"p{n}": n for n in range(1_000)}

@@ -550,6 +550,27 @@ while self._unstored and self._error is None:
         suite="tests/engine/test_outputs.py",
     ),
     Mutant(
+        "a kept signal stays when a node takes it",
+        "_start_wait_signal",
+        "draft.signals_changed = True",
+        "draft.signals = box",
+        scenarios=("signals",),
+    ),
+    Mutant(
+        "a signal that no node waits for is lost",
+        "signal_received",
+        "(*box.kept, signal) if index is None else box.kept",
+        "box.kept",
+        scenarios=("signals",),
+    ),
+    Mutant(
+        "the ids of signals are ignored",
+        "signal_received",
+        "event.signal_id in box.ids",
+        "box.received < 0",
+        scenarios=("signals",),
+    ),
+    Mutant(
         "idempotency keys are ignored",
         "TaskTable.create",
         "first != header.task_id",

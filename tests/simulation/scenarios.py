@@ -632,6 +632,45 @@ async def cancelled_sleep(cluster: SimCluster) -> None:
     assert view.nodes["year"].status == view.nodes["week"].status == "cancelled"
 
 
+def wait(node_id: str, signal: str, after: list[str] | None = None, **io: Any) -> dict[str, Any]:
+    return {
+        "node_id": node_id,
+        "type": "wait_signal",
+        "depends_on": after or [],
+        "io": {"signal": signal, **io},
+    }
+
+
+async def signals(cluster: SimCluster) -> None:
+    """Send signals before and after the nodes wait for them, each of them twice."""
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            node("a"),
+            wait("first", "go"),
+            wait("second", "go", ["a"]),
+            wait("computed", "order-${params.n}", ["a"]),
+            wait("never", "stop", ["a"], timeout_sec=1, on_timeout="skip"),
+            node("end", after=["first", "second", "computed", "never"]),
+        ),
+        params={"n": 7},
+    )
+
+    async def send(name: str, payload: Any) -> None:
+        await cluster.clock.sleep(cluster.random.choice([0.0, 0.5, 3.0, 20.0]))
+        for _ in range(2):
+            await cluster.client.signal(task_id, name, payload, signal_id=f"{name} {payload}")
+
+    async with anyio.create_task_group() as group:
+        for payload in (1, 2):
+            group.start_soon(send, "go", payload)
+        group.start_soon(send, "order-7", "x")
+    view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    assert {view.nodes["first"].result, view.nodes["second"].result} == {1, 2}
+    assert view.nodes["computed"].result == "x"
+    assert view.nodes["never"].reason_code == "signal_timeout"
+
+
 async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
@@ -867,6 +906,7 @@ STANDARD = {
         Standard(functions, 3),
         Standard(sleeping, 2, once=False),
         Standard(cancelled_sleep, 1),
+        Standard(signals, 3, once=False),
         Standard(cancel, 6),
         Standard(pause_and_resume, 3),
         Standard(retry_by_hand, 3, once=False),

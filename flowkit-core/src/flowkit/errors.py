@@ -9,7 +9,8 @@
     ├── WorkerIdTaken          another live worker has this worker_id
     ├── TaskNotFound           no task has this id
     ├── TaskRefused            a plugin refused the submission, the id is taken,
-    │                          or the task's state does not allow the verb
+    │   │                      or the task's state does not allow the verb
+    │   └── SignalRefused      the task has ended, or no node waits for such a signal
     ├── PluginError            a plugin has a wrong hook, or clashes with another plugin
     ├── MessageError
     │   ├── DecodeError        bytes on the bus are not a message that this version knows
@@ -115,6 +116,10 @@ class TaskNotFound(FlowKitError, LookupError):
 
 class TaskRefused(FlowKitError):
     """A submission or a verb was refused. The message says why, and names the plugin if one did."""
+
+
+class SignalRefused(TaskRefused):
+    """A signal was refused, and nothing was stored. The message says why."""
 
 
 class PluginError(FlowKitError):

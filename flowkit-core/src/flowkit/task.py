@@ -121,7 +121,7 @@ class TaskView(_View):
 
 class TaskEvent(_View):
     """One change of a task. ``seq`` counts 1, 2, 3, … per task; ``kind`` is ``status``,
-    ``progress`` or ``batch``.
+    ``progress``, ``batch`` or ``signal``.
     """
 
     seq: int
@@ -225,6 +225,31 @@ class Wait:
     """Time at which the wait ends in any case."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Values of the expressions in its ``io`` that are needed until the wait ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Signal that a task has received."""
+
+    number: Count
+    """1 for the first signal of the task, and so on."""
+    name: str
+    payload: Any
+    at: Moment
+    nodes: tuple[Count, ...] | None = None
+    """Nodes that may take it; None for all that wait for its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalBox:
+    """Signals of a task."""
+
+    received: Count = 0
+    """Number of all signals."""
+    kept: tuple[Signal, ...] = ()
+    """Signals that no node has taken, the oldest first."""
+    ids: tuple[str, ...] = ()
+    """Ids of all signals that have one."""
 
 
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -398,6 +423,7 @@ class Task:
     deadline_at: float | None = None
     wake_at: float | None = None
     records: dict[int, NodeRecord] = field(default_factory=dict)
+    signals: SignalBox = SignalBox()
 
     taken: list[int] = field(default_factory=list)
     """Per node: edges from parents that were taken, with data."""

@@ -50,7 +50,7 @@ class Redriver:
         store: Store,
         connection: BusConnection,
         events_topic: str,
-        retry: Callable[[str, RetryRequested], Awaitable[None]],
+        retry: Callable[[str, RetryRequested], Awaitable[object]],
     ) -> None:
         self._store = store
         self._connection = connection

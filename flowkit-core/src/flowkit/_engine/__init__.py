@@ -36,6 +36,7 @@ from flowkit._engine.events import (
     SendCancel,
     SendCommand,
     SentCommand,
+    SignalReceived,
     TaskSubmitted,
     TellReaders,
     Woke,
@@ -50,9 +51,11 @@ from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.transition import IllegalMove, Transition
 from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._engine.vars import VarsOp
+from flowkit._engine.waits import MAX_KEPT
 
 __all__ = [
     "BROKEN",
+    "MAX_KEPT",
     "NODE_MOVES",
     "NODE_REPORTS",
     "TASK_MOVES",
@@ -87,6 +90,7 @@ __all__ = [
     "SendCancel",
     "SendCommand",
     "SentCommand",
+    "SignalReceived",
     "TaskSubmitted",
     "TellReaders",
     "Transition",

@@ -20,6 +20,7 @@ from flowkit._engine.events import (
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    SignalReceived,
     TaskSubmitted,
     Woke,
 )
@@ -49,7 +50,7 @@ from flowkit._engine.reruns import nodes_to_reset
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.timers import woke
 from flowkit._engine.transition import Transition
-from flowkit._engine.waits import arguments_evaluated
+from flowkit._engine.waits import arguments_evaluated, signal_received
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,
@@ -237,6 +238,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     PauseRequested: _pause,
     ResumeRequested: _resume,
     RetryRequested: _retry,
+    SignalReceived: signal_received,
     ConditionEvaluated: condition_evaluated,
     ConditionDelayed: condition_delayed,
     OutputEvaluated: output_evaluated,

@@ -55,6 +55,18 @@ class RetryRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalReceived:
+    """A user sent a signal to the task."""
+
+    name: str
+    payload: Any = None
+    signal_id: str | None = None
+    """Id of the signal. The first of several signals with one id counts."""
+    nodes: tuple[int, ...] | None = None
+    """Nodes that may take it; None for all that wait for its name."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConditionEvaluated:
     """The condition of a node is true or false, or could not be evaluated (``error``)."""
 
@@ -173,7 +185,14 @@ class CommandsLost:
     commands: Sequence[SentCommand]
 
 
-ClientEvent = TaskSubmitted | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
+ClientEvent = (
+    TaskSubmitted
+    | CancelRequested
+    | PauseRequested
+    | ResumeRequested
+    | RetryRequested
+    | SignalReceived
+)
 DeferrableEvent = CommandsSent | CommandWaiting
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.

@@ -56,6 +56,8 @@ class Transition:
         "reason",
         "records",
         "rederive",
+        "signals",
+        "signals_changed",
         "started_at",
         "status",
         "taken_from_ready",
@@ -84,6 +86,8 @@ class Transition:
         self.ignored = False
         self.rederive = False
         self.vars_changed = False
+        self.signals_changed = False
+        self.signals = task.signals
         self.status = task.status
         self.outcome = task.outcome
         self.output = task.output
@@ -288,6 +292,7 @@ class Transition:
         task.status, task.outcome, task.paused = self.status, self.outcome, self.paused
         task.vars, task.output = self.vars, self.output
         task.error, task.reason = self.error, self.reason
+        task.signals = self.signals
         task.started_at, task.finished_at = self.started_at, self.finished_at
         task.deadline_at, task.wake_at = self.deadline_at, self.wake_at
         task.open, task.in_flight = self.open, self.in_flight

@@ -59,7 +59,7 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.READY: _marks("issued running deferred finished cancelled skipped upstream_failed"),
     Mark.ISSUED: _marks("running ready deferred failed cancelled"),
     Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
-    Mark.DEFERRED: _marks("ready deferred finished failed cancelled"),
+    Mark.DEFERRED: _marks("ready deferred finished failed cancelled skipped"),
     Mark.CANCELLING: _marks("finished cancelled"),
     Mark.FINISHED: _marks(""),
     Mark.FAILED: _marks(""),

@@ -3,19 +3,25 @@ nodes in flight. What it waits for is in its record.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from heapq import heappop
 from math import inf
 from typing import Any
 
-from flowkit._engine.events import ArgumentsEvaluated, EvaluateArguments, lacks_arguments
-from flowkit._engine.node_ends import cancel_other_parents, fail_attempt, finish_node
+from flowkit._engine.events import (
+    ArgumentsEvaluated,
+    EvaluateArguments,
+    SignalReceived,
+    lacks_arguments,
+)
+from flowkit._engine.node_ends import cancel_other_parents, fail_attempt, finish_node, skip
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit._json.limits import LAST_MOMENT
-from flowkit.graph._control_types import moment_of, read_arguments
-from flowkit.task import Mark, NodeRecord, Wait
+from flowkit.graph._control_types import arguments_of, moment_of, read_arguments
+from flowkit.task import Mark, NodeRecord, Signal, SignalBox, Wait
 
 LONGEST_PAUSE_SEC = 600.0
 """Longest pause before the arguments of a node are evaluated again: the coordinator that evaluates
@@ -100,8 +106,28 @@ def _start_sleep(draft: Transition, index: int, io: Any, settings: EngineSetting
         _wait(draft, index, Wait("timer", until))
 
 
+def _start_wait_signal(draft: Transition, index: int, io: Any, settings: EngineSettings) -> None:
+    """Take the oldest signal that fits, or wait for one."""
+    box = draft.signals
+    found = next((signal for signal in box.kept if _fits(signal, index, io.signal)), None)
+    if found is None:
+        _wait(draft, index, Wait("signal", _timeout_at(draft, index, io), {"signal": io.signal}))
+        return
+    draft.signals = replace(box, kept=tuple(signal for signal in box.kept if signal is not found))
+    draft.signals_changed = True
+    _take_signal(draft, index, found, settings)
+
+
+def _timeout_at(draft: Transition, index: int, io: Any) -> float | None:
+    if io.timeout_sec is None:
+        return None
+    at: float = draft.record(index).issued_at + io.timeout_sec
+    return min(at, LAST_MOMENT)
+
+
 STARTS: Mapping[str, Callable[[Transition, int, Any, EngineSettings], None]] = {
     "sleep": _start_sleep,
+    "wait_signal": _start_wait_signal,
 }
 """Start of a node of each control type, with its arguments."""
 
@@ -110,10 +136,80 @@ def _wait(draft: Transition, index: int, wait: Wait) -> None:
     record = draft.edit(index)
     record.wait = wait
     data: dict[str, Any] = {"attempt": record.attempt, "waiting": wait.kind}
+    if "signal" in wait.arguments:
+        data["signal"] = wait.arguments["signal"]
     if wait.until is not None:
         data["until"] = datetime.fromtimestamp(wait.until, UTC).isoformat()
         draft.wake(wait.until)
     draft.move(index, Mark.DEFERRED, data=data)
+
+
+# ---------------------------------------------------------------- signals
+
+
+MAX_KEPT = 1_000
+"""Signals of a task that no node has taken. Above this number, further ones are refused."""
+
+
+def signal_received(draft: Transition, event: SignalReceived, settings: EngineSettings) -> None:
+    """Give a signal to the node that has waited for it the longest, or keep it for a later one."""
+    box = draft.signals
+    if draft.status.terminal or event.signal_id in box.ids or len(box.kept) >= MAX_KEPT:
+        draft.ignored = True
+        return
+    number = box.received + 1
+    signal = Signal(number, event.name, event.payload, draft.now, event.nodes)
+    draft.note(-1, "signal", None, {"signal": event.name, "number": number})
+    index = _waiting_node(draft, signal)
+    draft.signals = SignalBox(
+        received=number,
+        kept=(*box.kept, signal) if index is None else box.kept,
+        ids=box.ids if event.signal_id is None else (*box.ids, event.signal_id),
+    )
+    draft.signals_changed = True
+    if index is not None:
+        _take_signal(draft, index, signal, settings)
+
+
+def _waiting_node(draft: Transition, signal: Signal) -> int | None:
+    """Return the node that has waited for a signal the longest, or None."""
+    waiting = []
+    for index in draft.task.spec.plan.controls:
+        record = draft.record(index)
+        if draft.mark(index) == Mark.DEFERRED and record.wait is not None:
+            name = record.wait.arguments.get("signal")
+            if name is not None and _fits(signal, index, name):
+                waiting.append((record.issued_at, index))
+    return min(waiting)[1] if waiting else None
+
+
+def _fits(signal: Signal, index: int, name: str) -> bool:
+    return signal.name == name and (signal.nodes is None or index in signal.nodes)
+
+
+def _take_signal(draft: Transition, index: int, signal: Signal, settings: EngineSettings) -> None:
+    draft.edit(index).result = signal.payload
+    data = {"signal": signal.name, "number": signal.number}
+    finish_node(draft, index, settings, data=data)
+
+
+def _signal_timeout(draft: Transition, index: int, settings: EngineSettings) -> None:
+    wait = draft.record(index).wait
+    assert wait is not None
+    _time_out(draft, index, "signal_timeout", f"signal {wait.arguments['signal']!r}", settings)
+
+
+def _time_out(
+    draft: Transition, index: int, reason_code: str, missing: str, settings: EngineSettings
+) -> None:
+    """Skip or fail a node for which nothing came in time."""
+    record = draft.edit(index)
+    if arguments_of(draft.task.spec.plan.nodes[index]).get("on_timeout") == "skip":
+        record.wait = None
+        skip(draft, index, reason_code, settings)
+    else:
+        error = f"no {missing} within {_until(record) - record.issued_at:g} s"
+        fail_wait(draft, index, reason_code, error, settings, permanent=True)
 
 
 # ---------------------------------------------------------------- ends
@@ -135,6 +231,7 @@ def fail_wait(
 
 TIMEOUTS: Mapping[str, Callable[[Transition, int, EngineSettings], None]] = {
     "timer": finish_node,
+    "signal": _signal_timeout,
 }
 """End of a wait of each kind when its time has come."""
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from flowkit._json.limits import Count, Moment, PositiveSeconds, Priority
-from flowkit.task import LogEntry, NodeRecord, TaskOutput, TaskStatus
+from flowkit.task import LogEntry, NodeRecord, SignalBox, TaskOutput, TaskStatus
 
 
 @dataclass(slots=True)
@@ -57,4 +57,5 @@ HEAD: TypeAdapter[Head] = TypeAdapter(Head)
 STATE: TypeAdapter[State] = TypeAdapter(State)
 NODE: TypeAdapter[NodeRecord] = TypeAdapter(NodeRecord)
 LOG: TypeAdapter[list[LogEntry]] = TypeAdapter(list[LogEntry])
+SIGNALS: TypeAdapter[SignalBox] = TypeAdapter(SignalBox)
 VARS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])

@@ -1,7 +1,8 @@
 """Parts of a task's record, and the writer that encodes changes as commits.
 
-The parts are ``state``, ``vars``, ``n<index>`` and ``e<seq>``, all of them JSON. ``n12`` is the
-node with index 12. ``e0000000007`` holds changes of the history, the first of which has number 7.
+The parts are ``state``, ``vars``, ``signals``, ``n<index>`` and ``e<seq>``, all of them JSON.
+``n12`` is the node with index 12. ``e0000000007`` holds changes of the history, the first of which
+has number 7.
 """
 
 from collections import OrderedDict
@@ -20,9 +21,9 @@ from flowkit._user_code.containment import error_text
 from flowkit.errors import CorruptRecord
 from flowkit.messages import BatchRetries
 from flowkit.protocols import ArchivedPart, Commit, TaskRecord
-from flowkit.task import ENDED, LogEntry, NodeRecord, Task
+from flowkit.task import ENDED, LogEntry, NodeRecord, SignalBox, Task
 
-STATE, VARS = "state", "vars"
+STATE, VARS, SIGNALS = "state", "vars", "signals"
 
 _ALWAYS = ("attempt", "first_attempt", "issued_at", "first_issued_at", "sent")
 """Fields that the part of a node always has."""
@@ -99,6 +100,20 @@ def decode_nodes(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
     return {int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"}
 
 
+def signals_of(parts: Mapping[str, bytes]) -> SignalBox:
+    """Return the signals from the parts of a task's record.
+
+    Raises:
+        CorruptRecord: the part holds something else.
+    """
+    if SIGNALS not in parts:
+        return SignalBox()
+    try:
+        return record_models.SIGNALS.validate_json(parts[SIGNALS], strict=True)
+    except ValueError as error:
+        raise corrupt("the signals", error) from None
+
+
 def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
     """Return the numbered changes of a part of the history.
 
@@ -158,13 +173,14 @@ class RecordWriter:
         "changed",
         "ended",
         "log",
+        "signals_changed",
         "vars_changed",
     )
 
     def __init__(self, task: Task, parts: Mapping[str, bytes]) -> None:
         self.changed: set[int] = set()
         self.log: list[LogEntry] = []
-        self.vars_changed = False
+        self.vars_changed = self.signals_changed = False
         self._log_parts: dict[str, bytes] = {}
         # An OrderedDict: iterating over a plain dict is slow once many items were removed from its
         # front.
@@ -189,6 +205,7 @@ class RecordWriter:
         self.changed.update(step.records)
         self.log += step.log
         self.vars_changed |= step.vars_changed
+        self.signals_changed |= step.signals_changed
 
     def commit(self, task: Task, op_id: str, *, durable: bool = True) -> Commit:
         """Return the changes since the last commit, and begin to collect those of the next.
@@ -199,6 +216,8 @@ class RecordWriter:
         put: dict[str, bytes] = {STATE: encode_state(task)}
         if self.vars_changed:
             put[VARS] = to_json(task.vars)
+        if self.signals_changed:
+            put[SIGNALS] = to_json(task.signals)
         for index in self.changed:
             put[node_part(index)] = encode_node(task.records[index])
         if self.log:
@@ -215,7 +234,7 @@ class RecordWriter:
             archive.append(_merged({name: self._log_parts[name] for name in old}))
         self.changed = set()
         self.log = []
-        self.vars_changed = False
+        self.vars_changed = self.signals_changed = False
         return Commit(
             task_id=task.spec.task_id,
             expected_version=task.version,

@@ -23,6 +23,7 @@ from flowkit._records.record_parts import (
     damaged,
     decode_log,
     decode_nodes,
+    signals_of,
 )
 from flowkit.graph import Graph, Plan
 from flowkit.protocols import TaskHeader, TaskRecord
@@ -209,6 +210,7 @@ def _task(record: TaskRecord) -> Task:
         deadline_at=state.deadline_at,
         wake_at=record.header.wake_at,
         records=records,
+        signals=signals_of(parts),
     )
 
 

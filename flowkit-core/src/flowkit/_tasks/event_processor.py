@@ -67,6 +67,8 @@ class Outcome:
     """Tasks that are not stored, or whose records cannot be read."""
     quarantined: dict[str, BaseException] = field(default_factory=dict)
     """Tasks that could not be changed, with the errors."""
+    unchanged: set[str] = field(default_factory=set)
+    """Tasks that ignored their events."""
 
 
 @dataclass(slots=True)
@@ -298,6 +300,7 @@ class EventProcessor:
         except (RecordTooLarge, RecordRefused, PayloadError) as error:
             return await self._split_round(pending, error, call.outcome)
         self._cache.evict(*stale)
+        call.outcome.unchanged.difference_update(stale)
         for task_id in stale:
             call.operations.pop(task_id, None)
         return [{task_id: pending[task_id] for task_id in stale}] if stale else []
@@ -390,6 +393,7 @@ class EventProcessor:
             if commit is None:
                 if update.effects or call.restore:
                     call.outcome.effects.append(TaskEffects(cached, update.effects))
+                call.outcome.unchanged.add(task_id)
                 if events and task_id not in loaded.last_operations:
                     unchanged.append(task_id)
                 continue

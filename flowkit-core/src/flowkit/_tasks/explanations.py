@@ -120,6 +120,7 @@ def explain_node(
 
 _SKIPPED = {
     "condition_false": "its condition is false",
+    "signal_timeout": "no signal came in time",
     "upstream_skipped": "no branch that leads to it was taken",
 }
 
@@ -183,13 +184,14 @@ def _waits(record: NodeRecord, now: float) -> str:
     wait = record.wait
     if wait is None:
         return "waits for its arguments to be evaluated"
+    what = _WAITS_FOR[wait.kind].format_map(wait.arguments)
     if wait.until is None:
-        return _WAITS_FOR[wait.kind]
+        return what
     at = utc(wait.until).isoformat(timespec="seconds")
-    return f"{_WAITS_FOR[wait.kind]} until {at} ({max(wait.until - now, 0):.1f} s)"
+    return f"{what} until {at} ({max(wait.until - now, 0):.1f} s)"
 
 
-_WAITS_FOR = {"timer": "sleeps"}
+_WAITS_FOR = {"timer": "sleeps", "signal": "waits for the signal {signal!r}"}
 
 
 def _attempts(record: NodeRecord | None) -> str:

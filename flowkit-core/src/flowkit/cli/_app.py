@@ -18,6 +18,7 @@ from flowkit.cli import (
     _query_verbs,
     _run_verbs,
     _service_verbs,
+    _waiting_verbs,
 )
 from flowkit.cli._errors import Verbs
 
@@ -55,6 +56,7 @@ VERBS = [
     Verb(TASKS, "pause", _change_verbs.pause),
     Verb(TASKS, "resume", _change_verbs.resume),
     Verb(TASKS, "retry", _change_verbs.retry),
+    Verb(TASKS, "signal", _waiting_verbs.signal),
     Verb(TASKS, "dlq ls", _dead_letter_verbs.ls),
     Verb(TASKS, "dlq show", _dead_letter_verbs.show),
     Verb(TASKS, "dlq retry", _dead_letter_verbs.retry),

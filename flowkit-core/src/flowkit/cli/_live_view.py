@@ -125,6 +125,9 @@ def event_line(event: TaskEvent, progress: TaskProgress) -> Text:
         if node is not None:
             return line.append(_beside(node))
         return line.append(f"  {progress.note}") if progress.note else line
+    if event.kind == "signal":
+        data = event.data if isinstance(event.data, dict) else {}
+        return line.append(f"signal {compact(data.get('signal'))}")
     if event.kind == "progress":
         return line.append(f"progress {compact(event.data)}")
     return line.append("first batch stored" if event.kind == "batch" else event.kind)

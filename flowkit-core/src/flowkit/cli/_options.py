@@ -93,6 +93,22 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
 
 def read_params(text: str | None) -> dict[str, Any] | None:
     """Parse the parameters of a task: a JSON object, or ``@FILE`` in JSON, YAML or TOML."""
+    return read_object(text, "--params")
+
+
+def read_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """Parse the value of an option: a JSON object, or ``@FILE`` in JSON, YAML or TOML."""
+    value: Any = read_value(text, option)
+    if text is None:
+        return None
+    if isinstance(value, dict):
+        return value
+    place = f"{text[1:]}: " if text.startswith("@") else ""
+    raise typer.BadParameter(f"{place}expected an object, not {kind_of(value)}", param_hint=option)
+
+
+def read_value(text: str | None, option: str) -> Any:
+    """Parse the value of an option: JSON, or ``@FILE`` in JSON, YAML or TOML."""
     if text is None:
         return None
     place = ""
@@ -100,18 +116,12 @@ def read_params(text: str | None) -> dict[str, Any] | None:
         if text.startswith("@"):
             path = Path(text[1:])
             place = f"{path}: "
-            value = read_document(
+            return read_document(
                 read_file(path), syntax=SYNTAX_OF_SUFFIX.get(path.suffix.lower(), "JSON")
             )
-        else:
-            value = read_document(text, syntax="JSON")
+        return read_document(text, syntax="JSON")
     except DocumentError as error:
-        raise typer.BadParameter(f"{place}{error}", param_hint="--params") from None
-    if not isinstance(value, dict):
-        raise typer.BadParameter(
-            f"{place}expected an object, not {kind_of(value)}", param_hint="--params"
-        )
-    return value
+        raise typer.BadParameter(f"{place}{error}", param_hint=option) from None
 
 
 def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def waiting_text(waiting: str, until: datetime | None) -> str:
     return _WAITING[waiting] + (f" until {time_text(until)}" if until is not None else "")
 
 
-_WAITING = {"timer": "sleeps"}
+_WAITING = {"timer": "sleeps", "signal": "waits for a signal"}
 
 
 def details(node: NodeView) -> str:

@@ -199,15 +199,18 @@ class Session:
             raise TaskNotFound(task_id)
         return record
 
-    async def change(self, task_id: str, event: Event) -> None:
-        """Apply a request to a task, store the outcome and start what follows from it.
+    async def change(self, task_id: str, event: Event) -> bool:
+        """Apply a request to a task, store the outcome and start what follows from it. Return
+        whether the request changed the task.
 
         Raises:
             TaskNotFound: there is no such task.
             CorruptRecord: the task cannot be read, or not be changed.
             RecordRefused, RecordTooLarge, PayloadError: the changed task cannot be stored.
         """
-        await self._dispatcher.changed(task_id, await self._apply(task_id, event))
+        outcome = await self._apply(task_id, event)
+        await self._dispatcher.changed(task_id, outcome)
+        return task_id not in outcome.unchanged
 
     async def _apply(self, task_id: str, event: Event) -> Outcome:
         outcome = await self._processor.apply(

@@ -9,7 +9,7 @@ from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
 from flowkit._records.queries import damaged_records
 from flowkit._runtime.lifecycle import Lifecycle
 from flowkit._tasks.submission import checked_reason
-from flowkit.client import _artifacts, _dead_letters, _queries, _retries
+from flowkit.client import _artifacts, _dead_letters, _queries, _retries, _signals
 from flowkit.client._session import Session
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
@@ -218,6 +218,23 @@ class TaskVerbs(ABC):
                 or the nodes are not a list.
         """
         await _retries.retry_task(self._life.resource, task_id, from_nodes)
+
+    async def signal(
+        self, task_id: str, name: str, payload: Any = None, *, signal_id: str | None = None
+    ) -> None:
+        """Send a signal to a task. The node that has waited for its name the longest takes it, and
+        the payload becomes its result. If no node waits yet, the signal is kept for the next one.
+
+        Of several signals with the same ``signal_id``, the first one counts, so that a call whose
+        outcome is unknown can be repeated. The payload is any JSON value of at most 256 KiB.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            SignalRefused: the task has ended, no node of its graph waits for this name, or the
+                payload does not match the JSON Schema of any of these nodes. The task also refuses
+                a signal when it keeps too many that no node has taken. Nothing is stored.
+        """
+        await _signals.send_signal(self._life.resource, task_id, name, payload, signal_id)
 
     # ------------------------------------------------------------ dead letters
 

@@ -7,20 +7,22 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from flowkit._json.limits import Seconds, is_moment
+from flowkit._json.limits import PositiveSeconds, Seconds, is_moment
 from flowkit._json.values import short
 from flowkit.graph._faults import Faults, refusal, sentence
 from flowkit.graph._models import (
     COORDINATOR_FUNCTION,
     ControlIO,
+    Name,
     NodeIO,
     NodeSpec,
     RetryPolicy,
 )
+from flowkit.graph._params_schema import value_schema_faults
 from flowkit.graph._templates import FIELDS, templates_in
 
 WITHOUT_EFFECT = {
@@ -66,6 +68,32 @@ def _sleep_faults(given: Mapping[str, Any]) -> Iterator[str]:
         yield "io needs exactly one of for_sec and until for a node of type 'sleep'"
 
 
+class WaitSignalIO(ControlIO):
+    """Arguments of ``wait_signal``."""
+
+    signal: Name
+    """Name of the signal."""
+    timeout_sec: PositiveSeconds | None = None
+    on_timeout: Literal["fail", "skip"] = "fail"
+    payload_schema: dict[str, Any] | None = Field(None, alias="schema")
+    """JSON Schema of the payload."""
+
+
+def _signal_faults(given: Mapping[str, Any]) -> Iterator[str]:
+    yield from _timeout_faults(given)
+    if given.get("schema") is not None:
+        yield from value_schema_faults(given["schema"], "io.schema")
+
+
+def _timeout_faults(given: Mapping[str, Any]) -> Iterator[str]:
+    if "on_timeout" in given and given.get("timeout_sec") is None:
+        yield "io.on_timeout has no effect without io.timeout_sec; add it or remove on_timeout"
+
+
+def _signal_label(given: Mapping[str, Any]) -> str:
+    return f"wait for signal {given['signal']}"
+
+
 def _sleep_label(given: Mapping[str, Any]) -> str:
     for_sec, until = given.get("for_sec"), given.get("until")
     return f"sleep until {until}" if for_sec is None else f"sleep {for_sec} s"
@@ -88,6 +116,13 @@ class ControlType:
 
 CONTROL_TYPES: Mapping[str, ControlType] = {
     "sleep": ControlType(SleepIO, _sleep_label, _sleep_faults, ends_after="for_sec"),
+    "wait_signal": ControlType(
+        WaitSignalIO,
+        _signal_label,
+        _signal_faults,
+        literal=frozenset({"on_timeout", "schema"}),
+        ends_after="timeout_sec",
+    ),
 }
 
 

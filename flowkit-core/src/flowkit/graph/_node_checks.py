@@ -18,7 +18,7 @@ from flowkit.graph._models import ALL_ENDED, COORDINATOR_FUNCTION, GraphDocument
 from flowkit.graph._params_schema import schema_faults
 from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
 
-UNSUPPORTED_TYPES = frozenset({"subflow", "wait_signal"})
+UNSUPPORTED_TYPES = frozenset({"subflow"})
 
 PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:size"})
 """Input adapters that read the artifacts of other nodes and need at least one such node."""

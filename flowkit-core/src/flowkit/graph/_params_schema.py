@@ -1,4 +1,4 @@
-"""JSON Schema of a task's params: checks of the schema, and of params against it.
+"""JSON Schemas in graphs: checks of the schemas, and of params and other values against them.
 
 The draft is 2020-12. The size of a schema and the work of a check are bounded: references lead to
 the schema's own ``$defs`` and never in a cycle, nothing is fetched, and patterns are matched in
@@ -61,20 +61,36 @@ class _Faulty(Exception):
 
 def schema_faults(schema: Schema) -> list[str]:
     """Return what is wrong with a schema of params, as sentences."""
+    return _type_faults(schema, "params") or (
+        value_schema_faults(schema, "params") or list(_default_faults(schema))
+    )
+
+
+def object_schema_faults(schema: Schema, where: str) -> list[str]:
+    """Return what is wrong with a schema of objects, as sentences about ``where`` it is."""
+    return _type_faults(schema, where) or value_schema_faults(schema, where)
+
+
+def _type_faults(schema: Schema, where: str) -> list[str]:
     kinds = schema.get("type", "object")
-    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
-        return [f"params: the type of the schema must be 'object', not {short(kinds)}"]
-    faults = list(_by_metaschema(schema))
+    if "object" in (kinds if isinstance(kinds, list) else [kinds]):
+        return []
+    return [f"{where}: the type of the schema must be 'object', not {short(kinds)}"]
+
+
+def value_schema_faults(schema: Schema, where: str) -> list[str]:
+    """Return what is wrong with a schema of any values, as sentences about ``where`` it is."""
+    faults = list(_by_metaschema(schema, where))
     if faults:
         return faults
     try:
         _check_size(schema)
         _validator(to_json(schema))
     except _Faulty as error:
-        return [f"params: {error}"]
+        return [f"{where}: {error}"]
     except ValueError as error:
-        return [f"params: {_shown(error)}"]
-    return list(_default_faults(schema))
+        return [f"{where}: {_shown(error)}"]
+    return []
 
 
 def with_defaults(schema: Schema, params: dict[str, Any]) -> dict[str, Any]:
@@ -85,11 +101,15 @@ def with_defaults(schema: Schema, params: dict[str, Any]) -> dict[str, Any]:
 
 def params_faults(schema: Schema, params: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with params by a valid schema, as sentences."""
-    subschemas = _check_size(schema)
-    if subschemas * _count(params) > MAX_WORK:
-        return ["params are too large to be checked by the schema of the graph"]
-    errors = islice(_validator(to_json(schema)).iter_errors(dict(params)), MAX_FAULTS)
-    return [f"{place(('params', *error.instance_path))}: {_shown(error)}" for error in errors]
+    return value_faults(schema, dict(params), "params")
+
+
+def value_faults(schema: Schema, value: Any, name: str) -> list[str]:
+    """Return what is wrong with a value of this name by a valid schema, as sentences."""
+    if _check_size(schema) * _count(value) > MAX_WORK:
+        return [f"{name} is too large to be checked by its JSON Schema"]
+    errors = islice(_validator(to_json(schema)).iter_errors(value), MAX_FAULTS)
+    return [f"{place((name, *error.instance_path))}: {_shown(error)}" for error in errors]
 
 
 def _defaults(schema: Schema) -> dict[str, Any]:
@@ -125,9 +145,9 @@ def _validator(schema: bytes) -> "Draft202012Validator":
     )
 
 
-def _by_metaschema(schema: Schema) -> Iterator[str]:
+def _by_metaschema(schema: Schema, where: str) -> Iterator[str]:
     for error in islice(_validator(to_json({"$ref": DRAFT})).iter_errors(dict(schema)), MAX_FAULTS):
-        yield f"{place(('params', *error.instance_path))}: {_shown(error)}"
+        yield f"{place((where, *error.instance_path))}: {_shown(error)}"
 
 
 def _shown(error: ValueError) -> str:

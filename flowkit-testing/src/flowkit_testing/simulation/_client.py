@@ -26,12 +26,14 @@ class PatientClient(Client):
     promised: dict[str, None]
     """The ids that :meth:`create_task` returned."""
     on_retry: Callable[[str], None]
+    on_signal: Callable[[str, str], None]
 
     def __init__(
         self,
         *,
         submit: Callable[[dict[str, Any]], Awaitable[str]] | None,
         on_retry: Callable[[str], None],
+        on_signal: Callable[[str, str], None],
         **options: Any,
     ) -> None:
         """Create a client; ``submit``, if given, carries out its submissions."""
@@ -39,6 +41,7 @@ class PatientClient(Client):
         self.told, self.promised = {}, {}
         self._submit = submit
         self.on_retry = on_retry
+        self.on_signal = on_signal
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         while True:
@@ -108,6 +111,13 @@ class PatientClient(Client):
     async def cancel(self, task_id: str, reason: str = "") -> None:
         cancel = super().cancel
         await self._patiently(lambda: cancel(task_id, reason))
+
+    async def signal(
+        self, task_id: str, name: str, payload: Any = None, *, signal_id: str | None = None
+    ) -> None:
+        signal, chosen = super().signal, signal_id or f"s{secrets.token_hex(4)}"
+        await self._patiently(lambda: signal(task_id, name, payload, signal_id=chosen))
+        self.on_signal(task_id, chosen)
 
     async def pause(self, task_id: str) -> None:
         pause = super().pause

@@ -326,6 +326,7 @@ class SimCluster:
         self.client = PatientClient(
             submit=self._submit_elsewhere if crashing else None,
             on_retry=self._retries,
+            on_signal=self._signalled,
             cfg=self._coordinator_config,
             bus=SimBus(self._bus, process),
             store=SimStore(self._store, process),
@@ -351,6 +352,9 @@ class SimCluster:
 
     def _retries(self, task_id: str) -> None:
         self.invariants.retries[task_id] += 1
+
+    def _signalled(self, task_id: str, signal_id: str) -> None:
+        self.invariants.signalled(task_id, signal_id)
 
     async def _submit_elsewhere(self, submission: dict[str, Any]) -> str:
         """Submit from a process that may crash.

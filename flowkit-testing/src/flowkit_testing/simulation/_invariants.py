@@ -11,7 +11,7 @@ from flowkit._codecs.store_codec import encoded
 from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.letters import node_letter_id
 from flowkit._records.queries import records_of
-from flowkit._records.record_parts import decode_log, decode_node
+from flowkit._records.record_parts import decode_log, decode_node, signals_of
 from flowkit._records.task_records import decode_spec, decode_task
 from flowkit._tasks.views import full_view
 from flowkit.messages import NodeSucceeded
@@ -21,7 +21,7 @@ from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, TaskSpec, TaskStatu
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._outputs import awaits_output, broken_output
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
-from flowkit_testing.simulation._waits import broken_wait
+from flowkit_testing.simulation._waits import SignalLedger, broken_wait
 
 Invariant = Callable[[TaskView | None, TaskView], None]
 """A check called with a task before and after each commit (None before the first). It raises
@@ -54,6 +54,7 @@ class _Known:
         """By node, the number of the first attempt of each run that finished."""
         self.issued: dict[int, set[tuple[int, int]]] = {}
         """By node, the issued attempts, each with the number of times it was handed back."""
+        self.signals = SignalLedger()
         self.note_issued(self.nodes)
 
     def note_issued(self, nodes: Mapping[int, NodeRecord]) -> None:
@@ -106,6 +107,11 @@ class Invariants:
                     self._produced.setdefault((report["task_id"], report["index"]), []).append(
                         report.get("result")
                     )
+
+    def signalled(self, task_id: str, signal_id: str) -> None:
+        """Check that a signal is stored, for which a client has got its answer."""
+        if signal_id not in signals_of(self._load(task_id).parts).ids:
+            raise InvariantBroken(f"task {task_id!r} has lost the signal {signal_id!r}")
 
     def created(self, record: TaskRecord, task_id: str) -> None:
         stored = at_once(self._reading.load([task_id])).get(task_id)
@@ -180,6 +186,9 @@ class Invariants:
             if ord(mark) == Mark.FINISHED and known.marks[index] != mark
         ):
             self._check_finish(known, index, nodes.get(index) or known.nodes[index])
+        box = signals_of(after.parts)
+        if (wrong := known.signals.fault(entries, box, nodes)) is not None:
+            raise InvariantBroken(wrong)
         known.nodes.update(nodes)
         reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
         if (wrong := broken_fan_in(known.spec.plan, marks, reason_codes)) is not None:

@@ -1,0 +1,124 @@
+"""Signals to tasks."""
+
+from typing import Any
+
+from pydantic_core import to_json
+
+from flowkit._engine import MAX_KEPT, SignalReceived
+from flowkit._json.limits import MAX_ID_CHARS
+from flowkit._json.values import NotJson, json_copy, short
+from flowkit._records.task_records import decode_task
+from flowkit._user_code.containment import contained, error_text
+from flowkit.client._session import Session
+from flowkit.errors import SignalRefused
+from flowkit.graph._control_types import arguments_of
+from flowkit.graph._params_schema import value_faults
+from flowkit.task import Mark, Task
+
+MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_KEPT_BYTES = 4 * 1024 * 1024
+"""Size of the payloads of all signals that a task keeps."""
+MOST_NAMES = 10
+
+
+async def send_signal(
+    session: Session, task_id: str, name: str, payload: Any, signal_id: str | None
+) -> None:
+    """Send a signal to a task."""
+    task = decode_task(await session.record(task_id))
+    if _text(signal_id, "signal_id", optional=True) in task.signals.ids:
+        return
+    event = _checked(task, _text(name, "the name"), payload, signal_id)
+    while not await session.change(task_id, event):
+        # The task ended meanwhile, or got the signal, or a store answered with old data.
+        task = decode_task(await session.record(task_id))
+        if signal_id in task.signals.ids:
+            return
+        _check_open(task)
+        if len(task.signals.kept) >= MAX_KEPT:
+            raise _too_many(task)
+
+
+def _checked(task: Task, name: str, payload: Any, signal_id: str | None) -> SignalReceived:
+    """Return the event of a signal.
+
+    Raises:
+        SignalRefused: the task does not take it.
+    """
+    _check_open(task)
+    waiting = [index for index in sorted(task.spec.plan.controls) if _may_take(task, index, name)]
+    if not waiting:
+        raise SignalRefused(
+            f"no node of task {task.task_id!r} waits for the signal {short(name)}; {_known(task)}"
+        )
+    try:
+        payload = contained(json_copy, payload, "the payload", max_bytes=MAX_PAYLOAD_BYTES)
+    except NotJson as error:
+        raise SignalRefused(str(error)) from None
+    except Exception as error:
+        raise SignalRefused(f"the payload cannot be read: {error_text(error, most=400)}") from error
+    fitting, wrong = [], []
+    for index in waiting:
+        schema = arguments_of(task.spec.plan.nodes[index]).get("schema")
+        faults = value_faults(schema, payload, "payload") if schema is not None else []
+        wrong += faults[:1]
+        if not faults:
+            fitting.append(index)
+    if not fitting:
+        raise SignalRefused(
+            f"task {task.task_id!r} refuses the signal {short(name)}: {'; '.join(wrong[:5])}"
+        )
+    kept = sum(len(to_json(signal.payload)) for signal in task.signals.kept)
+    if kept + len(to_json(payload)) > MAX_KEPT_BYTES:
+        raise _too_many(task)
+    nodes = None if len(fitting) == len(waiting) else tuple(fitting)
+    return SignalReceived(name, payload, signal_id, nodes)
+
+
+def _may_take(task: Task, index: int, name: str) -> bool:
+    """Return whether a node waits for signals of this name, or may do so once its arguments are
+    evaluated.
+    """
+    node, record = task.spec.plan.nodes[index], task.records.get(index)
+    if node.type != "wait_signal":
+        return False
+    if record is not None and record.wait is not None and task.marks[index] == Mark.DEFERRED:
+        return record.wait.arguments.get("signal") == name
+    written = arguments_of(node)["signal"]
+    return written == name or "${" in written
+
+
+def _check_open(task: Task) -> None:
+    if task.terminal:
+        raise SignalRefused(
+            f"task {task.task_id!r} is {task.status}: only a task that has not ended takes signals"
+        )
+
+
+def _too_many(task: Task) -> SignalRefused:
+    return SignalRefused(
+        f"task {task.task_id!r} keeps {len(task.signals.kept)} signals that no node has taken; the"
+        f" limits are {MAX_KEPT} signals, and {MAX_KEPT_BYTES // 2**20} MiB of their payloads"
+    )
+
+
+def _known(task: Task) -> str:
+    names = [
+        short(arguments_of(node)["signal"])
+        for node in task.spec.plan.nodes
+        if node.type == "wait_signal"
+    ]
+    return f"its nodes wait for {', '.join(names[:MOST_NAMES])}" if names else "none waits for any"
+
+
+def _text(value: Any, what: str, *, optional: bool = False) -> Any:
+    """Return a name or id.
+
+    Raises:
+        SignalRefused: it is not a text of 1 to 200 printable characters.
+    """
+    if optional and value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS or not value.isprintable():
+        raise SignalRefused(f"{what} must have 1 to {MAX_ID_CHARS} printable characters")
+    return value

@@ -1,0 +1,16 @@
+"""Tasks that wait on a real Kafka and MongoDB, while their processes are killed."""
+
+import pytest
+
+from tests.services.processes import Processes
+from tests.services.support import Installation
+from tests.services.waiting import EXPECTED, outcome, wait_through_kills
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+
+
+async def test_a_task_waits_while_its_coordinators_are_killed(
+    installation: Installation, processes: Processes
+) -> None:
+    async with installation.client() as client:
+        assert outcome(await wait_through_kills(processes, client)) == EXPECTED
