@@ -238,6 +238,7 @@ def test_show_gives_the_task_as_json(cli: Cli, installation: Installation):
         ("resume", "nix"),
         ("retry", "nix"),
         ("signal", "nix", "go"),
+        ("decide", "nix", "ok", "approve", "--by", "ann"),
     ],
 )
 def test_a_task_that_does_not_exist_is_a_usage_error(
@@ -434,3 +435,37 @@ def test_a_refused_signal_and_a_payload_that_is_no_json_are_usage_errors(
     wrong = cli("signal", "t1", "go", "--payload", "{", "--db", installation.address)
     assert wrong.exit_code == 2
     assert "--payload" in wrong.stderr
+
+
+ASKING = {
+    "nodes": [
+        {"node_id": "ok", "type": "approval", "io": {"prompt": "Ship?", "assignees": ["ann"]}}
+    ]
+}
+
+
+def test_approvals_are_listed_and_decided(cli: Cli, installation: Installation):
+    installation.submit(ASKING, task_id="t1")
+    where = ("--db", installation.address)
+    listed = cli("approvals", *where).stdout
+    assert "Ship?" in listed
+    assert "approve, reject" in listed
+    (item,) = as_json(cli("approvals", "--assignee", "ann", "--json", *where))["items"]
+    assert (item["task_id"], item["node_id"], item["assignees"]) == ("t1", "ok", ["ann"])
+    assert cli("approvals", "--assignee", "bob", *where).stdout == "no approvals\n"
+    decision = ("decide", "t1", "ok", "approve", "--by", "ann", "--values", '{"n": 1}')
+    result = cli(*decision, "--comment", "fine", *where)
+    assert (result.exit_code, result.stdout) == (0, "node ok of task t1 is decided: approve\n")
+    again = cli(*decision, *where)
+    assert again.exit_code == 2
+    assert "was decided before: 'approve' by 'ann'" in again.stderr
+    shown = as_json(cli("show", "t1", "--json", *where))["nodes"]["ok"]["result"]
+    assert (shown["values"], shown["comment"]) == ({"n": 1}, "fine")
+    assert cli("approvals", *where).stdout == "no approvals\n"
+
+
+def test_decide_with_json_says_how_the_task_is(cli: Cli, installation: Installation):
+    installation.submit(ASKING, task_id="t1")
+    where = ("--db", installation.address, "--json")
+    said = as_json(cli("decide", "t1", "ok", "reject", "--by", "ann", *where))
+    assert said == {"task_id": "t1", "node_id": "ok", "choice": "reject", "status": "failed"}

@@ -16,6 +16,7 @@ from flowkit._engine import (
     CommandWaiting,
     ConditionDelayed,
     ConditionEvaluated,
+    DecisionMade,
     EngineSettings,
     EvaluateArguments,
     EvaluateCondition,
@@ -447,6 +448,12 @@ class Play:
     ) -> Transition:
         places = None if nodes is None else tuple(map(self.index, nodes))
         return self.do(SignalReceived(name, payload, signal_id, places))
+
+    def decide(
+        self, name: str, choice: str, *, by: str = "ann", attempt: int | None = None, **more: Any
+    ) -> Transition:
+        attempt = self.record(name).attempt if attempt is None else attempt
+        return self.do(DecisionMade(self.index(name), attempt, choice, by, **more))
 
     def cancel(self, reason: str = "") -> Transition:
         return self.do(CancelRequested(reason))

@@ -12,6 +12,7 @@ from flowkit._engine import (
     ArgumentsEvaluated,
     ConditionDelayed,
     ConditionEvaluated,
+    DecisionMade,
     FunctionFailed,
     FunctionReturned,
     IllegalMove,
@@ -138,6 +139,10 @@ def sleeping(**io: Any) -> Play:
 def waiting_for_a_signal() -> Play:
     io = {"signal": "go", "timeout_sec": 5, "on_timeout": "skip"}
     return Play(graph("n", n={"type": "wait_signal", "io": io}))
+
+
+def waiting_for_a_decision() -> Play:
+    return Play(graph("n", n={"type": "approval", "io": {"prompt": "Ship?"}}))
 
 
 def before_its_arguments() -> Play:
@@ -295,6 +300,10 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (ArgumentsEvaluated, Mark.DEFERRED): (
         before_its_arguments,
         lambda play: play.evaluates("n", for_sec=9),
+    ),
+    (DecisionMade, Mark.DEFERRED): (
+        waiting_for_a_decision,
+        lambda play: play.decide("n", "approve"),
     ),
     (ConditionDelayed, Mark.CHECKING): (checking, lambda play: play.delays("n")),
 }

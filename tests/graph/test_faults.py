@@ -26,6 +26,10 @@ def wait(node_id: str = "a", **io: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "wait_signal", "io": io}
 
 
+def approval(**io: Any) -> dict[str, Any]:
+    return {"node_id": "a", "type": "approval", "io": {"prompt": "Ship?", **io}}
+
+
 def chain(*fields: dict[str, Any], **graph: Any) -> dict[str, Any]:
     """Return nodes a, b, c, …; each depends on the previous one and has the given fields."""
     nodes = [
@@ -386,7 +390,59 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [wait(signal="x", timeout_sec=2) | {"timeouts": {"start_to_close_sec": 3}}]},
         "node 'a': timeouts.start_to_close_sec has no effect: the node ends after io.timeout_sec",
     ),
+    "an approval without a question": (
+        {"nodes": [approval() | {"io": {}}]},
+        "node 'a': io.prompt is missing; io needs it",
+    ),
+    "an approval with an empty question": (
+        {"nodes": [approval(prompt="")]},
+        "node 'a': io.prompt must not be empty, not ''",
+    ),
+    "an approval without choices": (
+        {"nodes": [approval(choices=[])]},
+        "node 'a': io.choices is empty; name at least one, or remove it",
+    ),
+    "an approval with the same choice twice": (
+        {"nodes": [approval(choices=["yes", "yes"])]},
+        "node 'a': io.choices has a value twice; remove one",
+    ),
+    "an approval with a choice that is a number": (
+        {"nodes": [approval(choices=[1])]},
+        "node 'a': io.choices[0] must be a string, not 1",
+    ),
+    "an approval with choices as text": (
+        {"nodes": [approval(choices="yes")]},
+        "node 'a': io.choices must be a list, not 'yes'",
+    ),
+    "an approval without assignees": (
+        {"nodes": [approval(assignees=[])]},
+        "node 'a': io.assignees is empty; name at least one, or remove it",
+    ),
+    "an approval that cannot be rejected but says what then": (
+        {"nodes": [approval(choices=["yes", "no"], on_reject="continue")]},
+        "node 'a': io.on_reject has no effect without the choice 'reject'; remove on_reject",
+    ),
+    "an approval that goes on in an unknown way": (
+        {"nodes": [approval(on_reject="skip")]},
+        "node 'a': io.on_reject must be 'fail' or 'continue', not 'skip'",
+    ),
+    "an approval with a form of no object": (
+        {"nodes": [approval(form={"type": "array"})]},
+        "node 'a': io.form: the type of the schema must be 'object', not 'array'",
+    ),
+    "an approval with a form with an unknown type": (
+        {"nodes": [approval(form={"properties": {"n": {"type": "text"}}})]},
+        "node 'a': io.form.properties.n.type: ",
+    ),
+    "an approval with a policy for a timeout without one": (
+        {"nodes": [approval(on_timeout="skip")]},
+        "node 'a': io.on_timeout has no effect without io.timeout_sec",
+    ),
     "an argument of two types on a worker's node": (
+        {"nodes": [node(io={"timeout_sec": 1})]},
+        "node 'a': io.timeout_sec is only for nodes of type 'wait_signal' or 'approval'; change",
+    ),
+    "an argument of a wait on a worker's node": (
         {"nodes": [node(io={"signal": "go"})]},
         "node 'a': io.signal is only for nodes of type 'wait_signal'; change the type or remove",
     ),

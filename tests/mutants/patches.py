@@ -571,6 +571,20 @@ while self._unstored and self._error is None:
         scenarios=("signals",),
     ),
     Mutant(
+        "a later decision counts",
+        "decision_made",
+        "draft.mark(index) not in NODE_REPORTS[DecisionMade]",
+        "draft.mark(index) not in {*NODE_REPORTS[DecisionMade], Mark.FINISHED}",
+        suite="tests/engine/test_decisions.py",
+    ),
+    Mutant(
+        "a request that the task ignores counts as made",
+        "Session.change",
+        "task_id not in outcome.unchanged",
+        "True",
+        scenarios=("decisions",),
+    ),
+    Mutant(
         "idempotency keys are ignored",
         "TaskTable.create",
         "first != header.task_id",

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from flowkit.errors import TaskRefused
+from flowkit.errors import AlreadyDecided, TaskRefused
 from flowkit.task import TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
@@ -671,6 +671,42 @@ async def signals(cluster: SimCluster) -> None:
     assert view.nodes["never"].reason_code == "signal_timeout"
 
 
+async def decisions(cluster: SimCluster) -> None:
+    """Several people decide about the same nodes: the first decision counts."""
+    ask = {"prompt": "Ship ${params.n}?", "on_reject": "continue"}
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            node("a"),
+            *(
+                {"node_id": name, "type": "approval", "depends_on": after, "io": ask}
+                for name, after in (("early", []), ("late", ["a"]))
+            ),
+            node("end", after=["early", "late"]),
+        ),
+        params={"n": 7},
+    )
+    made: dict[str, list[str]] = {"early": [], "late": []}
+
+    async def decide(by: str) -> None:
+        while not all(made.values()):
+            for waiting in (await cluster.client.approvals()).items:
+                try:
+                    choice = cluster.random.choice(waiting.choices)
+                    await cluster.client.decide(task_id, waiting.node_id, choice, by=by)
+                    made[waiting.node_id].append(by)
+                except AlreadyDecided:
+                    cluster.log(f"{by} is too late")
+            await cluster.clock.sleep(cluster.random.choice([0.5, 2.0]))
+
+    async with anyio.create_task_group() as group:
+        for by in ("ann", "bob"):
+            group.start_soon(decide, by)
+    view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    for name, deciders in made.items():
+        assert deciders == [view.nodes[name].result["by"]], (name, deciders)
+
+
 async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
@@ -907,6 +943,7 @@ STANDARD = {
         Standard(sleeping, 2, once=False),
         Standard(cancelled_sleep, 1),
         Standard(signals, 3, once=False),
+        Standard(decisions, 2, once=False),
         Standard(cancel, 6),
         Standard(pause_and_resume, 3),
         Standard(retry_by_hand, 3, once=False),

@@ -8,11 +8,21 @@ from flowkit.coordinator import Coordinator
 from flowkit.errors import FlowKitError, GraphError, NotRunning, TaskNotFound, TaskRefused
 from flowkit.graph import Graph, flow
 from flowkit.hookspecs import hookimpl
-from flowkit.task import Artifact, NodeStatus, NodeView, Page, TaskEvent, TaskStatus, TaskView
+from flowkit.task import (
+    Approval,
+    Artifact,
+    NodeStatus,
+    NodeView,
+    Page,
+    TaskEvent,
+    TaskStatus,
+    TaskView,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Approval",
     "Artifact",
     "Client",
     "Coordinator",

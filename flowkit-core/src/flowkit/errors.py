@@ -10,7 +10,8 @@
     ├── TaskNotFound           no task has this id
     ├── TaskRefused            a plugin refused the submission, the id is taken,
     │   │                      or the task's state does not allow the verb
-    │   └── SignalRefused      the task has ended, or no node waits for such a signal
+    │   ├── SignalRefused      the task has ended, or no node waits for such a signal
+    │   └── AlreadyDecided     another decision about the approval came first
     ├── PluginError            a plugin has a wrong hook, or clashes with another plugin
     ├── MessageError
     │   ├── DecodeError        bytes on the bus are not a message that this version knows
@@ -120,6 +121,10 @@ class TaskRefused(FlowKitError):
 
 class SignalRefused(TaskRefused):
     """A signal was refused, and nothing was stored. The message says why."""
+
+
+class AlreadyDecided(TaskRefused):
+    """An approval was decided before. The message says by whom."""
 
 
 class PluginError(FlowKitError):

@@ -144,6 +144,22 @@ class Artifact(_View):
     created_at: datetime
 
 
+class Approval(_View):
+    """Node that waits for the decision of a human."""
+
+    task_id: str
+    node_id: str
+    prompt: str
+    choices: list[str]
+    form: dict[str, JsonValue] | None = None
+    """JSON Schema of the values that come with a decision."""
+    assignees: list[str] | None = None
+    """Names of those who may decide; None if anyone may."""
+    since: datetime
+    until: datetime | None = None
+    """Time at which the node stops to wait."""
+
+
 T = TypeVar("T")
 
 

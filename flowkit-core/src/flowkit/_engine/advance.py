@@ -12,6 +12,7 @@ from flowkit._engine.events import (
     CommandWaiting,
     ConditionDelayed,
     ConditionEvaluated,
+    DecisionMade,
     Event,
     FunctionFailed,
     FunctionReturned,
@@ -50,7 +51,7 @@ from flowkit._engine.reruns import nodes_to_reset
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.timers import woke
 from flowkit._engine.transition import Transition
-from flowkit._engine.waits import arguments_evaluated, signal_received
+from flowkit._engine.waits import arguments_evaluated, decision_made, signal_received
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,
@@ -239,6 +240,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     ResumeRequested: _resume,
     RetryRequested: _retry,
     SignalReceived: signal_received,
+    DecisionMade: decision_made,
     ConditionEvaluated: condition_evaluated,
     ConditionDelayed: condition_delayed,
     OutputEvaluated: output_evaluated,

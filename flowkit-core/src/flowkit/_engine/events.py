@@ -67,6 +67,18 @@ class SignalReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionMade:
+    """A human decided about an approval."""
+
+    index: int
+    attempt: int
+    choice: str
+    by: str
+    values: Any = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConditionEvaluated:
     """The condition of a node is true or false, or could not be evaluated (``error``)."""
 
@@ -192,6 +204,7 @@ ClientEvent = (
     | ResumeRequested
     | RetryRequested
     | SignalReceived
+    | DecisionMade
 )
 DeferrableEvent = CommandsSent | CommandWaiting
 """Events that may be stored later, with the next commit of the task. If the process ends before, a

@@ -36,6 +36,7 @@ OPTIONAL_OUTCOMES: Mapping[int, Outcomes] = {
 SKIPPED_AS: Mapping[str, int] = {
     "condition_false": Mark.SKIPPED,
     "signal_timeout": Mark.SKIPPED,
+    "approval_timeout": Mark.SKIPPED,
     "upstream_skipped": Mark.SKIPPED,
     "upstream_failed": Mark.UPSTREAM_FAILED,
 }

@@ -8,6 +8,7 @@ from flowkit._engine.events import (
     ArgumentsEvaluated,
     ConditionDelayed,
     ConditionEvaluated,
+    DecisionMade,
     FunctionFailed,
     FunctionReturned,
 )
@@ -48,6 +49,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     ConditionEvaluated: _marks("checking"),
     ConditionDelayed: _marks("checking"),
     ArgumentsEvaluated: _marks("deferred"),
+    DecisionMade: _marks("deferred"),
 }
 """Marks in which a report counts. A success counts until the node has ended: the first success of
 any issued attempt wins. Other reports count only for the current attempt.

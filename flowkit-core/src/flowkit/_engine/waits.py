@@ -11,6 +11,7 @@ from typing import Any
 
 from flowkit._engine.events import (
     ArgumentsEvaluated,
+    DecisionMade,
     EvaluateArguments,
     SignalReceived,
     lacks_arguments,
@@ -20,7 +21,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit._json.limits import LAST_MOMENT
-from flowkit.graph._control_types import arguments_of, moment_of, read_arguments
+from flowkit.graph._control_types import REJECT, arguments_of, moment_of, read_arguments
 from flowkit.task import Mark, NodeRecord, Signal, SignalBox, Wait
 
 LONGEST_PAUSE_SEC = 600.0
@@ -118,6 +119,13 @@ def _start_wait_signal(draft: Transition, index: int, io: Any, settings: EngineS
     _take_signal(draft, index, found, settings)
 
 
+def _start_approval(draft: Transition, index: int, io: Any, settings: EngineSettings) -> None:
+    arguments = {"prompt": io.prompt, "choices": list(io.choices)}
+    if io.assignees is not None:
+        arguments["assignees"] = list(io.assignees)
+    _wait(draft, index, Wait("approval", _timeout_at(draft, index, io), arguments))
+
+
 def _timeout_at(draft: Transition, index: int, io: Any) -> float | None:
     if io.timeout_sec is None:
         return None
@@ -128,6 +136,7 @@ def _timeout_at(draft: Transition, index: int, io: Any) -> float | None:
 STARTS: Mapping[str, Callable[[Transition, int, Any, EngineSettings], None]] = {
     "sleep": _start_sleep,
     "wait_signal": _start_wait_signal,
+    "approval": _start_approval,
 }
 """Start of a node of each control type, with its arguments."""
 
@@ -212,6 +221,42 @@ def _time_out(
         fail_wait(draft, index, reason_code, error, settings, permanent=True)
 
 
+# ---------------------------------------------------------------- decisions
+
+
+def decision_made(draft: Transition, event: DecisionMade, settings: EngineSettings) -> None:
+    """Finish an approval with its first decision. A rejection fails the node, unless the graph
+    lets it continue.
+    """
+    index = event.index
+    record = draft.record(index)
+    if (
+        draft.mark(index) not in NODE_REPORTS[DecisionMade]
+        or event.attempt != record.attempt
+        or record.wait is None
+        or record.wait.kind != "approval"
+    ):
+        draft.ignored = True
+        return
+    draft.edit(index).result = {
+        "choice": event.choice,
+        "by": event.by,
+        "at": datetime.fromtimestamp(draft.now, UTC).isoformat(),
+        "values": event.values,
+        "comment": event.comment,
+    }
+    on_reject = arguments_of(draft.task.spec.plan.nodes[index]).get("on_reject")
+    if event.choice == REJECT and on_reject != "continue":
+        error = f"{event.by} rejected it" + (f": {event.comment}" if event.comment else "")
+        fail_wait(draft, index, "rejected", error, settings, permanent=True)
+    else:
+        finish_node(draft, index, settings, data={"choice": event.choice, "by": event.by})
+
+
+def _approval_timeout(draft: Transition, index: int, settings: EngineSettings) -> None:
+    _time_out(draft, index, "approval_timeout", "decision", settings)
+
+
 # ---------------------------------------------------------------- ends
 
 
@@ -232,6 +277,7 @@ def fail_wait(
 TIMEOUTS: Mapping[str, Callable[[Transition, int, EngineSettings], None]] = {
     "timer": finish_node,
     "signal": _signal_timeout,
+    "approval": _approval_timeout,
 }
 """End of a wait of each kind when its time has come."""
 

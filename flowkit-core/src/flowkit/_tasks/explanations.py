@@ -121,6 +121,7 @@ def explain_node(
 _SKIPPED = {
     "condition_false": "its condition is false",
     "signal_timeout": "no signal came in time",
+    "approval_timeout": "no decision came in time",
     "upstream_skipped": "no branch that leads to it was taken",
 }
 
@@ -191,7 +192,11 @@ def _waits(record: NodeRecord, now: float) -> str:
     return f"{what} until {at} ({max(wait.until - now, 0):.1f} s)"
 
 
-_WAITS_FOR = {"timer": "sleeps", "signal": "waits for the signal {signal!r}"}
+_WAITS_FOR = {
+    "timer": "sleeps",
+    "signal": "waits for the signal {signal!r}",
+    "approval": "waits for a decision",
+}
 
 
 def _attempts(record: NodeRecord | None) -> str:

@@ -57,6 +57,8 @@ VERBS = [
     Verb(TASKS, "resume", _change_verbs.resume),
     Verb(TASKS, "retry", _change_verbs.retry),
     Verb(TASKS, "signal", _waiting_verbs.signal),
+    Verb(TASKS, "approvals", _waiting_verbs.approvals),
+    Verb(TASKS, "decide", _waiting_verbs.decide),
     Verb(TASKS, "dlq ls", _dead_letter_verbs.ls),
     Verb(TASKS, "dlq show", _dead_letter_verbs.show),
     Verb(TASKS, "dlq retry", _dead_letter_verbs.retry),

@@ -187,7 +187,7 @@ def waiting_text(waiting: str, until: datetime | None) -> str:
     return _WAITING[waiting] + (f" until {time_text(until)}" if until is not None else "")
 
 
-_WAITING = {"timer": "sleeps", "signal": "waits for a signal"}
+_WAITING = {"timer": "sleeps", "signal": "waits for a signal", "approval": "waits for a decision"}
 
 
 def details(node: NodeView) -> str:

@@ -9,12 +9,12 @@ from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
 from flowkit._records.queries import damaged_records
 from flowkit._runtime.lifecycle import Lifecycle
 from flowkit._tasks.submission import checked_reason
-from flowkit.client import _artifacts, _dead_letters, _queries, _retries, _signals
+from flowkit.client import _approvals, _artifacts, _dead_letters, _queries, _retries, _signals
 from flowkit.client._session import Session
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DamagedRecord, DeadLetter, Store
-from flowkit.task import Artifact, Page, TaskEvent, TaskView
+from flowkit.task import Approval, Artifact, Page, TaskEvent, TaskView
 
 
 class TaskVerbs(ABC):
@@ -235,6 +235,46 @@ class TaskVerbs(ABC):
                 a signal when it keeps too many that no node has taken. Nothing is stored.
         """
         await _signals.send_signal(self._life.resource, task_id, name, payload, signal_id)
+
+    # ------------------------------------------------------------ approvals
+
+    async def approvals(
+        self, *, assignee: str | None = None, limit: int = 50, after: str | None = None
+    ) -> Page[Approval]:
+        """Return a page of the nodes that wait for a decision, those of the newest tasks first.
+        ``after`` is the ``next`` of the page before.
+
+        With ``assignee``, only those are returned about which this person may decide. A page has
+        at most ``limit`` nodes, and may have fewer although another page follows.
+        """
+        return await _approvals.list_approvals(
+            self._life.resource, assignee=assignee, limit=limit, after=after
+        )
+
+    async def decide(
+        self,
+        task_id: str,
+        node_id: str,
+        choice: str,
+        *,
+        by: str,
+        values: Mapping[str, Any] | None = None,
+        comment: str | None = None,
+    ) -> None:
+        """Decide about a node that waits for an approval. The first decision counts.
+
+        ``values`` are the values of the form; they may be left out of a rejection. ``by`` is the
+        name of the person who decides: one of the assignees, if the node has any.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            AlreadyDecided: another decision came first.
+            TaskRefused: the node does not wait for a decision, the choice is none of its choices,
+                the values do not match the form, or this person may not decide.
+        """
+        await _approvals.decide(
+            self._life.resource, task_id, node_id, choice, by=by, values=values, comment=comment
+        )
 
     # ------------------------------------------------------------ dead letters
 

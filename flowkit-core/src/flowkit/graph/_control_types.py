@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import to_json
 
-from flowkit._json.limits import PositiveSeconds, Seconds, is_moment
+from flowkit._json.limits import MAX_ID_CHARS, PositiveSeconds, Seconds, is_moment
 from flowkit._json.values import short
+from flowkit._text.redaction import shortened
 from flowkit.graph._faults import Faults, refusal, sentence
 from flowkit.graph._models import (
     COORDINATOR_FUNCTION,
@@ -22,9 +24,14 @@ from flowkit.graph._models import (
     NodeSpec,
     RetryPolicy,
 )
-from flowkit.graph._params_schema import value_schema_faults
+from flowkit.graph._params_schema import object_schema_faults, value_schema_faults
 from flowkit.graph._templates import FIELDS, templates_in
 
+REJECT = "reject"
+"""Choice by which ``on_reject`` decides about an approval."""
+MAX_PROMPT_CHARS = 10_000
+MAX_LABEL_CHARS = 40
+Choice = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
 WITHOUT_EFFECT = {
     "schedule_to_start_sec": "does not wait for a worker",
     "heartbeat_sec": "sends no heartbeats",
@@ -79,6 +86,40 @@ class WaitSignalIO(ControlIO):
     """JSON Schema of the payload."""
 
 
+class ApprovalIO(ControlIO):
+    """Arguments of ``approval``."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
+    """Question for a human."""
+    choices: tuple[Choice, ...] = ("approve", REJECT)
+    form: dict[str, Any] | None = None
+    """JSON Schema of the values that come with a decision."""
+    assignees: tuple[Name, ...] | None = None
+    """Names of those who may decide; by default, anyone."""
+    timeout_sec: PositiveSeconds | None = None
+    on_timeout: Literal["fail", "skip"] = "fail"
+    on_reject: Literal["fail", "continue"] = "fail"
+
+
+def _approval_faults(given: Mapping[str, Any]) -> Iterator[str]:
+    yield from _timeout_faults(given)
+    for field in ("choices", "assignees"):
+        values = given.get(field)
+        if isinstance(values, list) and not values:
+            yield f"io.{field} is empty; name at least one, or remove it"
+        elif isinstance(values, list) and len(set(values)) < len(values):
+            yield f"io.{field} has a value twice; remove one"
+    choices = given.get("choices")
+    if "on_reject" in given and isinstance(choices, list) and REJECT not in choices:
+        yield f"io.on_reject has no effect without the choice {REJECT!r}; remove on_reject"
+    if given.get("form") is not None:
+        yield from object_schema_faults(given["form"], "io.form")
+
+
+def _approval_label(given: Mapping[str, Any]) -> str:
+    return f"approval: {shortened(' '.join(given['prompt'].split()), MAX_LABEL_CHARS)}"
+
+
 def _signal_faults(given: Mapping[str, Any]) -> Iterator[str]:
     yield from _timeout_faults(given)
     if given.get("schema") is not None:
@@ -121,6 +162,13 @@ CONTROL_TYPES: Mapping[str, ControlType] = {
         _signal_label,
         _signal_faults,
         literal=frozenset({"on_timeout", "schema"}),
+        ends_after="timeout_sec",
+    ),
+    "approval": ControlType(
+        ApprovalIO,
+        _approval_label,
+        _approval_faults,
+        literal=frozenset({"form", "on_timeout", "on_reject"}),
         ends_after="timeout_sec",
     ),
 }
@@ -173,7 +221,10 @@ def read_arguments(node: NodeSpec, values: Mapping[str, Any]) -> ControlIO:
         ValueError: a value has the wrong type.
     """
     try:
-        return CONTROL_TYPES[node.type].io.model_validate({**arguments_of(node), **values})
+        # As JSON: the models are strict, and a list is no tuple.
+        return CONTROL_TYPES[node.type].io.model_validate_json(
+            to_json({**arguments_of(node), **values})
+        )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ValueError(refusal(first, ("io", *first["loc"]))) from None
@@ -206,7 +257,7 @@ def _io_faults(
         yield f"io.{field} has no effect on a node of type {node.type!r}; known fields: {known}"
     computed = {found.path for found in templates_in(*evaluated_fields(node))}
     try:
-        control.io.model_validate(given)
+        control.io.model_validate_json(to_json(given))
     except ValidationError as error:
         for item in error.errors(include_url=False):
             if tuple(item["loc"]) not in computed:

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from flowkit import Client
 from flowkit._dead_letters.redrive import Redriven
-from flowkit.errors import BusUnavailable, StoreUnavailable, TaskRefused
+from flowkit.errors import AlreadyDecided, BusUnavailable, StoreUnavailable, TaskRefused
 from flowkit.protocols import DeadLetter
-from flowkit.task import Artifact, Page, TaskEvent, TaskStatus, TaskView
+from flowkit.task import Approval, Artifact, Page, TaskEvent, TaskStatus, TaskView
 
 T = TypeVar("T")
 
@@ -118,6 +118,26 @@ class PatientClient(Client):
         signal, chosen = super().signal, signal_id or f"s{secrets.token_hex(4)}"
         await self._patiently(lambda: signal(task_id, name, payload, signal_id=chosen))
         self.on_signal(task_id, chosen)
+
+    async def approvals(self, **query: Any) -> Page[Approval]:
+        find = super().approvals
+        return await self._patiently(lambda: find(**query))
+
+    async def decide(
+        self, task_id: str, node_id: str, choice: str, *, by: str, **more: Any
+    ) -> None:
+        unsure = False
+        while True:
+            try:
+                return await super().decide(task_id, node_id, choice, by=by, **more)
+            except StoreUnavailable:
+                unsure = True
+                await self.clock.sleep(PAUSE_SEC)
+            except AlreadyDecided as error:
+                # The first try may have been applied although its answer was lost.
+                if not unsure or f"by {by!r}" not in str(error):
+                    raise
+                return None
 
     async def pause(self, task_id: str) -> None:
         pause = super().pause

@@ -15,6 +15,8 @@ def broken_wait(node_type: str, before: NodeRecord | None, after: NodeRecord) ->
             return f"a sleep has the result {after.result!r}"
         if wait is not None and ended_at < (wait.until or 0.0):
             return f"it slept until {ended_at} and should have slept until {wait.until}"
+    if node_type == "approval" and not isinstance(after.result, dict):
+        return "it has no decision"
     return None
 
 
@@ -50,6 +52,8 @@ class SignalLedger:
                 if known != nodes[index].result:
                     return f"signal {number} was {known!r} and became {nodes[index].result!r}"
         self._payloads = {signal.number: signal.payload for signal in after.kept}
+        if kept := self._taken & self._payloads.keys():
+            return f"the signals {sorted(kept)} were taken, and are still kept"
         lost = {*range(1, self._received + 1)} - self._taken - self._payloads.keys()
         if lost or after.received != self._received:
             return f"the signals {sorted(lost)} of {after.received} were lost"

@@ -1,0 +1,195 @@
+"""Approvals: the nodes that wait for a human, and decisions about them."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from flowkit._engine import DecisionMade
+from flowkit._json.limits import MAX_ID_CHARS
+from flowkit._json.values import NotJson, is_unicode, json_copy, kind_of, short
+from flowkit._records.queries import records_of
+from flowkit._records.task_records import decode_task, mentions
+from flowkit._user_code.containment import contained, error_text
+from flowkit.client._session import Session, index_of
+from flowkit.errors import AlreadyDecided, CorruptRecord, PayloadError, TaskRefused
+from flowkit.graph._control_types import REJECT, arguments_of
+from flowkit.graph._params_schema import value_faults
+from flowkit.protocols import TaskQuery, TaskRecord, utc
+from flowkit.task import Approval, Mark, NodeRecord, Page, Task, TaskStatus, Wait
+
+OPEN = (TaskStatus.RUNNING, TaskStatus.DEFERRED, TaskStatus.PAUSED)
+"""Statuses of tasks with nodes that may wait."""
+TASKS_A_READ = 100
+READS_A_PAGE = 20
+"""Reads of tasks for one page of approvals. Then a page ends, even if it is not full."""
+MAX_VALUES_BYTES = 256 * 1024
+MAX_COMMENT_CHARS = 10_000
+
+
+class _Place(NamedTuple):
+    """Place after which a page begins."""
+
+    after: str | None
+    """Page of tasks."""
+    created_at: float
+    task_id: str
+    node: int
+
+
+# ---------------------------------------------------------------- list
+
+
+async def list_approvals(
+    session: Session, *, assignee: str | None, limit: int, after: str | None
+) -> Page[Approval]:
+    """Return a page of the nodes that wait for a decision."""
+    if limit < 1:
+        raise ValueError(f"limit is at least 1, not {limit}")
+    place = None if after is None else _decoded(after)
+    store_after = None if place is None else place.after
+    found: list[Approval] = []
+    for _ in range(READS_A_PAGE):
+        query = TaskQuery(statuses=OPEN, limit=TASKS_A_READ, after=store_after)
+        records, following = await session.store.list_tasks(query)
+        for record in records:
+            for here, approval in _of_record(record, store_after):
+                is_before = place is not None and _order(here) <= _order(place)
+                others = approval.assignees is not None and assignee not in approval.assignees
+                if is_before or (assignee is not None and others):
+                    continue
+                found.append(approval)
+                if len(found) == limit:
+                    return Page(found, _encoded(here))
+        if following is None:
+            return Page(found, None)
+        store_after = following
+    return Page(found, _encoded(_Place(store_after, float("inf"), "", 0)))
+
+
+def _of_record(record: TaskRecord, after: str | None) -> Iterator[tuple[_Place, Approval]]:
+    """Yield the approvals of a task. A task that cannot be decoded has none."""
+    if not mentions(record, (b'"approval"',)):
+        return
+    try:
+        task = decode_task(record, to_look_at=True)
+    except (CorruptRecord, PayloadError):
+        return
+    for index, node in sorted(task.records.items()):
+        if node.wait is not None and _awaits_decision(task, index, node):
+            place = _Place(after, task.spec.created_at, task.task_id, index)
+            yield place, _approval(task, index, node, node.wait)
+
+
+def _awaits_decision(task: Task, index: int, record: NodeRecord) -> bool:
+    waits = task.marks[index] == Mark.DEFERRED and record.wait is not None
+    return waits and record.wait is not None and record.wait.kind == "approval"
+
+
+def _approval(task: Task, index: int, record: NodeRecord, wait: Wait) -> Approval:
+    return Approval(
+        task_id=task.task_id,
+        node_id=task.spec.plan.ids[index],
+        form=arguments_of(task.spec.plan.nodes[index]).get("form"),
+        since=utc(record.issued_at),
+        until=None if wait.until is None else utc(wait.until),
+        **wait.arguments,
+    )
+
+
+def _order(place: _Place) -> tuple[float, tuple[int, ...], int]:
+    """Return a key that sorts places as tasks are listed: the newest first."""
+    return -place.created_at, tuple(-ord(char) for char in place.task_id), place.node
+
+
+def _encoded(place: _Place) -> str:
+    return urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def _decoded(cursor: Any) -> _Place:
+    try:
+        after, created_at, task_id, index = json.loads(urlsafe_b64decode(cursor))
+        return _Place(after, float(created_at), str(task_id), int(index))
+    except (TypeError, ValueError):
+        raise ValueError(f"invalid page cursor {cursor!r}") from None
+
+
+# ---------------------------------------------------------------- decisions
+
+
+async def decide(
+    session: Session,
+    task_id: str,
+    node_id: str,
+    choice: str,
+    *,
+    by: str,
+    values: Mapping[str, Any] | None,
+    comment: str | None,
+) -> None:
+    """Decide about a node that waits for an approval."""
+    plain = _checked_values(values)
+    _check_texts(by, comment)
+    while True:
+        task = decode_task(await session.record(task_id))
+        index = index_of(task, node_id)
+        record = (await records_of(session.store, task, [index])).get(index, NodeRecord())
+        if not _awaits_decision(task, index, record) or record.wait is None:
+            raise _refusal(task, index, record)
+        _check_decision(task, index, record.wait, choice, by, plain)
+        event = DecisionMade(index, record.attempt, choice, by, plain, comment)
+        if await session.change(task_id, event):
+            return
+
+
+def _refusal(task: Task, index: int, record: NodeRecord) -> TaskRefused:
+    plan = task.spec.plan
+    name = f"node {plan.ids[index]!r} of task {task.task_id!r}"
+    if plan.nodes[index].type != "approval":
+        return TaskRefused(f"{name} is of type {plan.nodes[index].type!r}, and takes no decision")
+    if isinstance(made := record.result, dict):
+        return AlreadyDecided(
+            f"{name} was decided before: {made['choice']!r} by {made['by']!r} at {made['at']}"
+        )
+    return TaskRefused(f"{name} does not wait for a decision")
+
+
+def _check_decision(
+    task: Task, index: int, wait: Wait, choice: str, by: str, values: dict[str, Any] | None
+) -> None:
+    choices, assignees = wait.arguments["choices"], wait.arguments.get("assignees")
+    name = f"node {task.spec.plan.ids[index]!r}"
+    if choice not in choices:
+        known = ", ".join(map(short, choices[:10]))
+        raise TaskRefused(f"{short(choice)} is no choice of {name}; its choices are {known}")
+    if assignees is not None and by not in assignees:
+        known = ", ".join(map(short, assignees[:10]))
+        raise TaskRefused(f"{short(by)} may not decide about {name}; its assignees are {known}")
+    form = arguments_of(task.spec.plan.nodes[index]).get("form")
+    if form is None or (choice == REJECT and values is None):
+        return
+    if faults := value_faults(form, values or {}, "values"):
+        raise TaskRefused(f"the values do not match the form of {name}: {'; '.join(faults)}")
+
+
+def _checked_values(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if values is None:
+        return None
+    try:
+        plain = contained(json_copy, values, "values", max_bytes=MAX_VALUES_BYTES)
+    except NotJson as error:
+        raise TaskRefused(str(error)) from None
+    except Exception as error:
+        raise TaskRefused(f"values cannot be read: {error_text(error, most=400)}") from error
+    if not isinstance(plain, dict):
+        raise TaskRefused(f"values must be an object, not {kind_of(plain)}")
+    return plain
+
+
+def _check_texts(by: Any, comment: Any) -> None:
+    if not isinstance(by, str) or not 0 < len(by) <= MAX_ID_CHARS or not by.isprintable():
+        raise TaskRefused(f"by must have 1 to {MAX_ID_CHARS} printable characters")
+    if comment is not None and (
+        not isinstance(comment, str) or len(comment) > MAX_COMMENT_CHARS or not is_unicode(comment)
+    ):
+        raise TaskRefused(f"a comment is a text of at most {MAX_COMMENT_CHARS:,} characters")
