@@ -58,7 +58,7 @@ def test_a_rejection_continues_if_the_graph_says_so() -> None:
 
 
 @pytest.mark.parametrize(("on_timeout", "status"), [("fail", "failed"), ("skip", "skipped")])
-def test_a_node_ends_if_nobody_decides_in_time(on_timeout: str, status: str) -> None:
+def test_a_node_ends_if_no_decision_comes_in_time(on_timeout: str, status: str) -> None:
     play = Play(graph("ok", ok=approval(timeout_sec=60, on_timeout=on_timeout)))
     play.later(60)
     assert (play.status("ok"), play.record("ok").reason_code) == (status, "approval_timeout")

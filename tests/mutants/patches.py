@@ -571,10 +571,10 @@ while self._unstored and self._error is None:
         scenarios=("signals",),
     ),
     Mutant(
-        "a later decision counts",
+        "a decision about another attempt counts",
         "decision_made",
-        "draft.mark(index) not in NODE_REPORTS[DecisionMade]",
-        "draft.mark(index) not in {*NODE_REPORTS[DecisionMade], Mark.FINISHED}",
+        "event.attempt != record.attempt",
+        "False",
         suite="tests/engine/test_decisions.py",
     ),
     Mutant(

@@ -130,16 +130,26 @@ async def decide(
     """Decide about a node that waits for an approval."""
     plain = _checked_values(values)
     _check_texts(by, comment)
+    event: DecisionMade | None = None
     while True:
         task = decode_task(await session.record(task_id))
         index = index_of(task, node_id)
         record = (await records_of(session.store, task, [index])).get(index, NodeRecord())
         if not _awaits_decision(task, index, record) or record.wait is None:
+            if event is not None and _is_recorded(event, record):
+                return  # by a commit whose outcome was unknown
             raise _refusal(task, index, record)
         _check_decision(task, index, record.wait, choice, by, plain)
         event = DecisionMade(index, record.attempt, choice, by, plain, comment)
         if await session.change(task_id, event):
             return
+
+
+def _is_recorded(event: DecisionMade, record: NodeRecord) -> bool:
+    made = record.result
+    return isinstance(made, dict) and all(
+        made.get(name) == getattr(event, name) for name in ("choice", "by", "values", "comment")
+    )
 
 
 def _refusal(task: Task, index: int, record: NodeRecord) -> TaskRefused:

@@ -1,5 +1,6 @@
 """Signals to tasks."""
 
+from secrets import token_hex
 from typing import Any
 
 from pydantic_core import to_json
@@ -28,6 +29,8 @@ async def send_signal(
     task = decode_task(await session.record(task_id))
     if _text(signal_id, "signal_id", optional=True) in task.signals.ids:
         return
+    # With an id, a commit whose outcome is unknown can be repeated.
+    signal_id = signal_id or token_hex(12)
     event = _checked(task, _text(name, "the name"), payload, signal_id)
     while not await session.change(task_id, event):
         # The task ended meanwhile, or got the signal, or a store answered with old data.
@@ -39,7 +42,7 @@ async def send_signal(
             raise _too_many(task)
 
 
-def _checked(task: Task, name: str, payload: Any, signal_id: str | None) -> SignalReceived:
+def _checked(task: Task, name: str, payload: Any, signal_id: str) -> SignalReceived:
     """Return the event of a signal.
 
     Raises:
