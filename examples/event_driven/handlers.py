@@ -12,7 +12,7 @@ from flowkit.worker import FunctionHandler, RunContext, handler
 
 def event_handlers(
     limits: Mapping[str, float], stored: dict[str, Any], alerts: dict[str, str]
-) -> list[FunctionHandler]:
+) -> list[FunctionHandler[..., Any]]:
     """Return handlers that check events against these limits and store events and alerts.
 
     A step may run twice if a worker dies. The second run changes nothing, because events and alerts

@@ -24,7 +24,7 @@ class Order(BaseModel):
     address: str
 
 
-def stock_handlers(stock: Stock) -> list[FunctionHandler]:
+def stock_handlers(stock: Stock) -> list[FunctionHandler[..., Any]]:
     """Return the handlers of a worker that serves the stock."""
 
     @handler("reserve")
@@ -44,7 +44,7 @@ def stock_handlers(stock: Stock) -> list[FunctionHandler]:
     return [reserve, release]
 
 
-def payment_handlers(payments: Payments) -> list[FunctionHandler]:
+def payment_handlers(payments: Payments) -> list[FunctionHandler[..., Any]]:
     """Return the handlers of a worker that serves the payments."""
 
     @handler("charge")
@@ -65,7 +65,7 @@ def payment_handlers(payments: Payments) -> list[FunctionHandler]:
     return [charge, refund]
 
 
-def shipping_handlers(shipping: Shipping) -> list[FunctionHandler]:
+def shipping_handlers(shipping: Shipping) -> list[FunctionHandler[..., Any]]:
     """Return the handlers of a worker that serves the shipping."""
 
     @handler("ship")

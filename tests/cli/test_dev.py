@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from flowkit import Client, Coordinator, CoordinatorConfig
+from flowkit._embedded import LEASES
 from flowkit.cli._dev_workers import DevWorkers, Limits
-from flowkit.cli._embedded import LEASES
 from tests.cli.conftest import Cli
 
 PATIENCE_SEC = 90

@@ -211,23 +211,16 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
             " required argument: 'size' ({folder}/f.py, line 2)"
         ),
     ),
-    "a flow without parameters": (
-        "from flowkit import flow\n@flow\ndef f():\n    pass\n",
-        (
-            "TypeError: @flow: f does not accept a graph; write it as def name(g): ..."
-            " ({folder}/f.py, line 2)"
-        ),
-    ),
     "a flow that yields": (
         "from flowkit import flow\n@flow\ndef f(g):\n    yield g.node('a', 'x')\n",
         (
-            "TypeError: @flow: f is a generator; add nodes to the given graph and return"
-            " nothing ({folder}/f.py, line 2)"
+            "TypeError: @flow: f is a generator; a flow makes nodes and does not yield"
+            " ({folder}/f.py, line 2)"
         ),
     ),
     "a class as a flow": (
         "from flowkit import flow\n@flow\nclass F:\n    pass\n",
-        "f.py, line 2: TypeError: @flow: F is not a function; write a flow as def name(g): ...",
+        "f.py, line 2: TypeError: @flow: F is not a function; write a flow as def name(...): ...",
     ),
     "a method declared as a handler": (
         (

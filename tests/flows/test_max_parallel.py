@@ -4,7 +4,8 @@ from typing import Any
 
 import anyio
 
-from flowkit.graph import Graph, flow
+from flowkit.flows import flow
+from flowkit.graph import Graph
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 from tests.builders import DAY, graph, node

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowkit.errors import GraphError
-from flowkit.graph import Graph, NodeSpec, RetryPolicy, Routing, Timeouts, flow
+from flowkit.flows import flow
+from flowkit.graph import Graph, NodeSpec, RetryPolicy, Routing, Timeouts
 
 PUBLISHED = {
     "quick example": {

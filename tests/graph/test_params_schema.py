@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from flowkit import Graph
 from flowkit.errors import GraphError, TaskRefused
-from flowkit.graph import flow
+from flowkit.flows import flow
 from flowkit.graph._params_schema import MAX_WORK, params_faults, with_defaults
 from flowkit.worker import handler
 from flowkit_testing import Cluster

@@ -29,16 +29,6 @@ def a_handler_class() -> None:
         async def process_batch(self, batch: Any, ctx: Any) -> Any: ...
 
 
-def three_arguments() -> None:
-    @handler("x")
-    async def work(item: Any, ctx: Any, third: Any) -> None: ...
-
-
-def an_argument_by_name() -> None:
-    @handler("x")
-    async def work(item: Any, *, size: int) -> None: ...
-
-
 def an_annotation_that_is_not_there() -> None:
     @handler("x")
     async def work(item: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
@@ -53,6 +43,19 @@ def an_annotation_that_cannot_be_validated() -> None:
 
     @handler("x")
     async def work(item: dict[Odd, Model]) -> None: ...
+
+
+def one_of_several_annotations_that_cannot_be_validated() -> None:
+    class Odd:
+        pass
+
+    @handler("x")
+    async def work(item: int, odd: Odd) -> None: ...
+
+
+def a_result_that_is_not_there() -> None:
+    @handler("x")
+    async def work(item: int) -> "Nowhere": ...  # type: ignore[name-defined]  # noqa: F821
 
 
 def a_synchronous_process_batch() -> None:
@@ -185,10 +188,10 @@ def an_asynchronous_classify_error() -> None:
 WRONG = {
     a_class: "it is a class; give it to the worker under its role",
     a_handler_class: "it is a class; give it to the worker under its role",
-    three_arguments: "it is called with an item and a context",
-    an_argument_by_name: "it is called with an item and a context",
     an_annotation_that_is_not_there: "the annotation 'Nowhere' of 'item' cannot be resolved",
     an_annotation_that_cannot_be_validated: "pydantic cannot validate",
+    one_of_several_annotations_that_cannot_be_validated: "pydantic cannot validate",
+    a_result_that_is_not_there: "the annotation 'Nowhere' of its result cannot be resolved",
     a_synchronous_process_batch: "process_batch is awaited; write it with 'async def'",
     a_process_batch_that_yields: "process_batch yields; let it return a value",
     a_process_batch_without_context: (

@@ -4,6 +4,9 @@ import functools
 import math
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -51,20 +54,15 @@ async def test_the_context_and_the_item_may_be_left_out(bench: Bench) -> None:
     async def context_only(ctx: RunContext) -> str:
         return ctx.node_id
 
-    async def keeps_its_default(item: Any, times: int = 3) -> Any:
-        return item * times
-
     handlers = {
         "item": item_only,
         "nothing": nothing,
         "context": context_only,
-        "default": keeps_its_default,
     }
     async with bench.worker(handlers):
         assert (await bench.run(5, role="item")).result == 5
         assert (await bench.run(5, role="nothing")).result == "called"
         assert (await bench.run(5, role="context", node_id="here")).result == "here"
-        assert (await bench.run(5, role="default")).result == 15
 
 
 async def test_a_parameter_annotated_with_a_model_is_validated(bench: Bench) -> None:
@@ -276,14 +274,96 @@ async def test_a_decorated_function_says_its_role_and_can_still_be_called(bench:
         assert (await bench.run(10, role="resize")).result == 5
 
 
-def test_a_function_with_another_signature_is_refused() -> None:
-    async def three(a: Any, b: Any, c: Any) -> None: ...
+async def test_several_parameters_take_an_object_by_their_names(bench: Bench) -> None:
+    async def area(size: Size, scale: int = 2, *, ctx: RunContext, unit: str = "m") -> str:
+        return f"{ctx.node_id}: {size.width * size.height * scale} {unit}"
 
-    async def keyword(item: Any, *, speed: int) -> None: ...
+    def positional(a: int, b: int = 5, /, c: int = 7) -> list[int]:
+        return [a, b, c]
 
-    for function in (three, keyword):
-        with pytest.raises(ConfigError, match=r"f\(item, ctx\)"):
-            FunctionHandler(function)
+    def after_the_context(ctx: Any, first: date, second: Any) -> list[Any]:
+        return [ctx.attempt, first.year, second]
+
+    handlers = {"area": area, "positional": positional, "context": after_the_context}
+    size = {"width": 3, "height": 4}
+    async with bench.worker(handlers):
+        ends = [
+            await bench.run({"size": size}, role="area"),
+            await bench.run({"size": size, "unit": "km", "scale": 1}, role="area"),
+            await bench.run({"a": 1, "c": 3}, role="positional"),
+            await bench.run({"first": "2026-01-02", "second": None}, role="context"),
+        ]
+    assert [end.result for end in ends] == ["n: 24 m", "n: 12 km", [1, 5, 3], [1, 2026, None]]
+
+
+@pytest.mark.parametrize(
+    ("item", "error"),
+    [
+        (5, "an object with the keys size, scale is needed, not a number (1 fault)"),
+        ({"size": {"width": 1, "height": 1}}, "scale is missing (1 fault)"),
+        ({"size": {"width": "x"}, "scale": 1}, "size.width: Input should be a valid integer"),
+        ({"size": {"width": 1, "height": 1}, "scale": [], "x": 1}, "'x' is not a parameter (2 f"),
+    ],
+)
+async def test_an_object_that_does_not_fit_the_parameters_fails_permanently(
+    bench: Bench, item: Any, error: str
+) -> None:
+    async def area(size: Size, scale: int) -> int:
+        return size.width * size.height * scale
+
+    async with bench.worker({"work": area}):
+        end = await bench.run(item)
+    assert (end.kind, end.reason_code, end.permanent) == ("node_failed", "schema_mismatch", True)
+    assert f"the input of area does not match: {error}" in end.error
+
+
+async def test_a_parameter_has_the_type_of_its_annotation(bench: Bench) -> None:
+    class Color(Enum):
+        RED = "red"
+
+    @dataclass
+    class Point:
+        x: int
+        on: date
+
+    async def dates(item: list[date]) -> list[int]:
+        return [one.day for one in item]
+
+    async def colors(item: Color) -> str:
+        return item.name
+
+    async def points(item: Point) -> int:
+        return item.x + item.on.day
+
+    async def plain(item: dict[str, int]) -> Any:
+        return item
+
+    handlers = {"dates": dates, "colors": colors, "points": points, "plain": plain}
+    async with bench.worker(handlers):
+        assert (await bench.run(["2026-01-02"], role="dates")).result == [2]
+        assert (await bench.run("red", role="colors")).result == "RED"
+        assert (await bench.run({"x": 1, "on": "2026-01-02"}, role="points")).result == 3
+        assert (await bench.run("any value", role="plain")).result == "any value"
+        end = await bench.run("blue", role="colors")
+    assert (end.reason_code, end.permanent) == ("schema_mismatch", True)
+
+
+async def test_a_result_annotated_with_a_model_is_validated(bench: Bench) -> None:
+    async def size(item: Any) -> Size:
+        return item
+
+    def sizes(item: Any) -> Iterator[Size]:
+        yield item
+
+    async with bench.worker({"size": size, "sizes": sizes}):
+        assert (await bench.run({"width": "3", "height": 4}, role="size")).result == {
+            "width": 3,
+            "height": 4,
+        }
+        ends = [await bench.run({"width": 3}, role=role) for role in ("size", "sizes")]
+    for end in ends:
+        assert (end.kind, end.reason_code, end.permanent) == ("node_failed", "bad_result", True)
+        assert "does not match: height: Field required (1 fault)" in end.error
 
 
 def test_an_annotation_that_cannot_be_resolved_is_refused() -> None:

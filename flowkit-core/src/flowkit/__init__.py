@@ -6,7 +6,8 @@ from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import FlowKitError, GraphError, NotRunning, TaskNotFound, TaskRefused
-from flowkit.graph import Graph, flow
+from flowkit.flows import first, flow
+from flowkit.graph import Graph
 from flowkit.hookspecs import hookimpl
 from flowkit.task import (
     Approval,
@@ -40,6 +41,7 @@ __all__ = [
     "TaskStatus",
     "TaskView",
     "WorkerConfig",
+    "first",
     "flow",
     "hookimpl",
 ]

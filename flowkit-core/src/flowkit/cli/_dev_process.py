@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import anyio
 
+from flowkit._embedded import HEARTBEAT_SEC
 from flowkit.cli._dev_places import Place, frame_in, users_place
 from flowkit.cli._dev_worker import ASK
-from flowkit.cli._embedded import HEARTBEAT_SEC
 from flowkit.protocols import WorkerSession
 
 STOP_GRACE_SEC = 10.0

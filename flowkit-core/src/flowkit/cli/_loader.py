@@ -12,7 +12,8 @@ from typing import Any
 
 from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_file
 from flowkit.errors import ConfigError, FlowKitError, GraphError
-from flowkit.graph import Flow, Graph
+from flowkit.flows import Flow, GraphFlow
+from flowkit.graph import Graph
 from flowkit.graph._control_types import runs_on_worker
 from flowkit.graph._parser import DEFAULT_LIMITS
 from flowkit.graph._source_texts import read_text
@@ -56,9 +57,9 @@ def load_flow(source: str, plugins: Plugins) -> LoadedFlow:
             graph: Any = _read(path)
         else:
             module, attribute = _module_of(source)
-            graph = _flow_in(module, attribute, source)
-            handlers = handlers_in(module, source)
-        return LoadedFlow(Graph.parse(_built(graph, source), functions=plugins.functions), handlers)
+            graph, called = _built(_flow_in(module, attribute, source), source)
+            handlers = {**called, **handlers_in(module, source)}
+        return LoadedFlow(Graph.parse(graph, functions=plugins.functions), handlers)
     except GraphError as error:
         error.add_note(source)
         raise
@@ -129,12 +130,12 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
     raise ConfigError(f"{source}: contains no @flow function and no Graph")
 
 
-def _built(graph: Any, source: str) -> Any:
-    """Call a @flow function, which is the user's code."""
-    if not isinstance(graph, Flow):
-        return graph
+def _built(flow: Any, source: str) -> tuple[Any, Mapping[str, Any]]:
+    """Return a graph and the handlers that it calls. A @flow function is the user's code."""
     try:
-        return graph.build_graph()
+        if isinstance(flow, Flow):
+            return flow.build()
+        return flow.build_graph() if isinstance(flow, GraphFlow) else flow, {}
     except (GraphError, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -142,7 +143,7 @@ def _built(graph: Any, source: str) -> Any:
 
 
 def _is_flow(value: Any) -> bool:
-    return isinstance(value, Flow | Graph)
+    return isinstance(value, Flow | GraphFlow | Graph)
 
 
 def _by_role(value: Any, source: str) -> dict[str, Any]:
@@ -163,9 +164,16 @@ def _by_role(value: Any, source: str) -> dict[str, Any]:
                 f'{source}: {name} has no role; declare it with @handler("role"), or use a mapping'
                 " of roles"
             )
-        if found.setdefault(role, item) is not item:
+        if not _is_same(found.setdefault(role, item), item):
             raise ConfigError(f"{source}: role {role!r} has two handlers")
     return found
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether two handlers are one, perhaps with other options for its nodes."""
+    if isinstance(one, FunctionHandler) and isinstance(other, FunctionHandler):
+        return one.function is other.function
+    return one is other
 
 
 def _attribute(module: ModuleType, attribute: str, source: str) -> Any:

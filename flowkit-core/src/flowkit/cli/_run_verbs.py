@@ -10,22 +10,17 @@ from typing import Annotated, Any
 import anyio
 import typer
 
+from flowkit._embedded import HEARTBEAT_SEC, WORKER_ID, embedded
 from flowkit._json.limits import MAX_ID_CHARS
 from flowkit._runtime.worker_sessions import process_of, unserved, watch_heartbeats
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
-from flowkit.cli._embedded import (
-    HEARTBEAT_SEC,
-    WORKER_ID,
-    embedded,
-    handlers_for,
-    interrupts,
-    storage,
-)
+from flowkit.cli._embedded import handlers_for, interrupts, storage
 from flowkit.cli._errors import print_error, task_exit
 from flowkit.cli._live_view import Notice, follow
 from flowkit.cli._loader import LoadedFlow, load_flow, load_handlers
+from flowkit.cli._log_output import log_run
 from flowkit.cli._output import console, print_end, print_json
 from flowkit.cli._timeline import print_timeline
 from flowkit.client import TaskVerbs
@@ -166,6 +161,7 @@ class _Run:
         with interrupts(
             following.cancel, notice="cancelling the task", patience_sec=CANCEL_PATIENCE_SEC
         ):
+            log_run()
             async with embedded(
                 self.served,
                 self.plugins,

@@ -1,7 +1,6 @@
 """Flow graphs: building, parsing, validation and execution plans."""
 
 from flowkit.graph._conditions import check_condition, evaluate_condition
-from flowkit.graph._flow import Flow, flow
 from flowkit.graph._graph import Graph, NodeRef
 from flowkit.graph._models import (
     EdgeSpec,
@@ -18,7 +17,6 @@ from flowkit.graph._plan import Edge, Plan, Route
 __all__ = [
     "Edge",
     "EdgeSpec",
-    "Flow",
     "Graph",
     "GraphDocument",
     "Limits",
@@ -32,5 +30,4 @@ __all__ = [
     "Timeouts",
     "check_condition",
     "evaluate_condition",
-    "flow",
 ]

@@ -9,7 +9,7 @@ from flowkit.messages import RunContextData, RunNode
 from flowkit.worker._batches import BatchSource, Pages, StoredBatches, Totals, item_of
 from flowkit.worker._context import RunContext, Services, log_extra
 from flowkit.worker._failures import BatchFailure, BatchProcessor, Judge
-from flowkit.worker._functions import FunctionHandler
+from flowkit.worker._functions import AnyFunctionHandler, FunctionHandler
 from flowkit.worker._handlers import (
     Batch,
     BatchResult,
@@ -64,7 +64,7 @@ class BatchWork:
             services=services,
         )
 
-    async def run(self, handler: Handler | FunctionHandler, *, whole: bool) -> Any:
+    async def run(self, handler: Handler | AnyFunctionHandler, *, whole: bool) -> Any:
         """Do the work to its end, and return the result.
 
         ``whole`` says that the input is not divided into batches.
@@ -118,7 +118,7 @@ class BatchWork:
 
     # ------------------------------------------------ functions
 
-    async def _run_function(self, handler: FunctionHandler, *, whole: bool) -> None:
+    async def _run_function(self, handler: AnyFunctionHandler, *, whole: bool) -> None:
         if whole:
             await self._generate(handler, self._data.io.get("input_inline"), "")
         else:
@@ -136,7 +136,7 @@ class BatchWork:
         await self.stored.flush()
         await self.processor.give_up_refused()
 
-    async def _generate(self, handler: FunctionHandler, item: Any, prefix: str) -> None:
+    async def _generate(self, handler: AnyFunctionHandler, item: Any, prefix: str) -> None:
         """Store the values that the function yields.
 
         A later attempt yields them again; those that are stored already do not count twice.

@@ -2,32 +2,49 @@
 
 import functools
 import inspect
-import sys
-from collections.abc import AsyncGenerator, Callable, Generator
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from copy import copy
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import anyio.to_thread
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError
 
+from flowkit._flow_building import NodeOptions, NodeRef, building_flow
+from flowkit._flow_building.options import unknown_option
+from flowkit._flow_building.places import flow_error
 from flowkit._user_code import threads as _threads
-from flowkit.errors import ConfigError, NodeFailure
+from flowkit.errors import ConfigError
 from flowkit.worker._context import RunContext
 from flowkit.worker._handlers import wrong_declaration
+from flowkit.worker._signatures import HandlerSignature, UnusableSignature, called_function
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
 
 _END = object()
 
 
-class FunctionHandler:
-    """A function as the handler of a role: ``f(item, ctx)``, ``f(item)`` or ``f()``.
+class FunctionHandler(Generic[P, R_co]):
+    """A function as the handler of a role: ``f(item, ctx)``, ``f(item)``, ``f()`` or
+    ``f(a, b, ctx)``.
 
     It may be a coroutine function or an async generator function. A plain function or generator
-    function runs in a worker thread. If the first parameter is annotated with a pydantic model, the
-    item is validated. The handler can be called like its function.
+    function runs in a worker thread.
+
+    In a flow in Python, its call makes a node. Elsewhere, it is the call of its function.
     """
 
-    def __init__(self, function: Callable[..., Any], *, role: str | None = None) -> None:
+    __name__: str = "function"
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        role: str | None = None,
+        options: NodeOptions | None = None,
+    ) -> None:
         """Check the signature.
 
         Raises:
@@ -42,81 +59,168 @@ class FunctionHandler:
             raise wrong_declaration(function.__name__, fault, function)
         functools.update_wrapper(self, function)
         self.function = function
+        """The function itself."""
         self.role = role
-        target = inspect.unwrap(function)
-        while isinstance(target, functools.partial):
-            target = target.func
-        if not inspect.isroutine(target):
-            target = type(target).__call__
+        self.node_options = options or NodeOptions()
+        """Options of the nodes that its calls make."""
+        target = called_function(function)
         self._is_async = inspect.iscoroutinefunction(target)
         self._yields_async = inspect.isasyncgenfunction(target)
         self.generates = self._yields_async or inspect.isgeneratorfunction(target)
         self.threaded = not self._is_async and not self._yields_async
-        self._signature = _signature(function, target)
-        self._adapter = _adapter_for(self._signature.annotation, function)
+        try:
+            self._signature = HandlerSignature.of(function, generates=self.generates)
+        except UnusableSignature as error:
+            name = getattr(function, "__name__", repr(function))
+            raise wrong_declaration(name, str(error), function) from None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NodeRef[R_co]:
+        """Make a node of the flow that is being built, or call the function."""
+        flow = building_flow()
+        if flow is not None:
+            return flow.call(self, args, kwargs)
+        return cast("NodeRef[R_co]", self.function(*args, **kwargs))
+
+    def options(self, **options: Unpack[NodeOptions]) -> Self:
+        """Return this handler with other options for the nodes that its calls make."""
+        if (fault := unknown_option(options)) is not None:
+            raise flow_error(f"{self.__name__}.options: {fault}")
+        made = copy(self)
+        made.node_options = {**self.node_options, **options}
+        return made
+
+    def stream(self, source: NodeRef[Any]) -> NodeRef[Any]:
+        """Make a node that reads the batches of another one while that still runs.
+
+        The function is called once per batch.
+        """
+        flow = building_flow()
+        if flow is None:
+            raise flow_error(f"{self.__name__}.stream makes a node, so it is called in a @flow")
+        return flow.stream(self, source)
+
+    @property
+    def parameters(self) -> Sequence[inspect.Parameter]:
+        """Parameters aside from the context."""
+        return self._signature.parameters
+
+    @property
+    def returns(self) -> Any:
+        """Annotation of its result. A generator has no result."""
+        return None if self.generates else self._signature.returns
 
     async def call(self, item: Any, ctx: RunContext) -> Any:
         """Call the function with one item and return its result."""
-        args = self._arguments(item, ctx)
+        args, named = self._arguments(item, ctx)
         if self._is_async:
-            return await self.function(*args)
-        result = await _threads.in_thread(self.function, *args)
-        return await result if inspect.isawaitable(result) else result
+            return self._signature.checked_result(await self.function(*args, **named))
+        result = await _threads.in_thread(functools.partial(self.function, *args, **named))
+        return self._signature.checked_result(
+            await result if inspect.isawaitable(result) else result
+        )
 
     async def iterate(self, item: Any, ctx: RunContext) -> AsyncGenerator[Any, None]:
         """Call the function with one item and yield its values."""
-        made = self.function(*self._arguments(item, ctx))
+        args, named = self._arguments(item, ctx)
+        made = self.function(*args, **named)
         if self._yields_async:
             try:
                 async for value in made:
-                    yield value
+                    yield self._signature.checked_result(value)
             finally:
                 await made.aclose()
             return
         generator: Generator[Any, Any, Any] = made
         while (value := await _threads.in_thread(next, generator, _END)) is not _END:
             try:
-                yield value
+                yield self._signature.checked_result(value)
             except GeneratorExit:
                 await _threads.in_thread(generator.close)
                 raise
 
-    def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
-        takes = self._signature
-        if not takes.takes_item:
-            return (ctx,) if takes.takes_ctx else ()
-        if self._adapter is not None:
-            item = self._validated(item, self._adapter)
-        return (item, ctx) if takes.takes_ctx else (item,)
-
-    def _validated(self, item: Any, adapter: TypeAdapter[Any]) -> Any:
-        try:
-            return adapter.validate_python(item)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"])) or "the item"
-            message = (
-                f"the input of {self.__name__} does not match: {place}: {first['msg']}"
-                f" ({error.error_count()} faults)"
-            )
-            raise NodeFailure(message, reason_code="schema_mismatch", permanent=True) from None
-
-    __name__: str = "function"
+    def _arguments(self, item: Any, ctx: RunContext) -> tuple[list[Any], dict[str, Any]]:
+        return self._signature.arguments(item, ctx)
 
 
-def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
+AnyFunctionHandler = FunctionHandler[..., Any]
+
+
+class _TakesContext(Protocol[R_co]):
+    def __call__(self, ctx: RunContext) -> R_co: ...
+
+
+class _TakesItemAndContext(Protocol[Item_contra, R_co]):
+    def __call__(self, item: Item_contra, /, ctx: RunContext) -> R_co: ...
+
+
+class _TakesTwoAndContext(Protocol[R_co]):
+    def __call__(self, first: Any, second: Any, /, ctx: RunContext) -> R_co: ...
+
+
+class _TakesThreeAndContext(Protocol[R_co]):
+    def __call__(self, first: Any, second: Any, third: Any, /, ctx: RunContext) -> R_co: ...
+
+
+class _Declare(Protocol):
+    """Decorator of handlers. The context is no parameter of the calls in a flow.
+
+    Types cannot say that the last of several parameters is left out. For functions with two or
+    three parameters before the context, calls are checked when the flow is built.
+    """
+
+    @overload
+    def __call__(
+        self, function: _TakesContext[Coroutine[Any, Any, R]], /
+    ) -> FunctionHandler[[], R]: ...
+    @overload
+    def __call__(self, function: _TakesContext[R], /) -> FunctionHandler[[], R]: ...
+    @overload
+    def __call__(
+        self, function: _TakesItemAndContext[Item, Coroutine[Any, Any, R]], /
+    ) -> FunctionHandler[[Item], R]: ...
+    @overload
+    def __call__(
+        self, function: _TakesItemAndContext[Item, R], /
+    ) -> FunctionHandler[[Item], R]: ...
+    @overload
+    def __call__(
+        self, function: _TakesTwoAndContext[Coroutine[Any, Any, R]], /
+    ) -> FunctionHandler[..., R]: ...
+    @overload
+    def __call__(self, function: _TakesTwoAndContext[R], /) -> FunctionHandler[..., R]: ...
+    @overload
+    def __call__(
+        self, function: _TakesThreeAndContext[Coroutine[Any, Any, R]], /
+    ) -> FunctionHandler[..., R]: ...
+    @overload
+    def __call__(self, function: _TakesThreeAndContext[R], /) -> FunctionHandler[..., R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> FunctionHandler[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> FunctionHandler[P, R]: ...
+
+
+def handler(role: str, **options: Unpack[NodeOptions]) -> _Declare:
     """Make a function the handler of a role: ``@handler("resize")``.
 
+    ``options`` are fields of the nodes that its calls make in flows in Python, such as
+    ``retry_policy``. Nodes of other graphs have their own.
+
     Raises:
-        ConfigError: the role is missing, or the function cannot be called as a handler. The
-            message names its file and line.
+        ConfigError: the role is missing, an option is unknown, or the function cannot be called as
+            a handler. The message names its file and line.
     """
     if not isinstance(role, str) or not role:
         raise ConfigError('a handler is declared with its role: @handler("role")')
-    return lambda function: FunctionHandler(function, role=role)
+
+    def declare(function: Callable[..., Any]) -> Any:
+        if (fault := unknown_option(options)) is not None:
+            raise wrong_declaration(getattr(function, "__name__", repr(function)), fault, function)
+        return FunctionHandler(function, role=role, options=options)
+
+    return declare
 
 
 def allow_threads(count: int) -> None:
@@ -126,95 +230,3 @@ def allow_threads(count: int) -> None:
     """
     limiter = anyio.to_thread.current_default_thread_limiter()
     limiter.total_tokens = max(limiter.total_tokens, count)
-
-
-@dataclass(frozen=True, slots=True)
-class _Signature:
-    """The parameters of a function that is a handler."""
-
-    takes_item: bool
-    takes_ctx: bool
-    annotation: Any = None
-    """The annotation of the item."""
-
-
-def _signature(function: Callable[..., Any], target: Any) -> _Signature:
-    name = getattr(function, "__name__", repr(function))
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        raise wrong_declaration(name, "it has no readable signature", function) from None
-    within = getattr(target, "__qualname__", "").rpartition(".")[0]
-    if (
-        next(iter(parameters), None) is not None
-        and parameters[0].name == "self"
-        and within
-        and not within.endswith("<locals>")
-    ):
-        raise wrong_declaration(
-            name,
-            "it is a method, and would be called without self; use a plain function or a Handler"
-            " class",
-            function,
-        )
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    if len(needed) > 2 or any(p.kind is p.KEYWORD_ONLY for p in needed):
-        raise wrong_declaration(
-            name,
-            "it is called with an item and a context, as f(item, ctx), f(item) or f()",
-            function,
-        )
-    if len(positional) == 1 and _is_context(positional[0]):
-        return _Signature(takes_item=False, takes_ctx=True)
-    takes_ctx = len(positional) > 1 and (positional[1] in needed or _is_context(positional[1]))
-    annotation = _resolved(positional[0], target, name) if positional else None
-    return _Signature(bool(positional), takes_ctx, annotation)
-
-
-def _is_context(parameter: inspect.Parameter) -> bool:
-    return (
-        parameter.name == "ctx"
-        or parameter.annotation is RunContext
-        or parameter.annotation == "RunContext"
-    )
-
-
-def _resolved(parameter: inspect.Parameter, target: Any, name: str) -> Any:
-    annotation = parameter.annotation
-    if annotation is parameter.empty or not isinstance(annotation, str):
-        return annotation
-    scope = dict(inspect.getclosurevars(target).nonlocals) if inspect.isfunction(target) else {}
-    module = sys.modules.get(getattr(target, "__module__", ""), None)
-    try:
-        return eval(  # noqa: S307
-            annotation, getattr(target, "__globals__", vars(module) if module else {}), scope
-        )
-    except Exception as error:
-        fault = (
-            f"the annotation {annotation!r} of {parameter.name!r} cannot be resolved ({error});"
-            " import it at run time"
-        )
-        raise wrong_declaration(name, fault, target) from None
-
-
-def _adapter_for(annotation: Any, function: Any) -> TypeAdapter[Any] | None:
-    if not _mentions_model(annotation):
-        return None
-    try:
-        return TypeAdapter(annotation)
-    except PydanticSchemaGenerationError as error:
-        name = getattr(function, "__name__", repr(function))
-        raise wrong_declaration(
-            name, f"pydantic cannot validate {annotation!r}: {str(error).splitlines()[0]}", function
-        ) from None
-
-
-def _mentions_model(annotation: Any) -> bool:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return True
-    return any(_mentions_model(part) for part in get_args(annotation))

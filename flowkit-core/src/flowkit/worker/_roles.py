@@ -7,7 +7,7 @@ from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError
 from flowkit.graph._control_types import runs_on_worker
 from flowkit.plugins import Plugins
-from flowkit.worker._functions import FunctionHandler
+from flowkit.worker._functions import AnyFunctionHandler, FunctionHandler
 from flowkit.worker._handlers import (
     Handler,
     PerRun,
@@ -16,7 +16,7 @@ from flowkit.worker._handlers import (
     wrong_declaration,
 )
 
-AnyHandler = Handler | FunctionHandler
+AnyHandler = Handler | AnyFunctionHandler
 Served = AnyHandler | PerRun
 """The handler of a role: one that all runs share, or one that each run makes."""
 

@@ -51,8 +51,8 @@ def _watched(handler: Any) -> Any:
     return handler
 
 
-class _WatchedFunction(FunctionHandler):
-    def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
+class _WatchedFunction(FunctionHandler[..., Any]):
+    def _arguments(self, item: Any, ctx: RunContext) -> tuple[list[Any], dict[str, Any]]:
         _note(ctx.task_id, ctx.node_id, ctx.attempt, run=ctx)
         return super()._arguments(item, ctx)
 

@@ -1,0 +1,126 @@
+"""Nodes of a flow that is being built, and the expressions of their results."""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flowkit._expressions.parser import RESERVED
+from flowkit._flow_building.options import NodeOptions
+
+_NOT_SELECTED = RESERVED | {"in", "true", "false", "null"}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def member(name: str) -> str:
+    """Return the end of an expression that selects a member of a map."""
+    is_name = _NAME.match(name) and name not in _NOT_SELECTED
+    return f".{name}" if is_name else f"[{json.dumps(name)}]"
+
+
+class Callee(Protocol):
+    """Handler whose calls make nodes."""
+
+    __name__: str
+    role: str | None
+    function: Callable[..., Any]
+    node_options: NodeOptions
+    """Options of the nodes that its calls make."""
+
+    @property
+    def parameters(self) -> Sequence[inspect.Parameter]:
+        """Parameters aside from the context, with their annotations."""
+
+    @property
+    def returns(self) -> Any:
+        """Annotation of its result."""
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """Node that is being built."""
+
+    node_id: str
+    callee: Callee
+    place: str
+    """File and line of the call."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    io: dict[str, Any] = field(default_factory=dict)
+    parents: dict["Draft", None] = field(default_factory=dict)
+    """Parents that it needs."""
+    streams: dict["Draft", None] = field(default_factory=dict)
+    """Parents whose batches it reads as they are stored."""
+    routing: dict[str, list["Draft"]] = field(default_factory=dict)
+    counted: Mapping["Draft", None] = field(default_factory=dict)
+    """Parents of which it needs some, which its fan-in counts."""
+    is_named: bool = False
+    """Whether an expression has its id."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the node as it is written in a graph document."""
+        made: dict[str, Any] = {"node_id": self.node_id, "type": self.callee.role, **self.fields}
+        parents = [one for one in (*self.counted, *self.parents) if one not in self.streams]
+        if parents:
+            made["depends_on"] = [one.node_id for one in parents]
+        if self.routing:
+            made["routing"] = {
+                branch: [one.node_id for one in targets] for branch, targets in self.routing.items()
+            }
+        if self.io:
+            made["io"] = self.io
+        return made
+
+
+class Building(Protocol):
+    """Flow that is being built, as its values use it."""
+
+    def set_options(self, draft: Draft, options: NodeOptions) -> None:
+        """Set fields of a node."""
+
+    def order(self, before: object, after: object) -> None:
+        """Let a node wait for another one without its data."""
+
+    def route(self, draft: Draft, branch: str, targets: Iterable[object]) -> None:
+        """Add nodes to a branch of a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Expression that a value stands for."""
+
+    flow: Building
+    source: str
+    parents: Mapping[Draft, None] = field(default_factory=dict)
+    """Nodes whose results it needs."""
+    annotation: Any = None
+    """Type of the value, if it is known."""
+    counted: Mapping[Draft, None] = field(default_factory=dict)
+    """Nodes of which some must finish."""
+    fan_in: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the node that takes the value, which say how many."""
+
+    def derived(self, source: str, *others: "Expression") -> "Expression":
+        """Return an expression that is made of this one and others."""
+        parents, counted, fan_in = dict(self.parents), dict(self.counted), dict(self.fan_in)
+        for other in others:
+            parents |= other.parents
+            counted |= other.counted
+            fan_in |= other.fan_in
+        return Expression(self.flow, source, parents, counted=counted, fan_in=fan_in)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """Result of a node, as a value stands for it."""
+
+    flow: Building
+    draft: Draft
+    annotation: Any
+
+    def expression(self) -> Expression:
+        """Return the expression. From now on, the node keeps its id."""
+        self.draft.is_named = True
+        source = f"results{member(self.draft.node_id)}"
+        return Expression(self.flow, source, {self.draft: None}, self.annotation)

@@ -1,0 +1,215 @@
+"""Inputs of nodes, written from the arguments of calls."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from inspect import Parameter, Signature
+from typing import Any
+
+from pydantic import ValidationError
+
+from flowkit._expressions import InvalidExpression
+from flowkit._expressions.templates import OPENING, Placed, split_template
+from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of
+from flowkit._flow_building.drafts import Callee, Draft, Expression
+from flowkit._flow_building.places import flow_error
+from flowkit._flow_building.values import Value, expression_of
+from flowkit._json.values import NotJson, json_copy
+from flowkit.errors import GraphError
+from flowkit.graph._conditions import nodes_read
+
+
+class InputWriter:
+    """Writer of the input of one node. It collects the nodes whose results the input reads."""
+
+    def __init__(self, ids: Mapping[str, Draft], *, place: str | None = None) -> None:
+        """``place`` is named in errors instead of the line that is being run."""
+        self._ids = ids
+        self._place = place
+        self.parents: dict[Draft, None] = {}
+        self.fan_in: Expression | None = None
+        """Value for which the node waits for some of several nodes."""
+
+    def arguments(self, callee: Callee, given: Mapping[str, Any]) -> Any:
+        """Return the input with which a worker calls the handler with these arguments.
+
+        A handler with one parameter takes the value itself, others take an object.
+        """
+        written = {}
+        for parameter in callee.parameters:
+            name = parameter.name
+            what = f"the argument {name!r} of {callee.__name__}"
+            if name not in given:
+                if len(callee.parameters) == 1:
+                    written[name] = self.value(parameter.default, what)
+                continue
+            if not _has_values(given[name]):
+                _check_type(given[name], parameter.annotation, what)
+            written[name] = self.value(given[name], what)
+        return next(iter(written.values())) if len(callee.parameters) == 1 else written
+
+    def value(self, value: Any, what: str) -> Any:
+        """Return an argument as it is written in a document."""
+        if isinstance(value, Value):
+            self._read(value)
+            return f"${{{expression_of(value).source}}}"
+        if isinstance(value, str):
+            self._read_text(value)
+            return value
+        if isinstance(value, (list, tuple)):
+            return [self.value(item, what) for item in value]
+        if isinstance(value, dict):
+            return {key: self.value(item, what) for key, item in value.items()}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = [field.name for field in dataclasses.fields(value)]
+            return {name: self.value(getattr(value, name), what) for name in names}
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        return self.value(self._json(value, what), what)
+
+    def condition(self, value: Any) -> str:
+        """Return a value or a text as the expression of ``when``."""
+        if isinstance(value, Value):
+            self._read(value)
+            return expression_of(value).source
+        if isinstance(value, str):
+            self._read_expression(value)
+            return value
+        raise self._error(
+            "when must be an expression or a value of the flow, such as rows.total > 3, not"
+            f" {value!r:.80}"
+        )
+
+    def output(self, value: Any, what: str) -> Any:
+        """Return a value as the output of a graph: an object, or a text with expressions."""
+        is_written = value is None or isinstance(value, (Value, dict))
+        is_written |= isinstance(value, str) and OPENING in value
+        written = self.value(value, what) if is_written else f"${{{self._source(value, what)}}}"
+        if self.fan_in is not None:
+            raise self._error(
+                f"{what}: all nodes have ended when it is evaluated, so first(...) has no effect;"
+                " give it to a node"
+            )
+        return written
+
+    def _source(self, value: Any, what: str) -> str:
+        """Return a value as one expression."""
+        if isinstance(value, Value):
+            self._read(value)
+            return expression_of(value).source
+        if isinstance(value, (list, tuple)):
+            return f"[{', '.join(self._source(item, what) for item in value)}]"
+        if isinstance(value, dict):
+            pairs = [
+                f"{json.dumps(self._json(key, what))}: {self._source(item, what)}"
+                for key, item in value.items()
+            ]
+            return f"{{{', '.join(pairs)}}}"
+        if isinstance(value, str) and OPENING in value:
+            raise self._error(
+                f"{what}: a list cannot contain the text {value!r:.80}; return an object"
+            )
+        return json.dumps(self._json(value, what), ensure_ascii=False)
+
+    def option(self, name: str, value: Any) -> Any:
+        """Return an option of a node, which must not depend on a value."""
+        if _has_values(value):
+            raise self._error(f"{name} is fixed when the flow is built; give it a plain value")
+        return value
+
+    def _read(self, value: Value) -> None:
+        expression = expression_of(value)
+        if expression.fan_in:
+            self._count(expression)
+        self.parents |= expression.parents
+
+    def _count(self, expression: Expression) -> None:
+        known = self.fan_in or expression
+        if (known.counted, known.fan_in) != (expression.counted, expression.fan_in):
+            raise self._error(
+                "first(...) is given twice for different nodes; pass one through a node of its own"
+            )
+        self.fan_in = expression
+
+    def _read_text(self, text: str) -> None:
+        if OPENING not in text:
+            return
+        try:
+            for part in split_template(text):
+                if isinstance(part, Placed):
+                    self._read_expression(part.source)
+        except InvalidExpression:
+            return  # the graph is checked as a whole, with all its faults
+
+    def _read_expression(self, expression: str) -> None:
+        try:
+            names = nodes_read(expression).get("results") or ()
+        except InvalidExpression:
+            return
+        for node_id in sorted(names):
+            if (parent := self._ids.get(node_id)) is not None:
+                parent.is_named = True
+                self.parents[parent] = None
+
+    def _json(self, value: Any, what: str) -> Any:
+        try:
+            return json_copy(value, what)
+        except NotJson as error:
+            raise self._error(str(error)) from None
+
+    def _error(self, message: str) -> GraphError:
+        return flow_error(message, self._place)
+
+
+def arguments(
+    name: str,
+    parameters: Sequence[Parameter],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the arguments of a call by the names of the parameters.
+
+    Raises:
+        GraphError: the call does not fit the parameters. The message names its line.
+    """
+    signature = Signature(parameters)
+    for word in kwargs:
+        if word not in signature.parameters:
+            near = get_close_matches(word, signature.parameters, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise flow_error(f"{name}{signature} has no parameter {word!r}{hint}")
+    try:
+        return dict(signature.bind(*args, **kwargs).arguments)
+    except TypeError as error:
+        raise flow_error(f"{name}{signature}: {error}") from None
+
+
+def _check_type(value: Any, annotation: Any, what: str) -> None:
+    try:
+        adapter = adapter_of(annotation, what)
+        if adapter is not None:
+            adapter.validate_python(value)
+    except UnusableAnnotation as error:
+        raise flow_error(str(error)) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise flow_error(
+            f"{what} does not match: {f'{place}: ' if place else ''}{first['msg']}"
+        ) from None
+
+
+def _has_values(value: Any) -> bool:
+    """Return whether a part of an argument is known only while the task runs."""
+    if isinstance(value, Value):
+        return True
+    if isinstance(value, str):
+        return OPENING in value
+    if isinstance(value, dict):
+        return any(map(_has_values, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_values, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(_has_values(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return False

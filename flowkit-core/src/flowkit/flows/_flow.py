@@ -1,0 +1,115 @@
+"""Flow in typed Python: the calls of handlers are its nodes."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec
+
+from flowkit._embedded import run_embedded
+from flowkit._flow_building import FlowBuilding, Value
+from flowkit._flow_building.drafts import Expression, member
+from flowkit._flow_building.inputs import arguments
+from flowkit._flow_building.params import UnusableParameter, flow_parameters, params_schema
+from flowkit._flow_building.places import defined_at, flow_error
+from flowkit.flows._declarations import check_function, wrong_flow
+from flowkit.graph import Graph
+from flowkit.task import TaskView
+
+if TYPE_CHECKING:
+    from flowkit.client import TaskVerbs
+
+P = ParamSpec("P")
+
+
+class BuiltFlow(NamedTuple):
+    """Graph of a flow, and the handlers that it calls, by role."""
+
+    graph: Graph
+    handlers: Mapping[str, Any]
+
+
+class Flow(Generic[P]):
+    """Function whose calls of handlers are the nodes of a graph.
+
+    Its parameters are the params of the task, and the value that it returns is the task's result.
+    It is accepted wherever a graph is.
+    """
+
+    __name__: str
+
+    def __init__(self, function: Callable[P, Any], **fields: Any) -> None:
+        """``fields`` are those of the graph itself.
+
+        Raises:
+            TypeError: the function cannot be a flow. The message names its file and line.
+        """
+        check_function(function)
+        try:
+            parameters = flow_parameters(function)
+            schema = params_schema(parameters)
+        except UnusableParameter as error:
+            raise wrong_flow(function, f"cannot be a flow: {error}") from None
+        self._function = function
+        self._parameters = parameters
+        self._fields = {**fields, "params": schema}
+        update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """A flow is not called: its function would only build the graph."""
+        raise flow_error(
+            f"the flow {self.__name__} cannot be called; use {self.__name__}.run(...) or await"
+            f" {self.__name__}.submit(client, ...)"
+        )
+
+    def build_graph(self) -> Graph:
+        """Return the graph. :meth:`flowkit.Graph.parse` calls this."""
+        return self.build().graph
+
+    def build(self) -> BuiltFlow:
+        """Return the graph with the handlers that the flow calls.
+
+        Raises:
+            GraphError: the flow has faults. Each names the line of the file.
+        """
+        building = FlowBuilding(self.__name__, defined_at(self._function))
+        values: dict[str, Any] = {
+            one.name: Value(Expression(building, f"params{member(one.name)}", {}, one.annotation))
+            for one in self._parameters
+        }
+        function: Callable[..., Any] = self._function
+        with building.active():
+            returned = function(**values)
+            output = building.output(returned)
+        return BuiltFlow(building.graph({**self._fields, "output": output}), building.handlers)
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> TaskView:
+        """Run the flow in this process, without any server, and return the ended task.
+
+        Store and bus are an SQLite file, which is removed at the end. A task that fails is returned
+        too.
+
+        Raises:
+            GraphError: the flow or its params have faults.
+            ConfigError: flowkit-sqlite is not installed.
+            RuntimeError: an event loop is running in this thread.
+        """
+        params = self._params(*args, **kwargs)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return run_embedded(*self.build(), params)
+        raise RuntimeError(
+            f"{self.__name__}.run cannot be called while an event loop is running; use await"
+            f" {self.__name__}.submit(client, ...)"
+        )
+
+    async def submit(self, client: "TaskVerbs", /, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Submit a task of the flow with a client or a coordinator, and return its id.
+
+        Raises:
+            GraphError: the flow or its params have faults.
+        """
+        return await client.create_task(graph=self, params=self._params(*args, **kwargs))
+
+    def _params(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        return arguments(self.__name__, self._parameters, args, kwargs)

@@ -1,0 +1,229 @@
+"""Type checkers accept correct flows in Python and find mistakes in them.
+
+A line with a mistake ends with ``# error``.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CORRECT = """\
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal, TypedDict
+
+from flowkit import Client, TaskView, first, flow
+from flowkit.graph import RetryPolicy
+from flowkit.worker import RunContext, Worker, handler
+
+
+@dataclass
+class Tenant:
+    name: str
+
+
+class Rows(TypedDict):
+    total: int
+
+
+@handler("extract", retry_policy={"max": 5}, timeouts={"start_to_close_sec": 600})
+async def extract(tenant: Tenant) -> Rows:
+    return {"total": len(tenant.name)}
+
+
+@handler("fetch")
+async def fetch(tenant: Tenant, ctx: RunContext) -> Rows:
+    return {"total": ctx.attempt}
+
+
+@handler("merge")
+def merge(rows: list[Rows], day: date, mode: Literal["sum", "max"] = "sum") -> Rows:
+    return rows[0]
+
+
+@handler("load", retry_policy=RetryPolicy(max=3))
+def load(rows: Rows, limit: int = 3) -> str:
+    return "loaded"
+
+
+@handler("alert")
+async def alert(ctx: RunContext) -> None: ...
+
+
+@handler("publish")
+async def publish(place: str = "here") -> None: ...
+
+
+@handler("parse")
+async def parse(rows: Rows) -> AsyncIterator[dict[str, Any]]:
+    yield {}
+
+
+@handler("embed")
+def embed(item: dict[str, Any]) -> dict[str, Any]:
+    return item
+
+
+@handler("export")
+async def export(rows: Rows, place: str, ctx: RunContext) -> str:
+    return place
+
+
+@handler("join")
+def join(left: Rows, right: Rows, how: str, ctx: RunContext) -> Rows:
+    return left
+
+
+@flow
+def etl(tenant: Tenant, day: date = date(2026, 1, 1)) -> None:
+    rows = extract(tenant)
+    export(rows, place="here") >> join(rows, right=rows, how="inner")
+    fetched = fetch(tenant)
+    merged = merge(first(1, rows, fetched, rest="cancel"), day)
+    both = merge([rows, fetched], day=day, mode="max")
+    load(merged, limit=rows.total).on_success(publish).on_failure(alert, embed({}))
+    load.options(node_id="second", when=merged.total > 2, priority=3)(both).options(optional=True)
+    load(rows[0])
+    embed.stream(parse(both)) >> [rows, fetched]
+    [rows, fetched] >> load(both)
+    publish(f"{rows.total} rows on {day}")
+
+
+@flow(on_node_failure="continue", deadline_sec=60)
+def nested(tenants: list[Tenant], anything: Any) -> None:
+    load(anything)
+
+
+@flow
+def older(g: Any, size: int = 3) -> None:
+    g.node("a", "load")
+
+
+@flow(params={"type": "object"})
+def described(g, size):  # type: ignore[no-untyped-def]
+    g.node("a", "load")
+
+
+async def uses(client: Client) -> None:
+    rows = await extract(Tenant("a"))
+    print(rows["total"] + 1)
+    text: str = load({"total": 3})
+    task_id: str = await etl.submit(client, Tenant(text), day=date(2026, 1, 2))
+    view: TaskView = etl.run(tenant=Tenant(task_id))
+    nested.run([Tenant(view.id)], anything=3)
+    await fetch.function(Tenant("b"), None)
+    await client.create_task(graph=etl, params={"tenant": {"name": "a"}})
+    older(size=4).to_dict()
+    described(3).to_dict()
+    Worker(db="memory://", handlers=[extract, fetch, merge])
+"""
+
+FAULTY = """\
+from datetime import date
+from typing import Any
+
+from flowkit import Client, first, flow
+from flowkit.worker import RunContext, handler
+
+from correct import Rows, Tenant, alert, embed, extract, fetch, load, merge, publish
+
+
+@flow
+def etl(tenant: Tenant, day: date = date(2026, 1, 1)) -> None:
+    rows = extract(tennant=tenant)  # error
+    extract(5)  # error
+    extract(day)  # error
+    extract(tenant, 3)  # error
+    extract()  # error
+    fetch("x")  # error
+    alert(3)  # error
+    merge([rows], day, mode="min")  # error
+    merge([rows], [day])  # error
+    merge(first(1, rows), day, mod="sum")  # error
+    merge(first(1, rows, rest="kill"), day)  # error
+    merge(first("x", rows), day)  # error
+    load(rows).on_success(load)  # error
+    load(rows).on_failure("alert")  # error
+    load.options(nod_id="x")(rows)  # error
+    load.options(priority="high")(rows)  # error
+    load.options(on_satisfied="kill")(rows)  # error
+    load(rows).options(wen="true")  # error
+    load.options(node_id="x")(rows, limt=3)  # error
+    embed.stream(3)  # error
+    embed.stream(rows, sise=3)  # error
+    publish(3)  # error
+    tenant.nam  # error
+
+
+@handler("x", retry_polcy={})  # error
+def work() -> None: ...
+
+
+@handler(3)  # error
+def numbered() -> None: ...
+
+
+@flow(deadline=3)  # error
+def late() -> None: ...
+
+
+async def uses(client: Client) -> None:
+    etl.run(tenent=Tenant("x"))  # error
+    etl.run(tenant="x")  # error
+    etl.run(Tenant("x"), date(2026, 1, 1), 3)  # error
+    await etl.submit(client, Tenant("y"), dy=3)  # error
+    await etl.submit(Tenant("y"))  # error
+    text: str = etl.run(Tenant("x"))  # error
+"""
+
+
+MYPY = ["mypy", "--strict", "--config-file=", "--output=json", "--follow-imports=silent"]
+PYRIGHT = ["pyright", "--outputjson", "--pythonpath", sys.executable]
+
+
+def checked(folder: Path, *command: str) -> str:
+    """Return what a type checker prints about the two files."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "correct.py", "faulty.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
+
+
+def by_mypy(folder: Path) -> set[tuple[str, int]]:
+    """Return the files and lines in which mypy finds errors."""
+    found = [json.loads(line) for line in checked(folder, *MYPY).splitlines()]
+    return {(one["file"], one["line"]) for one in found if one["severity"] == "error"}
+
+
+def by_pyright(folder: Path) -> set[tuple[str, int]]:
+    """Return the files and lines in which pyright finds errors."""
+    found = json.loads(checked(folder, *PYRIGHT))["generalDiagnostics"]
+    return {
+        (Path(one["file"]).name, one["range"]["start"]["line"] + 1)
+        for one in found
+        if one["severity"] == "error"
+    }
+
+
+@pytest.mark.parametrize("check", [by_mypy, by_pyright])
+def test_a_type_checker_finds_the_mistakes_and_nothing_else(
+    check: Callable[[Path], set[tuple[str, int]]], tmp_path: Path
+) -> None:
+    (tmp_path / "correct.py").write_text(CORRECT, encoding="utf-8")
+    (tmp_path / "faulty.py").write_text(FAULTY, encoding="utf-8")
+    marked = {
+        ("faulty.py", number)
+        for number, line in enumerate(FAULTY.splitlines(), start=1)
+        if line.endswith("# error")
+    }
+    assert check(tmp_path) == marked
