@@ -60,7 +60,7 @@ async def test_a_sent_command_is_remembered_when_the_task_is_loaded_again() -> N
     processor.apply_deferred(cached, CommandsSent([SENT]))
     await other.apply({"t": [PauseRequested()]})
     outcome = await processor.refresh(["t"])
-    assert outcome.effects == []
+    assert [todo.effects for todo in outcome.effects] == [[]]
     (loaded,) = processor.find_cached(["t"])
     assert loaded is not cached
     assert (loaded.task.paused, loaded.task.records[0].place) == (True, (2, 7))

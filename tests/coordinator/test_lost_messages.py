@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from flowkit import WorkerConfig
+from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.errors import BusUnavailable
 from flowkit.messages import (
     AskRun,
@@ -127,6 +127,23 @@ async def test_a_worker_that_is_declared_lost_and_restarted_runs_its_nodes_again
         await cluster.add_worker(work.handlers, named)
         await cluster.clock.sleep(5)
         assert work.runs == {"n0": 2}
+
+
+async def test_a_worker_that_is_declared_lost_and_killed_loses_one_attempt_at_its_restart() -> None:
+    bus, work = Recording(), Work(seconds=1000)
+    named = WorkerConfig(worker_id="w")
+    # The coordinator reads the sessions so rarely that the new one is not seen by chance.
+    rarely = CoordinatorConfig(heartbeat_soft_sec=600, heartbeat_hard_sec=1200)
+    async with cluster_of(bus, work, worker_config=named, coordinator_config=rarely) as cluster:
+        task_id = await cluster.client.create_task(graph=chain("work"))
+        await cluster.clock.sleep(900)
+        bus.loses = first(NodeReleased)
+        await cluster.stop_worker(cluster.workers[0], 0)
+        (coordinator,) = cluster.coordinators
+        await coordinator.declare_lost("w")
+        await cluster.add_worker(work.handlers, named)
+        view = await cluster.client.wait(task_id, 2000)
+    assert (view.status, view.nodes["n0"].attempt, work.runs) == ("finished", 2, {"n0": 2})
 
 
 async def test_a_long_run_is_asked_for_now_and_then_and_nothing_is_written() -> None:

@@ -156,8 +156,11 @@ class Scheduler:
             await self._carry_out((await self.processor.refresh(touched)).effects)
         if events:
             await self._carry_out((await self.processor.apply(events)).effects)
-            if self._watch.ended and (late := self._started_by_ended(events)):
-                await self._apply_wake(late)
+            if self._watch.ended and self._started_by_ended(events):
+                # A worker that was started again with the same id has a session by now.
+                await self._watch.lost_workers()
+                if late := self._started_by_ended(events):
+                    await self._apply_wake(late)
 
     def _started_by_ended(self, events: Mapping[str, Sequence[Event]]) -> list[str]:
         """Return the tasks of which a worker that is declared lost has started a node.
