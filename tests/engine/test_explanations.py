@@ -29,6 +29,17 @@ def test_an_optional_failure_and_the_nodes_skipped_without_its_data_are_explaine
     )
 
 
+def test_a_count_that_an_optional_failure_leaves_short_is_explained():
+    optional = {"a": OPTIONAL, "c": {"fan_in": "count:2"}}
+    play = Play(graph("a b -> c", **optional))
+    play.breaks("a")
+    play.starts("b")
+    play.succeeds("b")
+    assert explained(play, "c") == (
+        "'c' was skipped: too few of its parents ended with data, and 'a' is optional and failed."
+    )
+
+
 def test_the_failure_above_an_optional_node_is_named_for_it_and_not_below_it():
     play = Play(graph("e -> a", "a -> b", on_node_failure="continue", a=OPTIONAL))
     play.breaks("e")

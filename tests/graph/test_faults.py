@@ -1080,6 +1080,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"io": {"input_inline": [f"${{'{n:04}{'x' * 4_000}'}}" for n in range(70)]}}),
         "the expressions have more than 262144 characters in total; shorten them",
     ),
+    "a key with an expression": (
+        chain({"concurrency_key": "${params.x}"}),
+        "node 'a': concurrency_key: expressions (${…}) are not supported here; write the key",
+    ),
     # the schema of params
     "params that are a list": (chain({}, params=[]), "params must be an object, not a list"),
     "params of another type": (

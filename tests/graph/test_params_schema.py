@@ -61,6 +61,13 @@ def prop(**schema: Any) -> dict[str, Any]:
         (prop(**{"$ref": "file:///etc/passwd"}), "is not one of the schema's own #/$defs/NAME"),
         (prop(**{"$ref": "#/$defs/y"}), "$ref '#/$defs/y' is not one of the schema's own"),
         (prop(**{"$ref": "#/properties/x"}), "is not one of the schema's own"),
+        (
+            {"n": {"type": "integer", "default": 4}},
+            "params: 'n' is not a keyword of JSON Schema; names of properties belong under",
+        ),
+        ({"propertys": {}}, "'propertys' is not a keyword of JSON Schema; did you mean 'propert"),
+        (prop(typ="integer"), "'typ' is not a keyword of JSON Schema; did you mean 'type'?"),
+        (prop(items={"anyOf": [{"minimun": 1}]}), "did you mean 'minimum'?"),
         (prop(**{"$ref": "#"}), "$ref '#' is not one of the schema's own"),
         (prop(**{"$ref": 1}), "params.properties.x.$ref: 1 is not of type"),
         (

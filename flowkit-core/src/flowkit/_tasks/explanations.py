@@ -130,9 +130,12 @@ def _skipped(task: Task, index: int, record: NodeRecord | None) -> str:
     """Return why a node was skipped without a failure."""
     code = record.reason_code if record else None
     plan, marks = task.spec.plan, task.marks
+    has_data = any(marks[edge.node] == Mark.FINISHED for edge in plan.parents[index])
+    parents = (
+        "too few of its parents ended with data" if has_data else "its parents ended without data"
+    )
     missing = (
-        f"its parents ended without data, and {plan.ids[edge.node]!r} is optional and"
-        f" {_ENDED_AS[marks[edge.node]]}"
+        f"{parents}, and {plan.ids[edge.node]!r} is optional and {_ENDED_AS[marks[edge.node]]}"
         for edge in plan.parents[index]
         if plan.nodes[edge.node].optional and marks[edge.node] in _ENDED_AS
     )

@@ -114,7 +114,12 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
 
 
 def _check_fields(faults: Faults, node: NodeSpec) -> None:
-    """Report unknown fields of ``io``."""
+    """Report unknown fields of ``io``, and expressions where none are evaluated."""
+    if OPENING in (node.concurrency_key or ""):
+        faults.add(
+            node.node_id,
+            f"concurrency_key: expressions ({OPENING}…}}) are not supported here; write the key",
+        )
     for field in node.io.__pydantic_extra__ or ():
         owners = [name for name, control in CONTROL_TYPES.items() if field in control.io.names()]
         faults.add(

@@ -6,6 +6,7 @@ linear time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,15 @@ SINGLE = frozenset(
 """Keywords whose value is a schema."""
 LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 MAPS = frozenset({"$defs", "dependentSchemas", "patternProperties", "properties"})
+OTHERS = frozenset(
+    """$comment $ref $schema const contentEncoding contentMediaType contentSchema default
+    dependentRequired deprecated description discriminator enum examples exclusiveMaximum
+    exclusiveMinimum format maxContains maxItems maxLength maxProperties maximum minContains
+    minItems minLength minProperties minimum multipleOf pattern readOnly required title type
+    uniqueItems writeOnly""".split()
+)
+"""Keywords whose value contains no schema to check, and ``discriminator``, which pydantic adds."""
+KEYWORDS = SINGLE | LISTS | MAPS | OTHERS
 
 Schema = Mapping[str, Any]
 
@@ -185,6 +195,8 @@ class _Size:
         for name in schema:
             if name in UNSUPPORTED or (name == "$schema" and schema is not self._root):
                 raise _Faulty(f"{name} is not supported; refer to definitions as {REFERENCE}NAME")
+            if name not in KEYWORDS and not name.startswith("x-"):
+                raise _Faulty(_unknown(name))
         if "$ref" in schema:
             size += self._of_definition(schema["$ref"])
         if size > MAX_SUBSCHEMAS:
@@ -206,6 +218,12 @@ class _Size:
         if size is None:
             raise _Faulty(f"$ref {short(reference)} is part of a cycle, which is not supported")
         return size
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(name, KEYWORDS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "names of properties belong under 'properties'"
+    return f"{short(name)} is not a keyword of JSON Schema; {hint}"
 
 
 def _below(schema: Schema) -> Iterator[Any]:
