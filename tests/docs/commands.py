@@ -20,7 +20,7 @@ EXAMPLE_OF_TOX = ".venv/bin/tox run -qq -e example"
 WITH_PAGE = re.compile(r"flowkit (run|graph|plugins|show) ")
 """Commands that run in a folder with the files of the same page."""
 IN_CHECKOUT = re.compile(
-    rf"flowkit run examples/|python -m examples\.|python -c |{re.escape(EXAMPLE_OF_TOX)} -- "
+    rf"flowkit run examples[/.]|python -m examples\.|python -c |{re.escape(EXAMPLE_OF_TOX)} -- "
 )
 """Commands that run in a copy of the repository's root."""
 ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator|worker|submit)\b"))

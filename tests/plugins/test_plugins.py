@@ -408,8 +408,9 @@ async def test_an_error_of_a_plugins_input_adapter_names_the_plugin(
 
 
 def test_a_plugins_handler_that_is_none_is_refused_by_a_worker_and_the_plugin_is_named() -> None:
-    def three(one: Any, two: Any, three: Any) -> None: ...
+    class Blocking:
+        def process_batch(self, batch: Any, ctx: Any) -> None: ...
 
-    owned = plugin("owned", flowkit_register_handlers=lambda register: register("work", three))
-    with pytest.raises(ConfigError, match="plugin 'owned': three cannot be a handler"):
+    owned = plugin("owned", flowkit_register_handlers=lambda register: register("work", Blocking))
+    with pytest.raises(ConfigError, match="plugin 'owned': Blocking cannot be a handler"):
         Worker(db="memory://", cfg=WorkerConfig(roles=["work"]), plugins=[owned])

@@ -78,4 +78,4 @@ def test_without_faults_every_node_is_executed_once_and_no_command_is_sent_twice
 
 
 def test_each_seed_has_its_scenario() -> None:
-    assert {of_seed(seed).name for seed in range(100)} == set(STANDARD)
+    assert {of_seed(seed).name for seed in range(300)} == set(STANDARD)

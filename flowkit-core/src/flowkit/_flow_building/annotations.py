@@ -4,7 +4,8 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Collection
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
@@ -25,10 +26,10 @@ def resolved(annotation: Any, name: str, target: Callable[..., Any]) -> Any:
         return annotation
     scope = dict(inspect.getclosurevars(target).nonlocals) if inspect.isfunction(target) else {}
     module = sys.modules.get(getattr(target, "__module__", ""), None)
+    names = getattr(target, "__globals__", vars(module) if module else {})
+    described = SimpleNamespace(__annotations__={"value": annotation})
     try:
-        return eval(  # noqa: S307
-            annotation, getattr(target, "__globals__", vars(module) if module else {}), scope
-        )
+        return get_type_hints(described, names, scope, include_extras=True)["value"]
     except Exception as error:
         raise UnusableAnnotation(
             f"the annotation {annotation!r} of {name} cannot be resolved ({error});"
