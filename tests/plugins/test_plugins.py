@@ -12,7 +12,7 @@ from flowkit import TaskRefused, WorkerConfig, hookimpl
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, NodeFailure, PluginError
 from flowkit.plugins import Plugins
-from flowkit.worker import Batch, InputRequest, Worker, handler
+from flowkit.worker import Batch, BatchResult, Handler, InputRequest, RunContext, Worker, handler
 from flowkit_testing import Cluster
 from tests.builders import ONE, plugin, work
 
@@ -408,9 +408,12 @@ async def test_an_error_of_a_plugins_input_adapter_names_the_plugin(
 
 
 def test_a_plugins_handler_that_is_none_is_refused_by_a_worker_and_the_plugin_is_named() -> None:
-    class Blocking:
-        def process_batch(self, batch: Any, ctx: Any) -> None: ...
+    class Sized(Handler):
+        def __init__(self, size: int) -> None: ...
 
-    owned = plugin("owned", flowkit_register_handlers=lambda register: register("work", Blocking))
-    with pytest.raises(ConfigError, match="plugin 'owned': Blocking cannot be a handler"):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(success=True)
+
+    owned = plugin("owned", flowkit_register_handlers=lambda register: register("work", Sized))
+    with pytest.raises(ConfigError, match="plugin 'owned': Sized cannot be a handler"):
         Worker(db="memory://", cfg=WorkerConfig(roles=["work"]), plugins=[owned])
