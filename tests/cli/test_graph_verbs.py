@@ -157,3 +157,18 @@ def test_check_shows_the_names_that_the_output_can_read(cli: Cli, folder: Path) 
     ]
     said = json.loads(cli("graph", "check", "g.json", "--json").stdout)
     assert said["scope_of_output"]["results"] == ["a", "b", "c", "d"]
+
+
+def test_check_shows_the_names_that_undos_and_finally_can_read(cli: Cli, folder: Path) -> None:
+    undo = {"type": "undo", "io": {"input_inline": "${result.n}"}}
+    document = {
+        "nodes": [{"node_id": "a", "type": "work", "undo": undo}],
+        "finally": [{"node_id": "f", "type": "tidy", "when": "task.status == 'failed'"}],
+    }
+    (folder / "g.json").write_text(json.dumps(document))
+    above, task = "results (a, a~undo), errors (a, a~undo)", "id, pipeline, labels, created_at"
+    assert cli("graph", "check", "g.json").stdout.splitlines() == [
+        "g.json is valid: 3 nodes, 0 edges; roles: tidy, undo, work",
+        f"expressions of f see params, vars, {above}, task ({task}, status, error)",
+        f"expressions of a~undo see params, vars, results (a), errors (a), task ({task}), result",
+    ]

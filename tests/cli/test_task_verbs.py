@@ -327,6 +327,19 @@ def test_a_task_is_paused_resumed_and_cancelled(cli: Cli, installation: Installa
     assert cli("pause", "t1", *at).stdout == "task t1 is cancelled\n"
 
 
+def test_a_forced_cancel_ends_the_nodes_of_finally(cli: Cli, installation: Installation):
+    flow = {**ONE, "finally": [{"node_id": "tidy", "type": "tidy"}]}
+    installation.submit(flow, task_id="t1")
+    at = ("--db", installation.address)
+    assert cli("cancel", "t1", *at).stdout == "task t1 is cancelling\n"
+    assert cli("retry", "t1", *at).exit_code != 0
+    assert cli("cancel", "t1", "--force", *at).stdout == "task t1 is cancelled\n"
+    shown = as_json(cli("show", "t1", *at, "--json"))
+    assert shown["nodes"]["tidy"]["phase"] == "finally"
+    refused = cli("retry", "t1", "--from", "tidy", *at)
+    assert "node 'tidy' is in finally, and runs again by itself" in refused.stderr
+
+
 @pytest.mark.parametrize("verb", ["cancel", "pause", "resume"])
 def test_a_change_that_a_task_does_not_need_is_reported_as_nothing_to_do(
     cli: Cli, installation: Installation, verb: str

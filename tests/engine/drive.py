@@ -40,6 +40,7 @@ from flowkit._engine import (
     Woke,
     advance,
     derive,
+    first_marks,
     pending_effects,
 )
 from flowkit._records.record_parts import RecordWriter
@@ -70,6 +71,7 @@ def graph(
     on_node_failure: str = "stop",
     max_parallel: int | None = None,
     output: Any = None,
+    final: tuple[dict[str, Any], ...] = (),
     **nodes: dict[str, Any],
 ) -> Graph:
     """Build a graph from lines such as ``"a -> b c"`` (b and c wait for a) and fields of nodes.
@@ -103,6 +105,7 @@ def graph(
     return Graph.parse(
         {
             "nodes": list(found.values()),
+            "finally": list(final),
             "edges": edges,
             "on_node_failure": on_node_failure,
             "max_parallel": max_parallel,
@@ -115,7 +118,7 @@ def new_task(flow: Graph, *, deadline_sec: float | None = None, **fields: Any) -
     spec = TaskSpec(
         "t", flow.plan, created_at=NOON, secret=b"key", deadline_sec=deadline_sec, **fields
     )
-    task = Task(spec, marks=bytearray(b".") * len(flow.plan.nodes))
+    task = Task(spec, marks=first_marks(flow.plan))
     derive(task)
     return task
 
@@ -142,8 +145,15 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
     waiting = set(task.ready) | {
         entry for waiters in task.key_waiters.values() for entry in waiters
     }
+    # When nodes are stopped, their ends are not counted.
+    counted = [
+        index
+        for index, mark in enumerate(task.marks)
+        if task.outcome is None or mark == Mark.WAITING
+    ]
     return {
-        "counts": None if task.outcome else (task.taken, task.empty, task.broken),
+        "counts": [(task.taken[index], task.empty[index], task.broken[index]) for index in counted],
+        "phase": task.phase,
         "open": task.open,
         "in_flight": task.in_flight,
         "deferred": task.deferred,
@@ -455,8 +465,8 @@ class Play:
         attempt = self.record(name).attempt if attempt is None else attempt
         return self.do(DecisionMade(self.index(name), attempt, choice, by, **more))
 
-    def cancel(self, reason: str = "") -> Transition:
-        return self.do(CancelRequested(reason))
+    def cancel(self, reason: str = "", *, force: bool = False) -> Transition:
+        return self.do(CancelRequested(reason, force))
 
     def pause(self) -> Transition:
         return self.do(PauseRequested())

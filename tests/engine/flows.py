@@ -46,13 +46,35 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
         routing = node.get("routing", {})
         if "on_failure" in routing and "on_success" not in routing:
             node["optional"] = False  # it might have no effect
+    for node in nodes:
+        if draw(st.integers(0, 3)) == 0:
+            function = draw(st.integers(0, 3)) == 0
+            node["undo"] = {
+                **({"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "u"}),
+                "retry_policy": {"max": draw(st.integers(0, 2)), "jitter": 0.0},
+            }
     return {
         "nodes": nodes,
+        "finally": draw(_final_nodes()) if draw(st.integers(0, 2)) == 0 else [],
         "edges": edges,
         "on_node_failure": draw(st.sampled_from(["stop", "continue"])),
         "max_parallel": draw(st.sampled_from([None, None, None, 1, 2, 3])),
         "output": draw(st.sampled_from([None, None, "${results.n0}"])),
     }
+
+
+@st.composite
+def _final_nodes(draw: st.DrawFn) -> list[dict[str, Any]]:
+    first = draw(_node_fields()) | {"node_id": "f0"}
+    second = draw(_node_fields()) | {"node_id": "f1"}
+    match draw(st.sampled_from(("none", "plain", "on_success", "on_failure"))):
+        case "plain":
+            second["depends_on"] = ["f0"]
+            second["fan_in"] = draw(st.sampled_from(["all", "ended"]))
+        case "on_success" | "on_failure" as route:
+            first["routing"] = {route: ["f1"]}
+            first["optional"] = False
+    return [first, second]
 
 
 @st.composite
@@ -103,5 +125,6 @@ Word = tuple[int, int, int]
 """An event (kind, node, attempt, value) as numbers, each combination of which is valid."""
 
 scripts = st.lists(
-    st.tuples(st.integers(0, 99), st.integers(0, MAX_NODES - 1), st.integers(0, 99)), max_size=40
+    st.tuples(st.integers(0, 99), st.integers(0, 2 * MAX_NODES + 1), st.integers(0, 99)),
+    max_size=40,
 )

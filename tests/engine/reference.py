@@ -90,6 +90,16 @@ class Reference:
         self.settings = settings
         self.deadline_sec = deadline_sec
         self.nodes = [Node() for _ in plan.nodes]
+        self.later: dict[str, list[int]] = {"undo": [], "finally": []}
+        if plan.ends is not None:
+            self.later = {"undo": [*plan.ends.undos], "finally": [*plan.ends.final]}
+        self.phase = "main"
+        self.ended_by: int | None = None
+        """The node with which task.end ended the task."""
+        self.finishes: list[int] = []
+        """The finished nodes of the main phase, in the order of their ends."""
+        for index in self._later_nodes():
+            self.nodes[index].state = "held"
         self.status = TaskStatus.QUEUED
         self.outcome: TaskStatus | None = None
         self.paused = False
@@ -108,7 +118,7 @@ class Reference:
 
     def node_statuses(self) -> list[NodeStatus]:
         return [
-            NodeStatus("queued" if node.state in (*UNBEGUN, "issued") else node.state)
+            NodeStatus("queued" if node.state in (*UNBEGUN, "issued", "held") else node.state)
             for node in self.nodes
         ]
 
@@ -139,7 +149,16 @@ class Reference:
         elif isinstance(event, Woke):
             self._time_passed(event.silent)
         elif isinstance(event, CancelRequested):
-            if self.outcome is None:
+            if event.force:
+                for index in self._later_nodes():
+                    if self.nodes[index].state == "held":
+                        self.nodes[index].state = "waiting"
+                good = self.outcome in (None, TaskStatus.FINISHED)
+                self._stop_everything(
+                    TaskStatus.CANCELLED if good or self.outcome is None else self.outcome
+                )
+                self.phase = "finally"
+            elif self.outcome is None:
                 self._stop_everything(TaskStatus.CANCELLED)
         elif isinstance(event, PauseRequested):
             self.paused = self.outcome is None
@@ -174,6 +193,7 @@ class Reference:
         self._follow()
         self._begin_controls()
         self._issue()
+        self._begin_phases()
         self._see_status()
         if isinstance(event, Woke):
             self.after = [
@@ -217,7 +237,11 @@ class Reference:
                 # The first success of any issued attempt counts.
                 if event.token in node.tokens and node.state not in ENDED:
                     self.begun = True
-                    node.state = "finished"
+                    self._finish(event.index)
+                    ending = getattr(event, "ending", None)
+                    if ending is not None and self.outcome is None:
+                        self.ended_by = event.index
+                        self._stop_everything(ending.status)
                     node.pulled = isinstance(event, NodeSucceeded) and event.pulled
             case _ if event.token != node.present or node.state not in IN_FLIGHT:
                 pass
@@ -245,6 +269,10 @@ class Reference:
             node.began_at = node.heard_at = self.now
             self.begun = True
 
+    def _finish(self, index: int) -> None:
+        self.nodes[index].state = "finished"
+        self.finishes.append(index)
+
     def _attempt_failed(self, index: int, reason: str, *, permanent: bool = False) -> None:
         node, policy = self.nodes[index], self.plan.nodes[index].retry_policy
         if node.state == "cancelling":
@@ -263,7 +291,19 @@ class Reference:
 
     def _retry(self, chosen: tuple[int, ...] | None) -> None:
         again: set[int] = set()
-        all_stopped = self.status is not TaskStatus.FINISHED
+        later = self._later_nodes()
+        if chosen and not set(chosen) - set(later):
+            self._retry_later(chosen)
+            return
+        undone = {
+            index
+            for undo, index in self._undone().items()
+            if self.nodes[undo].first_issued_at is not None
+        }
+        chosen_here = {*(chosen or ()), *undone} - set(later)
+        if self.ended_by is not None and self.outcome is not TaskStatus.FINISHED:
+            chosen_here.add(self.ended_by)
+        all_stopped = self.outcome is not TaskStatus.FINISHED
 
         def run_again(index: int, *, with_all_below: bool) -> None:
             again.add(index)
@@ -276,7 +316,9 @@ class Reference:
                     run_again(edge.node, with_all_below=True)
 
         for index, node in enumerate(self.nodes):
-            if index in (chosen or ()):
+            if index in later:
+                continue
+            if index in chosen_here:
                 run_again(index, with_all_below=True)
             elif (node.state == "cancelled" and all_stopped) or (
                 chosen is None and self._failed_for_good(index)
@@ -285,7 +327,7 @@ class Reference:
         while needed := [
             index
             for index, node in enumerate(self.nodes)
-            if node.state == "cancelled" and self._is_missed(index, again)
+            if index not in later and node.state == "cancelled" and self._is_missed(index, again)
         ]:
             for index in needed:
                 run_again(index, with_all_below=False)
@@ -296,9 +338,71 @@ class Reference:
                 if index in again
                 else replace(node, excused=True)
             )
-        self.outcome, self.status, self.delayed_at = None, TaskStatus.QUEUED, None
+        self.finishes = [index for index in self.finishes if index not in again]
+        self._hold(later)
+        if again or self.outcome is not TaskStatus.FINISHED:
+            self.outcome, self.delayed_at, self.ended_by = None, None, None
+        self.phase, self.status = "main", TaskStatus.QUEUED
         self.begun = self.begun and not again
         self._set_deadline()
+
+    def _retry_later(self, chosen: tuple[int, ...]) -> None:
+        """Run undos again, then ``finally``. The nodes of the main phase stay as they are."""
+        self._hold(self.later["finally"])
+        self.phase, self.status = "main", TaskStatus.QUEUED
+        for index in set(chosen) & set(self.later["undo"]):
+            if self.nodes[index].first_issued_at is None:
+                continue
+            self.nodes[index] = Node(state="ready")
+            self.phase = "undo"
+
+    def _hold(self, later: list[int]) -> None:
+        for index in later:
+            self.nodes[index] = Node(state="held", attempt=self.nodes[index].attempt)
+
+    def _later_nodes(self) -> list[int]:
+        return [*self.later["undo"], *self.later["finally"]]
+
+    def _undone(self) -> dict[int, int]:
+        """Return the node of each undo."""
+        ids = {node.node_id: index for index, node in enumerate(self.plan.nodes)}
+        return {
+            index: ids[self.plan.nodes[index].node_id.removesuffix("~undo")]
+            for index in self.later["undo"]
+        }
+
+    def _stopping(self) -> bool:
+        """Return whether the main phase is being stopped."""
+        return self.outcome is not None and self.phase == "main"
+
+    def _begin_phases(self) -> None:
+        """Begin the next phases while all nodes of the earlier ones have ended."""
+        while not self._awaits_output() and all(
+            node.state in (*ENDED, "held") for node in self.nodes
+        ):
+            waiting = [
+                phase
+                for phase in ("undo", "finally")
+                if any(self.nodes[index].state == "held" for index in self.later[phase])
+            ]
+            if not waiting:
+                return
+            self.phase = waiting[0]
+            self.outcome = self.outcome or self._main_outcome()
+            self.paused = False
+            for index in self.later[self.phase]:
+                self.nodes[index].state = "waiting"
+                if self.phase == "undo":
+                    bad = self.outcome is not TaskStatus.FINISHED
+                    due = bad and self._undone()[index] in self.finishes
+                    self.nodes[index].state = "ready" if due else "skipped"
+            self._follow()
+            self._begin_controls()
+            self._issue()
+
+    def _main_outcome(self) -> TaskStatus:
+        main = range(len(self.nodes) - len(self._later_nodes()))
+        return TaskStatus.FAILED if any(map(self._failed_for_good, main)) else TaskStatus.FINISHED
 
     def _is_missed(self, index: int, again: set[int]) -> bool:
         """Return whether a stopped node is missed by a child that runs again.
@@ -386,7 +490,7 @@ class Reference:
         return index in self.plan.controls and node.state == "deferred" and node.retry_at == 0
 
     def _begin_controls(self) -> None:
-        while self.outcome is None and not self.paused:
+        while not self._stopping() and not self.paused:
             ready = [i for i in self.plan.controls if self.nodes[i].state == "ready"]
             if not ready:
                 return
@@ -412,7 +516,7 @@ class Reference:
             return
         node.until = node.issued_at + seconds
         if self.now >= node.until:
-            node.state = "finished"
+            self._finish(index)
 
     def _wait_on(self, index: int) -> None:
         """End a wait that is over."""
@@ -421,7 +525,7 @@ class Reference:
         ends += [(node.issued_at + limit, "to long")] if limit is not None else []
         due = [end for end in ends if self.now >= end[0]]
         if due and min(due, key=lambda end: end[0])[1] == "time":
-            node.state = "finished"
+            self._finish(index)
         elif due:
             self._attempt_failed(index, "start_to_close_timeout")
 
@@ -429,7 +533,7 @@ class Reference:
 
     def _follow(self) -> None:
         """Apply all consequences of the nodes' states until none is left."""
-        while self.outcome is None and self._follow_once():
+        while not self._stopping() and self._follow_once():
             pass
 
     def _follow_once(self) -> bool:
@@ -438,11 +542,11 @@ class Reference:
             for index, node in enumerate(self.nodes)
             if self._failed_for_good(index) and not node.excused
         ]
-        if failed and self.plan.on_node_failure == "stop":
+        if failed and self.plan.on_node_failure == "stop" and self.phase == "main":
             self._stop_everything(TaskStatus.FAILED)
             return True
         for index, node in enumerate(self.nodes):
-            if node.state in ENDED:
+            if node.state in (*ENDED, "held"):
                 continue
             met = self._met(index)
             if met is None and node.state in UNBEGUN and not node.made:
@@ -549,7 +653,7 @@ class Reference:
         self.outcome = outcome
         self.paused = False
         for node in self.nodes:
-            if node.state not in (*ENDED, "cancelling"):
+            if node.state not in (*ENDED, "cancelling", "held"):
                 self._stop(node)
 
     def _stop(self, node: Node) -> None:
@@ -560,11 +664,14 @@ class Reference:
 
     def _issue(self) -> None:
         """Issue the nodes that may start, the most urgent first, while there is room."""
-        while self.outcome is None and not self.paused:
+        undone = self._undone()
+        while not self._stopping() and not self.paused:
             flying = [index for index, node in enumerate(self.nodes) if node.state in IN_FLIGHT]
             taken = {self.plan.nodes[index].concurrency_key for index in flying} - {None}
             own = self.plan.max_parallel
             limit = min(own or self.settings.max_in_flight, self.settings.max_in_flight)
+            if self.phase == "undo":
+                limit = 0 if any(node.state == "deferred" for node in self.nodes) else 1
             free = [
                 (-spec.priority, index)
                 for index, spec in enumerate(self.plan.nodes)
@@ -576,6 +683,8 @@ class Reference:
             if not free or len(flying) >= limit:
                 return
             index = min(free)[1]
+            if self.phase == "undo":
+                index = max((i for _, i in free), key=lambda i: self.finishes.index(undone[i]))
             node, spec = self.nodes[index], self.plan.nodes[index]
             node.made += 1
             node.issued_at = self.now
@@ -608,19 +717,20 @@ class Reference:
         """Return whether only the output is missing."""
         return (
             self.plan.output is not None
-            and all(node.state in ENDED for node in self.nodes)
+            and all(node.state in (*ENDED, "held") for node in self.nodes)
             and self.outcome is None
             and not self._has_failed()
         )
 
     def _see_status(self) -> None:
         states = {node.state for node in self.nodes}
+        bad_end = any(map(self._failed_for_good, self.later["finally"]))
         if states <= set(ENDED) and not self._awaits_output():
-            self.status = self.outcome or (
-                TaskStatus.FAILED if self._has_failed() else TaskStatus.FINISHED
-            )
+            self.outcome = self.outcome or self._main_outcome()
+            good = self.outcome is TaskStatus.FINISHED
+            self.status = TaskStatus.FAILED if good and bad_end else self.outcome
             self.paused = False
-        elif self.outcome is not None:
+        elif self.outcome is not None and (bad_end or self.outcome is not TaskStatus.FINISHED):
             self.status = TaskStatus.CANCELLING
         elif self.paused:
             self.status = TaskStatus.PAUSED

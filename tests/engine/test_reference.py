@@ -31,6 +31,7 @@ from flowkit._engine import (
     SendCancel,
     SendCommand,
     SentCommand,
+    TaskEnding,
     TaskSubmitted,
     Transition,
     Woke,
@@ -215,7 +216,7 @@ class Both:
             self.now += (1.0, 4.0, 10.0, 31.0)[choice % 4]
             self.do(Woke({"w": float(choice)} if kind < 3 else {}))
         elif kind < 14:
-            self.do(CancelRequested())
+            self.do(CancelRequested(force=choice < 40))
         elif kind < 18:
             self.do(PauseRequested())
         elif kind < 24:
@@ -283,7 +284,9 @@ class Both:
             index = len(self.plan.nodes)
         if index < len(self.plan.nodes) and self.plan.nodes[index].type == "coordinator_fn":
             if kind < 75:
-                return FunctionReturned(index, attempt, token, self.now)
+                statuses = (TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+                ending = TaskEnding(statuses[choice % 3]) if choice % 5 == 0 else None
+                return FunctionReturned(index, attempt, token, self.now, ending=ending)
             if kind < 92:
                 return FunctionFailed(index, attempt, token, self.now, "boom", choice % 5 == 0, "")
             return NodeStopped(
@@ -352,7 +355,7 @@ class Both:
     scripts,
     st.sampled_from([None, None, 60.0]),
     st.sampled_from([1, 2, 512]),
-    st.integers(0, MAX_NODES - 1),
+    st.integers(0, 2 * MAX_NODES + 1),
 )
 def test_the_engine_does_what_the_rules_say(
     document: dict[str, Any],

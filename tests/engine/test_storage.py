@@ -191,6 +191,8 @@ FULL = NodeRecord(
     letter=2,
     required=True,
     wait=Wait("signal", 9.5, {"signal": "go"}),
+    ended_task=True,
+    after=3,
 )
 
 

@@ -178,7 +178,15 @@ def slept() -> Play:
 Given = Callable[[], Play]
 Act = Callable[[Play], Any]
 
+FINAL = ({"node_id": "n", "type": "tidy"},)
+
+
+def held() -> Play:
+    return Play(graph("p", final=FINAL))
+
+
 NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
+    (Mark.HELD, Mark.WAITING): (held, lambda play: play.succeeds("p")),
     (Mark.WAITING, Mark.CHECKING): (waiting, lambda play: play.succeeds("p")),
     (Mark.WAITING, Mark.READY): (plain_waiting, lambda play: play.succeeds("p")),
     (Mark.WAITING, Mark.SKIPPED): (
@@ -237,8 +245,11 @@ def test_a_node_makes_the_move(move: tuple[int, int]):
     given, act = NODE_WITNESSES[move]
     play = given()
     assert play.task.marks[play.index("n")] == move[0]
-    act(play)
-    assert play.task.marks[play.index("n")] == move[1]
+    step = act(play)
+    if move[1] != Mark.WAITING:  # such a node moves on at once
+        assert play.task.marks[play.index("n")] == move[1]
+    else:
+        assert step.open == 1
 
 
 @pytest.mark.parametrize("before", NODE_MOVES)
@@ -429,11 +440,41 @@ def cancelled_beside_a_failure() -> Play:
     return play
 
 
+def with_a_tidy_end(*lines: str, **nodes: dict[str, object]) -> Play:
+    return Play(graph(*lines, final=({"node_id": "tidy", **FUNCTION},), **nodes))
+
+
+def deferred_with_a_tidy_end() -> Play:
+    play = with_a_tidy_end("n", n=PATIENT)
+    play.fails("n")
+    return play
+
+
+def ended_with_a_failed_undo(*, cancel: bool) -> Given:
+    def given() -> Play:
+        play = Play(graph("n -> m", n={"undo": {"type": "u", "retry_policy": {"max": 0}}}))
+        play.succeeds("n")
+        if cancel:
+            play.cancel()
+        else:
+            play.breaks("m")
+        play.fails("n~undo")
+        return play
+
+    return given
+
+
+def again(play: Play) -> None:
+    """Retry the dead letter of the undo."""
+    play.retry("n~undo", fill=True)
+
+
 S = TaskStatus
 TASK_WITNESSES: dict[tuple[TaskStatus, TaskStatus], tuple[Given, Act]] = {
     (S.QUEUED, S.RUNNING): (task_queued, lambda play: play.starts("n")),
     (S.QUEUED, S.DEFERRED): (task_queued, lambda play: play.stops("n")),
     (S.QUEUED, S.PAUSED): (task_queued, lambda play: play.pause()),
+    (S.QUEUED, S.CANCELLING): (lambda: with_a_tidy_end("n"), lambda play: play.cancel()),
     (S.QUEUED, S.FINISHED): (task_queued, lambda play: play.succeeds("n")),
     (S.QUEUED, S.FAILED): (task_queued, lambda play: play.breaks("n")),
     (S.QUEUED, S.CANCELLED): (task_queued, lambda play: play.cancel()),
@@ -446,6 +487,7 @@ TASK_WITNESSES: dict[tuple[TaskStatus, TaskStatus], tuple[Given, Act]] = {
     (S.DEFERRED, S.QUEUED): (task_deferred, lambda play: play.later(10)),
     (S.DEFERRED, S.RUNNING): (deferred, lambda play: play.later(10)),
     (S.DEFERRED, S.PAUSED): (deferred, lambda play: play.pause()),
+    (S.DEFERRED, S.CANCELLING): (deferred_with_a_tidy_end, lambda play: play.cancel()),
     (S.DEFERRED, S.FINISHED): (deferred, lambda play: play.succeeds("n")),
     (S.DEFERRED, S.FAILED): (lambda: _deferred_with_a_deadline(), lambda play: play.later(60)),
     (S.DEFERRED, S.CANCELLED): (deferred, lambda play: play.cancel()),
@@ -465,9 +507,11 @@ TASK_WITNESSES: dict[tuple[TaskStatus, TaskStatus], tuple[Given, Act]] = {
     (S.CANCELLED, S.DEFERRED): (cancelled_sleep, lambda play: play.retry()),
     (S.FAILED, S.QUEUED): (task_failed, lambda play: play.retry()),
     (S.FAILED, S.RUNNING): (failed_function, lambda play: play.retry()),
+    (S.FAILED, S.CANCELLING): (ended_with_a_failed_undo(cancel=False), again),
     (S.FAILED, S.FINISHED): (reader_without_a_writer(cancel=False), lambda play: play.retry()),
     (S.CANCELLED, S.QUEUED): (task_cancelled, lambda play: play.retry()),
     (S.CANCELLED, S.RUNNING): (cancelled_function, lambda play: play.retry()),
+    (S.CANCELLED, S.CANCELLING): (ended_with_a_failed_undo(cancel=True), again),
     (S.CANCELLED, S.FINISHED): (reader_without_a_writer(cancel=True), lambda play: play.retry()),
     (S.CANCELLED, S.FAILED): (cancelled_beside_a_failure, lambda play: play.retry("m")),
 }

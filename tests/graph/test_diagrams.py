@@ -117,3 +117,53 @@ def test_nodes_that_wait_have_a_shape_of_their_own_and_say_for_what() -> None:
         "nap  sleep 60 s",
         "└── dawn  sleep until 2030-01-01T06:00:00Z",
     ]
+
+
+WITH_ENDS = Graph.parse(
+    {
+        "nodes": [
+            {"node_id": "book", "type": "book", "undo": {"type": "unbook"}},
+            {"node_id": "pay", "type": "pay", "depends_on": ["book"]},
+        ],
+        "finally": [
+            {"node_id": "tidy", "type": "tidy"},
+            {"node_id": "tell", "type": "mail", "depends_on": ["tidy"]},
+        ],
+    }
+)
+
+
+def test_mermaid_shows_undos_and_finally() -> None:
+    assert to_mermaid(WITH_ENDS) == (
+        "flowchart TD\n"
+        '    n0["book<br/>book<br/>undo unbook"]\n'
+        '    n1["pay<br/>pay"]\n'
+        '    n2["tidy<br/>tidy"]\n'
+        '    n3["tell<br/>mail"]\n'
+        '    n4["book#126;undo<br/>unbook"]\n'
+        "    n0 --> n1\n"
+        "    n2 --> n3\n"
+        "    n0 -.->|undo| n4\n"
+        "    subgraph finally\n"
+        "        n2\n"
+        "        n3\n"
+        "    end\n"
+    )
+
+
+def test_dot_shows_undos_and_finally() -> None:
+    lines = to_dot(WITH_ENDS).splitlines()
+    assert lines[-3:] == [
+        '    n0 -> n4 [label="undo", style=dotted];',
+        '    subgraph cluster_finally { label="finally"; n2; n3; }',
+        "}",
+    ]
+
+
+def test_the_tree_shows_undos_and_finally() -> None:
+    assert [str(line) for line in tree_lines(WITH_ENDS)] == [
+        "book  book undo unbook",
+        "└── pay  pay",
+        "(finally) tidy  tidy",
+        "└── tell  mail",
+    ]

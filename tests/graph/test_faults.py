@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit.errors import GraphError
-from flowkit.graph import Graph
+from flowkit.graph import Graph, Limits
 
 
 def node(node_id: Any = "a", **fields: Any) -> dict[str, Any]:
@@ -974,6 +974,127 @@ WRONG: dict[str, tuple[Any, str]] = {
             " starts when all parents have ended; remove it or use another fan_in"
         ),
     ),
+    # undos and finally
+    "finally as a number": (chain({}, **{"finally": 3}), "finally must be a list, not 3"),
+    "an unknown field of a node of finally": (
+        chain({}, **{"finally": [node("f", typ="x")]}),
+        "node 'f': unknown field 'typ'; did you mean 'type'?",
+    ),
+    "a node of finally without a type": (
+        chain({}, **{"finally": [{"node_id": "f"}]}),
+        "node 'f': type is missing; every node needs one",
+    ),
+    "a node of finally that is a number": (
+        chain({}, **{"finally": [3]}),
+        "finally[0] must be an object, not 3",
+    ),
+    "a value in finally that is not JSON": (
+        chain({}, **{"finally": [node("f", labels={"x": b"x"})]}),
+        "node 'f': labels.x is a Python bytes, which JSON cannot carry",
+    ),
+    "a node of finally with the id of another node": (
+        chain({}, **{"finally": [node("a")]}),
+        "node 'a': several nodes have this node_id; give each node its own",
+    ),
+    "a node of finally that waits for another node": (
+        chain({}, **{"finally": [node("f", depends_on=["a"])]}),
+        "node 'f': an edge joins 'a' and 'f', which is in finally: its nodes run when all others",
+    ),
+    "a node that waits for a node of finally": (
+        {"nodes": [node(depends_on=["f"])], "finally": [node("f")]},
+        "node 'a': an edge joins 'a' and 'f', which is in finally",
+    ),
+    "a branch that leads to finally": (
+        chain({"routing": {"on_failure": ["f"]}}, **{"finally": [node("f")]}),
+        "node 'f': an edge joins 'a' and 'f', which is in finally",
+    ),
+    "a cycle in finally": (
+        chain({}, **{"finally": [node("f", depends_on=["g"]), node("g", depends_on=["f"])]}),
+        "node 'f': is on a cycle: f -> g -> f; remove one of these edges",
+    ),
+    "a node of finally that pulls from nothing": (
+        chain(
+            {},
+            **{
+                "finally": [
+                    node("f", io={"input_inline": {"input_adapter": "pull.from_artifacts"}})
+                ]
+            },
+        ),
+        "node 'f': the input adapter 'pull.from_artifacts' pulls the artifacts of parents, but the",
+    ),
+    "an undo in finally": (
+        chain({}, **{"finally": [node("f", undo={"type": "u"})]}),
+        "node 'f': undo: nodes of finally are not undone; remove it",
+    ),
+    "the result of a node that is not undone": (
+        chain({"when": "result == 1"}),
+        "node 'a': when: 'result == 1' uses the unknown name 'result' (at character 1)",
+    ),
+    "the end of a task before it has ended": (
+        chain({"when": "task.status == 'failed'"}),
+        "node 'a': when: \"task.status == 'failed'\" uses the unknown field 'task.status'",
+    ),
+    "the end of a task in an undo": (
+        chain({"undo": {"type": "u", "io": {"input_inline": "${task.error}"}}}),
+        "node 'a': undo: /io/input_inline: 'task.error' uses the unknown field 'task.error'",
+    ),
+    "an undo that is a string": (
+        chain({"undo": "u"}),
+        "node 'a': undo must be an object, not 'u'",
+    ),
+    "an undo without a type": (
+        chain({"undo": {}}),
+        "node 'a': undo.type is missing; undo needs it",
+    ),
+    "an unknown field of an undo": (
+        chain({"undo": {"type": "u", "depends_on": ["b"]}}),
+        "node 'a': unknown field 'depends_on' in undo; known fields: type, io, retry_policy",
+    ),
+    "an unknown field of the io of an undo": (
+        chain({"undo": {"type": "u", "io": {"input": 1}}}),
+        "node 'a': undo: unknown field 'input' in io; did you mean 'input_ref'?",
+    ),
+    "an undo that calls no function": (
+        chain({"undo": {"type": "coordinator_fn"}}),
+        "node 'a': undo: io.fn is missing; a node of type 'coordinator_fn' needs it",
+    ),
+    "an undo of a type that is not supported yet": (
+        chain({"undo": {"type": "subflow"}}),
+        "node 'a': undo: type 'subflow' is not supported yet",
+    ),
+    "an undo that waits for a batch": (
+        chain({"undo": {"type": "u", "io": {"start_when": "first_batch"}}}),
+        "node 'a': undo: io.start_when is 'first_batch', but the node has no parents",
+    ),
+    "an undo that reads a node below": (
+        chain({"undo": {"type": "u", "io": {"input_inline": "${results.b}"}}}, {}),
+        "node 'a': undo: /io/input_inline: 'results.b' reads results of 'b', which is not upstream",
+    ),
+    "an undo that reads an unknown node": (
+        chain({"undo": {"type": "u", "io": {"input_inline": "${results.x}"}}}),
+        "node 'a': undo: /io/input_inline: 'results.x' reads results of 'x', which is not in the",
+    ),
+    "a node that waits for an undo": (
+        {"nodes": [node(undo={"type": "u"}), node("b", depends_on=["a~undo"])]},
+        "node 'b': waits for 'a~undo', which is not in the graph",
+    ),
+    "an id like that of an undo": (
+        {"nodes": [node("b~undo")]},
+        "node 'b~undo': node_id ends with '~undo', as the ids of undos do; choose another id",
+    ),
+    "an id that is too long for an undo": (
+        {"nodes": [node("x" * 196, undo={"type": "u"})]},
+        "node_id of a node with an undo must have at most 195 characters; shorten it",
+    ),
+    "the end of the task in finally": (
+        chain({}, **{"finally": [call("f", io={"fn": "task.end"})]}),
+        "node 'f': io.fn: task.end has no effect in undos and in finally",
+    ),
+    "the end of the task in an undo": (
+        chain({"undo": {"type": "coordinator_fn", "io": {"fn": "task.end"}}}),
+        "node 'a': undo: io.fn: task.end has no effect in undos and in finally",
+    ),
     "an optional node as text": (
         chain({"optional": "yes"}),
         "node 'a': optional must be true or false, not 'yes'",
@@ -1372,3 +1493,25 @@ def test_the_text_of_an_error_names_twenty_faults_and_counts_the_rest() -> None:
     assert "node 'n19'" in text
     assert "node 'n20'" not in text
     assert text.endswith("; and 19980 more faults")
+
+
+def test_undos_and_nodes_of_finally_count_as_nodes() -> None:
+    limits = Limits(max_nodes=3)
+    source = chain({"undo": {"type": "u"}}, {}, **{"finally": [node("f")]})
+    said = "the graph has 4 nodes, above the limit of 3; split the graph"
+    assert faults_of(source, limits=limits) == [said]
+
+
+def test_faults_in_finally_are_listed_with_those_in_nodes() -> None:
+    source = chain(
+        {"undo": {"type": "u", "retries": 1}, "optional": 3},
+        {"when": "x"},
+        **{"finally": [node("f", priority="x"), node("g", when="1 +")]},
+    )
+    assert [fault.split(":")[0] for fault in faults_of(source)] == [
+        "node 'a'",
+        "node 'a'",
+        "node 'b'",
+        "node 'f'",
+        "node 'g'",
+    ]

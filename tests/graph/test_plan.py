@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.graph import Edge, Graph, Plan, Route
+from flowkit.graph import Edge, Graph, Plan, Route, UndoSpec
 
 
 def plan_of(nodes: dict[str, dict[str, Any]], **graph: Any) -> Plan:
@@ -219,3 +219,33 @@ def test_a_chain_of_ten_thousand_nodes_makes_a_plan() -> None:
         edges=[[f"n{place}", f"n{place + 1}"] for place in range(count - 1)],
     )
     assert plan.order == tuple(reversed(range(count)))
+
+
+def test_nodes_of_finally_and_undos_follow_the_others() -> None:
+    graph = Graph(on_node_failure="continue")
+    first = graph.node("a", "work", undo={"type": "undo"})
+    graph.node("b", "work", after=[first], undo=UndoSpec(type="undo"))
+    tidy = graph.finally_node("tidy", "tidy", input_inline=1)
+    graph.finally_node("tell", "tell", after=[tidy])
+    plan = graph.plan
+    assert plan.ids == ("a", "b", "tidy", "tell", "a~undo", "b~undo")
+    assert (plan.roots, plan.leaves) == ((0,), (1,))
+    assert plan.ends is not None
+    assert (plan.ends.main, plan.ends.undo_of) == (2, {0: 4, 1: 5})
+    for same in (Graph.parse(graph.to_dict()), Graph.restore(graph.source)):
+        assert same == graph
+        assert same.plan == plan
+    assert [node["node_id"] for node in graph.to_dict()["finally"]] == ["tidy", "tell"]
+
+
+def test_edges_of_finally_may_be_written_with_those_of_the_graph() -> None:
+    nodes = [{"node_id": name, "type": "t"} for name in "ab"]
+    written = {"nodes": [{"node_id": "n", "type": "t"}], "finally": nodes, "edges": [["a", "b"]]}
+    plan = Graph.parse(written).plan
+    assert [edge.node for edge in plan.parents[plan.index["b"]]] == [plan.index["a"]]
+
+
+def test_a_graph_of_one_node_with_an_undo_has_two_in_its_plan() -> None:
+    graph = Graph.parse({"nodes": [{"node_id": "a", "type": "t", "undo": {"type": "u"}}]})
+    assert graph.plan.ids == ("a", "a~undo")
+    assert graph.plan.sources[1] == (0,)

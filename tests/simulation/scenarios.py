@@ -374,6 +374,115 @@ async def without_optional_data(cluster: SimCluster) -> None:
         view = await cluster.client.wait(view.id)
 
 
+TIDY = {"input_inline": {"status": "${task.status}", "error": "${task.error}"}}
+
+
+async def saga(cluster: SimCluster) -> None:
+    undo = {"type": "work", "io": {"input_inline": "${result.node}"}, "retry_policy": PATIENT}
+    graph_of_saga = graph(
+        node("a", undo=undo),
+        node("b", after=["a"], undo={**undo, "type": "third_time"}),
+        node("c", after=["b"], undo={"type": "wrong"}),
+        node("d", "wrong", ["c"], undo=undo),
+        **{"finally": [node("tidy", io=TIDY), node("end", after=["tidy"])]},
+    )
+    view = await cluster.run(graph_of_saga)
+    assert (view.status, statuses(view)) == (
+        "failed",
+        {
+            "failed": "d c~undo",
+            "finished": "a b c tidy end a~undo b~undo",
+            "skipped": "d~undo",
+        },
+    )
+    error = "node 'd' failed: bad_input: ValueError: the input is wrong"
+    assert view.nodes["tidy"].result["item"] == {"status": "failed", "error": error}
+    assert view.nodes["a~undo"].result["item"] == "a"
+    await cluster.client.retry(view.id)
+    again = await cluster.client.wait(view.id)
+    assert statuses(again) == statuses(view)
+    if not cluster.faults.any:
+        assert cluster.times_executed("a") == cluster.times_executed("a~undo") == 2
+
+
+async def early_end(cluster: SimCluster) -> None:
+    ends = call("end", "task.end", ["a"], status="failed", error="no rows", result=[])
+    undo = {"type": "work", "retry_policy": PATIENT}
+    view = await cluster.run(
+        graph(
+            node("a", undo=undo),
+            node("b", "slow"),
+            {**ends, "retry_policy": PATIENT},
+            node("c", after=["end"]),
+            **{"finally": [node("tidy", io=TIDY)]},
+        )
+    )
+    assert (view.status, view.error, view.result) == ("failed", "no rows", [])
+    assert view.nodes["c"].status == "cancelled"
+    assert view.nodes["a~undo"].status == view.nodes["tidy"].status == "finished"
+    assert view.nodes["tidy"].result["item"] == {"status": "failed", "error": "no rows"}
+
+
+STATUSES = ("finished", "failed", "cancelled")
+
+
+async def random_ends(cluster: SimCluster) -> None:
+    """Run a random graph with undos and ``finally``, and end it in a random way."""
+    pick = cluster.random.choice
+    roles = ("work", "work", "work", "third_time", "wrong", "never", "slow")
+
+    def some(node_id: str, after: list[str], **fields: Any) -> dict[str, Any]:
+        role = pick(roles)
+        return node(node_id, role, after, retry_policy=policy_of(role), **fields)
+
+    def undo() -> dict[str, Any]:
+        role = pick(["work", "third_time", "never"])
+        return {"type": role, "retry_policy": policy_of(role)}
+
+    def policy_of(role: str) -> dict[str, Any]:
+        return {"max": 1, "backoff_sec": 0.5} if role == "never" else PATIENT
+
+    names = [f"n{number}" for number in range(6)]
+    nodes = [
+        some(
+            name,
+            [other for other in names[:place] if pick([True, False, False])],
+            **({"undo": undo()} if pick([True, True, False]) else {}),
+        )
+        for place, name in enumerate(names)
+    ]
+    nodes.append(call("end", "task.end", [pick(names)], status=pick(STATUSES), result=1))
+    final = [some("f", []), some("g", ["f"], fan_in="ended"), some("h", [])]
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            *nodes[: pick([6, 6, 7])],
+            **{"finally": final[: pick([0, 1, 3])]},
+            on_node_failure=pick(["stop", "continue"]),
+            max_parallel=pick([None, 2]),
+            output=pick([None, None, "${results.n0}"]),
+        ),
+        deadline_sec=pick([None, None, 5.0, 20.0]),
+    )
+    client = cluster.client
+    for _ in range(3):
+        await cluster.clock.sleep(pick([0.0, 0.05, 1.0, 10.0]))
+        match pick(["cancel", "force", "pause", "nothing"]):
+            case "cancel":
+                await client.cancel(task_id, "enough")
+            case "force":
+                await client.cancel(task_id, "enough", force=True)
+            case "pause":
+                await client.pause(task_id)
+                await cluster.clock.sleep(pick([0.1, 5.0]))
+                await client.resume(task_id)
+    view = await client.wait(task_id)
+    if view.status != "finished":
+        await client.retry(task_id)
+        await client.wait(task_id)
+    await retry_letters(cluster, task_id)
+    await client.wait(task_id)
+
+
 async def few_at_a_time(cluster: SimCluster) -> None:
     names = [f"n{number}" for number in range(6)]
     view = await cluster.run(
@@ -929,6 +1038,9 @@ STANDARD = {
         Standard(below_a_failure, 3),
         Standard(after_all_ends, 2),
         Standard(without_optional_data, 2, once=False),
+        Standard(saga, 3, once=False),
+        Standard(random_ends, 5, once=False, options={"converge_sec": 2_000}),
+        Standard(early_end, 2, once=False),
         Standard(few_at_a_time, 2),
         Standard(few_streams_at_a_time, 2, once=False),
         Standard(below_a_handled_failure, 3, once=False),

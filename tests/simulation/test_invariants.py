@@ -9,10 +9,12 @@ from pydantic_core import from_json, to_json
 
 from flowkit import Client, Graph, TaskView
 from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, TaskRecord
+from flowkit.task import ENDED, NodeRecord
 from flowkit_testing import InMemoryStore
 from flowkit_testing._artifacts import InMemoryArtifactStore
 from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, simulate
 from flowkit_testing.simulation._fan_in import broken_fan_in
+from flowkit_testing.simulation._later_phases import broken_phase
 from tests.builders import graph
 from tests.simulation.scenarios import HANDLERS, SLOW, STANDARD, call, chain, node, streaming
 
@@ -259,6 +261,40 @@ def test_no_more_nodes_are_in_flight_than_max_parallel_allows() -> None:
         return with_state(commit, marks="uq") if marks_of(commit)[0] == "u" else None
 
     assert "2 nodes are in flight, and max_parallel is 1" in found_by(change, scenario)
+
+
+ENDS = Graph.parse(
+    graph(
+        node("a", undo={"type": "work"}),
+        node("b", undo={"type": "work"}),
+        **{"finally": [node("f")]},
+    )
+).plan
+RUN = NodeRecord(attempt=1, first_issued_at=1.0, after=3)
+DUE = NodeRecord(after=5)
+
+
+@pytest.mark.parametrize(
+    ("marks", "outcome", "fault"),
+    [
+        ("Fuhrh", "failed", "node 'a~undo' begins before the main phase has ended"),
+        ("FXuhh", "failed", "node 'f' of finally begins before the undos have ended"),
+        ("FFhuu", "failed", "the undos ['a~undo', 'b~undo'] run at the same time"),
+        ("FFhur", "failed", "'a~undo' runs before 'b~undo'"),
+        ("FFhrd", "failed", None),
+        ("XFhur", "failed", "'a~undo' runs, and its node did not finish"),
+        ("FFhFS", "finished", "'a~undo' runs in a task that finishes"),
+        ("FFhFF", "failed", "the task has ended, and node 'f' has not"),
+        ("FFFFS", "failed", "node 'b' had finished and was not undone"),
+        ("FXFFS", "failed", None),
+        ("FFFSS", "finished", None),
+        ("FFCCC", "cancelled", None),
+    ],
+)
+def test_undos_and_finally_keep_their_rules(marks: str, outcome: str, fault: str | None) -> None:
+    ended = all(ord(mark) in ENDED for mark in marks.replace("h", "F"))
+    records = {3: NodeRecord(after=3) if marks[3] in "rS" else RUN, 4: DUE}
+    assert broken_phase(ENDS, marks, outcome, records, ended=ended) == fault
 
 
 def test_a_node_does_not_stay_finished_while_its_parent_runs_again() -> None:

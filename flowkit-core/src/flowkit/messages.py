@@ -104,6 +104,10 @@ class ExpressionData(BaseModel):
     created_at: Moment
     without_result: tuple[Id, ...] = ()
     """Nodes that the expressions read and that have no result."""
+    names: dict[str, Any] = Field(default_factory=dict)
+    """Values of the names that only the expressions of some nodes can read: ``result``."""
+    task: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the name ``task`` that only some of them can read: ``status``, ``error``."""
 
 
 class RunContextData(BaseModel):

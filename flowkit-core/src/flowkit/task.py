@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from hashlib import blake2b
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -71,6 +71,8 @@ class NodeView(_View):
     node_id: str
     type: str
     status: NodeStatus
+    phase: str = "main"
+    """``main``, ``undo`` or ``finally``. The undo of a node has the id ``<node>~undo``."""
     labels: dict[str, str] = {}
     optional: bool = False
     """Whether the task goes on without the node's data if it fails."""
@@ -187,10 +189,12 @@ class NewTask:
 
 
 class Mark:
-    """States of a node in the engine, one byte each. They are finer than :class:`NodeStatus`: four
+    """States of a node in the engine, one byte each. They are finer than :class:`NodeStatus`: five
     marks are shown as ``queued``.
     """
 
+    HELD = ord("h")
+    """Its phase has not begun: it is an undo, or a node of ``finally``."""
     WAITING = ord(".")
     """Its fan-in is not met."""
     CHECKING = ord("?")
@@ -213,7 +217,17 @@ class Mark:
     """Skipped because a node above it failed or was cancelled. Its children treat it as failed."""
 
 
+class Phase(IntEnum):
+    """Phases of a task, in order. Most tasks have only the first one."""
+
+    MAIN = 0
+    UNDO = 1
+    """If the task fails or is cancelled, the undos of its finished nodes run, one at a time."""
+    FINALLY = 2
+
+
 STATUS_OF_MARK: dict[int, NodeStatus] = {
+    Mark.HELD: NodeStatus.QUEUED,
     Mark.WAITING: NodeStatus.QUEUED,
     Mark.CHECKING: NodeStatus.QUEUED,
     Mark.READY: NodeStatus.QUEUED,
@@ -330,6 +344,12 @@ class NodeRecord:
     """
     wait: Wait | None = None
     """Wait of a control node that has begun to wait."""
+    ended_task: bool = False
+    """The node called ``task.end``, which ended the task."""
+    after: Count = 0
+    """For an undo: number of the change in the history with which its node finished; 0 if there is
+    nothing to undo.
+    """
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -364,6 +384,8 @@ class NodeRecord:
             self.letter,
             self.required,
             self.wait,
+            self.ended_task,
+            self.after,
         )
 
 
@@ -413,6 +435,8 @@ class TaskOutput:
     """Time at which its evaluation was delayed."""
     value: Any = None
     """Its value, once the task has finished."""
+    ended: bool = False
+    """The value was given by ``task.end``, also in a task that failed or was cancelled."""
 
 
 @dataclass(slots=True)
@@ -426,7 +450,9 @@ class Task:
     version: int = 0
     status: TaskStatus = TaskStatus.QUEUED
     outcome: TaskStatus | None = None
-    """Status in which the task ends, once its running nodes have stopped."""
+    """Status in which the task ends, once its running nodes have stopped, and its undos and the
+    nodes of ``finally`` have run.
+    """
     paused: bool = False
     seq: int = 0
     vars: dict[str, Any] = field(default_factory=dict)
@@ -451,8 +477,9 @@ class Task:
     """Per node: edges from parents that failed, were cancelled, or were skipped because a node
     above them failed.
     """
+    phase: Phase = Phase.MAIN
     open: int = 0
-    """Number of nodes that have not ended."""
+    """Number of nodes that have not ended, of the phases that have begun."""
     in_flight: int = 0
     deferred: int = 0
     failures: int = 0

@@ -38,12 +38,14 @@ from flowkit._engine.events import (
     SendCommand,
     SentCommand,
     SignalReceived,
+    TaskEnding,
     TaskSubmitted,
     TellReaders,
     Woke,
     pending_effects,
 )
 from flowkit._engine.node_starts import confirmed_until
+from flowkit._engine.phases import end_status, error_of, first_marks
 from flowkit._engine.readiness import BROKEN, awaits_output, contradiction, derive, edge_outcomes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
@@ -93,6 +95,7 @@ __all__ = [
     "SendCommand",
     "SentCommand",
     "SignalReceived",
+    "TaskEnding",
     "TaskSubmitted",
     "TellReaders",
     "Transition",
@@ -104,6 +107,9 @@ __all__ = [
     "contradiction",
     "derive",
     "edge_outcomes",
+    "end_status",
+    "error_of",
+    "first_marks",
     "is_delayed",
     "pending_effects",
     "retry_delay",

@@ -25,6 +25,11 @@ from flowkit._engine.events import (
     TaskSubmitted,
     Woke,
 )
+from flowkit._engine.later_reruns import (
+    only_later_nodes,
+    rerun_later_nodes,
+    reset_later_phases,
+)
 from flowkit._engine.node_ends import failure_sentence, stop_everything
 from flowkit._engine.node_starts import (
     command_waiting,
@@ -34,6 +39,12 @@ from flowkit._engine.node_starts import (
     issue_ready_nodes,
 )
 from flowkit._engine.outputs import output_delayed, output_evaluated, request_output
+from flowkit._engine.phases import (
+    abandon_later_phases,
+    end_status,
+    main_outcome,
+    run_later_phases,
+)
 from flowkit._engine.readiness import awaits_output, edge_outcomes, fails_task
 from flowkit._engine.reports import (
     batch_stored,
@@ -47,7 +58,7 @@ from flowkit._engine.reports import (
     node_stopped,
     node_succeeded,
 )
-from flowkit._engine.reruns import nodes_to_reset
+from flowkit._engine.reruns import nodes_to_reset, reset_record
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.timers import woke
 from flowkit._engine.transition import Transition
@@ -80,6 +91,8 @@ def advance(
     _HANDLERS[type(event)](draft, event, settings)
     if not draft.ignored and type(event) not in _MOVES_NO_NODE:
         issue_ready_nodes(draft, settings)
+        if draft.open == 0 and task.spec.plan.ends is not None and not awaits_output(draft):
+            run_later_phases(draft, settings)
         settle(draft, settings)
     return draft
 
@@ -87,13 +100,15 @@ def advance(
 def settle(draft: Transition, settings: EngineSettings) -> None:
     """Derive the status of the task from its nodes and its output."""
     if draft.open == 0 and not awaits_output(draft):
-        outcome = draft.outcome or (TaskStatus.FAILED if draft.failures else TaskStatus.FINISHED)
+        draft.outcome = draft.outcome or main_outcome(draft)
         draft.finished_at = draft.now
         draft.wake_at = None
         draft.paused = False
-        draft.outcome = outcome
-        draft.set_status(outcome, draft.error if outcome is TaskStatus.FAILED else draft.reason)
-    elif draft.outcome is not None:
+        status = end_status(draft.task.spec.plan, draft) or draft.outcome
+        draft.set_status(status, draft.error if status is TaskStatus.FAILED else draft.reason)
+    elif draft.outcome is not None and (
+        end_status(draft.task.spec.plan, draft) is not TaskStatus.FINISHED
+    ):
         draft.set_status(TaskStatus.CANCELLING, draft.reason)
     else:
         if (status := _status_of_open(draft)) is not draft.status:
@@ -129,12 +144,19 @@ def _set_deadline(draft: Transition) -> None:
 
 
 def _cancel(draft: Transition, event: CancelRequested, settings: EngineSettings) -> None:
-    if draft.status.terminal or draft.outcome is not None:
+    if draft.status.terminal or (draft.outcome is not None and not event.force):
         draft.ignored = True
         return
-    draft.outcome = TaskStatus.CANCELLED
-    draft.reason = event.reason
-    stop_everything(draft, "cancelled", settings)
+    if draft.outcome in (None, TaskStatus.FINISHED):
+        draft.outcome = TaskStatus.CANCELLED
+        draft.output = None
+    if event.reason or draft.reason is None:
+        draft.reason = event.reason
+    if event.force:
+        abandon_later_phases(draft, settings)
+        draft.ignored = not draft.marks and draft.outcome is draft.task.outcome
+    else:
+        stop_everything(draft, "cancelled", settings)
 
 
 def _pause(draft: Transition, event: PauseRequested, settings: EngineSettings) -> None:
@@ -159,6 +181,10 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     if not draft.status.terminal or (draft.status is TaskStatus.FINISHED and not event.fill):
         draft.ignored = True
         return
+    draft.rederive = True
+    if only_later_nodes(task.spec.plan, event.nodes):
+        _recount(draft, rerun_later_nodes(draft, event.nodes or ()))
+        return
     again = nodes_to_reset(task, event.nodes)
     from_nothing = _from_nothing(task, again, event)
     marks = bytearray(task.marks)
@@ -167,19 +193,23 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         required = marks[index] == Mark.FINISHED or index in (event.nodes or ())
         if required or index in task.records:
             record = task.records.get(index) or NodeRecord()
-            draft.records[index] = _reset_record(
+            draft.records[index] = reset_record(
                 record, from_nothing=index in from_nothing, required=required
             )
         marks[index] = draft.marks[index] = Mark.WAITING
         draft.note(index, "status", "queued", {"retry": True})
     plan = task.spec.plan
+    if plan.ends is not None:
+        reset_later_phases(draft, marks, again)
     failed = [
         index for index, mark in enumerate(marks) if mark == Mark.FAILED and fails_task(plan, index)
     ]
-    draft.rederive = True
-    draft.outcome = draft.reason = draft.finished_at = draft.output = None
+    draft.reason = draft.error = draft.finished_at = None
     draft.started_at = None if again else draft.started_at
-    draft.error = failure_sentence(plan, failed[0], draft.record(failed[0])) if failed else None
+    if again or draft.outcome is not TaskStatus.FINISHED:
+        draft.outcome = draft.output = None
+        if failed:
+            draft.error = failure_sentence(plan, failed[0], draft.record(failed[0]))
     draft.open = len(again)
     draft.failures = len(failed)
     _set_deadline(draft)
@@ -202,24 +232,6 @@ def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int
         ):
             found.add(index)
     return found
-
-
-def _reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> NodeRecord:
-    """Return the record of a node that runs again.
-
-    ``from_nothing`` starts a new generation, so that its artifacts do not mix with earlier ones.
-    """
-    return NodeRecord(
-        attempt=record.attempt,
-        first_attempt=record.attempt
-        + 1
-        + (record.handovers > 0),  # the number of an attempt that was handed back was used again
-        generation=record.generation + from_nothing,
-        handovers=record.handovers,
-        progress=None if from_nothing else record.progress,
-        letter=record.letter,
-        required=required,
-    )
 
 
 def _recount(draft: Transition, marks: bytearray) -> None:

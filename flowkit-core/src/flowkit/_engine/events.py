@@ -12,7 +12,7 @@ from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import WorkerReport
-from flowkit.task import Mark, NodeRecord, Task
+from flowkit.task import Mark, NodeRecord, Task, TaskStatus
 
 # ---------------------------------------------------------------- events
 
@@ -24,9 +24,12 @@ class TaskSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """A user cancelled the task."""
+    """A user cancelled the task. ``force`` also ends its undos and the nodes of ``finally``, which
+    no other request ends.
+    """
 
     reason: str = ""
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,15 @@ class OutputDelayed:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskEnding:
+    """Request of a coordinator function to end its task now."""
+
+    status: TaskStatus
+    """``finished``, ``failed`` or ``cancelled``."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionReturned:
     """A coordinator function returned. Its operations on the vars are applied with this event."""
 
@@ -129,6 +141,7 @@ class FunctionReturned:
     at: float
     result: Any = None
     ops: Sequence[VarsOp] = ()
+    ending: TaskEnding | None = None
 
 
 @dataclass(frozen=True, slots=True)

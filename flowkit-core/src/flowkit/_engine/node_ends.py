@@ -17,10 +17,10 @@ from flowkit._engine.readiness import (
 )
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
-from flowkit._engine.stop_reasons import stop_cause
+from flowkit._engine.stop_reasons import stop_cause, task_stop_code
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
-from flowkit.task import ENDED, IN_FLIGHT, UNBEGUN, Mark, NodeRecord, TaskStatus
+from flowkit.task import ENDED, IN_FLIGHT, UNBEGUN, Mark, NodeRecord, Phase, TaskStatus
 
 RESEND_CANCEL_SEC = 1.0
 """Time until a cancellation is sent again."""
@@ -79,13 +79,17 @@ def fail_node(draft: Transition, index: int, settings: EngineSettings) -> None:
     plan = draft.task.spec.plan
     draft.move(index, Mark.FAILED, data={"reason_code": record.reason_code, "error": record.error})
     if fails_task(plan, index):
-        if draft.error is None:
+        if draft.error is None and draft.outcome in _MAY_FINISH:
             draft.error = failure_sentence(plan, index, record)
-        if plan.on_node_failure == "stop":
+        if plan.on_node_failure == "stop" and draft.phase is Phase.MAIN:
             draft.outcome = TaskStatus.FAILED
             stop_everything(draft, "task_failed", settings)
             return
     pass_on(draft, [index], settings)
+
+
+_MAY_FINISH = (None, TaskStatus.FINISHED)
+"""Outcomes of a task that has not failed otherwise, and was not cancelled."""
 
 
 def failure_sentence(plan: Plan, index: int, record: NodeRecord) -> str:
@@ -110,6 +114,9 @@ def finish_node(
     if record.letter:
         drop_letter(draft, index, record)
     draft.move(index, Mark.FINISHED, at=at, data=data)
+    ends = draft.task.spec.plan.ends
+    if ends is not None and index in ends.undo_of:
+        draft.edit(ends.undo_of[index]).after = draft.task.seq + len(draft.log)
     pass_on(draft, [index], settings)
 
 
@@ -144,8 +151,11 @@ def stop_everything(draft: Transition, reason_code: str, settings: EngineSetting
     draft.paused = False
     for index in range(len(draft.task.marks)):
         mark = draft.mark(index)
-        if mark not in ENDED and mark != Mark.CANCELLING:
+        if mark not in _NOT_STOPPED:
             stop_node(draft, index, mark, reason_code, settings)
+
+
+_NOT_STOPPED = ENDED | {Mark.CANCELLING, Mark.HELD}
 
 
 def stop_node(
@@ -153,7 +163,7 @@ def stop_node(
 ) -> None:
     """Cancel a node that has not started, and ask the worker of a running one to stop."""
     has_record = index in draft.task.records or index in draft.records
-    if mark in UNBEGUN and not has_record and reason_code != "not_needed":
+    if mark in UNBEGUN and not has_record and reason_code == task_stop_code(draft):
         # No record is needed: the node is stopped with its task, which holds the reason.
         draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
         return
@@ -208,7 +218,7 @@ def pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -
     A child is decided after all of its parents that end with it, so the order of edges in the
     document makes no difference.
     """
-    if draft.outcome is not None:
+    if draft.main_is_stopping:
         return
     blocked: list[tuple[int, int]] = []
     satisfied: list[int] = []

@@ -14,7 +14,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import begin_nodes
 from flowkit.graph._models import COORDINATOR_FUNCTION
-from flowkit.task import Mark, NodeRecord
+from flowkit.task import Mark, NodeRecord, Phase
 
 
 def decide_waiting(draft: Transition, index: int, settings: EngineSettings) -> None:
@@ -33,19 +33,33 @@ def issue_ready_nodes(draft: Transition, settings: EngineSettings) -> None:
     """Begin ready control nodes. Issue other ready nodes until ``max_in_flight`` nodes, or
     ``max_parallel`` of the graph, are in flight.
     """
-    if draft.paused or draft.outcome is not None:
+    if draft.paused:
         return
     if draft.beginning:
         begin_nodes(draft, settings)
+    limit = settings.max_in_flight
+    if draft.outcome is not None:
+        limit = _limit_at_the_end(draft, settings)
     max_parallel = draft.task.spec.plan.max_parallel
     if max_parallel is not None:
-        _issue_at_most(draft, min(max_parallel, settings.max_in_flight), settings)
+        _issue_at_most(draft, min(max_parallel, limit), settings)
         return
-    while draft.in_flight < settings.max_in_flight:
+    while draft.in_flight < limit:
         index = draft.next_ready()
         if index is None:
             return
         _issue(draft, index, settings)
+
+
+def _limit_at_the_end(draft: Transition, settings: EngineSettings) -> int:
+    """Return how many nodes may be in flight while a task ends. Undos run one at a time, and one
+    that waits for its next attempt holds back the others.
+    """
+    if draft.phase is Phase.MAIN:
+        return 0
+    if draft.phase is Phase.UNDO:
+        return 0 if draft.deferred else 1
+    return settings.max_in_flight
 
 
 def _issue_at_most(draft: Transition, limit: int, settings: EngineSettings) -> None:

@@ -1,12 +1,13 @@
 """Fan-in: whether a node may start, waits, or can never start."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Protocol
 
 from flowkit.graph import Plan, Route
+from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import ALL, ALL_ENDED
-from flowkit.task import ENDED, Mark, Task, TaskSpec, TaskStatus
+from flowkit.task import ENDED, Mark, NodeRecord, Phase, Task, TaskSpec, TaskStatus
 
 TAKEN, EMPTY, BROKEN = range(3)
 """Outcome of an edge whose parent has ended: data exists, none was due, or due data is missing."""
@@ -126,8 +127,11 @@ def derive(task: Task) -> None:
     size = len(marks)
     counts = [[0] * size, [0] * size, [0] * size]
     task.open = task.in_flight = task.deferred = task.failures = 0
+    task.phase = Phase.MAIN if plan.ends is None else phase_of(plan.ends, task.mark)
     task.ready, task.key_holders, task.key_waiters, task.recalled = [], {}, {}, {}
     for index, mark in enumerate(marks):
+        if mark == Mark.HELD:
+            continue
         if mark in ENDED:
             outcomes = edge_outcomes(plan, index, mark)
             for edge in plan.children[index]:
@@ -143,9 +147,29 @@ def derive(task: Task) -> None:
             if node.concurrency_key is not None:
                 task.key_holders[node.concurrency_key] = index
         elif mark == Mark.READY and index not in plan.controls:
-            task.ready.append((-node.priority, index))
+            rank = (
+                node.priority
+                if plan.ends is None
+                else queue_rank(plan, index, task.records.get(index))
+            )
+            task.ready.append((-rank, index))
     task.taken, task.empty, task.broken = counts
     task.ready.sort()
+
+
+def queue_rank(plan: Plan, index: int, record: NodeRecord | None) -> int:
+    """Return the rank of a ready node in the queue: its priority. Of undos, the one whose node
+    finished last is first.
+    """
+    return (record.after if record is not None else 0) or plan.nodes[index].priority
+
+
+def phase_of(ends: LaterPhases, mark_of: Callable[[int], int]) -> Phase:
+    """Return the last phase that has begun."""
+    for phase, nodes in ((Phase.FINALLY, ends.final), (Phase.UNDO, ends.undos)):
+        if nodes and mark_of(nodes[0]) != Mark.HELD:
+            return phase
+    return Phase.MAIN
 
 
 def contradiction(task: Task) -> str | None:

@@ -2,10 +2,10 @@
 
 from hmac import compare_digest
 
-from flowkit._engine.events import FunctionFailed, FunctionReturned, SendCancel
-from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node
+from flowkit._engine.events import FunctionFailed, FunctionReturned, SendCancel, TaskEnding
+from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node, stop_everything
 from flowkit._engine.settings import EngineSettings
-from flowkit._engine.stop_reasons import stop_cause
+from flowkit._engine.stop_reasons import stop_cause, task_stop_code
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit._engine.vars import apply as apply_vars
@@ -21,7 +21,7 @@ from flowkit.messages import (
     NodeSucceeded,
     WorkerReport,
 )
-from flowkit.task import Mark, NodeRecord
+from flowkit.task import Mark, NodeRecord, TaskOutput, TaskStatus
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
@@ -125,7 +125,25 @@ def function_returned(draft: Transition, event: FunctionReturned, settings: Engi
         draft.vars_changed = True
     record = draft.edit(event.index)
     record.result = event.result
+    if event.ending is None or draft.outcome is not None:
+        _finish(draft, event, record, settings)
+        return
+    record.ended_task = True
+    _set_outcome(draft, event, event.ending)
     _finish(draft, event, record, settings)
+    stop_everything(draft, task_stop_code(draft), settings)
+
+
+def _set_outcome(draft: Transition, event: FunctionReturned, ending: TaskEnding) -> None:
+    """End the main phase as a coordinator function requests."""
+    draft.outcome = ending.status
+    draft.output = TaskOutput(value=event.result, ended=True)
+    draft.error = None
+    if ending.status is TaskStatus.FAILED:
+        name = draft.task.spec.plan.ids[event.index]
+        draft.error = ending.error or f"node {name!r} ended the task"
+    elif ending.status is TaskStatus.CANCELLED:
+        draft.reason = ending.error or ""
 
 
 def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) -> None:

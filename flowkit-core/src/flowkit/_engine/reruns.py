@@ -4,42 +4,58 @@ from functools import cache
 
 from flowkit._engine.readiness import BROKEN, TAKEN, edge_outcomes, fails_task
 from flowkit.graph._models import ALL
-from flowkit.task import Mark, Task, TaskStatus
+from flowkit.task import Mark, NodeRecord, Task, TaskStatus
 
 
 def nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
     """The nodes that a retry runs again.
 
-    They are the chosen nodes, or else the failed ones, and those that were stopped. In a finished
-    task only those stopped nodes run again that are needed again. Below all these, the nodes that
-    have not finished, and the finished ones that are :func:`_owed` data. Below a chosen or a
-    finished node that runs again, all nodes.
+    They are the chosen nodes, or else the failed ones, those that were undone, that with which
+    ``task.end`` ended the task badly, and those that were stopped. In a finished task only those
+    stopped nodes run again that are needed again. Below all these, the nodes that have not
+    finished, and the finished ones that are :func:`_owed` data. Below a chosen, an undone or a
+    finished node that runs again, all nodes. The nodes of later phases are not among them.
     """
-    finished_task = task.status is TaskStatus.FINISHED
+    finished_task = task.outcome is TaskStatus.FINISHED
+    named = set(chosen or ()) | undone_nodes(task)
+    if not finished_task:
+        named |= {index for index, record in task.records.items() if record.ended_task}
+    failed = chosen is None
     stopped = (
         set()
         if finished_task
         else {index for index, mark in enumerate(task.marks) if mark == Mark.CANCELLED}
     )
-    again = _with_nodes_below(task, chosen, stopped)
+    again = _with_nodes_below(task, named, stopped, failed=failed)
     while needed := _needed_again(task, again):
         stopped |= needed
-        again = _with_nodes_below(task, chosen, stopped)
-    return again
+        again = _with_nodes_below(task, named, stopped, failed=failed)
+    ends = task.spec.plan.ends
+    return again if ends is None else {index for index in again if index < ends.main}
 
 
-def _with_nodes_below(task: Task, chosen: tuple[int, ...] | None, stopped: set[int]) -> set[int]:
-    """The nodes that run again, if these stopped nodes do."""
+def undone_nodes(task: Task) -> set[int]:
+    """The nodes whose undo has begun: their results are not valid any more."""
+    ends = task.spec.plan.ends
+    if ends is None:
+        return set()
+    records = ((index, task.records.get(index)) for index in ends.undos)
+    return {
+        ends.undone_by[index]
+        for index, record in records
+        if record is not None and record.first_issued_at
+    }
+
+
+def _with_nodes_below(task: Task, named: set[int], stopped: set[int], *, failed: bool) -> set[int]:
+    """The nodes that run again, if the named and stopped ones do, and the ``failed`` ones."""
     plan, marks = task.spec.plan, task.marks
-    named = set(chosen or ())
     again, all_below = set[int](), set[int]()
     for index in plan.order:
         mark, finished = marks[index], marks[index] == Mark.FINISHED
         parents = {edge.node for edge in plan.parents[index]}
         wanted = index in named or not parents.isdisjoint(all_below)
-        undone = index in stopped or (
-            chosen is None and mark == Mark.FAILED and fails_task(plan, index)
-        )
+        undone = index in stopped or (failed and mark == Mark.FAILED and fails_task(plan, index))
         below = not finished and not parents.isdisjoint(again)
         if wanted or undone or below or (finished and _owed(task, index, again)):
             again.add(index)
@@ -100,3 +116,21 @@ def _needed_again(task: Task, again: set[int]) -> set[int]:
 
 
 _WITHOUT_DATA = frozenset({Mark.CANCELLED, Mark.UPSTREAM_FAILED})
+
+
+def reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> NodeRecord:
+    """Return the record of a node that runs again.
+
+    ``from_nothing`` starts a new generation, so that its artifacts do not mix with earlier ones.
+    """
+    return NodeRecord(
+        attempt=record.attempt,
+        first_attempt=record.attempt
+        + 1
+        + (record.handovers > 0),  # the number of an attempt that was handed back was used again
+        generation=record.generation + from_nothing,
+        handovers=record.handovers,
+        progress=None if from_nothing else record.progress,
+        letter=record.letter,
+        required=required,
+    )

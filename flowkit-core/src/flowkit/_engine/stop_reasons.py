@@ -24,12 +24,14 @@ def stop_cause(state: TaskState, index: int, reason_code: str | None) -> tuple[s
 
     ``reason_code`` is that of the node's record. A node without a record was stopped with its task.
     """
-    code = reason_code or _of_task(state)
+    code = reason_code or task_stop_code(state)
     match code:
         case "cancelled":
             text = state.reason
         case "task_failed" | "deadline_exceeded":
             text = state.error
+        case "task_ended":
+            text = "the task was ended by task.end"
         case "not_needed":
             text = _satisfied_child(state, index)
         case _:
@@ -37,9 +39,12 @@ def stop_cause(state: TaskState, index: int, reason_code: str | None) -> tuple[s
     return code, text or None
 
 
-def _of_task(state: TaskState) -> str:
+def task_stop_code(state: TaskState) -> str:
+    """Return the reason code of a node that was stopped with its task."""
     if state.outcome is TaskStatus.CANCELLED:
         return "cancelled"
+    if state.outcome is TaskStatus.FINISHED:
+        return "task_ended"
     return "deadline_exceeded" if state.error == DEADLINE_PASSED else "task_failed"
 
 

@@ -4,7 +4,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.events import Effect, EvaluateCondition, Letter
-from flowkit._engine.readiness import derive, fails_task
+from flowkit._engine.readiness import derive, fails_task, queue_rank
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
@@ -15,6 +15,7 @@ from flowkit.task import (
     LogEntry,
     Mark,
     NodeRecord,
+    Phase,
     Task,
     TaskSpec,
     TaskStatus,
@@ -53,6 +54,7 @@ class Transition:
         "outcome",
         "output",
         "paused",
+        "phase",
         "reason",
         "records",
         "rederive",
@@ -92,6 +94,7 @@ class Transition:
         self.outcome = task.outcome
         self.output = task.output
         self.paused = task.paused
+        self.phase = task.phase
         self.vars = task.vars
         self.error = task.error
         self.reason = task.reason
@@ -109,6 +112,11 @@ class Transition:
     @property
     def spec(self) -> TaskSpec:
         return self.task.spec
+
+    @property
+    def main_is_stopping(self) -> bool:
+        """Whether the nodes of the main phase stop, so that none of them starts."""
+        return self.outcome is not None and self.phase is Phase.MAIN
 
     def mark(self, index: int) -> int:
         """Return the mark of a node."""
@@ -213,10 +221,16 @@ class Transition:
 
     def queue(self, index: int) -> None:
         """Queue a ready node. One of a control type needs no place, and begins next."""
-        if index in self.task.spec.plan.controls:
+        plan = self.task.spec.plan
+        if index in plan.controls:
             heappush(self.beginning, index)
             return
-        heappush(self.fresh, (-self.task.spec.plan.nodes[index].priority, index))
+        rank = (
+            plan.nodes[index].priority
+            if plan.ends is None
+            else queue_rank(plan, index, self.record(index))
+        )
+        heappush(self.fresh, (-rank, index))
 
     def next_ready(self, held: list[int] | None = None) -> int | None:
         """Remove and return the ready node of the highest priority whose concurrency key is free.
@@ -290,6 +304,7 @@ class Transition:
         for index, (taken, empty, broken) in self.counts.items():
             task.taken[index], task.empty[index], task.broken[index] = taken, empty, broken
         task.status, task.outcome, task.paused = self.status, self.outcome, self.paused
+        task.phase = self.phase
         task.vars, task.output = self.vars, self.output
         task.error, task.reason = self.error, self.reason
         task.signals = self.signals

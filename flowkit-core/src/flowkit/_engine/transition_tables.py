@@ -56,6 +56,7 @@ any issued attempt wins. Other reports count only for the current attempt.
 """
 
 NODE_MOVES: dict[int, frozenset[int]] = {
+    Mark.HELD: _marks("waiting"),
     Mark.WAITING: _marks("checking ready skipped upstream_failed cancelled"),
     Mark.CHECKING: _marks("ready skipped upstream_failed failed cancelled"),
     Mark.READY: _marks("issued running deferred finished cancelled skipped upstream_failed"),
@@ -72,14 +73,14 @@ NODE_MOVES: dict[int, frozenset[int]] = {
 """Marks that may follow a mark. An ended node does not move; only a retry resets it."""
 
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
-    TaskStatus.QUEUED: _statuses("running deferred paused finished failed cancelled"),
+    TaskStatus.QUEUED: _statuses("running deferred paused cancelling finished failed cancelled"),
     TaskStatus.RUNNING: _statuses("deferred paused cancelling finished failed cancelled"),
-    TaskStatus.DEFERRED: _statuses("queued running paused finished failed cancelled"),
+    TaskStatus.DEFERRED: _statuses("queued running paused cancelling finished failed cancelled"),
     TaskStatus.PAUSED: _statuses("queued running deferred cancelling finished failed cancelled"),
     TaskStatus.CANCELLING: _statuses("cancelled failed"),
     TaskStatus.FINISHED: _statuses("queued running deferred"),
-    TaskStatus.FAILED: _statuses("queued running deferred finished"),
-    TaskStatus.CANCELLED: _statuses("queued running deferred finished failed"),
+    TaskStatus.FAILED: _statuses("queued running deferred cancelling finished"),
+    TaskStatus.CANCELLED: _statuses("queued running deferred cancelling finished failed"),
 }
 """Statuses that may follow a status. A retry leads out of ``failed`` and ``cancelled``. The retry
 of a dead letter also leads out of ``finished``.

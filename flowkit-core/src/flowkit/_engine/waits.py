@@ -37,7 +37,7 @@ def begin_nodes(draft: Transition, settings: EngineSettings) -> None:
     """Begin the control nodes that may start, and those that may start when these end at once; of
     several, first the one that comes first in the graph.
     """
-    while draft.beginning and draft.outcome is None:
+    while draft.beginning and not draft.main_is_stopping:
         index = heappop(draft.beginning)
         if draft.mark(index) == Mark.READY:
             _begin(draft, index, settings)

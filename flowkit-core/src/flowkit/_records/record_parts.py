@@ -54,7 +54,7 @@ def encode_state(task: Task) -> bytes:
         "deadline_at": task.deadline_at,
     }
     if output is not None:
-        state["output"] = {"since": output.since, "value": output.value}
+        state["output"] = {"since": output.since, "value": output.value, "ended": output.ended}
     return to_json(state)
 
 

@@ -43,7 +43,7 @@ async def evaluate_at_once(
         needed = nodes_needed(task.spec.plan, index, [expression], most_edges=EDGES_AT_ONCE)
         if needed is None:
             return ConditionDelayed(index)
-        value = evaluate_condition(expression, await scope_of(store, task, needed), budget)
+        value = evaluate_condition(expression, await scope_of(store, task, index, needed), budget)
     except BudgetExceeded:
         return ConditionDelayed(index)
     except InvalidExpression as error:
@@ -70,7 +70,7 @@ async def evaluate_delayed(
     try:
         needed = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
         assert needed is not None
-        scope = await scope_of(store, task, needed)
+        scope = await scope_of(store, task, index, needed)
         value = await evaluations.in_thread(
             lambda budget, _: evaluate_condition(expression, scope, budget)
         )

@@ -2,6 +2,7 @@
 
 from flowkit._engine import BROKEN, edge_outcomes, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
+from flowkit.graph import Plan
 from flowkit.graph._models import ALL
 from flowkit.protocols import DeadLetter, TaskRecord, utc
 from flowkit.task import ENDED, Mark, NodeRecord, Task
@@ -60,15 +61,13 @@ def explain_node(
         case Mark.FINISHED:
             return f"{name} has finished{_without(task, record)}."
         case Mark.FAILED:
-            optional = plan.nodes[index].optional
-            return (
-                f"{name} failed after {_attempts(record)}{because}."
-                f"{' It is optional, so the task goes on without its data.' if optional else ''}"
-            )
+            return f"{name} failed after {_attempts(record)}{because}.{_goes_on(task, index)}"
         case Mark.CANCELLED:
             return f"{name} was cancelled: {_stopped(task, index, record)}."
         case Mark.SKIPPED:
             return f"{name} was skipped: {_skipped(task, index, record)}."
+        case Mark.HELD:
+            return f"{name} waits for {_phases_before(task, index)}."
         case Mark.UPSTREAM_FAILED:
             return f"{name} was skipped because {_failure_above(task, index)}."
         case Mark.CANCELLING:
@@ -92,6 +91,11 @@ def explain_node(
         case Mark.CHECKING:
             return f"{name} waits for its condition to be evaluated."
         case Mark.READY:
+            if _is_undo(plan, index):
+                return (
+                    f"{name} waits until the undos of the nodes that ended later have ended: undos"
+                    " run one at a time."
+                )
             key = plan.nodes[index].concurrency_key
             if key is not None and key in task.key_holders:
                 return (
@@ -118,6 +122,31 @@ def explain_node(
     )
 
 
+def _is_undo(plan: Plan, index: int) -> bool:
+    return plan.ends is not None and index in plan.ends.undos
+
+
+def _goes_on(task: Task, index: int) -> str:
+    """Return a sentence about a task that goes on after the failure of a node."""
+    plan = task.spec.plan
+    if _is_undo(plan, index):
+        return (
+            " The other undos run all the same. To run this one again, retry its dead letter when"
+            f" the task has ended: see `flowkit dlq ls --task {task.task_id}`."
+        )
+    if plan.nodes[index].optional:
+        return " It is optional, so the task goes on without its data."
+    return ""
+
+
+def _phases_before(task: Task, index: int) -> str:
+    """Return what must end before the phase of a node begins."""
+    plan = task.spec.plan
+    if not _is_undo(plan, index):
+        return "the end of all other nodes: it is in finally"
+    return "the end of the task: it runs if the task fails or is cancelled"
+
+
 _SKIPPED = {
     "condition_false": "its condition is false",
     "signal_timeout": "no signal came in time",
@@ -134,6 +163,12 @@ def _skipped(task: Task, index: int, record: NodeRecord | None) -> str:
     parents = (
         "too few of its parents ended with data" if has_data else "its parents ended without data"
     )
+    if _is_undo(plan, index):
+        assert plan.ends is not None
+        undone = plan.ends.undone_by[index]
+        if marks[undone] != Mark.FINISHED:
+            return f"{plan.ids[undone]!r} did not finish, so there is nothing to undo"
+        return "the task did not fail, so nothing is undone"
     missing = (
         f"{parents}, and {plan.ids[edge.node]!r} is optional and {_ENDED_AS[marks[edge.node]]}"
         for edge in plan.parents[index]

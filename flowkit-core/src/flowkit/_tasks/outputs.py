@@ -29,7 +29,7 @@ async def output_at_once(
         needed = output_needed_at_once(plan) if allowance.steps > 0 else None
         if needed is None:
             return OutputDelayed()
-        scope = await scope_of(store, task, needed)
+        scope = await scope_of(store, task, None, needed)
         value = evaluate_output(plan.output, scope, budget, at_once=True)
     except BudgetExceeded:
         return OutputDelayed()
@@ -55,7 +55,7 @@ async def output_delayed(
 
     try:
         needed = await anyio.to_thread.run_sync(output_needed, plan, abandon_on_cancel=True)
-        scope = await scope_of(store, task, needed)
+        scope = await scope_of(store, task, None, needed)
         return await evaluations.in_thread(lambda budget, _: evaluated(budget, scope))
     except (BudgetExceeded, InvalidExpression, NodeFailure) as error:
         return OutputEvaluated(error=f"bad_expression: {error}", since=since)

@@ -11,7 +11,7 @@ import anyio.to_thread
 from flowkit._expressions import BudgetExceeded, InvalidExpression
 from flowkit._records.queries import errors_of, load_task, results_of
 from flowkit._tasks.evaluation import Evaluations
-from flowkit._tasks.scopes import in_turns
+from flowkit._tasks.scopes import ending_of, in_turns, undone_result
 from flowkit.graph._conditions import task_values
 from flowkit.graph._nodes_read import NodesNeeded, input_needed, input_needed_at_once
 from flowkit.graph._templates import FIELDS, bad_expression, evaluate_input
@@ -45,7 +45,7 @@ async def context_of(
     """Return the results and errors that a node may read: those of its parents, and of the nodes
     that its expressions read.
     """
-    parents = [edge.node for edge in task.spec.plan.parents[index]]
+    parents = task.spec.plan.read_by(index)
     with_results = list(dict.fromkeys((*parents, *needed.get("results", ()))))
     with_errors = list(dict.fromkeys((*parents, *needed.get("errors", ()))))
     return {
@@ -54,7 +54,9 @@ async def context_of(
     }
 
 
-def expression_data(task: Task, needed: NodesNeeded, results: Mapping[str, Any]) -> dict[str, Any]:
+async def expression_data(
+    store: Store, task: Task, index: int, needed: NodesNeeded, results: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the fields of an :class:`~flowkit.messages.ExpressionData`."""
     ids = task.spec.plan.ids
     read = [ids[node] for node in needed.get("results", ())]
@@ -63,6 +65,8 @@ def expression_data(task: Task, needed: NodesNeeded, results: Mapping[str, Any])
         "labels": task.spec.labels,
         "created_at": task.spec.created_at,
         "without_result": [node_id for node_id in read if node_id not in results],
+        "names": await undone_result(store, task, index),
+        "task": ending_of(task, index),
     }
 
 
@@ -78,7 +82,7 @@ async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
     needed = await needed_by(task, index)
     context = await context_of(store, task, index, needed)
     about = (
-        ExpressionData(**expression_data(task, needed, context["results"]))
+        ExpressionData(**await expression_data(store, task, index, needed, context["results"]))
         if index in plan.computed
         else None
     )
@@ -107,7 +111,8 @@ async def evaluated_data(
         "vars": data.vars,
         "results": dict.fromkeys(about.without_result) | data.results,
         "errors": data.errors,
-        "task": task_values(task_id, about.pipeline, about.labels, about.created_at),
+        "task": task_values(task_id, about.pipeline, about.labels, about.created_at) | about.task,
+        **about.names,
     }
     return data.model_copy(update={"io": await evaluated_io(data.io, scope, evaluations)})
 

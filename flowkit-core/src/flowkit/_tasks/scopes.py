@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio.lowlevel
 
+from flowkit._engine import end_status, error_of
 from flowkit._records.queries import errors_of, results_of
 from flowkit.graph._conditions import task_values
 from flowkit.graph._nodes_read import NodesNeeded
@@ -15,8 +16,12 @@ RESULTS_A_TURN = 200
 """Results that are read before other coroutines run."""
 
 
-async def scope_of(store: Store, task: Task, needed: NodesNeeded) -> dict[str, Any]:
-    """Return the scope of expressions that read these nodes. A node without a result has None."""
+async def scope_of(
+    store: Store, task: Task, index: int | None, needed: NodesNeeded
+) -> dict[str, Any]:
+    """Return the scope of the expressions of a node, or of the output if ``index`` is None. They
+    read the ``needed`` nodes, and a node without a result has None.
+    """
     results = needed.get("results", [])
     return {
         "params": task.spec.params,
@@ -26,13 +31,35 @@ async def scope_of(store: Store, task: Task, needed: NodesNeeded) -> dict[str, A
         "errors": await in_turns(
             needed.get("errors", []), lambda nodes: errors_of(store, task, nodes)
         ),
-        "task": task_of(task.spec),
+        "task": task_of(task.spec) | ending_of(task, index),
+        **await undone_result(store, task, index),
     }
 
 
 def task_of(spec: TaskSpec) -> dict[str, Any]:
     """Return the value of the name ``task``."""
     return task_values(spec.task_id, spec.pipeline, spec.labels, spec.created_at)
+
+
+def ending_of(task: Task, index: int | None) -> dict[str, Any]:
+    """Return the fields of the name ``task`` that only the nodes of ``finally`` see: the status in
+    which the task will end, and its error.
+    """
+    ends = task.spec.plan.ends
+    if ends is None or index not in ends.final:
+        return {}
+    status = end_status(task.spec.plan, task)
+    return {"status": None if status is None else status.value, "error": error_of(task)}
+
+
+async def undone_result(store: Store, task: Task, index: int | None) -> dict[str, Any]:
+    """Return the name ``result`` with its value for an undo: the result of its node."""
+    ends = task.spec.plan.ends
+    undone = None if ends is None or index is None else ends.undone_by.get(index)
+    if undone is None:
+        return {}
+    found = await results_of(store, task, [undone])
+    return {"result": found.get(task.spec.plan.ids[undone])}
 
 
 async def in_turns(nodes: list[int], read: Callable[[list[int]], Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from flowkit._engine import Effect, EngineSettings, TaskSubmitted
+from flowkit._engine import Effect, EngineSettings, TaskSubmitted, first_marks
 from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS, PositiveSeconds, Priority
 from flowkit._json.python_objects import NotWritable, plain_object
 from flowkit._json.values import (
@@ -178,11 +178,11 @@ def submission(
     size = len(spec.plan.ids)
     task = Task(
         spec=spec,
-        marks=bytearray(b".") * size,
+        marks=first_marks(spec.plan),
         taken=[0] * size,
         empty=[0] * size,
         broken=[0] * size,
-        open=size,
+        open=spec.plan.main,
     )
     cached = CachedTask(task, RecordWriter(task, {}))
     update = TaskUpdate(cached, spec.created_at, settings)

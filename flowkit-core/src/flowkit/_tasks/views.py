@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flowkit._engine import Transition, stop_cause
+from flowkit._engine import Transition, error_of, stop_cause
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.plugins import Plugins
 from flowkit.task import (
@@ -48,6 +48,10 @@ def node_view(
     if task.paused and mark in (Mark.READY, Mark.CHECKING):
         status = NodeStatus.PAUSED
     reason_code, error = record.reason_code, record.error
+    ends = task.spec.plan.ends
+    phase = "main" if ends is None else ends.phase_name(index)
+    if mark == Mark.SKIPPED and phase == "undo":
+        reason_code = "nothing_to_undo"
     if mark in (Mark.CANCELLED, Mark.CANCELLING):
         reason_code, error = stop_cause(task if step is None else step, index, reason_code)
     wait = record.wait if mark == Mark.DEFERRED else None
@@ -55,8 +59,9 @@ def node_view(
         node_id=task.spec.plan.ids[index],
         type=task.spec.plan.nodes[index].type,
         status=status,
+        phase=phase,
         labels=task.spec.plan.nodes[index].labels,
-        optional=task.spec.plan.nodes[index].optional,
+        optional=phase != "undo" and task.spec.plan.nodes[index].optional,
         attempt=max(record.attempt, 0),
         worker_id=record.worker_id,
         reason_code=reason_code,
@@ -91,9 +96,7 @@ def task_view(
         vars=state.vars,
         labels=spec.labels,
         result=result,
-        error=(state.reason or state.error)
-        if state.outcome is TaskStatus.CANCELLED
-        else state.error,
+        error=error_of(state),
         created_at=datetime.fromtimestamp(spec.created_at, UTC),
         started_at=_time(state.started_at),
         finished_at=_time(state.finished_at),
@@ -115,7 +118,7 @@ def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
 def _result(task: Task, nodes: Mapping[str, NodeView]) -> Any:
     """Return the result of an ended task."""
     plan = task.spec.plan
-    if plan.output is not None:
+    if task.output is not None or plan.output is not None:
         return None if task.output is None else task.output.value
     leaves = (nodes[plan.ids[leaf]] for leaf in plan.leaves)
     return {leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED}

@@ -49,6 +49,9 @@ def cancel(
     reason: Annotated[
         str, typer.Option("--reason", help="Reason for the cancellation; handlers can read it.")
     ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="End its undos and the nodes of finally, too.")
+    ] = False,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
@@ -56,10 +59,17 @@ def cancel(
 ) -> None:
     """Cancel a task.
 
-    Running nodes are asked to stop. After a grace period they are terminated. A task that has ended
-    is not changed.
+    Running nodes are asked to stop. After a grace period they are terminated. Then undos and the
+    nodes of finally run. A task that has ended is not changed.
     """
-    _change(lambda client: client.cancel(task_id, reason), task_id, db, bus, config, as_json)
+    _change(
+        lambda client: client.cancel(task_id, reason, force=force),
+        task_id,
+        db,
+        bus,
+        config,
+        as_json,
+    )
 
 
 def pause(

@@ -14,7 +14,7 @@ from flowkit.cli._loader import load_flow
 from flowkit.cli._output import console, print_json
 from flowkit.errors import GraphError
 from flowkit.graph import Graph
-from flowkit.graph._conditions import TASK_FIELDS
+from flowkit.graph._conditions import NAMES, names_in_scope
 from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines
 from flowkit.graph._nodes_read import nodes_above
 from flowkit.plugins import Plugins
@@ -93,13 +93,15 @@ def _scope(graph: Graph, index: int | None) -> Scope:
     None.
     """
     plan, schema = graph.plan, graph.document.params or {}
+    names = names_in_scope(plan.ends, index)
     above = [plan.ids[node] for node in nodes_above(plan, index) or ()]
     return {
         "params": sorted(schema.get("properties", ())),
         "vars": [],
         "results": above,
         "errors": above,
-        "task": list(TASK_FIELDS),
+        "task": list(names.task),
+        **{name: [] for name in names.names if name not in NAMES},
     }
 
 

@@ -18,7 +18,7 @@ from flowkit.graph._params_schema import value_faults
 from flowkit.protocols import TaskQuery, TaskRecord, utc
 from flowkit.task import Approval, Mark, NodeRecord, Page, Task, TaskStatus, Wait
 
-OPEN = (TaskStatus.RUNNING, TaskStatus.DEFERRED, TaskStatus.PAUSED)
+OPEN = (TaskStatus.RUNNING, TaskStatus.DEFERRED, TaskStatus.PAUSED, TaskStatus.CANCELLING)
 """Statuses of tasks with nodes that may wait."""
 TASKS_A_READ = 100
 READS_A_PAGE = 20

@@ -19,6 +19,9 @@ async def retry_task(session: Session, task_id: str, from_nodes: Collection[str]
     await session.change(task_id, RetryRequested(_indexes(task, from_nodes)))
 
 
+_LATER = {"undo": "an undo", "finally": "in finally"}
+
+
 def _indexes(task: Task, node_ids: Collection[str] | None) -> tuple[int, ...] | None:
     """Return the indexes of nodes; None for None.
 
@@ -31,8 +34,13 @@ def _indexes(task: Task, node_ids: Collection[str] | None) -> tuple[int, ...] | 
         raise TaskRefused(f"from_nodes is a list of node ids, not the string {node_ids!r}")
     if not node_ids:
         raise TaskRefused("from_nodes is empty")
-    index = task.spec.plan.index
+    index, ends = task.spec.plan.index, task.spec.plan.ends
     for node_id in node_ids:
         if node_id not in index:
             raise TaskRefused(f"task {task.task_id!r} has no node {node_id!r}")
+        if ends is not None and index[node_id] >= ends.main:
+            raise TaskRefused(
+                f"node {node_id!r} is {_LATER[ends.phase_name(index[node_id])]}, and runs again by"
+                " itself when the task ends"
+            )
     return tuple(sorted(index[node_id] for node_id in node_ids))

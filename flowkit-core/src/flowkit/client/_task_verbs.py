@@ -176,15 +176,18 @@ class TaskVerbs(ABC):
 
     # ------------------------------------------------------------ changes
 
-    async def cancel(self, task_id: str, reason: str = "") -> None:
-        """Cancel a task. Its running nodes are asked to end, and cut off after a grace. A task that
-        has ended stays unchanged.
+    async def cancel(self, task_id: str, reason: str = "", *, force: bool = False) -> None:
+        """Cancel a task. Its running nodes are asked to end, and cut off after a grace. Then its
+        undos and the nodes of ``finally`` run; ``force`` ends these, too. A task that has ended
+        stays unchanged.
 
         Raises:
             TaskNotFound: there is no such task.
             TaskRefused: the reason is not a text of at most 1,000 characters.
         """
-        await self._life.resource.change(task_id, CancelRequested(checked_reason(reason)))
+        await self._life.resource.change(
+            task_id, CancelRequested(checked_reason(reason), force=force)
+        )
 
     async def pause(self, task_id: str) -> None:
         """Pause a task: start no new nodes. Running nodes continue. A task that has ended stays
@@ -209,13 +212,13 @@ class TaskVerbs(ABC):
 
         Finished nodes are kept, and so are the stored batches of a failed node. A named node that
         has finished starts from the beginning, together with the nodes below it. So does a finished
-        node that may get more data because a parent runs again. If nothing is left to run, the task
-        ends as ``finished``.
+        node that may get more data because a parent runs again, and a node whose undo has begun.
+        ``finally`` runs again at the end. If nothing is left to run, the task ends as ``finished``.
 
         Raises:
             TaskNotFound: there is no such task.
-            TaskRefused: the task has neither failed nor been cancelled, a named node is not in it,
-                or the nodes are not a list.
+            TaskRefused: the task has neither failed nor been cancelled, a named node is not in it
+                or is an undo or in ``finally``, or the nodes are not a list.
         """
         await _retries.retry_task(self._life.resource, task_id, from_nodes)
 

@@ -84,7 +84,7 @@ class Arguments:
     async def _evaluate(self, task: Task, index: int, attempt: int) -> ArgumentsEvaluated:
         given, names = evaluated_fields(task.spec.plan.nodes[index])
         try:
-            scope = await scope_of(self._store, task, await needed_by(task, index))
+            scope = await scope_of(self._store, task, index, await needed_by(task, index))
             values = await evaluated_io(given, scope, self._evaluations, fields=names)
         except NodeFailure as error:
             return ArgumentsEvaluated(index, attempt, error=str(error))

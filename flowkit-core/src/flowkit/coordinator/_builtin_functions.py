@@ -85,6 +85,17 @@ async def metrics_aggregate(
     return {"node_id": node_id, "mode": mode, "batches": batches.count, "metrics": metrics}
 
 
+async def task_end(
+    ctx: FunctionContext, /, status: str, result: Any = None, error: str | None = None
+) -> Any:
+    """End the task as ``finished``, ``failed`` or ``cancelled``, with this result and error.
+
+    What runs is cancelled. Then undos, unless the task finishes, and the nodes of ``finally`` run.
+    """
+    ctx.end_task(status, error)
+    return result
+
+
 async def noop(ctx: FunctionContext, /) -> None:
     """Do nothing. Such a node is a place where branches meet."""
 
@@ -96,6 +107,7 @@ BUILTIN_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "vars.unset": vars_unset,
     "merge.generic": merge_generic,
     "metrics.aggregate": metrics_aggregate,
+    "task.end": task_end,
     "noop": noop,
 }
 

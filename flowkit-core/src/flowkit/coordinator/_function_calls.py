@@ -124,7 +124,7 @@ class FunctionCalls:
             context = await context_of(self._store, task, index, needed)
             args = node.io.fn_args or {}
             if index in plan.computed:
-                names = await scope_of(self._store, task, needed)
+                names = await scope_of(self._store, task, index, needed)
                 args = (await evaluated_io(node.io.__dict__, names, self._evaluations))["fn_args"]
             ctx = FunctionContext(
                 task_id=task.task_id,
@@ -164,7 +164,13 @@ class FunctionCalls:
                 index, attempt, token, self._clock.now(), shown_reason(reason), permanent, text
             )
         return FunctionReturned(
-            index, attempt, token, self._clock.now(), returned.result, returned.ops
+            index,
+            attempt,
+            token,
+            self._clock.now(),
+            returned.result,
+            returned.ops,
+            returned.ending,
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
+from flowkit._engine import TaskEnding
 from flowkit._engine.vars import VarsOp
 from flowkit._json.values import NotJson, json_copy
 from flowkit._user_code import threads as _threads
@@ -28,10 +29,13 @@ from flowkit.errors import CorruptRecord, NodeFailure
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Outcome of a call: the node's result, and the changes of vars to commit with its end."""
+    """Outcome of a call: the node's result, and the changes of vars and of the task to commit with
+    its end.
+    """
 
     result: Any
     ops: tuple[VarsOp, ...] = ()
+    ending: TaskEnding | None = None
 
 
 CoordinatorFunction = Callable[..., Any | Awaitable[Any]]
@@ -82,7 +86,7 @@ async def call_function(
         ) from cause
     # This too may run code of the function's author: a method of the result's class.
     try:
-        return Returned(contained(apart, _as_json, title, result), ctx.ops)
+        return Returned(contained(apart, _as_json, title, result), ctx.ops, ctx.ending)
     finally:
         await undo_cancellation()
 

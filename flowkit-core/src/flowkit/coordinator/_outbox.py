@@ -327,9 +327,8 @@ class Outbox:
         task_id, plan = task.spec.task_id, task.spec.plan
         node = plan.nodes[index]
         topic = self._config.command_topic(node.type)
-        parents, reads_streams = [], False
+        parents, reads_streams = plan.read_by(index), False
         for edge in plan.parents[index]:
-            parents.append(edge.node)
             reads_streams = reads_streams or edge.streams
         data: dict[str, Any] | None = None
         sources = None
@@ -397,7 +396,7 @@ class Outbox:
         if needed is None or any(len(nodes) > MANY_PARENTS for nodes in needed.values()):
             return None
         context = await context_of(self._store, task, index, needed)
-        about = expression_data(task, needed, context["results"])
+        about = await expression_data(self._store, task, index, needed, context["results"])
         return data | context | {"expressions": about}
 
 

@@ -13,10 +13,15 @@ from typing import Any, NoReturn, Protocol, cast
 
 from pydantic_core import from_json, to_json
 
+from flowkit._engine import TaskEnding
 from flowkit._engine.vars import VarsOp, check
 from flowkit._json.values import NotJson, json_copy
 from flowkit.errors import NodeFailure, VarsError
 from flowkit.protocols import Clock
+from flowkit.task import TaskStatus
+
+ENDINGS = ("finished", "failed", "cancelled")
+"""Statuses in which a coordinator function can end its task."""
 
 
 class TaskReading(Protocol):
@@ -44,6 +49,7 @@ class FunctionContext:
 
     __slots__ = (
         "_copies",
+        "_ending",
         "_errors",
         "_ops",
         "_params",
@@ -74,6 +80,7 @@ class FunctionContext:
         self._reading = reading
         self._copies: dict[str, Any] = {}
         self._ops: list[VarsOp] = []
+        self._ending: TaskEnding | None = None
 
     @property
     def params(self) -> dict[str, Any]:
@@ -135,6 +142,27 @@ class FunctionContext:
             VarsError: a key is beyond the limits.
         """
         self._record("unset", keys=keys)
+
+    def end_task(self, status: str, error: str | None = None) -> None:
+        """Record that the task ends when this function has returned: as ``finished``, ``failed`` or
+        ``cancelled``. The node's result becomes that of the task. ``error`` is the error of a
+        failed task, or the reason of a cancelled one. In undos and ``finally`` this has no effect.
+
+        Raises:
+            NodeFailure: the status is another one, or ``error`` does not fit.
+        """
+        if status not in ENDINGS:
+            _refuse(f"task.end: status must be 'finished', 'failed' or 'cancelled', not {status!r}")
+        if error is not None and not isinstance(error, str):
+            _refuse(f"task.end: error must be a text, not {type(error).__name__}")
+        if error is not None and status == TaskStatus.FINISHED:
+            _refuse("task.end: a finished task has no error; remove error")
+        self._ending = TaskEnding(TaskStatus(status), error)
+
+    @property
+    def ending(self) -> TaskEnding | None:
+        """The end that was recorded."""
+        return self._ending
 
     async def result_of(self, node_id: str) -> Any:
         """Return the result of any node of the task; None if it has none (yet).

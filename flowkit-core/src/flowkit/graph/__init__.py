@@ -10,6 +10,7 @@ from flowkit.graph._models import (
     RetryPolicy,
     Routing,
     Timeouts,
+    UndoSpec,
 )
 from flowkit.graph._parser import Limits
 from flowkit.graph._plan import Edge, Plan, Route
@@ -28,6 +29,7 @@ __all__ = [
     "Route",
     "Routing",
     "Timeouts",
+    "UndoSpec",
     "check_condition",
     "evaluate_condition",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowkit._expressions import (
     Budget,
@@ -15,11 +15,25 @@ from flowkit._expressions import (
 )
 from flowkit._expressions.values import type_name
 from flowkit.errors import NodeFailure
+from flowkit.graph._later_phases import LaterPhases
 
 NAMES = ("params", "vars", "results", "errors", "task")
 NAMES_BY_NODE = ("results", "errors")
 """Names whose fields are upstream nodes."""
 TASK_FIELDS = ("id", "pipeline", "labels", "created_at")
+
+
+class Names(NamedTuple):
+    """Names that an expression can read."""
+
+    names: tuple[str, ...] = NAMES
+    task: tuple[str, ...] = TASK_FIELDS
+    """Fields of the name ``task``."""
+
+
+PLAIN_NAMES = Names()
+FINALLY_NAMES = Names(task=(*TASK_FIELDS, "status", "error"))
+UNDO_NAMES = Names(names=(*NAMES, "result"))
 NodesRead = Mapping[str, frozenset[str] | None]
 """Nodes that an expression reads, for each of ``NAMES_BY_NODE``; None if it may read any node."""
 MAX_TOTAL_LENGTH = 256 * 1024
@@ -52,22 +66,33 @@ class ExpressionFault:
         return f"{self.reason}{place}{self.advice}"
 
 
-def expression_fault(expression: str) -> ExpressionFault | None:
+def names_in_scope(phases: LaterPhases | None, index: int | None) -> Names:
+    """Return the names that the expressions of a node can read, or the output if ``index`` is
+    None.
+    """
+    if phases is None or index is None or index < phases.main:
+        return PLAIN_NAMES
+    return FINALLY_NAMES if index in phases.final else UNDO_NAMES
+
+
+def expression_fault(expression: str, names: Names = PLAIN_NAMES) -> ExpressionFault | None:
     """Return what is wrong with an expression, or None."""
     try:
         compiled = compile_expression(expression)
     except InvalidExpression as error:
         return ExpressionFault(f"is not a valid expression: {error.reason}", error.position)
     for path, position in compiled.paths.items():
-        if path[0] not in NAMES:
+        if path[0] not in names.names:
             return ExpressionFault(
-                f"uses the unknown name {path[0]!r}", position, f"; known names: {', '.join(NAMES)}"
+                f"uses the unknown name {path[0]!r}",
+                position,
+                f"; known names: {', '.join(names.names)}",
             )
-        if path[0] == "task" and len(path) > 1 and path[1] not in TASK_FIELDS:
+        if path[0] == "task" and len(path) > 1 and path[1] not in names.task:
             return ExpressionFault(
                 f"uses the unknown field 'task.{path[1][:80]}'",
                 position,
-                f"; known fields: {', '.join(TASK_FIELDS)}",
+                f"; known fields: {', '.join(names.task)}",
             )
     return None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flowkit.graph._control_types import CONTROL_TYPES, arguments_of
 from flowkit.graph._graph import Graph
 from flowkit.graph._models import COORDINATOR_FUNCTION, NodeSpec
-from flowkit.graph._plan import Edge, Route
+from flowkit.graph._plan import Edge, Plan, Route
 
 MAX_INDENT = 40
 
@@ -23,7 +23,7 @@ def to_mermaid(graph: Graph) -> str:
     plan = graph.plan
     lines = ["flowchart TD"]
     for place, node in enumerate(plan.nodes):
-        label = "<br/>".join(map(_mermaid_text, _labels(node)))
+        label = "<br/>".join(map(_mermaid_text, _labels(plan, place)))
         opening, closing = _BRACKETS.get(_kind(node), ("[", "]"))
         lines.append(f'    n{place}{opening}"{label}"{closing}')
     for place, children in enumerate(plan.children):
@@ -31,6 +31,13 @@ def to_mermaid(graph: Graph) -> str:
             arrow = "-.->" if edge.streams else "-->"
             word = _edge_word(edge)
             lines.append(f"    n{place} {arrow}{f'|{word}|' if word else ''} n{edge.node}")
+    if plan.ends is not None:
+        for undo, undone in plan.ends.undone_by.items():
+            lines.append(f"    n{undone} -.->|undo| n{undo}")
+        if plan.ends.final:
+            lines.append("    subgraph finally")
+            lines += [f"        n{place}" for place in plan.ends.final]
+            lines.append("    end")
     return "\n".join(lines) + "\n"
 
 
@@ -43,7 +50,7 @@ def to_dot(graph: Graph) -> str:
         '    node [shape=box, style=rounded, fontname="sans-serif"];',
     ]
     for place, node in enumerate(plan.nodes):
-        label = "\\n".join(map(_dot_text, _labels(node)))
+        label = "\\n".join(map(_dot_text, _labels(plan, place)))
         lines.append(f'    n{place} [label="{label}"{_SHAPES.get(_kind(node), "")}];')
     for place, children in enumerate(plan.children):
         for edge in children:
@@ -53,6 +60,12 @@ def to_dot(graph: Graph) -> str:
             )
             attributes = f" [{', '.join(marks)}]" if marks else ""
             lines.append(f"    n{place} -> n{edge.node}{attributes};")
+    if plan.ends is not None:
+        for undo, undone in plan.ends.undone_by.items():
+            lines.append(f'    n{undone} -> n{undo} [label="undo", style=dotted];')
+        if plan.ends.final:
+            inside = " ".join(f"n{place};" for place in plan.ends.final)
+            lines.append(f'    subgraph cluster_finally {{ label="finally"; {inside} }}')
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -78,21 +91,24 @@ class TreeLine:
 
 
 def tree_lines(graph: Graph) -> Iterator[TreeLine]:
-    """Yield the graph as a tree from its roots.
+    """Yield the graph as a tree from its roots, then the nodes of ``finally``.
 
     A node with several parents is drawn with its children below the first one only.
     """
     plan = graph.plan
     drawn: set[int] = set()
-    for root in plan.roots:
+    later = () if plan.ends is None else plan.ends.final
+    final_roots = [place for place in later if not plan.parents[place]]
+    for root in (*plan.roots, *final_roots):
         stack = [(Edge(root, Route.ALWAYS, False), "", "")]
         while stack:
             edge, prefix, indent = stack.pop()
             node = plan.nodes[edge.node]
             repeated = edge.node in drawn
             drawn.add(edge.node)
+            word = "finally" if edge.node in final_roots else _edge_word(edge)
             yield TreeLine(
-                prefix, node.node_id, " ".join(_labels(node)[1:]), _edge_word(edge), repeated
+                prefix, node.node_id, " ".join(_labels(plan, edge.node)[1:]), word, repeated
             )
             children = () if repeated else plan.children[edge.node]
             for number, child in reversed(list(enumerate(children, start=1))):
@@ -105,14 +121,17 @@ def tree_lines(graph: Graph) -> Iterator[TreeLine]:
                 stack.append((child, indent + ("└── " if last else "├── "), deeper))
 
 
-def _labels(node: NodeSpec) -> list[str]:
+def _labels(plan: Plan, place: int) -> list[str]:
+    node = plan.nodes[place]
     control = CONTROL_TYPES.get(node.type)
     what = node.io.fn or node.type if control is None else control.label(arguments_of(node))
     labels = [node.node_id, what]
     if node.fan_in != "all":
         labels.append(f"fan-in {node.fan_in}")
-    if node.optional:
+    if node.optional and (plan.ends is None or place not in plan.ends.undos):
         labels.append("optional")
+    if node.undo is not None:
+        labels.append(f"undo {node.undo.io.fn or node.undo.type}")
     if node.when is not None:
         labels.append(f"when {' '.join(node.when.split())}")
     return labels

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from flowkit._json.values import short
 from flowkit.graph._faults import Faults
+from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import EdgeSpec, GraphDocument, NodeSpec, Routing
 
 NOT_THERE = "add that node or remove the name"
@@ -28,6 +29,19 @@ class Links:
     """Parents of each node, in the order in which they are first named."""
 
     into: list[dict[int, Link]]
+    phases: LaterPhases | None = None
+
+    def reader(self, place: int) -> int:
+        """Return the node whose parents are above this one: for an undo, its node."""
+        return place if self.phases is None else self.phases.reader(place)
+
+    def is_later(self, place: int) -> bool:
+        """Return whether a node is of a later phase."""
+        return self.phases is not None and place >= self.phases.main
+
+    def is_above(self, place: int, other: int) -> bool:
+        """Return whether the phases of two nodes put the ``other`` one above the first."""
+        return self.phases is not None and self.phases.is_above(place, other)
 
 
 def collect_links(
@@ -36,8 +50,9 @@ def collect_links(
     index: Mapping[str, int],
     *,
     unreadable: Collection[str] = (),
+    phases: LaterPhases | None = None,
 ) -> Links:
-    """Collect the edges of a document.
+    """Collect the edges of a document that has all nodes of the plan.
 
     Edges to unknown nodes and from a node to itself are reported as faults and left out. Edges to
     nodes in ``unreadable``, which have faults of their own, are left out silently.
@@ -54,7 +69,7 @@ def collect_links(
             collector.route(place, node, "on_success", name)
         for name in node.routing.on_failure:
             collector.route(place, node, "on_failure", name)
-    return Links(collector.into)
+    return Links(collector.into, phases)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,18 @@ from flowkit._json.values import short
 from flowkit.graph._conditions import (
     MAX_TOTAL_LENGTH,
     MAX_TOTAL_PATTERN_WEIGHT,
+    PLAIN_NAMES,
+    Names,
     NodesRead,
     expression_fault,
+    names_in_scope,
     nodes_read,
     pattern_weight,
 )
 from flowkit.graph._control_types import evaluated_fields
 from flowkit.graph._edges import Links
 from flowkit.graph._faults import Faults
+from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import GraphDocument, NodeSpec
 from flowkit.graph._plan import topological_order
 from flowkit.graph._templates import (
@@ -94,7 +98,10 @@ class Expressions:
 
 
 def check_expressions(
-    faults: Faults, nodes: Sequence[NodeSpec], expressions: Expressions
+    faults: Faults,
+    nodes: Sequence[NodeSpec],
+    expressions: Expressions,
+    phases: LaterPhases | None,
 ) -> dict[str, NodesRead]:
     """Check each expression and return the nodes that each valid one reads.
 
@@ -112,12 +119,16 @@ def check_expressions(
         return valid
     weight = 0
     for expression, uses in expressions.uses.items():
-        if (fault := expression_fault(expression)) is not None:
-            for use in uses:
-                faults.add(
-                    None if use.node is None else nodes[use.node].node_id,
-                    f"{use.where}: {short(expression)} {fault.text(use.offset)}",
-                )
+        faulty = False
+        for names, places in _by_names(uses, phases).items():
+            if (fault := expression_fault(expression, names)) is not None:
+                faulty = True
+                for use in places:
+                    faults.add(
+                        None if use.node is None else nodes[use.node].node_id,
+                        f"{use.where}: {short(expression)} {fault.text(use.offset)}",
+                    )
+        if faulty:
             continue
         weight += pattern_weight(expression)
         if weight > MAX_TOTAL_PATTERN_WEIGHT:
@@ -129,6 +140,16 @@ def check_expressions(
             break
         valid[expression] = nodes_read(expression)
     return valid
+
+
+def _by_names(uses: list[Use], phases: LaterPhases | None) -> dict[Names, list[Use]]:
+    """Return the uses of an expression by the names that it can read there."""
+    if phases is None:
+        return {PLAIN_NAMES: uses}
+    found: dict[Names, list[Use]] = {}
+    for use in uses:
+        found.setdefault(names_in_scope(phases, use.node), []).append(use)
+    return found
 
 
 def check_nodes_read(
@@ -155,8 +176,14 @@ def check_nodes_read(
                             None if use.node is None else document.nodes[use.node].node_id,
                             f"{said}, which is not in the graph{hint}",
                         )
-                    elif use.node is not None and found not in links.into[use.node]:
-                        indirect.setdefault(use.node, {})[found] = said
+                    elif use.node is None:
+                        if links.is_later(found):
+                            faults.add(None, f"{said}, which runs after the output is evaluated")
+                    elif links.is_above(use.node, found):
+                        continue
+                    elif found not in links.into[reader := links.reader(use.node)]:
+                        said = said if reader == use.node else f"undo: {said}"
+                        indirect.setdefault(reader, {})[found] = said
     if indirect:
         _check_above(faults, document, links, indirect)
 

@@ -1,6 +1,6 @@
 """Faults found in a graph, and their texts."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,6 +18,7 @@ from flowkit.graph._models import (
     RetryPolicy,
     Routing,
     Timeouts,
+    UndoSpec,
 )
 
 MAX_COMPARISONS = 20_000
@@ -32,10 +33,14 @@ class Faults:
 
     def __init__(self) -> None:
         self.found: dict[Fault, None] = {}
+        self.undos: dict[str, str] = {}
+        """Node of each undo, by ids."""
         self._comparisons = 0
 
     def add(self, node_id: str | None, message: str) -> None:
-        """Add a fault, unless it was added before."""
+        """Add a fault, unless it was added before. That of an undo is added to its node."""
+        if node_id in self.undos:
+            node_id, message = self.undos[node_id], f"undo: {message}"
         self.found[Fault(node_id, message)] = None
 
     def suggestion(self, word: str, known: Collection[str], otherwise: str = "") -> str:
@@ -55,6 +60,8 @@ class Faults:
         return sorted(self.found, key=lambda fault: places.get(fault.node_id, -1))
 
 
+NODE_LISTS = ("nodes", "finally")
+"""Fields of a graph that are lists of nodes."""
 NOT_YET = frozenset({"map"})
 RUNTIME_FIELDS = frozenset(
     "status attempt attempts worker_id started_at finished_at next_retry_at error result metrics"
@@ -67,13 +74,23 @@ _PARTS: dict[str, type[BaseModel]] = {
     "routing": Routing,
     "io": NodeIO,
     "io.batching": Batching,
+    "undo": UndoSpec,
+    "undo.io.batching": Batching,
+    "undo.retry_policy": RetryPolicy,
+    "undo.timeouts": Timeouts,
 }
 
 
 def add_model_faults(
-    faults: Faults, error: ValidationError, ids: list[str | None], known_bad: Collection[Path]
+    faults: Faults,
+    error: ValidationError,
+    ids: Sequence[str | None],
+    known_bad: Collection[Path],
+    *,
+    nodes: int,
 ) -> None:
-    """Turn each validation error into a fault of the node that it concerns.
+    """Turn each validation error into a fault of the node that it concerns. ``ids`` are those of
+    ``nodes``, of which there are this many, and of ``finally``.
 
     Errors inside the values at the ``known_bad`` paths are left out, because these values already
     have a fault.
@@ -82,10 +99,10 @@ def add_model_faults(
         path = item["loc"]
         if known_bad and any(path[:length] in known_bad for length in range(1, len(path) + 1)):
             continue
-        if path[0] != "nodes" or len(path) < 2:
+        if path[0] not in NODE_LISTS or len(path) < 2:
             faults.add(None, sentence(faults, item, path))
             continue
-        node_id = ids[int(path[1])]
+        node_id = ids[int(path[1]) + (nodes if path[0] == "finally" else 0)]
         where = path[2:] if node_id is not None else path
         faults.add(node_id, sentence(faults, item, where, inside=path[2:-1]))
 

@@ -202,19 +202,23 @@ class Graph:
         ``on_failure``) may be given directly too.
         Models are accepted instead of objects, and handles instead of node ids.
         """
-        node = {"node_id": node_id, "type": type, "depends_on": _names(after)}
-        control = CONTROL_TYPES.get(type)
-        arguments = _IO_FIELDS if control is None else control.io.names()
-        for field, value in fields.items():
-            if field in arguments:
-                _part(node, fields, "io")[field] = _plain(value)
-            elif field in _ROUTES:
-                _part(node, fields, "routing")[field] = _names(value)
-            elif field not in node or field == "depends_on":
-                node[field] = (
-                    _plain(value) if field != "depends_on" else node[field] + _names(value)
-                )
-        self._change()["nodes"].append(node)
+        self._change()["nodes"].append(_node(node_id, type, after, fields))
+        return NodeRef(self, node_id)
+
+    def finally_node(
+        self,
+        node_id: str,
+        type: str,  # noqa: A002
+        *,
+        after: Iterable[NodeRef | str] | NodeRef | str = (),
+        **fields: Any,
+    ) -> NodeRef:
+        """Add a node to ``finally``, as :meth:`node` adds one to ``nodes``. It runs when all nodes
+        of ``nodes`` have ended, also if the task fails or is cancelled. ``after`` are nodes of
+        ``finally``.
+        """
+        written = self._change()
+        written["finally"] = [*written.get("finally", ()), _node(node_id, type, after, fields)]
         return NodeRef(self, node_id)
 
     def edge(
@@ -258,6 +262,26 @@ class Graph:
             f" {len(self.document.nodes if self._written is None else self._written['nodes'])}"
             " nodes>"
         )
+
+
+def _node(
+    node_id: str,
+    type: str,  # noqa: A002
+    after: Iterable[NodeRef | str] | NodeRef | str,
+    fields: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return a node as it is written in a document."""
+    node = {"node_id": node_id, "type": type, "depends_on": _names(after)}
+    control = CONTROL_TYPES.get(type)
+    arguments = _IO_FIELDS if control is None else control.io.names()
+    for field, value in fields.items():
+        if field in arguments:
+            _part(node, fields, "io")[field] = _plain(value)
+        elif field in _ROUTES:
+            _part(node, fields, "routing")[field] = _names(value)
+        elif field not in node or field == "depends_on":
+            node[field] = _plain(value) if field != "depends_on" else node[field] + _names(value)
+    return node
 
 
 def _name(node: NodeRef | str) -> str:

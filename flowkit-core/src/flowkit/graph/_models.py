@@ -131,6 +131,16 @@ _DEFAULT_ROUTING = Routing()
 _DEFAULT_IO = NodeIO()
 
 
+class UndoSpec(DocumentPart):
+    """Undo of a node: a call that takes back what the node has done."""
+
+    type: Name
+    """Role of the workers that run the undo, or ``coordinator_fn``."""
+    io: NodeIO = Field(default_factory=lambda: _DEFAULT_IO)
+    retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
+    timeouts: Timeouts = Field(default_factory=lambda: _DEFAULT_TIMEOUTS)
+
+
 class NodeSpec(DocumentPart):
     """Node of a graph."""
 
@@ -160,6 +170,8 @@ class NodeSpec(DocumentPart):
     io: NodeIO = Field(default_factory=lambda: _DEFAULT_IO)
     priority: Priority = 0
     concurrency_key: Name | None = None
+    undo: UndoSpec | None = None
+    """Call that takes back what the node has done, if the task fails or is cancelled."""
     labels: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -209,6 +221,8 @@ class GraphDocument(DocumentPart):
     nodes: tuple[NodeSpec, ...]
     edges: tuple[AnyEdge, ...] = ()
     edges_ex: tuple[AnyEdge, ...] = ()
+    final_nodes: tuple[NodeSpec, ...] = Field(default=(), alias="finally")
+    """Nodes that run when all others have ended, also if the task fails or is cancelled."""
     on_node_failure: Literal["stop", "continue"] = "stop"
     deadline_sec: PositiveSeconds | None = None
     max_parallel: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None

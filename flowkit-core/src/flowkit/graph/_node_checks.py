@@ -205,7 +205,7 @@ def check_links(
         if (adapter := node.io.input_adapter) is not None:
             _check_sources(faults, document, links, place)
             if isinstance(adapter, str) and adapter in PULL_ADAPTERS:
-                _check_pull(faults, node, has_parents=bool(above))
+                _check_pull(faults, node, has_parents=bool(above) or links.reader(place) != place)
         if node.io.batching is not None and (
             node.io.start_when == "first_batch" or any(link.streams for link in above.values())
         ):
@@ -311,15 +311,15 @@ def _check_sources(faults: Faults, document: GraphDocument, links: Links, place:
     ]
     if not others:
         return
-    above, ahead = set[int](), [place]
+    above, ahead = set[int](), [links.reader(place)]
     while ahead:
         more = links.into[ahead.pop()].keys() - above
         above |= more
         ahead.extend(more)
     names = {document.nodes[one].node_id for one in above - {place}}
-    known = {one.node_id for one in document.nodes}
+    known = {one.node_id: place for place, one in enumerate(document.nodes)}
     for field, target in others:
-        if target in known and target not in names:
+        if target in known and target not in names and not links.is_above(place, known[target]):
             faults.add(
                 node.node_id,
                 f"{field} reads {short(target)}, which is not upstream of the node; add it to"

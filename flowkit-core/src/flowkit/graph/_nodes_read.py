@@ -83,11 +83,17 @@ def nodes_above(
     ``most_edges`` edges lead to them.
     """
     if index is None:
-        size = len(plan.ids)
+        size = plan.main
         return None if most_edges is not None and size > most_edges else list(range(size))
     found: dict[int, None] = {}
     grow = [index]
     edges = 0
+    if plan.ends is not None and index >= plan.ends.main:
+        others = plan.ends.nodes_above(index)
+        if most_edges is not None and len(others) > most_edges:
+            return None
+        found = dict.fromkeys(others)
+        grow = [plan.ends.reader(index)]
     while grow:
         parents = plan.parents[grow.pop()]
         edges += len(parents)

@@ -12,7 +12,14 @@ from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
 from flowkit.errors import Fault, GraphError
 from flowkit.graph._edges import collect_links, normalized
 from flowkit.graph._expression_checks import check_expressions, check_nodes_read
-from flowkit.graph._faults import Faults, add_model_faults
+from flowkit.graph._faults import NODE_LISTS, Faults, add_model_faults
+from flowkit.graph._later_phase_checks import check_edges_between_phases, check_later_phases
+from flowkit.graph._later_phases import (
+    LaterPhases,
+    later_phases,
+    with_later_nodes,
+    without_later_nodes,
+)
 from flowkit.graph._models import GraphDocument
 from flowkit.graph._node_checks import (
     check_cycles,
@@ -143,7 +150,9 @@ def _parse(
         raise GraphError(_all_faults(faults, error, source, bad_values, functions)) from None
     checked = _check(faults, document, functions)
     if faults.found:
-        raise GraphError(faults.in_order(node.node_id for node in document.nodes))
+        raise GraphError(
+            faults.in_order(node.node_id for node in (*document.nodes, *document.final_nodes))
+        )
     valid = ValidDocument(checked, data)
     _keep(key, valid)
     return valid
@@ -163,16 +172,19 @@ def restore_document(data: bytes) -> GraphDocument:
     """Parse the JSON that :func:`parse_document` returned, without validating it again."""
     document = _DOCUMENT.validate_json(data)
     faults = Faults()
-    return normalized(document, collect_links(faults, document, index_of(faults, document.nodes)))
+    phases, document = later_phases(document), with_later_nodes(document)
+    links = collect_links(faults, document, index_of(faults, document.nodes), phases=phases)
+    return without_later_nodes(normalized(document, links), phases)
 
 
 def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set[Path]]:
     copy, problems = clean(
         source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits)
     )
-    ids = _written_ids(copy)
+    ids = {field: _ids_in(copy, field) for field in NODE_LISTS}
     for path, reason in problems:
-        node_id = ids[int(path[1])] if path[:1] == ("nodes",) and len(path) > 1 and ids else None
+        listed = ids.get(str(path[0])) if len(path) > 1 else None
+        node_id = listed[int(path[1])] if listed else None
         where = place(path[2:] if node_id is not None else path)
         faults.add(
             node_id,
@@ -191,12 +203,15 @@ def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) 
         return
     if not nodes:
         faults.add(None, "nodes is empty; a graph needs at least one node")
-    if len(nodes) > limits.max_nodes:
+    nodes = [node for field in NODE_LISTS for node in _list(source, field)]
+    undos = sum(isinstance(node, dict) and node.get("undo") is not None for node in nodes)
+    count = len(nodes) + undos
+    if count > limits.max_nodes:
         raise GraphError(
             [
                 Fault(
                     None,
-                    f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes};"
+                    f"the graph has {count} nodes, above the limit of {limits.max_nodes};"
                     " split the graph",
                 )
             ]
@@ -238,7 +253,8 @@ def _all_faults(
 ) -> list[Fault]:
     """Return the faults found by the models and those in the valid parts of the document."""
     ids = _written_ids(source)
-    add_model_faults(faults, error, ids, bad_values)
+    nodes = len(_list(source, "nodes"))
+    add_model_faults(faults, error, ids, bad_values, nodes=nodes)
     parts = valid_parts(error, source)
     try:
         document = _DOCUMENT.validate_json(to_json(parts.rest))
@@ -254,18 +270,20 @@ def _check(
     faults: Faults, document: GraphDocument, functions: Collection[str] | None
 ) -> GraphDocument:
     check_graph(faults, document)
+    phases, document = _with_later_nodes(faults, document)
     index = index_of(faults, document.nodes)
     expressions = check_nodes(faults, document.nodes, functions)
     expressions.collect_output(faults, document.output)
-    valid = check_expressions(faults, document.nodes, expressions)
+    valid = check_expressions(faults, document.nodes, expressions, phases)
     check_references(faults, document.nodes, index)
-    links = collect_links(faults, document, index)
+    links = collect_links(faults, document, _written(index, phases), phases=phases)
+    check_edges_between_phases(faults, document, links)
     check_links(faults, document, links)
     check_optional(faults, document, links)
     check_nodes_read(faults, document, links, index, expressions, valid)
     if any(links.into):
         check_cycles(faults, document, links)
-    return document if faults.found else normalized(document, links)
+    return document if faults.found else without_later_nodes(normalized(document, links), phases)
 
 
 def _check_parts(
@@ -281,27 +299,65 @@ def _check_parts(
     report faults that follow from the missing values.
     """
     check_graph(faults, document)
+    phases, document = _with_later_nodes(faults, document)
+    whole = [*parts.whole, *(() if phases is None else phases.undos)]
     index = index_of(faults, document.nodes)
-    expressions = check_nodes(faults, document.nodes, functions, only=parts.whole)
+    expressions = check_nodes(faults, document.nodes, functions, only=whole)
     expressions.collect_output(faults, document.output)
-    valid = check_expressions(faults, document.nodes, expressions)
-    check_references(faults, document.nodes, written)
-    links = collect_links(faults, document, index, unreadable=written - index.keys())
+    valid = check_expressions(faults, document.nodes, expressions, phases)
+    check_references(faults, document.nodes, written | index.keys())
+    links = collect_links(
+        faults,
+        document,
+        _written(index, phases),
+        unreadable=written - index.keys(),
+        phases=phases,
+    )
+    check_edges_between_phases(faults, document, links)
     if parts.linked:
-        check_links(faults, document, links, only=parts.whole)
-        check_optional(faults, document, links, only=parts.whole)
+        check_links(faults, document, links, only=whole)
+        check_optional(faults, document, links, only=whole)
         check_nodes_read(faults, document, links, index, expressions, valid)
     check_cycles(faults, document, links)
 
 
+def _with_later_nodes(
+    faults: Faults, document: GraphDocument
+) -> tuple[LaterPhases | None, GraphDocument]:
+    """Return a document with all nodes of the plan, and the places of those of later phases."""
+    phases, whole = later_phases(document), with_later_nodes(document)
+    nodes = whole.nodes
+    if phases is not None:
+        written = {node.node_id for node in nodes[: phases.undos.start]}
+        for undo, node in phases.undone_by.items():
+            if nodes[undo].node_id not in written:
+                faults.undos[nodes[undo].node_id] = nodes[node].node_id
+    check_later_phases(faults, whole, phases)
+    return phases, whole
+
+
+def _written(index: dict[str, int], phases: LaterPhases | None) -> dict[str, int]:
+    """Return the places of the nodes that edges may name: all but the undos."""
+    if phases is None or not phases.undos:
+        return index
+    return {node_id: place for node_id, place in index.items() if place not in phases.undos}
+
+
+def _list(source: Any, field: str) -> list[Any] | tuple[Any, ...]:
+    """Return a list of a document that may not be well-formed."""
+    found = source.get(field) if isinstance(source, dict) else None
+    return found if isinstance(found, (list, tuple)) else ()
+
+
 def _written_ids(source: Any) -> list[str | None]:
     """Return the ids of the nodes as written, before the document is known to be well-formed."""
-    nodes = source.get("nodes") if isinstance(source, dict) else None
-    found = (
-        [node.get("node_id") if isinstance(node, dict) else None for node in nodes]
-        if isinstance(nodes, (list, tuple))
-        else []
-    )
+    return [node_id for field in NODE_LISTS for node_id in _ids_in(source, field)]
+
+
+def _ids_in(source: Any, field: str) -> list[str | None]:
+    found = [
+        node.get("node_id") if isinstance(node, dict) else None for node in _list(source, field)
+    ]
     return [
         node_id if isinstance(node_id, str) and 0 < len(node_id) <= MAX_ID_CHARS else None
         for node_id in found

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from flowkit.graph._control_types import CONTROL_TYPES, with_control_defaults
+from flowkit.graph._later_phases import LaterPhases, later_phases, with_later_nodes
 from flowkit.graph._models import ALL_ENDED, GraphDocument, NodeSpec
 from flowkit.graph._templates import has_expressions
 
@@ -40,7 +41,8 @@ class Edge(NamedTuple):
 class Plan:
     """Execution plan of a task's graph.
 
-    A node is identified by its position in ``nodes``, which is in document order.
+    A node is identified by its position in ``nodes``, which is in document order. Nodes of later
+    phases follow: those of ``finally``, then undos.
     """
 
     ids: tuple[str, ...]
@@ -53,7 +55,9 @@ class Plan:
     ``BRANCH_ENDED``.
     """
     roots: tuple[int, ...]
+    """Nodes of the main phase without parents."""
     leaves: tuple[int, ...]
+    """Nodes of the main phase without children."""
     order: tuple[int, ...]
     """Nodes in topological order."""
     rank: tuple[int, ...]
@@ -75,16 +79,32 @@ class Plan:
     max_parallel: int | None
     output: Any
     """Template of the task's result; None for the results of the nodes without children."""
+    ends: LaterPhases | None = None
+    """Nodes of later phases; None if there are none."""
+
+    @property
+    def main(self) -> int:
+        """Number of nodes of the main phase, which are the first ones."""
+        return len(self.ids) if self.ends is None else self.ends.main
+
+    def read_by(self, index: int) -> list[int]:
+        """Return the nodes whose results a node sees: its parents; for an undo, its node."""
+        if self.ends is not None and (undone := self.ends.undone_by.get(index)) is not None:
+            return [undone]
+        return [edge.node for edge in self.parents[index]]
 
 
 def make_plan(document: GraphDocument) -> Plan:
     """Return the plan of a validated document."""
+    ends = later_phases(document)
+    document = with_later_nodes(document)
     nodes = document.nodes
     controls = frozenset(place for place, node in enumerate(nodes) if node.type in CONTROL_TYPES)
     if controls:
         nodes = with_control_defaults(nodes)
     if len(nodes) == 1:
         return _plan_of_one(document, nodes[0], controls)
+    main = len(nodes) if ends is None else ends.main
     ids = tuple(node.node_id for node in nodes)
     index = {node_id: place for place, node_id in enumerate(ids)}
     share = _Shared()
@@ -101,14 +121,15 @@ def make_plan(document: GraphDocument) -> Plan:
         children=tuple(map(share.edges, children)),
         parents=parents,
         need=tuple(_need(node, edges) for node, edges in zip(nodes, parents, strict=True)),
-        roots=tuple(place for place, edges in enumerate(parents) if not edges),
-        leaves=tuple(place for place, edges in enumerate(children) if not edges),
+        roots=tuple(place for place, edges in enumerate(parents[:main]) if not edges),
+        leaves=tuple(place for place, edges in enumerate(children[:main]) if not edges),
         order=order,
         rank=tuple(sorted(range(len(order)), key=order.__getitem__)),
         streamed=tuple(any(edge.streams for edge in edges) for edges in children),
         mixed=tuple(len({edge.streams for edge in edges}) > 1 for edges in parents),
         sources=tuple(
-            _sources(node, edges, index) for node, edges in zip(nodes, parents, strict=True)
+            _sources(node, edges or _undone(ends, place), index)
+            for place, (node, edges) in enumerate(zip(nodes, parents, strict=True))
         ),
         computed=frozenset(place for place, node in enumerate(nodes) if has_expressions(node.io)),
         controls=controls,
@@ -116,6 +137,7 @@ def make_plan(document: GraphDocument) -> Plan:
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
         output=document.output,
+        ends=ends,
     )
 
 
@@ -142,6 +164,12 @@ def _plan_of_one(document: GraphDocument, node: NodeSpec, controls: frozenset[in
         max_parallel=document.max_parallel,
         output=document.output,
     )
+
+
+def _undone(ends: LaterPhases | None, place: int) -> Sequence[Edge]:
+    """Return an edge from the node of an undo, whose artifacts the undo may pull."""
+    undone = None if ends is None else ends.undone_by.get(place)
+    return () if undone is None else (Edge(undone, Route.ALWAYS, False),)
 
 
 def _need(node: NodeSpec, parents: Sequence[Edge]) -> int:

@@ -1,9 +1,12 @@
 """Parts of an invalid document that can be checked further."""
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from pydantic import ValidationError
+
+from flowkit.graph._faults import NODE_LISTS
 
 
 @dataclass(slots=True)
@@ -12,15 +15,17 @@ class ValidParts:
 
     rest: dict[str, Any]
     whole: list[int]
-    """Positions of the nodes that lost nothing except unknown fields."""
+    """Positions of the nodes that lost nothing except unknown fields. Those of ``finally`` follow
+    the others.
+    """
     linked: bool
     """True if no edge was removed."""
 
 
 def valid_parts(error: ValidationError, document: dict[str, Any]) -> ValidParts:
     """Remove the fields, nodes and edges that the models reject."""
-    nodes: dict[int, dict[str, Any] | None] = {}
-    partial: set[int] = set()
+    changed: dict[tuple[str, int], dict[str, Any] | None] = {}
+    partial: set[tuple[str, int]] = set()
     dropped: dict[str, set[int]] = {"edges": set(), "edges_ex": set()}
     rest = dict(document)
     linked = True
@@ -34,22 +39,28 @@ def valid_parts(error: ValidationError, document: dict[str, Any]) -> ValidParts:
             dropped[str(field)].add(number)
             linked = False
         elif len(path) == 2 or path[2] == "node_id":
-            nodes[number] = None
+            changed[str(field), number] = None
             linked = False
-        elif (node := nodes.setdefault(number, dict(document["nodes"][number]))) is not None:
+        elif (
+            node := changed.setdefault((str(field), number), dict(document[str(field)][number]))
+        ) is not None:
             node.pop(str(path[2]), None)
             node.setdefault("type", "unknown")
             if item["type"] != "extra_forbidden" or len(path) > 3:
-                partial.add(number)
+                partial.add((str(field), number))
                 linked &= path[2] not in ("depends_on", "routing")
-    whole = []
-    if "nodes" in rest:
-        kept = [(number, nodes.get(number, node)) for number, node in enumerate(rest["nodes"])]
-        rest["nodes"] = [node for _, node in kept if node is not None]
-        whole = [
+    whole: list[int] = []
+    places = count()
+    for field in NODE_LISTS:
+        if field not in rest:
+            continue
+        nodes = [changed.get((field, number), node) for number, node in enumerate(rest[field])]
+        kept = [number for number, node in enumerate(nodes) if node is not None]
+        rest[field] = [nodes[number] for number in kept]
+        whole += [
             place
-            for place, (number, _) in enumerate(pair for pair in kept if pair[1] is not None)
-            if number not in partial
+            for number, place in zip(kept, places, strict=False)
+            if (field, number) not in partial
         ]
     for field, numbers in dropped.items():
         if field in rest and numbers:

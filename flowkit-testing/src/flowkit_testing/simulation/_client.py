@@ -108,9 +108,9 @@ class PatientClient(Client):
         explain = super().explain
         return await self._patiently(lambda: explain(task_id, node_id))
 
-    async def cancel(self, task_id: str, reason: str = "") -> None:
+    async def cancel(self, task_id: str, reason: str = "", *, force: bool = False) -> None:
         cancel = super().cancel
-        await self._patiently(lambda: cancel(task_id, reason))
+        await self._patiently(lambda: cancel(task_id, reason, force=force))
 
     async def signal(
         self, task_id: str, name: str, payload: Any = None, *, signal_id: str | None = None

@@ -19,6 +19,7 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
 from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
 from flowkit_testing.simulation._fan_in import broken_fan_in
+from flowkit_testing.simulation._later_phases import broken_phase
 from flowkit_testing.simulation._outputs import awaits_output, broken_output
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 from flowkit_testing.simulation._waits import SignalLedger, broken_wait
@@ -193,6 +194,15 @@ class Invariants:
         reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
         if (wrong := broken_fan_in(known.spec.plan, marks, reason_codes)) is not None:
             raise InvariantBroken(wrong)
+        wrong = broken_phase(
+            known.spec.plan,
+            marks,
+            state["outcome"],
+            known.nodes,
+            ended=state["status"] in _TERMINAL,
+        )
+        if wrong is not None:
+            raise InvariantBroken(wrong)
         for index in (
             index
             for index, mark in enumerate(marks)
@@ -239,6 +249,8 @@ class Invariants:
             raise InvariantBroken(f"{len(known.marks)} nodes became {len(marks)}")
         if known.status in _TERMINAL and state["status"] != known.status and not restarted:
             raise InvariantBroken(f"the task was {known.status} and is {state['status']}")
+        ends = known.spec.plan.ends
+        main = range(len(marks) if ends is None else ends.main)
         most = known.spec.plan.max_parallel
         if most is not None and (flying := sum(ord(mark) in IN_FLIGHT for mark in marks)) > most:
             raise InvariantBroken(f"{flying} nodes are in flight, and max_parallel is {most}")
@@ -249,6 +261,7 @@ class Invariants:
                 raise InvariantBroken(f"node {ids[index]!r} had ended as {old!r} and is {new!r}")
             if (
                 known.outcome is not None
+                and index in main
                 and not again
                 and ord(new) in _BEGUN
                 and ord(old) not in _BEGUN
