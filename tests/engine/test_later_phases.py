@@ -1,4 +1,4 @@
-"""What each event does while undos, or the nodes of ``finally``, run."""
+"""Effect of each event while undos, or the nodes of ``finally``, run."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1063,6 +1063,22 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"undo": {"type": "subflow"}}),
         "node 'a': undo: type 'subflow' is not supported yet",
     ),
+    "an undo that sleeps": (
+        chain({"undo": {"type": "sleep", "io": {"for_sec": 5}}}),
+        "node 'a': undo: type 'sleep': an undo does not wait; use a role or 'coordinator_fn'",
+    ),
+    "an undo that waits for a signal": (
+        chain({"undo": {"type": "wait_signal", "io": {"signal": "go"}}}),
+        "node 'a': undo: type 'wait_signal': an undo does not wait; use a role or",
+    ),
+    "an undo that asks a human": (
+        chain({"undo": {"type": "approval", "io": {"prompt": "Refund?"}}}),
+        "node 'a': undo: type 'approval': an undo does not wait; use a role or",
+    ),
+    "a node of finally that sleeps without a time": (
+        chain({}, **{"finally": [{"node_id": "f", "type": "sleep"}]}),
+        "node 'f': io needs exactly one of for_sec and until for a node of type 'sleep'",
+    ),
     "an undo that waits for a batch": (
         chain({"undo": {"type": "u", "io": {"start_when": "first_batch"}}}),
         "node 'a': undo: io.start_when is 'first_batch', but the node has no parents",

@@ -543,6 +543,13 @@ while self._unstored and self._error is None:
     ),
     # ------------------------------------------------ waits
     Mutant(
+        "control nodes of finally do not begin",
+        "begin_nodes",
+        "not draft.main_is_stopping",
+        "draft.outcome is None",
+        suite="tests/engine/test_waits_in_phases.py",
+    ),
+    Mutant(
         "a sleep ends whenever its task wakes",
         "wait_woke",
         "draft.now < min(until, limit)",

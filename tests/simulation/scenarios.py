@@ -427,11 +427,15 @@ STATUSES = ("finished", "failed", "cancelled")
 
 
 async def random_ends(cluster: SimCluster) -> None:
-    """Run a random graph with undos and ``finally``, and end it in a random way."""
+    """Run a random graph with undos, ``finally`` and nodes that sleep, and end it in a random
+    way.
+    """
     pick = cluster.random.choice
     roles = ("work", "work", "work", "third_time", "wrong", "never", "slow")
 
     def some(node_id: str, after: list[str], **fields: Any) -> dict[str, Any]:
+        if pick([True, False, False, False, False]):
+            return sleep(node_id, after, for_sec=pick([0, 0.5, 40])) | fields
         role = pick(roles)
         return node(node_id, role, after, retry_policy=policy_of(role), **fields)
 

@@ -17,7 +17,8 @@ def check_later_phases(faults: Faults, document: GraphDocument, phases: LaterPha
         if node.type in CONTROL_TYPES:
             faults.add(
                 node.node_id,
-                f"type {node.type!r}: an undo does not wait; use a role or {COORDINATOR_FUNCTION!r}",
+                f"type {node.type!r}: an undo does not wait; use a role or"
+                f" {COORDINATOR_FUNCTION!r}",
             )
     for node in () if phases is None else document.nodes[phases.main :]:
         if node.type == COORDINATOR_FUNCTION and node.io.fn == "task.end":
