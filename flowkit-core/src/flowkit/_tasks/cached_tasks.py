@@ -30,6 +30,7 @@ from flowkit.protocols import DeadLetter, Store
 from flowkit.task import Task
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))
+EVALUATIONS = (EvaluateCondition, EvaluateOutput)
 
 MAX_REMEMBERED = 50_000
 """Evicted tasks of which events that are not stored are remembered."""
@@ -83,7 +84,7 @@ class TaskUpdate:
     def add_effects(self, effects: Sequence[Effect]) -> None:
         """Add effects, and keep evaluations for :meth:`evaluate`."""
         for effect in effects:
-            if isinstance(effect, EvaluateCondition | EvaluateOutput):
+            if isinstance(effect, EVALUATIONS):
                 self.evaluations.append(effect)
             else:
                 self.effects.append(effect)

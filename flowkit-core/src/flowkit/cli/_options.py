@@ -60,6 +60,12 @@ Params = Annotated[
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label; repeatable.")
 ]
+After = Annotated[
+    str | None,
+    typer.Option(
+        "--after", metavar="NEXT", help="Continue after a page: the `next` that it returned."
+    ),
+]
 Pipeline = Annotated[str | None, typer.Option("--pipeline", help="Pipeline of the task.")]
 Statuses = Annotated[
     list[TaskStatus] | None,

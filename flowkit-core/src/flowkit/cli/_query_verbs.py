@@ -32,12 +32,7 @@ def ls(
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of tasks.")] = 50,
-    after: Annotated[
-        str | None,
-        typer.Option(
-            "--after", metavar="NEXT", help="Continue after a page: the `next` that it returned."
-        ),
-    ] = None,
+    after: options.After = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,

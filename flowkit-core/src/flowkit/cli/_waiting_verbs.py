@@ -54,12 +54,7 @@ def approvals(
         typer.Option("--assignee", metavar="NAME", help="Only those about which NAME may decide."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of nodes.")] = 50,
-    after: Annotated[
-        str | None,
-        typer.Option(
-            "--after", metavar="NEXT", help="Continue after a page: the `next` that it returned."
-        ),
-    ] = None,
+    after: options.After = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
