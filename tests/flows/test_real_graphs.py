@@ -1,4 +1,5 @@
-"""Graphs of real workflows, as WfCommons publishes them, with a node that fails.
+"""Graphs of real workflows, as WfCommons publishes them: their order and duration, and what happens
+if a node fails.
 
 They are read from ``../shared`` if it exists.
 """
@@ -6,19 +7,24 @@ They are read from ``../shared`` if it exists.
 import json
 import logging
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowkit import TaskView
+from flowkit import CoordinatorConfig, TaskView, WorkerConfig
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 
 MOST_BYTES = 100_000
-"""The largest graph that is run: larger ones take long and show no more."""
+"""The largest graph of which a node fails: larger ones take long and show no more."""
+MOST_NODES = 4_000
+"""More than any of the graphs has."""
+HOUR = 3600.0
 FOLDER = Path(__file__).parents[3] / "shared" / "cases" / "wfcommons"
-GRAPHS = [path for path in sorted(FOLDER.glob("*.json")) if path.stat().st_size <= MOST_BYTES]
+ALL_GRAPHS = sorted(FOLDER.glob("*.json"))
+GRAPHS = [path for path in ALL_GRAPHS if path.stat().st_size <= MOST_BYTES]
 
 Document = dict[str, Any]
 
@@ -99,6 +105,56 @@ def failures_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 needs_graphs = pytest.mark.skipif(
     not GRAPHS, reason="there are no graphs of WfCommons beside the project"
 )
+
+
+def seconds_of(one: Document) -> float:
+    """Return the running time of a node in the real run."""
+    seconds: float = one.get("io", {}).get("input_inline", {}).get("sleep", 0.0)
+    return seconds
+
+
+def critical_path_sec(document: Document) -> float:
+    """Return the length of the longest path through the graph, in seconds."""
+    nodes = {one["node_id"]: one for one in document["nodes"]}
+
+    @cache
+    def ends_at(node_id: str) -> float:
+        one = nodes[node_id]
+        return max(map(ends_at, one["depends_on"]), default=0.0) + seconds_of(one)
+
+    return max(map(ends_at, nodes))
+
+
+@needs_graphs
+@pytest.mark.parametrize("path", ALL_GRAPHS, ids=lambda path: path.stem)
+async def test_a_graph_takes_as_long_as_its_critical_path_if_the_slots_suffice(path: Path) -> None:
+    document = read(path)
+    begun: dict[str, float] = {}
+    ended: dict[str, float] = {}
+
+    @handler("any")
+    async def work(item: Any, ctx: RunContext) -> None:
+        assert ctx.node_id not in begun, "each node runs once"
+        begun[ctx.node_id] = ctx.clock.now()
+        await ctx.clock.sleep(item["sleep"] if item else 0)
+        ended[ctx.node_id] = ctx.clock.now()
+
+    async with Cluster(
+        handlers=dict.fromkeys({one["type"] for one in document["nodes"]}, work),
+        coordinator_config=CoordinatorConfig(max_in_flight=MOST_NODES, scheduler_tick_sec=HOUR),
+        worker_config=WorkerConfig(max_concurrency=MOST_NODES),
+    ) as cluster:
+        view = await cluster.run(document)
+    assert view.status == "finished"
+    assert begun.keys() == ended.keys() == view.nodes.keys()
+    assert {
+        one["node_id"]: parent
+        for one in document["nodes"]
+        for parent in one["depends_on"]
+        if begun[one["node_id"]] < ended[parent]
+    } == {}
+    took_sec = (view.finished_at - view.created_at).total_seconds()
+    assert took_sec == pytest.approx(critical_path_sec(document), abs=0.001)
 
 
 @needs_graphs
