@@ -79,6 +79,8 @@ class _Call:
     """Begin with the effects that the stored tasks still need."""
     whole: bool
     """Load the records of all nodes."""
+    read: dict[str, TaskRecord] = field(default_factory=dict)
+    """Records that the caller has read, by task. The first round needs not load them."""
     outcome: Outcome = field(default_factory=Outcome)
     operations: dict[str, str] = field(default_factory=dict)
     """Ids of commits whose outcome is unknown, by task."""
@@ -238,17 +240,25 @@ class EventProcessor:
             self._cache.evict_excess()
             return call.outcome
 
-    async def apply(self, events: Mapping[str, Sequence[Event]], *, whole: bool = False) -> Outcome:
+    async def apply(
+        self,
+        events: Mapping[str, Sequence[Event]],
+        *,
+        whole: bool = False,
+        read: Mapping[str, TaskRecord] | None = None,
+    ) -> Outcome:
         """Apply each task's events in order, and commit the changes.
 
         ``whole`` loads the records of all nodes from the archive first, which a retry needs.
+        ``read`` are records that the caller has just read; they are not loaded again.
 
         Raises:
             StoreError: the store was unavailable for longer than ``patience_sec``, or refused an
                 operation. Some of the changes may be stored.
         """
         async with self._lock:
-            outcome = await self._apply(dict(events), _Call(restore=False, whole=whole))
+            call = _Call(restore=False, whole=whole, read=dict(read or {}))
+            outcome = await self._apply(dict(events), call)
             self._cache.evict_excess()
             return outcome
 
@@ -284,7 +294,8 @@ class EventProcessor:
         """Load the tasks, advance them and commit once. Return the rounds that must follow, the
         last one first.
         """
-        loaded = await self._load(pending)
+        loaded = await self._load(pending, call.read)
+        call.read.clear()
         if len(loaded.tasks) < len(pending):
             for task_id in [task_id for task_id in pending if task_id not in loaded.tasks]:
                 call.outcome.missing.append(task_id)
@@ -305,24 +316,28 @@ class EventProcessor:
             call.operations.pop(task_id, None)
         return [{task_id: pending[task_id] for task_id in stale}] if stale else []
 
-    async def _load(self, task_ids: Collection[str]) -> _Loaded:
-        """Return tasks from the cache, or else from the store. Tasks that are missing or damaged
-        are left out.
+    async def _load(self, task_ids: Collection[str], read: Mapping[str, TaskRecord]) -> _Loaded:
+        """Return tasks from the cache, or else from the records that were ``read``, or else from
+        the store. Tasks that are missing or damaged are left out.
         """
         loaded = _Loaded()
+        records: dict[str, TaskRecord] = {}
         missing = []
         for task_id in task_ids:
             cached = self._cache.use(task_id)
-            if cached is None:
-                missing.append(task_id)
-            else:
+            if cached is not None:
                 loaded.tasks[task_id] = cached
+            elif task_id in read:
+                records[task_id] = read[task_id]
+            else:
+                missing.append(task_id)
         if missing:
-            for task_id, record in (await self._store.load(missing)).items():
-                loaded.last_operations[task_id] = record.op_id
-                cached = await self._cache_record(task_id, record)
-                if cached is not None:
-                    loaded.tasks[task_id] = cached
+            records.update(await self._store.load(missing))
+        for task_id, record in records.items():
+            loaded.last_operations[task_id] = record.op_id
+            cached = await self._cache_record(task_id, record)
+            if cached is not None:
+                loaded.tasks[task_id] = cached
         return loaded
 
     async def _cache_record(self, task_id: str, record: TaskRecord) -> CachedTask | None:

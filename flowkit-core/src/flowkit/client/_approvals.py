@@ -132,7 +132,8 @@ async def decide(
     _check_texts(by, comment)
     event: DecisionMade | None = None
     while True:
-        task = decode_task(await session.record(task_id))
+        stored = await session.record(task_id)
+        task = decode_task(stored)
         index = index_of(task, node_id)
         record = (await records_of(session.store, task, [index])).get(index, NodeRecord())
         if not _awaits_decision(task, index, record) or record.wait is None:
@@ -141,7 +142,7 @@ async def decide(
             raise _refusal(task, index, record)
         _check_decision(task, index, record.wait, choice, by, plain)
         event = DecisionMade(index, record.attempt, choice, by, plain, comment)
-        if await session.change(task_id, event):
+        if await session.change(task_id, event, stored):
             return
 
 

@@ -11,12 +11,13 @@ from flowkit.task import Task, TaskStatus
 
 async def retry_task(session: Session, task_id: str, from_nodes: Collection[str] | None) -> None:
     """Run a failed or cancelled task again."""
-    task = decode_task(await session.record(task_id))
+    record = await session.record(task_id)
+    task = decode_task(record)
     if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
         raise TaskRefused(
             f"task {task_id!r} is {task.status}: only a failed or cancelled task is retried"
         )
-    await session.change(task_id, RetryRequested(_indexes(task, from_nodes)))
+    await session.change(task_id, RetryRequested(_indexes(task, from_nodes)), record)
 
 
 _LATER = {"undo": "an undo", "finally": "in finally"}

@@ -199,22 +199,25 @@ class Session:
             raise TaskNotFound(task_id)
         return record
 
-    async def change(self, task_id: str, event: Event) -> bool:
+    async def change(self, task_id: str, event: Event, read: TaskRecord | None = None) -> bool:
         """Apply a request to a task, store the outcome and start what follows from it. Return
-        whether the request changed the task.
+        whether the request changed the task. ``read`` is its record, if the caller has just read
+        it.
 
         Raises:
             TaskNotFound: there is no such task.
             CorruptRecord: the task cannot be read, or not be changed.
             RecordRefused, RecordTooLarge, PayloadError: the changed task cannot be stored.
         """
-        outcome = await self._apply(task_id, event)
+        outcome = await self._apply(task_id, event, read)
         await self._dispatcher.changed(task_id, outcome)
         return task_id not in outcome.unchanged
 
-    async def _apply(self, task_id: str, event: Event) -> Outcome:
+    async def _apply(self, task_id: str, event: Event, read: TaskRecord | None) -> Outcome:
         outcome = await self._processor.apply(
-            {task_id: [event]}, whole=isinstance(event, RetryRequested)
+            {task_id: [event]},
+            whole=isinstance(event, RetryRequested),
+            read=None if read is None else {task_id: read},
         )
         if task_id in outcome.missing:
             decode_task(await self.record(task_id))

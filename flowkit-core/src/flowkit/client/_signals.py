@@ -26,15 +26,17 @@ async def send_signal(
     session: Session, task_id: str, name: str, payload: Any, signal_id: str | None
 ) -> None:
     """Send a signal to a task."""
-    task = decode_task(await session.record(task_id))
+    record = await session.record(task_id)
+    task = decode_task(record)
     if _text(signal_id, "signal_id", optional=True) in task.signals.ids:
         return
     # With an id, a commit whose outcome is unknown can be repeated.
     signal_id = signal_id or token_hex(12)
     event = _checked(task, _text(name, "the name"), payload, signal_id)
-    while not await session.change(task_id, event):
+    while not await session.change(task_id, event, record):
         # The task ended meanwhile, or got the signal, or a store answered with old data.
-        task = decode_task(await session.record(task_id))
+        record = await session.record(task_id)
+        task = decode_task(record)
         if signal_id in task.signals.ids:
             return
         _check_open(task)
