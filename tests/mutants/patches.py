@@ -600,7 +600,7 @@ while self._unstored and self._error is None:
     ),
     Mutant(
         "a kept signal stays when a node takes it",
-        "_start_wait_signal",
+        "start_wait_signal",
         "draft.signals_changed = True",
         "draft.signals = box",
         scenarios=("signals",),

@@ -49,12 +49,12 @@ from flowkit._engine.phases import end_status, error_of, first_marks
 from flowkit._engine.readiness import BROKEN, awaits_output, contradiction, derive, edge_outcomes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
+from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.transition import IllegalMove, Transition
 from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._engine.vars import VarsOp
-from flowkit._engine.waits import MAX_KEPT
 
 __all__ = [
     "BROKEN",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flowkit._engine.conditions import condition_delayed, condition_evaluated
+from flowkit._engine.decisions import decision_made
 from flowkit._engine.events import (
     ArgumentsEvaluated,
     CancelRequested,
@@ -60,9 +61,10 @@ from flowkit._engine.reports import (
 )
 from flowkit._engine.reruns import nodes_to_reset, reset_record
 from flowkit._engine.settings import EngineSettings
+from flowkit._engine.signals import signal_received
 from flowkit._engine.timers import woke
 from flowkit._engine.transition import Transition
-from flowkit._engine.waits import arguments_evaluated, decision_made, signal_received
+from flowkit._engine.waits import arguments_evaluated
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,

@@ -4,12 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from flowkit._expressions.templates import OPENING
 from flowkit._json.values import short
-from flowkit.graph._control_types import (
-    CONTROL_TYPES,
-    WITHOUT_EFFECT,
-    check_control_node,
-    runs_on_worker,
-)
+from flowkit.graph._control_checks import WITHOUT_EFFECT, check_control_node
+from flowkit.graph._control_types import CONTROL_TYPES, runs_on_worker
 from flowkit.graph._cycles import cyclic_components
 from flowkit.graph._edges import NOT_THERE, Links
 from flowkit.graph._expression_checks import Expressions
