@@ -7,6 +7,7 @@ page is not current.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -28,7 +29,7 @@ from flowkit_mongo._rights import ROLES, privileges
 from flowkit_sqlite import SqliteConfig
 
 DOCS = Path(__file__).parent
-REGION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+REGION = re.compile(r"(<!-- generated: (?P<name>[a-z_-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 MARKS = {value: name.lower() for name, value in vars(Mark).items() if name.isupper()}
 
@@ -213,7 +214,19 @@ def export_lines() -> str:
     return table(("type", "is", "fields"), rows)
 
 
+def pattern(path: Path) -> str:
+    """Return a file of ``examples/patterns`` as a block of code."""
+    return f"```{PATTERN_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```"
+
+
 # ---------------------------------------------------------------- pages
+
+PATTERN_LANGUAGES = {".yaml": "yaml", ".py": "python"}
+PATTERNS = [
+    path
+    for path in sorted((DOCS.parent / "examples" / "patterns").iterdir())
+    if path.suffix in PATTERN_LANGUAGES and path.stem != "handlers"
+]
 
 GENERATORS: dict[str, Callable[[], str]] = {
     "node-states": node_states,
@@ -229,6 +242,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "functions": functions,
     "mongo-indexes": mongo_indexes,
     "mongo-roles": mongo_roles,
+    **{f"pattern-{path.stem}": partial(pattern, path) for path in PATTERNS},
 }
 
 DIAGRAMS: dict[str, Callable[[], str]] = {"node-states": node_chart, "task-states": task_chart}
