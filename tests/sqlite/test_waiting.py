@@ -10,6 +10,12 @@ from flowkit import Client
 from flowkit.config import CommonConfig
 from tests.services.processes import Processes
 from tests.services.waiting import EXPECTED, outcome, wait_through_kills
+from tests.services.waiting_patterns import (
+    BUSY_WHILE_THEY_WAIT,
+    CASES,
+    finished_through_kills,
+    patterns_that_wait,
+)
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -19,3 +25,17 @@ async def test_a_task_waits_while_its_coordinators_are_killed(tmp_path: Path) ->
     with Processes(installation, tmp_path) as processes:
         async with Client(cfg=CommonConfig(**installation.common)) as client:
             assert outcome(await wait_through_kills(processes, client)) == EXPECTED
+
+
+async def test_each_pattern_that_waits_goes_on_after_its_processes_were_killed(
+    tmp_path: Path,
+) -> None:
+    installation: Any = SimpleNamespace(common={"db": f"sqlite:///{tmp_path / 'tasks.db'}"})
+    with Processes(installation, tmp_path) as processes:
+        async with Client(cfg=CommonConfig(**installation.common)) as client:
+            found = await finished_through_kills(processes, client)
+    assert found == [case.finishes for case in CASES]
+
+
+def test_all_patterns_that_wait_are_among_the_cases() -> None:
+    assert patterns_that_wait() == {case.pattern for case in CASES} | BUSY_WHILE_THEY_WAIT
