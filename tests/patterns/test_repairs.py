@@ -150,5 +150,5 @@ async def test_a_later_attempt_goes_on_at_the_page_of_the_last_heartbeat(
 
 @shows("second_try_after_a_day")
 async def test_the_parcel_is_delivered_on_the_next_day(flow: Path, flowkit_cluster: Cluster):
-    view = await play(flowkit_cluster, flow, deliver=fails("nobody at home"))
+    view = await play(flowkit_cluster, flow, deliver=fails("door closed"))
     assert (view.status, starts(view)["deliver_again"]) == ("finished", DAY)
