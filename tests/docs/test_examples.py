@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -51,7 +51,10 @@ CONFIGURATIONS = [
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_code_of_a_page_runs(
-    page: Path, pytester: pytest.Pytester, capfd: pytest.CaptureFixture[str]
+    page: Path,
+    pytester: pytest.Pytester,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = [block for block in blocks(page) if block.runs]
     pytester.makefile(".ini", pytest="[pytest]\nfilterwarnings = error\n")
@@ -59,7 +62,10 @@ def test_the_code_of_a_page_runs(
     for block in here:
         if block.title:
             (pytester.path / block.title).write_text(_with_stand_ins(block.code), encoding="utf-8")
-    scope: dict[str, Any] = {"__name__": "docs"}
+    # Generic models are looked up in the module of the code that names them.
+    module = ModuleType("code_of_a_page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    scope = vars(module)
     with asyncio.Runner() as runner:
         for block in here:
             _run(block, page, pytester, runner, scope)
