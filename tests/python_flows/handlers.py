@@ -72,6 +72,26 @@ async def add(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
+class Trip(BaseModel):
+    id: int
+    to: str
+
+
+@handler("book")
+async def book(to: str) -> Trip:
+    return Trip(id=len(to), to=to)
+
+
+@handler("cancel_booking", retry_policy={"max": 20})
+async def cancel_booking(trip: Trip, ctx: RunContext) -> str:
+    return f"cancelled {trip.to}"
+
+
+@handler("refund")
+async def refund(trip: Trip, amount: int, reason: str = "") -> str:
+    return f"{amount} for {trip.to}: {reason}"
+
+
 HANDLERS: list[FunctionHandler[..., Any]] = [
     extract,
     merge,
@@ -83,4 +103,7 @@ HANDLERS: list[FunctionHandler[..., Any]] = [
     numbers,
     double,
     add,
+    book,
+    cancel_booking,
+    refund,
 ]

@@ -1,6 +1,5 @@
 """Each mistake in a flow in Python is an error that names the line and says what to use."""
 
-import inspect
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -24,18 +23,9 @@ from tests.python_flows.handlers import (
     numbers,
     square,
 )
+from tests.python_flows.mistakes import Mistakes, check_mistake
 
-FAULTS: dict[str, tuple[Callable[..., Any], str]] = {}
-"""Flows with a mistake in the line that ends with ``# here``, and a part of the error."""
-
-
-def faulty(error: str) -> Callable[[Callable[..., Any]], None]:
-    """Add a flow and a part of its error to the table."""
-
-    def add_to_table(function: Callable[..., Any]) -> None:
-        FAULTS[function.__name__.replace("_", " ")] = (function, error)
-
-    return add_to_table
+faulty = Mistakes()
 
 
 @faulty("square(n: int): missing a required argument: 'n'")
@@ -478,23 +468,12 @@ def inner() -> None:
     square(3)
 
 
-def line_of(function: Callable[..., Any]) -> int:
-    """Return the number of the line that ends with ``# here``."""
-    lines, start = inspect.getsourcelines(function)
-    return start + next(n for n, line in enumerate(lines) if line.rstrip().endswith("# here"))
-
-
-@pytest.mark.parametrize(("function", "error"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("function", "error"), faulty.table.values(), ids=faulty.table)
 def test_a_mistake_is_an_error_that_names_its_line(
     function: Callable[..., Any], error: str
 ) -> None:
     leaking.build_graph()
-    with pytest.raises(GraphError) as caught:
-        flow(function).build_graph()
-    assert error in str(caught.value)
-    place = f"({__file__}, line {line_of(function)})"
-    assert all(fault.message.endswith(place) for fault in caught.value.faults)
-    assert str(caught.value).count(f"({__file__}, line ") == len(caught.value.faults)
+    check_mistake(function, error)
 
 
 def test_all_faults_of_the_graph_are_listed_with_their_lines() -> None:

@@ -14,10 +14,21 @@ import pytest
 CORRECT = """\
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal, TypedDict
 
-from flowkit import Client, TaskView, first, flow
+from flowkit import Client, TaskView, approval, finally_, first, flow, sleep, wait_signal
+from flowkit.coordinator.functions import FunctionContext
+from flowkit.flows import Decision, NodeRef, task_vars, this_task
+from flowkit.flows.functions import (
+    CoordinatorFunction,
+    merge_generic,
+    metrics_aggregate,
+    noop,
+    task_end,
+    vars_incr,
+    vars_set,
+)
 from flowkit.graph import RetryPolicy
 from flowkit.worker import RunContext, Worker, handler
 
@@ -99,6 +110,58 @@ def nested(tenants: list[Tenant], anything: Any) -> None:
     load(anything)
 
 
+@handler("unload")
+async def unload(done: str) -> None: ...
+
+
+@handler("refund")
+def refund(rows: Rows, ctx: RunContext) -> None: ...
+
+
+@handler("record")
+def record(decision: Decision[Tenant]) -> None:
+    print(decision.choice, decision.values and decision.values.name)
+
+
+async def publish_record(ctx: FunctionContext, /, topic: str, value: Any = None) -> int:
+    return 1
+
+
+publish_value = CoordinatorFunction("kafka.publish", publish_record)
+
+
+@flow
+def waiting(tenant: Tenant, due: datetime, seconds: float, names: list[str]) -> None:
+    pause: NodeRef[None] = sleep(seconds)
+    sleep(for_sec=3) >> sleep(until=due) >> sleep(until="2026-12-24T18:00:00Z").options(priority=0)
+    named: NodeRef[Tenant] = wait_signal("tenant", schema=Tenant, timeout_sec=seconds)
+    counted: NodeRef[list[int]] = wait_signal("counts", schema=list[int], on_timeout="skip")
+    signal: NodeRef[Any] = wait_signal(f"paid-{tenant.name}", schema={"type": "object"})
+    ok = approval("Ship?", form=Tenant, assignees=names, choices=["yes", "no"])
+    typed: NodeRef[Decision[Tenant]] = ok
+    approval(f"{signal.n}?", on_reject="continue").on_failure(alert).undo(alert)
+    extract(named)
+    record(ok)
+    load(first(1, signal, wait_signal("b"))[0])
+    embed({"pause": pause, "counted": counted})
+    publish.options(when=typed.choice == "yes")(typed.comment)
+
+
+@flow
+def ending(tenant: Tenant) -> None:
+    rows = extract(tenant).undo(refund)
+    load(rows).undo(unload).undo(alert).undo(lambda done: publish(f"{done} is undone"))
+    load(rows).undo(load(rows, limit=3)).undo(lambda: noop())
+    vars_set({"a": rows}, block_sensitive=True) >> vars_incr("n", by=rows.total)
+    merge_generic([rows, rows], "all") >> metrics_aggregate(rows, mode="mean")
+    load(rows).on_success(noop).on_failure(task_end("failed", error=f"{rows}"))
+    publish_value("rows", value=rows.total) >> CoordinatorFunction("x")(anything=3)
+    publish(f"{this_task.id} {task_vars.a.b}")
+    with finally_() as task:
+        publish.options(when=task.status != "finished")(f"{task.error} {rows.total}")
+        publish(task.id) >> load(rows)
+
+
 @flow
 def older(g: Any, size: int = 3) -> None:
     g.node("a", "load")
@@ -127,10 +190,24 @@ FAULTY = """\
 from datetime import date
 from typing import Any
 
-from flowkit import Client, first, flow
+from flowkit import Client, approval, finally_, first, flow, sleep, wait_signal
+from flowkit.flows import this_task
+from flowkit.flows.functions import task_end, vars_incr, vars_set
 from flowkit.worker import RunContext, handler
 
-from correct import Rows, Tenant, alert, embed, extract, fetch, load, merge, publish
+from correct import (
+    Rows,
+    Tenant,
+    alert,
+    embed,
+    extract,
+    fetch,
+    load,
+    merge,
+    publish,
+    publish_value,
+    unload,
+)
 
 
 @flow
@@ -158,6 +235,44 @@ def etl(tenant: Tenant, day: date = date(2026, 1, 1)) -> None:
     embed.stream(rows, sise=3)  # error
     publish(3)  # error
     tenant.nam  # error
+
+
+@flow
+def waiting(tenant: Tenant) -> None:
+    sleep()  # error
+    sleep("3")  # error
+    sleep(3, until="2026-12-24T18:00:00Z")  # error
+    sleep(until=3)  # error
+    wait_signal()  # error
+    wait_signal("a", timeout=3)  # error
+    wait_signal("a", on_timeout="stop")  # error
+    wait_signal("a", schema=3)  # error
+    approval()  # error
+    approval("a", on_reject="stop")  # error
+    approval("a", choices=3)  # error
+    approval("a", forms=Tenant)  # error
+    approval("a").options(nod_id="x")  # error
+
+
+@flow
+def ending(tenant: Tenant) -> None:
+    rows = extract(tenant)
+    rows.undo(unload)  # error
+    rows.undo(3)  # error
+    rows.undo(merge)  # error
+    rows.undo(alert, 3)  # error
+    rows.undo(alert, when="true")  # error
+    rows.undo(lambda done: publish(pace=done))  # error
+    with finally_() as task:
+        publish(task.state)  # error
+        publish(task.status, 3)  # error
+    with finally_("a"):  # error
+        publish(this_task.status)  # error
+    task_end("finishd")  # error
+    task_end("failed", eror="x")  # error
+    vars_set("a")  # error
+    vars_incr("a", by="x")  # error
+    publish_value(topc="a")  # error
 
 
 @handler("x", retry_polcy={})  # error

@@ -6,7 +6,7 @@ from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import FlowKitError, GraphError, NotRunning, TaskNotFound, TaskRefused
-from flowkit.flows import first, flow
+from flowkit.flows import approval, finally_, first, flow, sleep, wait_signal
 from flowkit.graph import Graph
 from flowkit.hookspecs import hookimpl
 from flowkit.task import (
@@ -41,7 +41,11 @@ __all__ = [
     "TaskStatus",
     "TaskView",
     "WorkerConfig",
+    "approval",
+    "finally_",
     "first",
     "flow",
     "hookimpl",
+    "sleep",
+    "wait_signal",
 ]

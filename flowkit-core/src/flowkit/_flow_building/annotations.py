@@ -4,8 +4,8 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Collection
-from types import SimpleNamespace
-from typing import Any, get_type_hints
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
@@ -56,15 +56,40 @@ def adapter_of(annotation: Any, name: str) -> TypeAdapter[Any] | None:
 
 def fields_of(annotation: Any) -> Collection[str] | None:
     """Return the names of the fields of a model or dataclass, or None if others may be read."""
-    if not isinstance(annotation, type):
+    kind = present(annotation)
+    if not isinstance(kind, type):
         return None
-    if issubclass(annotation, BaseModel):
-        fields = annotation.model_fields
-        if annotation.model_config.get("extra") == "allow" or any(
+    if issubclass(kind, BaseModel):
+        fields = kind.model_fields
+        if kind.model_config.get("extra") == "allow" or any(
             field.alias or field.serialization_alias for field in fields.values()
         ):
             return None
-        return [*fields, *annotation.model_computed_fields]
-    if dataclasses.is_dataclass(annotation):
-        return [field.name for field in dataclasses.fields(annotation)]
+        return [*fields, *kind.model_computed_fields]
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
     return None
+
+
+def field_type(annotation: Any, name: str) -> Any:
+    """Return the type of a field of a model or dataclass, or None if it is not known."""
+    kind = present(annotation)
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, BaseModel):
+        field = kind.model_fields.get(name)
+        return None if field is None else field.annotation
+    if not dataclasses.is_dataclass(kind):
+        return None
+    try:
+        return get_type_hints(kind).get(name)
+    except Exception:
+        return None  # an annotation is imported for type checkers only
+
+
+def present(annotation: Any) -> Any:
+    """Return ``T`` for ``T | None``, and other annotations as they are."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return kinds[0] if len(kinds) == 1 else annotation

@@ -7,10 +7,18 @@ from typing import Any
 
 from flowkit._flow_building.drafts import Callee, Draft, NodeResult
 from flowkit._flow_building.inputs import InputWriter, arguments
+from flowkit._flow_building.node_table import NodeTable
 from flowkit._flow_building.options import NodeOptions, unknown_option
-from flowkit._flow_building.places import calling_place, flow_error, with_place
+from flowkit._flow_building.phases import (
+    call_undo,
+    check_same_phase,
+    check_undo,
+    check_undone,
+    parents_of,
+)
+from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.values import NodeRef, Value, expression_of, node_of
-from flowkit.errors import Fault, GraphError
+from flowkit.errors import GraphError
 from flowkit.graph import Graph
 
 _current: ContextVar["FlowBuilding | None"] = ContextVar("flowkit_flow", default=None)
@@ -23,6 +31,18 @@ def building_flow() -> "FlowBuilding | None":
     return _current.get()
 
 
+def required_flow(what: str) -> "FlowBuilding":
+    """Return the flow that is being built.
+
+    Raises:
+        GraphError: there is none. The message begins with what the call does.
+    """
+    flow = building_flow()
+    if flow is None:
+        raise flow_error(f"{what}, so it is called in a @flow that has no parameter g")
+    return flow
+
+
 class FlowBuilding:
     """Flow that is being built."""
 
@@ -31,8 +51,11 @@ class FlowBuilding:
         self.place = place
         self.handlers: dict[str, Callee] = {}
         """Handlers that were called, by role."""
-        self._drafts: list[Draft] = []
-        self._ids: dict[str, Draft] = {}
+        self.unused_blocks: dict[object, str] = {}
+        """Values of ``finally_`` that no ``with`` statement has used yet, with their places."""
+        self.in_finally = False
+        """Whether calls make nodes of ``finally``."""
+        self._nodes = NodeTable(place)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -43,18 +66,26 @@ class FlowBuilding:
         finally:
             _current.reset(token)
 
+    @contextmanager
+    def phase(self, *, is_final: bool) -> Iterator[None]:
+        """Let calls make nodes of ``finally``, or nodes that run before them."""
+        before, self.in_finally = self.in_finally, is_final
+        try:
+            yield
+        finally:
+            self.in_finally = before
+
     # ------------------------------------------------ nodes
 
     def call(self, callee: Callee, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NodeRef[Any]:
         """Make a node that calls a handler with these arguments."""
         given = arguments(callee.__name__, callee.parameters, args, kwargs)
-        draft = self._new_node(callee)
-        writer = InputWriter(self._ids)
+        draft = self._handler_node(callee)
+        writer = self.writer()
         values = writer.arguments(callee, given)
         if callee.parameters:
             draft.io["input_inline"] = values
-        self._connect(draft, writer)
-        return NodeRef(NodeResult(self, draft, callee.returns))
+        return self.node(draft, writer, callee.returns)
 
     def stream(self, callee: Callee, source: Any) -> NodeRef[Any]:
         """Make a node that reads the batches of another one as they are stored."""
@@ -67,7 +98,8 @@ class FlowBuilding:
             raise flow_error(
                 f"{callee.__name__}.stream: {callee.__name__} has no parameter for the batches"
             )
-        draft, parent = self._new_node(callee), self._draft_of(source)
+        draft, parent = self._handler_node(callee), self._draft_of(source)
+        check_same_phase(draft, [parent])
         draft.io |= {
             "start_when": "first_batch",
             "input_inline": {
@@ -77,9 +109,22 @@ class FlowBuilding:
         }
         parent.is_named = True
         draft.parents[parent] = draft.streams[parent] = None
-        return NodeRef(NodeResult(self, draft, None))
+        return self.node(draft, self.writer(), None)
 
-    def _new_node(self, callee: Callee) -> Draft:
+    def new_node(self, name: str, node_type: str) -> Draft:
+        """Add a node of a type. ``name`` is that of the function that is called."""
+        return self._nodes.add(name, node_type, is_final=self.in_finally)
+
+    def writer(self) -> InputWriter:
+        """Return a writer of the input of a node."""
+        return InputWriter(self._nodes.by_id)
+
+    def node(self, draft: Draft, writer: InputWriter, returns: Any) -> NodeRef[Any]:
+        """Return a node whose input is written. ``returns`` is the type of its result."""
+        self._connect(draft, writer)
+        return NodeRef(NodeResult(self, draft, returns))
+
+    def _handler_node(self, callee: Callee) -> Draft:
         role = callee.role
         if role is None:
             raise flow_error(
@@ -92,52 +137,31 @@ class FlowBuilding:
                 f"{callee.__name__} and {known.__name__} are handlers of the same role {role!r};"
                 " give each its own"
             )
-        draft = Draft(self._free_id(callee.__name__), callee, calling_place())
-        self._drafts.append(draft)
-        self._ids[draft.node_id] = draft
+        draft = self.new_node(callee.__name__, role)
         self.set_options(draft, callee.node_options)
         return draft
 
-    def _free_id(self, name: str) -> str:
-        number, node_id = 1, name
-        while node_id in self._ids:
-            number += 1
-            node_id = f"{name}_{number}"
-        return node_id
-
     def set_options(self, draft: Draft, options: NodeOptions) -> None:
         """Set fields of a node."""
+        self._nodes.check_own([draft])
         if (fault := unknown_option(options)) is not None:
             raise flow_error(fault)
         fields: dict[str, Any] = dict(options)
         if "node_id" in fields:
-            self._rename(draft, fields.pop("node_id"))
-        writer = InputWriter(self._ids)
+            self._nodes.rename(draft, fields.pop("node_id"))
+        writer = self.writer()
         if "when" in fields:
             draft.fields["when"] = writer.condition(fields.pop("when"))
             self._connect(draft, writer)
         draft.fields |= {name: writer.option(name, value) for name, value in fields.items()}
 
-    def _rename(self, draft: Draft, node_id: str) -> None:
-        if not isinstance(node_id, str):
-            raise flow_error(f"node_id must be a string, not {type(node_id).__name__}")
-        other = self._ids.get(node_id, draft)
-        if other is not draft:
-            raise flow_error(f"another node has the node_id {node_id!r}: {other.place}")
-        if draft.is_named and node_id != draft.node_id:
-            raise flow_error(
-                f"the node_id {draft.node_id!r} is already in use by an expression; give another"
-                " one before the value of the node is used"
-            )
-        del self._ids[draft.node_id]
-        draft.node_id = node_id
-        self._ids[node_id] = draft
-
     # ------------------------------------------------ edges
 
     def order(self, before: object, after: object) -> None:
         """Let a node wait for another one without its data."""
-        self._draft_of(after).parents[self._draft_of(before)] = None
+        first, second = self._draft_of(before), self._draft_of(after)
+        self._join(first, second)
+        second.parents[first] = None
 
     def route(self, draft: Draft, branch: str, targets: Iterable[object]) -> None:
         """Add nodes to a branch of a node. A handler makes its own node."""
@@ -146,33 +170,50 @@ class FlowBuilding:
 
     def _add_branch(self, draft: Draft, branch: str, target: object) -> None:
         if not isinstance(target, Value) and callable(target):
-            target = target()
-        draft.routing.setdefault(branch, []).append(self._draft_of(target))
+            with self.phase(is_final=draft.is_final):
+                target = target()
+        found = self._draft_of(target)
+        self._join(draft, found)
+        draft.routing.setdefault(branch, []).append(found)
+
+    def _join(self, draft: Draft, other: Draft) -> None:
+        check_same_phase(draft, [other])
+        draft.is_joined = other.is_joined = True
 
     def _draft_of(self, node: object) -> Draft:
         if not isinstance(node, NodeRef):
             what = expression_of(node).source if isinstance(node, Value) else type(node).__name__
             raise flow_error(f"a node is expected, the value of a call, not {what}")
         draft = node_of(node).draft
-        self._check_own([draft])
+        self._nodes.check_own([draft])
         return draft
-
-    def _check_own(self, drafts: Iterable[Draft], place: str | None = None) -> None:
-        for draft in drafts:
-            if self._ids.get(draft.node_id) is not draft:
-                raise flow_error(f"node {draft.node_id!r} belongs to another flow", place)
 
     def _connect(self, draft: Draft, writer: InputWriter) -> None:
         """Add the edges that follow from the values in an input."""
         counted = {} if writer.fan_in is None else writer.fan_in.counted
         read = [*writer.parents, *counted]
-        self._check_own(read)
+        self._nodes.check_own(read)
         if draft in read:
             raise flow_error(f"node {draft.node_id!r} reads its own result")
-        draft.parents |= writer.parents
+        draft.parents |= parents_of(draft, writer.parents)
         if writer.fan_in is not None:
+            check_same_phase(draft, counted)
             draft.counted = counted
             draft.fields |= writer.fan_in.fan_in
+
+    # ------------------------------------------------ undo
+
+    def undo(self, result: NodeResult, target: object) -> None:
+        """Make a call the undo of a node. A handler is called with the result of the node."""
+        self._nodes.check_own([result.draft])
+        check_undone(result.draft)
+        if not isinstance(target, Value) and callable(target):
+            with self.phase(is_final=False):
+                target = call_undo(target, result.annotation)
+        draft = self._draft_of(target)
+        check_undo(draft, result.draft)
+        self._nodes.remove(draft)
+        result.draft.undo, draft.undoes = draft, result.draft
 
     # ------------------------------------------------ the graph
 
@@ -182,9 +223,9 @@ class FlowBuilding:
         Raises:
             GraphError: it is not JSON, or waits for the first of some nodes.
         """
-        writer = InputWriter(self._ids, place=self.place)
+        writer = InputWriter(self._nodes.by_id, place=self.place)
         written = writer.output(value, f"the output of {self.name}")
-        self._check_own(writer.parents, self.place)
+        self._nodes.check_own(writer.parents, self.place)
         return written
 
     def graph(self, fields: Mapping[str, Any]) -> Graph:
@@ -193,40 +234,23 @@ class FlowBuilding:
         Raises:
             GraphError: the graph has faults. Each names the line of its node.
         """
-        if not self._drafts:
+        for place in self.unused_blocks.values():
+            raise flow_error("finally_() begins a block; write with finally_():", place)
+        drafts = list(self._nodes)
+        if all(draft.is_final for draft in drafts):
             raise flow_error(f"the flow {self.name} has no nodes; call handlers in it", self.place)
-        for draft in self._drafts:
-            self._check_counted(draft)
+        self._nodes.check_counted()
         document = {
             **fields,
-            "nodes": [draft.document() for draft in self._drafts],
+            "nodes": [draft.document() for draft in drafts if not draft.is_final],
+            "finally": [draft.document() for draft in drafts if draft.is_final],
             "edges": [
                 {"from": parent.node_id, "to": draft.node_id, "trigger": "on_batch"}
-                for draft in self._drafts
+                for draft in drafts
                 for parent in draft.streams
             ],
         }
         try:
             return Graph.parse(document)
         except GraphError as error:
-            raise GraphError([self._placed(fault) for fault in error.faults]) from None
-
-    def _check_counted(self, draft: Draft) -> None:
-        """Check that a fan-in that counts some nodes does not count others too."""
-        if not draft.counted:
-            return
-        routes = [one for one in self._drafts for into in one.routing.values() if draft in into]
-        others = [*draft.parents, *routes]
-        if others:
-            fault = (
-                f"waits for the first of some nodes, and for {others[0].node_id!r} as well; pass"
-                " first(...) through a node of its own"
-            )
-            raise GraphError([self._placed(Fault(draft.node_id, fault))])
-
-    def _placed(self, fault: Fault) -> Fault:
-        draft = self._ids.get(fault.node_id or "")
-        return Fault(
-            fault.node_id,
-            with_place(fault.message, self.place if draft is None else draft.place),
-        )
+            raise GraphError([self._nodes.placed(fault) for fault in error.faults]) from None

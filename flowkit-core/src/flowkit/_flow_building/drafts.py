@@ -43,9 +43,11 @@ class Draft:
     """Node that is being built."""
 
     node_id: str
-    callee: Callee
+    type: str
     place: str
     """File and line of the call."""
+    is_final: bool = False
+    """Whether it is a node of ``finally``."""
     fields: dict[str, Any] = field(default_factory=dict)
     io: dict[str, Any] = field(default_factory=dict)
     parents: dict["Draft", None] = field(default_factory=dict)
@@ -57,10 +59,17 @@ class Draft:
     """Parents of which it needs some, which its fan-in counts."""
     is_named: bool = False
     """Whether an expression has its id."""
+    has_own_id: bool = False
+    """Whether the id was given as an option."""
+    is_joined: bool = False
+    """Whether an arrow or a branch leads to it or from it."""
+    undo: "Draft | None" = None
+    undoes: "Draft | None" = None
+    """Node that it is the undo of."""
 
     def document(self) -> dict[str, Any]:
         """Return the node as it is written in a graph document."""
-        made: dict[str, Any] = {"node_id": self.node_id, "type": self.callee.role, **self.fields}
+        made: dict[str, Any] = {"node_id": self.node_id, "type": self.type, **self.fields}
         parents = [one for one in (*self.counted, *self.parents) if one not in self.streams]
         if parents:
             made["depends_on"] = [one.node_id for one in parents]
@@ -70,6 +79,8 @@ class Draft:
             }
         if self.io:
             made["io"] = self.io
+        if self.undo is not None:
+            made["undo"] = {"type": self.undo.type, "io": self.undo.io, **self.undo.fields}
         return made
 
 
@@ -85,12 +96,14 @@ class Building(Protocol):
     def route(self, draft: Draft, branch: str, targets: Iterable[object]) -> None:
         """Add nodes to a branch of a node."""
 
+    def undo(self, result: "NodeResult", target: object) -> None:
+        """Make a call the undo of a node."""
+
 
 @dataclass(frozen=True, slots=True)
 class Expression:
     """Expression that a value stands for."""
 
-    flow: Building
     source: str
     parents: Mapping[Draft, None] = field(default_factory=dict)
     """Nodes whose results it needs."""
@@ -108,7 +121,7 @@ class Expression:
             parents |= other.parents
             counted |= other.counted
             fan_in |= other.fan_in
-        return Expression(self.flow, source, parents, counted=counted, fan_in=fan_in)
+        return Expression(source, parents, counted=counted, fan_in=fan_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +136,4 @@ class NodeResult:
         """Return the expression. From now on, the node keeps its id."""
         self.draft.is_named = True
         source = f"results{member(self.draft.node_id)}"
-        return Expression(self.flow, source, {self.draft: None}, self.annotation)
+        return Expression(source, {self.draft: None}, self.annotation)

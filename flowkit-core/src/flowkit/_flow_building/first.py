@@ -35,7 +35,6 @@ def first(count: int, *nodes: NodeRef[R], rest: Literal["leave", "cancel"] = "le
     results = [expression_of(one) for one in nodes]
     made: Any = Value(
         Expression(
-            results[0].flow,
             f"[{', '.join(one.source for one in results)}].filter(one, one != null)",
             counted={node: None for one in results for node in one.parents},
             fan_in={"fan_in": f"count:{count}", "on_satisfied": rest},

@@ -14,7 +14,7 @@ from flowkit._expressions.templates import OPENING, Placed, split_template
 from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of
 from flowkit._flow_building.drafts import Callee, Draft, Expression
 from flowkit._flow_building.places import flow_error
-from flowkit._flow_building.values import Value, expression_of
+from flowkit._flow_building.values import NodeRef, Value, expression_of, node_of
 from flowkit._json.values import NotJson, json_copy
 from flowkit.errors import GraphError
 from flowkit.graph._conditions import nodes_read
@@ -44,10 +44,25 @@ class InputWriter:
                 if len(callee.parameters) == 1:
                     written[name] = self.value(parameter.default, what)
                 continue
-            if not _has_values(given[name]):
-                _check_type(given[name], parameter.annotation, what)
-            written[name] = self.value(given[name], what)
+            written[name] = self.argument(given[name], parameter.annotation, what)
         return next(iter(written.values())) if len(callee.parameters) == 1 else written
+
+    def argument(self, value: Any, annotation: Any, what: str) -> Any:
+        """Return an argument as it is written in a document. Its type is checked if it is known."""
+        if not _has_values(value):
+            _check_type(value, annotation, what)
+        return self.value(value, what)
+
+    def node_ids(self, value: Any, what: str) -> Any:
+        """Return an argument that names nodes: with their ids."""
+        if isinstance(value, (list, tuple)):
+            return [self.node_ids(item, what) for item in value]
+        if isinstance(value, NodeRef):
+            self._read(value)
+            return node_of(value).draft.node_id
+        if isinstance(value, str) and OPENING not in value:
+            return value
+        raise self._error(f"{what} names nodes: values of calls, or node ids")
 
     def value(self, value: Any, what: str) -> Any:
         """Return an argument as it is written in a document."""

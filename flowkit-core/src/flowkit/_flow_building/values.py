@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, Unpack
 
-from flowkit._flow_building.annotations import fields_of
+from flowkit._flow_building.annotations import field_type, fields_of, present
 from flowkit._flow_building.drafts import Expression, NodeResult, member
 from flowkit._flow_building.options import NodeOptions
 from flowkit._flow_building.places import flow_error
@@ -57,7 +58,7 @@ class Value(_AnyType):  # type: ignore[misc]
             raise AttributeError(name)
         expression = expression_of(self)
         _check_field(expression, name)
-        return Value(expression.derived(f"{expression.source}{member(name)}"))
+        return Value(_field(expression, name))
 
     def __getitem__(self, key: Any) -> Any:
         expression = expression_of(self)
@@ -65,7 +66,7 @@ class Value(_AnyType):  # type: ignore[misc]
             place = expression_of(key)
             return Value(expression.derived(f"{expression.source}[{place.source}]", place))
         if isinstance(key, str):
-            return Value(expression.derived(f"{expression.source}{member(key)}"))
+            return Value(_field(expression, key))
         if isinstance(key, int) and not isinstance(key, bool) and key >= 0:
             return Value(expression.derived(f"{expression.source}[{key}]"))
         raise flow_error(
@@ -101,6 +102,11 @@ def expression_of(value: Value) -> Expression:
     return found.expression() if isinstance(found, NodeResult) else found
 
 
+def _field(expression: Expression, name: str) -> Expression:
+    found = expression.derived(f"{expression.source}{member(name)}")
+    return replace(found, annotation=field_type(expression.annotation, name))
+
+
 def _check_field(expression: Expression, name: str) -> None:
     """Check that a field exists, if the type of the value has a list of its fields."""
     fields = fields_of(expression.annotation)
@@ -108,10 +114,8 @@ def _check_field(expression: Expression, name: str) -> None:
         return
     near = get_close_matches(name, fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"its fields: {', '.join(fields)}"
-    raise flow_error(
-        f"{expression.annotation.__name__}, the type of {expression.source}, has no field {name!r};"
-        f" {hint}"
-    )
+    kind = present(expression.annotation).__name__
+    raise flow_error(f"{kind}, the type of {expression.source}, has no field {name!r}; {hint}")
 
 
 def _early_use(value: Value, use: str, advice: str) -> Exception:
@@ -179,6 +183,20 @@ class NodeRef(Value, Generic[R_co]):
     def on_failure(self, *targets: "NodeRef[Any] | Callable[[], NodeRef[Any]]") -> Self:
         """Run nodes only if this one fails, which handles the failure, and return this one."""
         return self._route("on_failure", targets)
+
+    def undo(
+        self,
+        handler: "NodeRef[Any] | Callable[[R_co], NodeRef[Any]] | Callable[[], NodeRef[Any]]",
+    ) -> Self:
+        """Run a handler if the task fails or is cancelled after this node has finished, to take
+        back what the node has done, and return this node.
+
+        The handler is called with the result of the node, if it has a parameter. A call
+        (``cancel(trip, ref.id)``) and a function that makes one have other arguments.
+        """
+        node = node_of(self)
+        node.flow.undo(node, handler)
+        return self
 
     def _route(self, branch: str, targets: Iterable[object]) -> Self:
         node = node_of(self)

@@ -86,7 +86,11 @@ async def metrics_aggregate(
 
 
 async def task_end(
-    ctx: FunctionContext, /, status: str, result: Any = None, error: str | None = None
+    ctx: FunctionContext,
+    /,
+    status: Literal["finished", "failed", "cancelled"],
+    result: Any = None,
+    error: str | None = None,
 ) -> Any:
     """End the task as ``finished``, ``failed`` or ``cancelled``, with this result and error.
 

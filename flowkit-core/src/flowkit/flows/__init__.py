@@ -1,8 +1,40 @@
 """Flows written in Python."""
 
-from flowkit._flow_building import NodeOptions, NodeRef, Value, first
+from flowkit._flow_building import (
+    Decision,
+    EndingTaskScope,
+    NodeOptions,
+    NodeRef,
+    TaskScope,
+    Value,
+    approval,
+    finally_,
+    first,
+    sleep,
+    task_vars,
+    this_task,
+    wait_signal,
+)
 from flowkit.flows._decorator import flow
 from flowkit.flows._flow import BuiltFlow, Flow
 from flowkit.flows._graph_flow import GraphFlow
 
-__all__ = ["BuiltFlow", "Flow", "GraphFlow", "NodeOptions", "NodeRef", "Value", "first", "flow"]
+__all__ = [
+    "BuiltFlow",
+    "Decision",
+    "EndingTaskScope",
+    "Flow",
+    "GraphFlow",
+    "NodeOptions",
+    "NodeRef",
+    "TaskScope",
+    "Value",
+    "approval",
+    "finally_",
+    "first",
+    "flow",
+    "sleep",
+    "task_vars",
+    "this_task",
+    "wait_signal",
+]

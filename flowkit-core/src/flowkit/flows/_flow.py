@@ -73,7 +73,7 @@ class Flow(Generic[P]):
         """
         building = FlowBuilding(self.__name__, defined_at(self._function))
         values: dict[str, Any] = {
-            one.name: Value(Expression(building, f"params{member(one.name)}", {}, one.annotation))
+            one.name: Value(Expression(f"params{member(one.name)}", {}, one.annotation))
             for one in self._parameters
         }
         function: Callable[..., Any] = self._function

@@ -8,7 +8,7 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cas
 
 import anyio.to_thread
 
-from flowkit._flow_building import NodeOptions, NodeRef, building_flow
+from flowkit._flow_building import NodeOptions, NodeRef, building_flow, required_flow
 from flowkit._flow_building.options import unknown_option
 from flowkit._flow_building.places import flow_error
 from flowkit._user_code import threads as _threads
@@ -94,10 +94,7 @@ class FunctionHandler(Generic[P, R_co]):
 
         The function is called once per batch.
         """
-        flow = building_flow()
-        if flow is None:
-            raise flow_error(f"{self.__name__}.stream makes a node, so it is called in a @flow")
-        return flow.stream(self, source)
+        return required_flow(f"{self.__name__}.stream makes a node").stream(self, source)
 
     @property
     def parameters(self) -> Sequence[inspect.Parameter]:

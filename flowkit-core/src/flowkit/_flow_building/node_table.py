@@ -1,0 +1,92 @@
+"""Nodes of a flow that is being built."""
+
+from collections.abc import Iterable, Iterator
+
+from flowkit._flow_building.drafts import Draft
+from flowkit._flow_building.places import calling_place, flow_error, with_place
+from flowkit.errors import Fault, GraphError
+from flowkit.graph._later_phases import UNDO_SUFFIX
+
+
+class NodeTable:
+    """Nodes of a flow, in the order of their calls."""
+
+    def __init__(self, place: str) -> None:
+        """``place`` is that of the flow."""
+        self.by_id: dict[str, Draft] = {}
+        self._place = place
+        self._drafts: dict[Draft, None] = {}
+
+    def __iter__(self) -> Iterator[Draft]:
+        return iter(self._drafts)
+
+    def add(self, name: str, node_type: str, *, is_final: bool) -> Draft:
+        """Add a node. Its id is made of the name of the function that is called."""
+        number, node_id = 1, name
+        while node_id in self.by_id:
+            number += 1
+            node_id = f"{name}_{number}"
+        draft = Draft(node_id, node_type, calling_place(), is_final)
+        self.by_id[node_id] = draft
+        self._drafts[draft] = None
+        return draft
+
+    def remove(self, draft: Draft) -> None:
+        """Remove a node."""
+        del self.by_id[draft.node_id], self._drafts[draft]
+
+    def rename(self, draft: Draft, node_id: str) -> None:
+        """Give a node another id."""
+        if not isinstance(node_id, str):
+            raise flow_error(f"node_id must be a string, not {type(node_id).__name__}")
+        other = self.by_id.get(node_id, draft)
+        if other is not draft:
+            raise flow_error(f"another node has the node_id {node_id!r}: {other.place}")
+        if draft.is_named and node_id != draft.node_id:
+            raise flow_error(
+                f"the node_id {draft.node_id!r} is already in use by an expression; give another"
+                " one before the value of the node is used"
+            )
+        del self.by_id[draft.node_id]
+        draft.node_id = node_id
+        draft.has_own_id = True
+        self.by_id[node_id] = draft
+
+    def check_own(self, drafts: Iterable[Draft], place: str | None = None) -> None:
+        """Check that nodes are in this flow.
+
+        Raises:
+            GraphError: one of them is not. The message names ``place``, or the line that is run.
+        """
+        for draft in drafts:
+            if draft.undoes is not None:
+                raise flow_error(
+                    f"the call is the undo of {draft.undoes.node_id!r} and has no other use; call"
+                    " the handler again for a node of its own",
+                    place,
+                )
+            if self.by_id.get(draft.node_id) is not draft:
+                raise flow_error(f"node {draft.node_id!r} belongs to another flow", place)
+
+    def check_counted(self) -> None:
+        """Check that no fan-in that counts some nodes counts others too."""
+        for draft in self._drafts:
+            if not draft.counted:
+                continue
+            routes = [one for one in self._drafts for into in one.routing.values() if draft in into]
+            for other in (*draft.parents, *routes):
+                fault = (
+                    f"waits for the first of some nodes, and for {other.node_id!r} as well; pass"
+                    " first(...) through a node of its own"
+                )
+                raise GraphError([self.placed(Fault(draft.node_id, fault))])
+
+    def placed(self, fault: Fault) -> Fault:
+        """Return a fault with the line of its node."""
+        node_id = fault.node_id or ""
+        draft = self.by_id.get(node_id)
+        if draft is None and node_id.endswith(UNDO_SUFFIX):
+            undone = self.by_id.get(node_id.removesuffix(UNDO_SUFFIX))
+            draft = None if undone is None else undone.undo
+        place = self._place if draft is None else draft.place
+        return Fault(fault.node_id, with_place(fault.message, place))

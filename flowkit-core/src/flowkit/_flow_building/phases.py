@@ -1,0 +1,99 @@
+"""Undos and ``finally``: the parts of a flow that run after the other nodes."""
+
+from collections.abc import Callable, Iterable
+from inspect import signature
+from typing import Any
+
+from flowkit._flow_building.drafts import Draft, Expression
+from flowkit._flow_building.places import flow_error
+from flowkit._flow_building.values import Value
+from flowkit.graph._later_phases import UNDO_SUFFIX
+
+UNDO_OPTIONS = ("retry_policy", "timeouts")
+"""Options of the call of an undo."""
+
+
+def check_same_phase(draft: Draft, others: Iterable[Draft]) -> None:
+    """Check that either all nodes are in ``finally`` or none of them.
+
+    Raises:
+        GraphError: an edge would lead into ``finally`` or out of it.
+    """
+    for other in others:
+        if draft.is_final != other.is_final:
+            inside, outside = (draft, other) if draft.is_final else (other, draft)
+            raise flow_error(
+                f"{inside.node_id!r} is in finally_, whose nodes run when all others have ended, so"
+                f" {outside.node_id!r} cannot be joined with it"
+            )
+
+
+def parents_of(draft: Draft, read: Iterable[Draft]) -> dict[Draft, None]:
+    """Return the nodes that a node waits for because it reads their results.
+
+    All other nodes have ended when those of ``finally`` begin.
+
+    Raises:
+        GraphError: a node reads the result of one that runs later.
+    """
+    for other in read:
+        if other.is_final and not draft.is_final:
+            raise flow_error(
+                f"{other.node_id!r} is in finally_, whose nodes run when all others have ended, so"
+                f" {draft.node_id!r} cannot read its result"
+            )
+    return {other: None for other in read if other.is_final == draft.is_final}
+
+
+def check_undone(draft: Draft) -> None:
+    """Check that a node can get an undo.
+
+    Raises:
+        GraphError: it cannot.
+    """
+    if draft.is_final:
+        raise flow_error(f"{draft.node_id!r} is in finally_, whose nodes are not undone")
+    if draft.undo is not None:
+        raise flow_error(f"{draft.node_id!r} has an undo already: {draft.undo.place}")
+
+
+def call_undo(function: Callable[..., Any], annotation: Any) -> Any:
+    """Call a handler, or a function that makes a call, with the result of the node if it has a
+    parameter. ``annotation`` is the type of the result.
+    """
+    try:
+        found = getattr(function, "parameters", None)
+        takes = signature(function).parameters if found is None else found
+    except (TypeError, ValueError):
+        raise flow_error(
+            f"an undo is a handler or the value of a call, not {function!r:.80}"
+        ) from None
+    return function(Value(Expression("result", annotation=annotation))) if takes else function()
+
+
+def check_undo(draft: Draft, undone: Draft) -> None:
+    """Check that a call can be the undo of a node.
+
+    Raises:
+        GraphError: it cannot.
+    """
+    if draft is undone:
+        raise flow_error(f"{draft.node_id!r} cannot be its own undo; call another handler")
+    if draft.is_joined or draft.is_named or draft.streams:
+        raise flow_error(
+            "an undo runs after all nodes, in an order of its own: no other node can read its value"
+            " or be joined with it by an arrow, a branch or a stream"
+        )
+    if draft.undo is not None:
+        raise flow_error("an undo cannot have an undo")
+    if draft.has_own_id:
+        raise flow_error(
+            f"the node_id of this undo is {undone.node_id + UNDO_SUFFIX!r}; remove node_id"
+        )
+    if draft.counted:
+        raise flow_error("first(...) has no effect on an undo, which runs after all nodes")
+    for option in draft.fields:
+        if option not in UNDO_OPTIONS:
+            raise flow_error(
+                f"an undo has the options {' and '.join(UNDO_OPTIONS)}; remove {option!r}"
+            )
