@@ -2,7 +2,15 @@
 
 from tests.docs.pages import ROOT, blocks
 
-EXAMPLES = ("data_processing", "etl", "event_driven", "invoices", "microservices", "ml_training")
+EXAMPLES = (
+    "data_processing",
+    "etl",
+    "event_driven",
+    "invoices",
+    "microservices",
+    "ml_training",
+    "trips",
+)
 
 
 def test_the_page_of_examples_lists_each_and_has_the_commands_of_their_readmes():
