@@ -193,6 +193,16 @@ async def test_explain_tells_a_branch_that_was_not_taken_from_a_failure(cluster:
     )
 
 
+async def test_explain_names_the_parent_with_which_a_node_was_skipped(cluster: Cluster) -> None:
+    nodes = [node("a", when="false"), node("b", "work", "a"), node("c", "work", "b")]
+    view = await cluster.run({"nodes": nodes})
+    assert [await cluster.client.explain(view.id, each) for each in ("a", "b", "c")] == [
+        "'a' was skipped: its condition is false.",
+        "'b' was skipped: its parents ended without data, and 'a' was skipped.",
+        "'c' was skipped: its parents ended without data, and 'b' was skipped.",
+    ]
+
+
 # ------------------------------------------------ inputs of failure handlers
 
 

@@ -1,5 +1,7 @@
 """Explanations why a node is not running."""
 
+from itertools import chain
+
 from flowkit._engine import BROKEN, edge_outcomes, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
 from flowkit.graph import Plan
@@ -174,8 +176,13 @@ def _skipped(task: Task, index: int, record: NodeRecord | None) -> str:
         for edge in plan.parents[index]
         if plan.nodes[edge.node].optional and marks[edge.node] in _ENDED_AS
     )
+    skipped = (
+        f"{parents}, and {plan.ids[edge.node]!r} was skipped"
+        for edge in plan.parents[index]
+        if marks[edge.node] == Mark.SKIPPED and not has_data
+    )
     reason = _SKIPPED.get(code or "", "nothing leads to it")
-    return next(missing, reason) if code == "upstream_skipped" else reason
+    return next(chain(missing, skipped), reason) if code == "upstream_skipped" else reason
 
 
 _ENDED_AS = {
