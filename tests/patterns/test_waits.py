@@ -114,7 +114,7 @@ async def test_two_votes_decide_and_the_third_is_not_needed(flow: Path, flowkit_
         "eve": "finished",
         "merge": "finished",
     }
-    assert view.status == "finished"
+    assert (view.status, view.result) == ("finished", ["ann", "eve"])
 
 
 @shows("vote")

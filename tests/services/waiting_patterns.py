@@ -9,9 +9,10 @@ import anyio
 
 from examples.patterns import handlers as examples
 from flowkit import Client, TaskView
-from flowkit.cli._loader import load_flow
+from flowkit.cli._loader import LoadedFlow, load_flow
 from flowkit.plugins import Plugins
 from flowkit.worker import RunContext, handler
+from tests.docs.pages import script
 from tests.patterns.support import FOLDER
 from tests.services.processes import Process, Processes
 from tests.services.waiting import WITHIN_SEC, waiting
@@ -28,7 +29,10 @@ async def ship(item: Any, ctx: RunContext) -> Any:
     return item
 
 
-HANDLERS = {**examples.HANDLERS, "ship": ship}
+def loaded(pattern: str) -> LoadedFlow:
+    """Return the graph of a pattern and the handlers of its file."""
+    (path,) = FOLDER.glob(f"{pattern}.*")
+    return load_flow(str(path), Plugins())
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +145,16 @@ CASES = [
 ]
 BUSY_WHILE_THEY_WAIT = {"warning_when_late"}
 """Patterns whose worker runs a node during the wait, so that a kill also ends an attempt."""
+HANDLERS = {
+    **examples.HANDLERS,
+    **{role: one for case in CASES for role, one in loaded(case.pattern).handlers.items()},
+    "ship": ship,
+}
 
 
 def shortened(case: Case) -> dict[str, Any]:
     """Return the graph of a case with times of two seconds."""
-    document = load_flow(str(next(FOLDER.glob(f"{case.pattern}.*"))), Plugins()).graph.to_dict()
+    document = loaded(case.pattern).graph.to_dict()
     for node in document["nodes"]:
         io = node.get("io", {})
         if node["type"] == "sleep" and "until" in io:
@@ -159,15 +168,10 @@ def shortened(case: Case) -> dict[str, Any]:
 
 def patterns_that_wait() -> set[str]:
     """Return the names of all patterns with a node that waits."""
-    flows = {
-        path.stem: load_flow(str(path), Plugins())
-        for path in FOLDER.iterdir()
-        if path.suffix in (".yaml", ".py") and path.stem != "handlers"
-    }
     return {
-        name
-        for name, flow in flows.items()
-        if any(node.type in CONTROL_TYPES for node in flow.graph.plan.nodes)
+        path.stem
+        for path in script("_generate.py").PATTERNS
+        if any(node.type in CONTROL_TYPES for node in loaded(path.stem).graph.plan.nodes)
     }
 
 
