@@ -282,6 +282,16 @@ def a_schema_that_is_no_type() -> None:
     wait_signal("paid", schema=3)  # type: ignore[call-overload]  # here
 
 
+@faulty("schema must be a type or a JSON Schema, not 'Payment'")
+def a_type_in_quotes() -> None:
+    wait_signal("paid", schema="Payment")  # type: ignore[call-overload]  # here
+
+
+@faulty("a node is expected, the value of a call, not function")
+def an_arrow_to_a_function() -> None:
+    note() >> sleep  # type: ignore[operator]  # here
+
+
 @faulty("schema: the type has no JSON Schema")
 def a_type_without_a_json_schema() -> None:
     wait_signal("paid", schema=Callable)  # type: ignore[type-abstract]  # here

@@ -262,6 +262,26 @@ def an_arrow_to_something_else() -> None:
     square(3) >> [4]  # here
 
 
+@faulty("a node is expected, the value of a call, not FunctionHandler")
+def an_arrow_to_a_handler_that_is_not_called() -> None:
+    square(3) >> note  # type: ignore[operator]  # here
+
+
+@faulty("a node is expected, the value of a call, not FunctionHandler")
+def an_arrow_from_a_handler_that_is_not_called() -> None:
+    note >> square(3)  # here
+
+
+@faulty("the key '${params.day}' is known only while the task runs; keys are fixed when the flow")
+def a_key_that_is_a_value(day: date) -> None:
+    add({f"{day}": 3})  # here
+
+
+@faulty("the key <value of results.square> is known only while the task runs")  # here
+def an_output_with_a_key_that_is_a_value() -> Any:
+    return {"a": [{square(3): 1}]}
+
+
 @faulty("a node is expected, the value of a call, not params.n")
 def an_arrow_from_a_param(n: int) -> None:
     n >> square(3)  # here

@@ -182,6 +182,12 @@ def test_a_function_is_called_in_a_flow() -> None:
         noop()
 
 
+@pytest.mark.parametrize("name", ["", 3])
+def test_a_function_needs_a_name(name: Any) -> None:
+    with pytest.raises(ConfigError, match="a coordinator function has a name"):
+        CoordinatorFunction(name)
+
+
 def test_an_annotation_that_cannot_be_resolved_is_an_error_where_it_is_declared() -> None:
     async def unknown(ctx: FunctionContext, n: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 

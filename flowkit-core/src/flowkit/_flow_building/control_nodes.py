@@ -161,6 +161,8 @@ def _schema(given: Any, what: str) -> Any:
     """Return a type as JSON Schema, and a JSON Schema as it is."""
     if given is None or isinstance(given, (Mapping, Value)):
         return given
+    if isinstance(given, str):
+        raise flow_error(f"{what} must be a type or a JSON Schema, not {given!r:.80}")
     try:
         adapter = adapter_of(given, what)
         return adapter and adapter.json_schema(ref_template=REFERENCE)

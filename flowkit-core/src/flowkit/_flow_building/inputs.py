@@ -75,7 +75,7 @@ class InputWriter:
         if isinstance(value, (list, tuple)):
             return [self.value(item, what) for item in value]
         if isinstance(value, dict):
-            return {key: self.value(item, what) for key, item in value.items()}
+            return {self._key(key, what): self.value(item, what) for key, item in value.items()}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             names = [field.name for field in dataclasses.fields(value)]
             return {name: self.value(getattr(value, name), what) for name in names}
@@ -117,7 +117,7 @@ class InputWriter:
             return f"[{', '.join(self._source(item, what) for item in value)}]"
         if isinstance(value, dict):
             pairs = [
-                f"{json.dumps(self._json(key, what))}: {self._source(item, what)}"
+                f"{json.dumps(self._json(self._key(key, what), what))}: {self._source(item, what)}"
                 for key, item in value.items()
             ]
             return f"{{{', '.join(pairs)}}}"
@@ -166,6 +166,14 @@ class InputWriter:
             if (parent := self._ids.get(node_id)) is not None:
                 parent.is_named = True
                 self.parents[parent] = None
+
+    def _key(self, key: Any, what: str) -> Any:
+        if _has_values(key):
+            raise self._error(
+                f"{what}: the key {key!r:.80} is known only while the task runs; keys are fixed"
+                " when the flow is built"
+            )
+        return key
 
     def _json(self, value: Any, what: str) -> Any:
         try:

@@ -204,12 +204,12 @@ class NodeRef(Value, Generic[R_co]):
         return self
 
     def __rshift__(self, other: Target) -> Target:
-        for target in [other] if isinstance(other, Value) else other:
+        for target in _several(other):
             node_of(self).flow.order(self, target)
         return other
 
     def __rrshift__(self, others: "Iterable[NodeRef[Any]]") -> Self:
-        for other in [others] if isinstance(others, Value) else others:
+        for other in _several(others):
             node_of(self).flow.order(other, self)
         return self
 
@@ -217,6 +217,10 @@ class NodeRef(Value, Generic[R_co]):
 
         def __await__(self) -> Generator[Any, Any, R_co]:
             """Outside a flow, the call of an asynchronous handler is awaited."""
+
+
+def _several(nodes: object) -> Iterable[object]:
+    return nodes if isinstance(nodes, Iterable) and not isinstance(nodes, Value) else [nodes]
 
 
 def node_of(ref: NodeRef[Any]) -> NodeResult:

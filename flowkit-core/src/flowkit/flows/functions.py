@@ -50,8 +50,10 @@ class CoordinatorFunction(Generic[P, R_co]):
         """``function`` takes the context first.
 
         Raises:
-            ConfigError: an annotation of the function cannot be resolved.
+            ConfigError: there is no name, or an annotation of the function cannot be resolved.
         """
+        if not isinstance(name, str) or not name:
+            raise ConfigError('a coordinator function has a name: CoordinatorFunction("name")')
         self.name = name
         """Name under which it is registered."""
         self.__name__ = name.replace(".", "_")
