@@ -18,6 +18,7 @@ from tests.services.processes import Process, Processes
 from tests.services.waiting import WITHIN_SEC, waiting
 
 SHORT_SEC = 2.0
+LONG_SEC = 3600.0
 FAILING = ("deliver", "ship")
 CONTROL_TYPES = {"sleep", "wait_signal", "approval"}
 
@@ -66,7 +67,7 @@ class Case:
     finishes: str
     answers: tuple[Answer, ...] = ()
     limits: bool = False
-    """Whether time limits are shortened. Sleeps always are."""
+    """Whether time limits are short, and so exceeded. Sleeps are always short."""
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -153,7 +154,7 @@ HANDLERS = {
 
 
 def shortened(case: Case) -> dict[str, Any]:
-    """Return the graph of a case with times of two seconds."""
+    """Return the graph of a case with sleeps and time limits for tests."""
     document = loaded(case.pattern).graph.to_dict()
     for node in document["nodes"]:
         io = node.get("io", {})
@@ -161,8 +162,8 @@ def shortened(case: Case) -> dict[str, Any]:
             io["until"] = (datetime.now(UTC) + timedelta(seconds=SHORT_SEC)).isoformat()
         elif node["type"] == "sleep":
             io["for_sec"] = SHORT_SEC
-        elif case.limits and "timeout_sec" in io:
-            io["timeout_sec"] = SHORT_SEC
+        elif "timeout_sec" in io:
+            io["timeout_sec"] = SHORT_SEC if case.limits else LONG_SEC
     return document
 
 
