@@ -9,13 +9,14 @@ MAX_NODES = 7
 
 
 @st.composite
-def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
-    """Generate graph documents."""
+def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES, waits: bool = False) -> dict[str, Any]:
+    """Generate graph documents. With ``waits``, most nodes wait for signals or approvals."""
     size = draw(st.integers(1, max_nodes))
     nodes: list[dict[str, Any]] = []
     edges: list[dict[str, Any]] = []
     for index in range(size):
-        node = draw(_node_fields())
+        waiting = waits and draw(st.integers(0, 3)) > 0
+        node = draw(_wait_fields() if waiting else _node_fields())
         node["node_id"] = f"n{index}"
         parents = 0
         for earlier in nodes:
@@ -81,7 +82,7 @@ def _final_nodes(draw: st.DrawFn) -> list[dict[str, Any]]:
 def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.integers(0, 7))
     if kind == 1:
-        return draw(_sleep_fields())
+        return draw(st.one_of(_sleep_fields(), _wait_fields()))
     function = kind == 0
     node: dict[str, Any] = (
         {"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "work"}
@@ -110,21 +111,52 @@ def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
 def _sleep_fields(draw: st.DrawFn) -> dict[str, Any]:
     for_sec = draw(st.sampled_from([0, 3, 20, "${params.n}"]))
     node: dict[str, Any] = {"type": "sleep", "io": {"for_sec": for_sec}}
-    if for_sec in (20, "${params.n}") and draw(st.booleans()):
-        node["timeouts"] = {"start_to_close_sec": 4.0}
-        node["retry_policy"] = {"backoff_sec": 5.0, "jitter": 0.0} | draw(
-            st.sampled_from([{}, {"max": 1}])
-        )
-    if draw(st.integers(0, 4)) == 0:
-        node["when"] = "true"
-    node["optional"] = draw(st.sampled_from([False, False, False, True]))
-    return node
+    if for_sec in (20, "${params.n}"):
+        node |= draw(_limit_of_a_wait())
+    return node | draw(_often_absent_fields())
+
+
+@st.composite
+def _wait_fields(draw: st.DrawFn) -> dict[str, Any]:
+    """Generate a node that waits for a signal or an approval."""
+    if draw(st.booleans()):
+        signal = draw(st.sampled_from(["go", "go", "stop", "${params.signal}"]))
+        node: dict[str, Any] = {"type": "wait_signal", "io": {"signal": signal}}
+    else:
+        prompt = draw(st.sampled_from(["Ship?", "Ship ${params.n}?"]))
+        on_reject = draw(st.sampled_from(["fail", "continue"]))
+        node = {"type": "approval", "io": {"prompt": prompt, "on_reject": on_reject}}
+    timeout_sec = draw(st.sampled_from([None, None, 3, 20]))
+    if timeout_sec is not None:
+        on_timeout = draw(st.sampled_from(["fail", "skip"]))
+        node["io"] |= {"timeout_sec": timeout_sec, "on_timeout": on_timeout}
+    if timeout_sec != 3:
+        node |= draw(_limit_of_a_wait())
+    return node | draw(_often_absent_fields())
+
+
+@st.composite
+def _limit_of_a_wait(draw: st.DrawFn) -> dict[str, Any]:
+    if draw(st.booleans()):
+        return {}
+    policy = draw(st.sampled_from([{}, {"max": 1}]))
+    return {
+        "timeouts": {"start_to_close_sec": 4.0},
+        "retry_policy": {"backoff_sec": 5.0, "jitter": 0.0} | policy,
+    }
+
+
+@st.composite
+def _often_absent_fields(draw: st.DrawFn) -> dict[str, Any]:
+    condition: dict[str, Any] = {"when": "true"} if draw(st.integers(0, 4)) == 0 else {}
+    return {**condition, "optional": draw(st.sampled_from([False, False, False, True]))}
 
 
 Word = tuple[int, int, int]
 """An event (kind, node, attempt, value) as numbers, each combination of which is valid."""
 
-scripts = st.lists(
-    st.tuples(st.integers(0, 99), st.integers(0, 2 * MAX_NODES + 1), st.integers(0, 99)),
-    max_size=40,
-)
+
+def scripts(*, min_size: int = 0) -> st.SearchStrategy[list[Word]]:
+    """Generate events."""
+    word = st.tuples(st.integers(0, 99), st.integers(0, 2 * MAX_NODES + 1), st.integers(0, 99))
+    return st.lists(word, min_size=min_size, max_size=40)

@@ -4,6 +4,7 @@ It knows only the nodes and edges of a graph, and only the tokens of attempts.
 """
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 from flowkit._engine import (
@@ -12,6 +13,7 @@ from flowkit._engine import (
     CommandsLost,
     CommandsSent,
     ConditionEvaluated,
+    DecisionMade,
     EngineSettings,
     Event,
     FunctionFailed,
@@ -22,6 +24,7 @@ from flowkit._engine import (
     ResumeRequested,
     RetryRequested,
     SentCommand,
+    SignalReceived,
     TaskSubmitted,
     Woke,
 )
@@ -41,6 +44,12 @@ from flowkit.task import NodeStatus, TaskStatus
 UNBEGUN = ("waiting", "checking", "ready")
 IN_FLIGHT = ("issued", "running", "cancelling")
 ENDED = ("finished", "failed", "cancelled", "skipped")
+ARGUMENTS: dict[str, tuple[str, type]] = {
+    "sleep": ("for_sec", int),
+    "wait_signal": ("signal", str),
+    "approval": ("prompt", str),
+}
+"""The argument of each control type that may be an expression, and the type of its value."""
 
 
 @dataclass
@@ -76,6 +85,8 @@ class Node:
     """
     until: float | None = None
     """It waits until then, or has begun and its arguments are not known (None)."""
+    signal: str | None = None
+    """Name of the signal that it waits for."""
     excused: bool = False
     """It failed in an earlier run and was not chosen for this one: it stops no other node."""
 
@@ -96,6 +107,9 @@ class Reference:
         self.phase = "main"
         self.ended_by: int | None = None
         """The node with which task.end ended the task."""
+        self.kept: list[SignalReceived] = []
+        """The signals that no node has taken, the oldest first."""
+        self.signal_ids: set[str | None] = set()
         self.finishes: list[int] = []
         """The finished nodes of the main phase, in the order of their ends."""
         for index in self._later_nodes():
@@ -182,6 +196,8 @@ class Reference:
         elif isinstance(event, OutputEvaluated):
             if self._awaits_output() and event.since == self.delayed_at:
                 self.outcome = TaskStatus.FAILED if event.error else TaskStatus.FINISHED
+        elif isinstance(event, SignalReceived):
+            self._signalled(event)
         elif isinstance(event, CommandsSent):
             for command in event.commands:
                 node = self.nodes[command.index]
@@ -228,8 +244,14 @@ class Reference:
         match event:
             case ArgumentsEvaluated():
                 begun = self._waits(event.index) and node.until is None
-                if begun and event.attempt == node.attempt:
-                    self._wait(event.index, event.values.get("for_sec"), event.error)
+                if begun and event.attempt == node.attempt and event.error is not None:
+                    node.state = "failed"
+                elif begun and event.attempt == node.attempt:
+                    self._wait(event.index, event.values)
+            case DecisionMade():
+                waits = self._waits(event.index) and node.until is not None
+                if waits and event.attempt == node.attempt and self._is_approval(event.index):
+                    self._decide(event.index, event.choice)
             case ConditionEvaluated():
                 if node.state == "checking":
                     node.state = "failed" if event.error else "ready" if event.value else "skipped"
@@ -286,7 +308,7 @@ class Reference:
         if permanent or reason in policy.permanent_on or node.made > policy.max or over_budget:
             node.state = "failed"
         else:
-            node.until = None
+            node.until = node.signal = None
             node.state, node.retry_at = "deferred", self.now + delay
 
     def _retry(self, chosen: tuple[int, ...] | None) -> None:
@@ -499,24 +521,74 @@ class Reference:
             node.made += 1
             node.attempt += 1
             node.state, node.issued_at, node.until, node.retry_at = "deferred", self.now, None, 0
+            node.signal = None
             if node.first_issued_at is None:
                 node.first_issued_at = self.now
             self.begun = True
-            if not isinstance(io["for_sec"], str):
-                self._wait(index, io["for_sec"], None)
+            if "${" not in str(io):
+                self._wait(index, {})
             for parent in self._unneeded(index):
                 self._stop(parent)
             self._follow()
 
-    def _wait(self, index: int, seconds: Any, error: str | None) -> None:
-        """Start a wait with known arguments."""
-        node = self.nodes[index]
-        if error is not None or not isinstance(seconds, int):
+    def _wait(self, index: int, values: dict[str, Any]) -> None:
+        """Start a wait, given the values of its expressions."""
+        node, given = self.nodes[index], {**self.plan.nodes[index].io.model_extra, **values}
+        argument, kind = ARGUMENTS[self.plan.nodes[index].type]
+        if not isinstance(given[argument], kind):
             node.state = "failed"
             return
-        node.until = node.issued_at + seconds
-        if self.now >= node.until:
+        seconds = given[argument] if kind is int else given.get("timeout_sec")
+        node.until = inf if seconds is None else node.issued_at + seconds
+        if argument == "signal":
+            node.signal = given["signal"]
+            self._take_a_kept_signal(index)
+        elif kind is int and self.now >= node.until:
             self._finish(index)
+
+    def _is_approval(self, index: int) -> bool:
+        return self.plan.nodes[index].type == "approval"
+
+    def _decide(self, index: int, choice: str) -> None:
+        on_reject = self.plan.nodes[index].io.model_extra["on_reject"]
+        if choice == "reject" and on_reject == "fail":
+            self.nodes[index].state = "failed"
+        else:
+            self._finish(index)
+
+    def _signalled(self, signal: SignalReceived) -> None:
+        """Give a signal to the node that has waited for it the longest, or keep it."""
+        if signal.signal_id in self.signal_ids:
+            return
+        self.signal_ids.add(signal.signal_id)
+        waiting = [
+            (node.issued_at, index)
+            for index, node in enumerate(self.nodes)
+            if self._waits(index) and self._may_take(index, signal)
+        ]
+        if waiting:
+            self._finish(min(waiting)[1])
+        else:
+            self.kept.append(signal)
+
+    def _may_take(self, index: int, signal: SignalReceived) -> bool:
+        allowed = signal.nodes is None or index in signal.nodes
+        return allowed and self.nodes[index].signal == signal.name
+
+    def _take_a_kept_signal(self, index: int) -> None:
+        for signal in self.kept:
+            if self._may_take(index, signal):
+                self.kept.remove(signal)
+                self._finish(index)
+                return
+
+    def _out_of_time(self, index: int) -> None:
+        """End a wait for which nothing came in time; a sleep finishes."""
+        io = self.plan.nodes[index].io.model_extra
+        if self.plan.nodes[index].type == "sleep":
+            self._finish(index)
+        else:
+            self.nodes[index].state = "skipped" if io.get("on_timeout") == "skip" else "failed"
 
     def _wait_on(self, index: int) -> None:
         """End a wait that is over."""
@@ -525,7 +597,7 @@ class Reference:
         ends += [(node.issued_at + limit, "to long")] if limit is not None else []
         due = [end for end in ends if self.now >= end[0]]
         if due and min(due, key=lambda end: end[0])[1] == "time":
-            self._finish(index)
+            self._out_of_time(index)
         elif due:
             self._attempt_failed(index, "start_to_close_timeout")
 

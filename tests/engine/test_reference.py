@@ -15,6 +15,7 @@ from flowkit._engine import (
     CommandsLost,
     CommandsSent,
     ConditionEvaluated,
+    DecisionMade,
     Effect,
     EngineSettings,
     EvaluateArguments,
@@ -31,6 +32,7 @@ from flowkit._engine import (
     SendCancel,
     SendCommand,
     SentCommand,
+    SignalReceived,
     TaskEnding,
     TaskSubmitted,
     Transition,
@@ -59,8 +61,12 @@ from tests.engine.reference import Reference
 
 FOREIGN = "0" * 24
 AFTER = {CheckCommand: "check", AskWorker: "ask", CallFunction: "call"}
-SECONDS = (1, 3, 20, "much")
-"""Values of the arguments of nodes that sleep."""
+VALUES = {
+    "sleep": ("for_sec", (1, 3, 20, "much")),
+    "wait_signal": ("signal", ("go", "stop", "go", 7)),
+    "approval": ("prompt", ("Ship?", "Ship?", "Ship?", 7)),
+}
+"""Values of the arguments of control nodes, of which the last has the wrong type."""
 
 
 class Both:
@@ -76,6 +82,7 @@ class Both:
             index: [] for index in range(len(flow.plan.nodes))
         }
         self.not_carried_out: list[Effect] = []
+        self.sent = 0
         self.last: Event = TaskSubmitted()
         self.do(self.last)
 
@@ -97,6 +104,9 @@ class Both:
         starved = [node.starved for node in self.reference.nodes]
         assert [mark == Mark.UPSTREAM_FAILED for mark in task.marks] == starved, event
         assert task.status == self.reference.status, event
+        kept = [(signal.name, signal.payload, signal.nodes) for signal in task.signals.kept]
+        expected = [(signal.name, signal.payload, signal.nodes) for signal in self.reference.kept]
+        assert kept == expected, event
         reason_codes = {index: record.reason_code for index, record in task.records.items()}
         assert broken_fan_in(self.plan, task.marks.decode(), reason_codes) is None, event
         self._assert_looked_after(event, step)
@@ -242,10 +252,7 @@ class Both:
         elif kind < 39:
             self.do(CommandsLost(self._commands(index, choice)))
         elif index in self.plan.controls:
-            record = self.task.records.get(index)
-            attempt = (record.attempt if record else 0) + (choice == 99)
-            values = {"for_sec": SECONDS[choice % 4]}
-            self.do(ArgumentsEvaluated(index, attempt, values, "no" if choice > 96 else None))
+            self._hear_of_a_wait(index, choice)
         elif kind < 42 and awaits_output(self.task):
             since = None if choice % 3 else self.now
             said = OutputEvaluated(choice, "broken" if choice > 80 else None, since)
@@ -254,6 +261,31 @@ class Both:
             self.do(ConditionEvaluated(index, choice < 70, "broken" if choice > 94 else None))
         else:
             self.do(self._report(kind, index, choice))
+
+    def _hear_of_a_wait(self, index: int, choice: int) -> None:
+        """Report what a node waits for, and sometimes what it does not wait for."""
+        record, node_type = self.task.records.get(index), self.plan.nodes[index].type
+        waits = record is not None and record.wait is not None
+        attempt = (record.attempt if record else 0) + (choice > 96)
+        if node_type == "sleep" or waits == (choice % 10 == 0):
+            self.do(self._arguments(index, attempt, choice))
+        elif node_type == "approval":
+            answer = "reject" if choice % 3 == 0 else "approve"
+            self.do(DecisionMade(index, attempt, answer, "ann"))
+        else:
+            self.do(self._signal(index, choice))
+
+    def _arguments(self, index: int, attempt: int, choice: int) -> ArgumentsEvaluated:
+        argument, values = VALUES[self.plan.nodes[index].type]
+        value = {argument: values[choice % 4]}
+        return ArgumentsEvaluated(index, attempt, value, "no" if choice > 98 else None)
+
+    def _signal(self, index: int, choice: int) -> SignalReceived:
+        """Generate a signal: a new one or a known one, for all nodes or a single one."""
+        self.sent += choice % 3 > 0
+        name = "stop" if choice % 5 == 0 else "go"
+        nodes = (index,) if choice % 7 == 0 else None
+        return SignalReceived(name, self.sent, f"s{self.sent}", nodes)
 
     def _commands(self, index: int, choice: int) -> list[SentCommand]:
         """Generate lost commands: mostly the current ones, sometimes others."""
@@ -331,8 +363,7 @@ class Both:
                 continue
             for index, mark in enumerate(bytes(self.task.marks)):
                 if index in self.plan.controls and mark == Mark.DEFERRED:
-                    attempt = self.task.records[index].attempt
-                    self.do(ArgumentsEvaluated(index, attempt, {"for_sec": 3}))
+                    self._answer_wait(index)
                 elif mark == Mark.CHECKING:
                     self.do(ConditionEvaluated(index, True))
                 elif mark in (Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING):
@@ -341,6 +372,17 @@ class Both:
                 self.now = max(self.now, self.task.wake_at)
                 self.do(Woke())
         raise AssertionError(f"not at its end: {self.task.marks!r} {self.task.status}")
+
+    def _answer_wait(self, index: int) -> None:
+        record = self.task.records[index]
+        self.do(self._arguments(index, record.attempt, 1))
+        record = self.task.records[index]
+        if record.wait is not None and record.wait.kind == "approval":
+            self.do(DecisionMade(index, record.attempt, "approve", "ann"))
+        elif record.wait is not None and record.wait.kind == "signal":
+            self.sent += 1
+            name = record.wait.arguments["signal"]
+            self.do(SignalReceived(name, self.sent, f"s{self.sent}", (index,)))
 
 
 @settings(
@@ -352,7 +394,7 @@ class Both:
 )
 @given(
     graphs(),
-    scripts,
+    scripts(),
     st.sampled_from([None, None, 60.0]),
     st.sampled_from([1, 2, 512]),
     st.integers(0, 2 * MAX_NODES + 1),
@@ -370,4 +412,17 @@ def test_the_engine_does_what_the_rules_say(
     both.answer_everything()
     assert both.task.status in (TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.CANCELLED)
     both.do(RetryRequested((letter % len(both.plan.nodes),), fill=True))
+    both.answer_everything()
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+@given(graphs(waits=True), scripts(min_size=12))
+def test_the_engine_gives_signals_and_decisions_to_the_nodes_that_the_rules_say(
+    document: dict[str, Any], script: list[Word]
+) -> None:
+    both = Both(Graph.parse(document), deadline_sec=None, max_in_flight=2)
+    for word in script:
+        both.hear(word)
+    both.answer_everything()
+    both.do(RetryRequested((script[0][1] % len(both.plan.nodes),), fill=True))
     both.answer_everything()
