@@ -1,13 +1,14 @@
 """The standard scenarios, which FlowKit must pass under all faults."""
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import anyio
 
-from flowkit.errors import AlreadyDecided, TaskRefused
+from flowkit.errors import AlreadyDecided, SignalRefused, TaskRefused
 from flowkit.task import TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
@@ -820,6 +821,96 @@ async def decisions(cluster: SimCluster) -> None:
         assert deciders == [view.nodes[name].result["by"]], (name, deciders)
 
 
+async def random_waits(cluster: SimCluster) -> None:
+    """Run a random graph that waits for signals and decisions, which come early, late and twice."""
+    pick = cluster.random.choice
+    names = [f"n{number}" for number in range(6)]
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            *(
+                waiting_or_working(
+                    pick, name, [other for other in names[:place] if pick([True, False, False])]
+                )
+                for place, name in enumerate(names)
+            ),
+            on_node_failure=pick(["stop", "continue"]),
+        ),
+        params={"name": "go"},
+    )
+    client, numbers = cluster.client, count()
+    for is_retry in (False, True):
+        async with anyio.create_task_group() as group:
+            ended = anyio.Event()
+            for _ in range(2):
+                group.start_soon(send_signals, cluster, task_id, numbers, ended)
+            for by in ("ann", "bob"):
+                group.start_soon(decide_about_all, cluster, by, ended)
+            if pick([True, False, False]):
+                await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+                await client.pause(task_id)
+                await cluster.clock.sleep(pick([0.1, 5.0]))
+                await client.resume(task_id)
+            if pick([True, False, False, False, False]):
+                await client.cancel(task_id)
+            view = await client.wait(task_id)
+            ended.set()
+        taken = [
+            one.result
+            for one in view.nodes.values()
+            if (one.type, one.status) == ("wait_signal", "finished")
+        ]
+        assert len(set(taken)) == len(taken), taken
+        if is_retry or view.status == "finished":
+            return
+        await client.retry(task_id)
+
+
+def waiting_or_working(
+    pick: Callable[[Sequence[Any]], Any], node_id: str, after: list[str]
+) -> dict[str, Any]:
+    """Return a node that mostly waits for a signal or a decision."""
+    fields: dict[str, Any] = {"optional": pick([True, False])}
+    if after:
+        fields["fan_in"] = pick(["all", "ended", "any"])
+    limit: dict[str, Any] = {"timeout_sec": pick([1, 20]), "on_timeout": pick(["fail", "skip"])}
+    io = limit if pick([True, False, False]) else {}
+    match pick(["signal", "signal", "approval", "work"]):
+        case "signal":
+            return wait(node_id, pick(["go", "stop", "${params.name}"]), after, **io) | fields
+        case "approval":
+            io |= {"prompt": "${params.name}?", "on_reject": pick(["fail", "continue"])}
+            return {"node_id": node_id, "type": "approval", "depends_on": after, "io": io} | fields
+    return node(node_id, after=after, **fields)
+
+
+async def send_signals(
+    cluster: SimCluster, task_id: str, numbers: Iterator[int], ended: anyio.Event
+) -> None:
+    """Send signals until a task has ended, some of them twice."""
+    pick = cluster.random.choice
+    while not ended.is_set():
+        number, name = next(numbers), pick(["go", "stop"])
+        for _ in range(pick([1, 2])):
+            try:
+                await cluster.client.signal(task_id, name, number, signal_id=f"s{number}")
+            except SignalRefused:
+                cluster.log(f"signal {number} is refused")
+        await cluster.clock.sleep(pick([0.0, 0.5, 5.0, 30.0]))
+
+
+async def decide_about_all(cluster: SimCluster, by: str, ended: anyio.Event) -> None:
+    """Decide about every node that waits for it until a task has ended."""
+    pick = cluster.random.choice
+    while not ended.is_set():
+        for waiting in (await cluster.client.approvals()).items:
+            try:
+                choice = pick(waiting.choices)
+                await cluster.client.decide(waiting.task_id, waiting.node_id, choice, by=by)
+            except TaskRefused:
+                cluster.log(f"{by} is too late")
+        await cluster.clock.sleep(pick([0.5, 2.0, 10.0]))
+
+
 async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
@@ -1060,6 +1151,7 @@ STANDARD = {
         Standard(cancelled_sleep, 1),
         Standard(signals, 3, once=False),
         Standard(decisions, 2, once=False),
+        Standard(random_waits, 4, once=False, options={"converge_sec": 2_000}),
         Standard(cancel, 6),
         Standard(pause_and_resume, 3),
         Standard(retry_by_hand, 3, once=False),

@@ -16,7 +16,17 @@ from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, s
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._later_phases import broken_phase
 from tests.builders import graph
-from tests.simulation.scenarios import HANDLERS, SLOW, STANDARD, call, chain, node, streaming
+from tests.simulation.scenarios import (
+    HANDLERS,
+    SLOW,
+    STANDARD,
+    call,
+    chain,
+    node,
+    sleep,
+    streaming,
+    wait,
+)
 
 Change = Callable[[TaskRecord, Commit], Commit | None]
 
@@ -295,6 +305,117 @@ def test_undos_and_finally_keep_their_rules(marks: str, outcome: str, fault: str
     ended = all(ord(mark) in ENDED for mark in marks.replace("h", "F"))
     records = {3: NodeRecord(after=3) if marks[3] in "rS" else RUN, 4: DUE}
     assert broken_phase(ENDS, marks, outcome, records, ended=ended) == fault
+
+
+# ---------------------------------------------------------------- waits
+
+
+async def kept_signals(cluster: SimCluster) -> None:
+    """Send two signals before two nodes wait for them."""
+    task_id = await cluster.client.create_task(
+        graph=graph(node("a", "slow"), wait("w", "go", ["a"]), wait("v", "go", ["a"]))
+    )
+    for payload in ("x", "y"):
+        await cluster.client.signal(task_id, "go", payload)
+    await cluster.client.wait(task_id)
+
+
+async def one_decision(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(
+        graph=graph({"node_id": "ask", "type": "approval", "io": {"prompt": "Go?"}})
+    )
+    await cluster.client.decide(task_id, "ask", "approve", by="ann")
+
+
+async def one_sleep(cluster: SimCluster) -> None:
+    await cluster.run(graph(sleep("nap", for_sec=40)))
+
+
+def with_part(commit: Commit, name: str, value: Any) -> Commit:
+    return replace(commit, put={**commit.put, name: to_json(value)})
+
+
+def with_signals(commit: Commit, **fields: Any) -> Commit:
+    return with_part(commit, "signals", from_json(commit.put["signals"]) | fields)
+
+
+def with_record(commit: Commit, index: int, **fields: Any) -> Commit:
+    return with_part(commit, f"n{index}", from_json(commit.put[f"n{index}"]) | fields)
+
+
+def test_a_kept_signal_is_not_lost() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_signals(commit, kept=[]) if "signals" in commit.put else None
+
+    assert "the signals [1] of 1 were lost" in found_by(change, kept_signals)
+
+
+def test_a_signal_is_not_kept_after_a_node_took_it() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        if "signals" not in commit.put or marks_of(commit)[0] != "F":
+            return None
+        return with_part(commit, "signals", from_json(record.parts["signals"]))
+
+    assert "the signals [1, 2] were taken, and are still kept" in found_by(change, kept_signals)
+
+
+def test_a_signal_is_not_taken_twice() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        for name, data in commit.put.items():
+            for entry in (entries := from_json(data)) if name[0] == "e" else ():
+                if entry[3] == "finished" and (entry[4] or {}).get("number") == 2:
+                    entry[4]["number"] = 1
+                    return with_part(commit, name, entries)
+        return None
+
+    assert "signal 1 was taken twice" in found_by(change, kept_signals)
+
+
+def test_the_payload_of_a_signal_is_the_result_of_the_node_that_took_it() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        taken = marks_of(commit)[1] == "F" and "n1" in commit.put
+        return with_record(commit, 1, result="z") if taken else None
+
+    assert "signal 1 was 'x' and became 'z'" in found_by(change, kept_signals)
+
+
+def test_a_signal_that_was_confirmed_is_stored() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_signals(commit, ids=[]) if "signals" in commit.put else None
+
+    assert "has lost the signal" in found_by(change, kept_signals)
+
+
+def test_a_sleep_does_not_end_too_early() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        ended = marks_of(commit)[0] == "F"
+        return with_record(commit, 0, finished_at=1.0) if ended else None
+
+    assert "it slept until 1.0 and should have slept until" in found_by(change, one_sleep)
+
+
+def test_a_sleep_has_no_result() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_record(commit, 0, result=1) if marks_of(commit)[0] == "F" else None
+
+    assert "a sleep has the result 1" in found_by(change, one_sleep)
+
+
+def test_an_approval_does_not_finish_without_a_decision() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_record(commit, 0, result="yes") if marks_of(commit)[0] == "F" else None
+
+    assert "node 'ask' has finished, but it has no decision" in found_by(change, one_decision)
+
+
+def test_a_decision_that_was_confirmed_is_stored() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        if marks_of(commit)[0] != "F":
+            return None
+        made = from_json(commit.put["n0"])["result"]
+        return with_record(commit, 0, result=made | {"by": "bob"})
+
+    assert "'ann' decided 'approve' about node 'ask' of" in found_by(change, one_decision)
 
 
 def test_a_node_does_not_stay_finished_while_its_parent_runs_again() -> None:

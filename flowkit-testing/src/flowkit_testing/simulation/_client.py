@@ -27,6 +27,7 @@ class PatientClient(Client):
     """The ids that :meth:`create_task` returned."""
     on_retry: Callable[[str], None]
     on_signal: Callable[[str, str], None]
+    on_decision: Callable[[str, str, str, str], None]
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class PatientClient(Client):
         submit: Callable[[dict[str, Any]], Awaitable[str]] | None,
         on_retry: Callable[[str], None],
         on_signal: Callable[[str, str], None],
+        on_decision: Callable[[str, str, str, str], None],
         **options: Any,
     ) -> None:
         """Create a client; ``submit``, if given, carries out its submissions."""
@@ -42,6 +44,7 @@ class PatientClient(Client):
         self._submit = submit
         self.on_retry = on_retry
         self.on_signal = on_signal
+        self.on_decision = on_decision
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         while True:
@@ -129,7 +132,8 @@ class PatientClient(Client):
         unsure = False
         while True:
             try:
-                return await super().decide(task_id, node_id, choice, by=by, **more)
+                await super().decide(task_id, node_id, choice, by=by, **more)
+                break
             except StoreUnavailable:
                 unsure = True
                 await self.clock.sleep(PAUSE_SEC)
@@ -137,7 +141,8 @@ class PatientClient(Client):
                 # The first try may have been applied although its answer was lost.
                 if not unsure or f"by {by!r}" not in str(error):
                     raise
-                return None
+                break
+        self.on_decision(task_id, node_id, choice, by)
 
     async def pause(self, task_id: str) -> None:
         pause = super().pause

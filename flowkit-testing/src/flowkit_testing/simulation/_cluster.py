@@ -327,6 +327,7 @@ class SimCluster:
             submit=self._submit_elsewhere if crashing else None,
             on_retry=self._retries,
             on_signal=self._signalled,
+            on_decision=self._decided,
             cfg=self._coordinator_config,
             bus=SimBus(self._bus, process),
             store=SimStore(self._store, process),
@@ -355,6 +356,9 @@ class SimCluster:
 
     def _signalled(self, task_id: str, signal_id: str) -> None:
         self.invariants.signalled(task_id, signal_id)
+
+    def _decided(self, task_id: str, node_id: str, choice: str, by: str) -> None:
+        self.invariants.decided(task_id, node_id, choice, by)
 
     async def _submit_elsewhere(self, submission: dict[str, Any]) -> str:
         """Submit from a process that may crash.

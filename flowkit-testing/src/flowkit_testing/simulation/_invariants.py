@@ -114,6 +114,17 @@ class Invariants:
         if signal_id not in signals_of(self._load(task_id).parts).ids:
             raise InvariantBroken(f"task {task_id!r} has lost the signal {signal_id!r}")
 
+    def decided(self, task_id: str, node_id: str, choice: str, by: str) -> None:
+        """Check that a decision counts, for which a client has got its answer."""
+        task = decode_task(self._load(task_id), to_look_at=True)
+        index = task.spec.plan.index[node_id]
+        made = at_once(records_of(self._reading, task, [index]))[index].result
+        if not isinstance(made, dict) or (made["choice"], made["by"]) != (choice, by):
+            raise InvariantBroken(
+                f"{by!r} decided {choice!r} about node {node_id!r} of {task_id!r}, and the stored"
+                f" decision is {made!r}"
+            )
+
     def created(self, record: TaskRecord, task_id: str) -> None:
         stored = at_once(self._reading.load([task_id])).get(task_id)
         if record.header.task_id == task_id and task_id not in self._tasks and stored is not None:
