@@ -35,6 +35,18 @@ async def gated(item: Any, ctx: RunContext) -> int:
     return os.getpid()
 
 
+@handler("hangs_at_first")
+async def hangs_at_first(item: Any, ctx: RunContext) -> None:
+    """Hang in the first execution of the node, and end in later ones."""
+    file = Path(os.environ["FLOWKIT_TEST_RECORD"])
+    lines = file.read_text(encoding="utf-8").splitlines()  # noqa: ASYNC240 - a few lines
+    before = [line for line in lines if line.split()[:3] == ["began", ctx.task_id, ctx.node_id]]
+    record(ctx, "began")
+    if not before:
+        await anyio.sleep_forever()
+    record(ctx, "ran")
+
+
 class Reading(Handler):
     """Reader of a stream; until the gate is open, it is slow enough to be killed in the middle."""
 
@@ -55,4 +67,10 @@ async def deadly(item: Any, ctx: RunContext) -> Any:
     return item
 
 
-HANDLERS = {"work": work, "gated": gated, "reading": Reading, "deadly": deadly}
+HANDLERS = {
+    "work": work,
+    "gated": gated,
+    "hangs_at_first": hangs_at_first,
+    "reading": Reading,
+    "deadly": deadly,
+}
