@@ -53,7 +53,7 @@ Members = AbstractAsyncContextManager[Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where tasks are stored: how to open a coordinator, a client and a worker there."""
+    """Storage of tasks: how to open a coordinator, a client and a worker there."""
 
     name: str
     coordinator: Callable[[], Coordinator]

@@ -1,4 +1,4 @@
-"""How often the verbs that change a task read its record."""
+"""Reads of a record by the verbs that change its task."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
