@@ -295,12 +295,14 @@ def an_undo_with_an_id() -> None:
 
 @faulty("retry_policy.max must be at least 0, not -1")
 def an_undo_with_a_wrong_option() -> None:
-    book("Rome").undo(note.options(retry_policy={"max": -1}))  # here
+    trip = book("Rome")
+    trip.undo(note.options(retry_policy={"max": -1}))  # here
 
 
 @faulty("type 'sleep': an undo does not wait; use a role or 'coordinator_fn'")
 def an_undo_that_waits() -> None:
-    book("Rome").undo(sleep(3))  # here
+    trip = book("Rome")
+    trip.undo(sleep(3))  # here
 
 
 @faulty("a node is expected, the value of a call, not NoneType")
@@ -325,8 +327,8 @@ def a_misspelt_field_of_the_result() -> None:
 
 @faulty("undo: /io/input_inline: 'results.square' reads results of 'square', which is not upstream")
 def an_undo_that_reads_a_node_below() -> None:
-    trip = book("Rome")  # here
-    trip.undo(note(f"{square(3)}"))
+    trip = book("Rome")
+    trip.undo(note(f"{square(3)}"))  # here
 
 
 @faulty("uses the unknown name 'result'")

@@ -84,9 +84,9 @@ class NodeTable:
     def placed(self, fault: Fault) -> Fault:
         """Return a fault with the line of its node."""
         node_id = fault.node_id or ""
-        draft = self.by_id.get(node_id)
-        if draft is None and node_id.endswith(UNDO_SUFFIX):
-            undone = self.by_id.get(node_id.removesuffix(UNDO_SUFFIX))
-            draft = None if undone is None else undone.undo
+        draft = self.by_id.get(node_id.removesuffix(UNDO_SUFFIX))
+        is_undo = node_id.endswith(UNDO_SUFFIX) or fault.message.startswith(("undo:", "undo."))
+        if draft is not None and is_undo:
+            draft = draft.undo
         place = self._place if draft is None else draft.place
         return Fault(fault.node_id, with_place(fault.message, place))
