@@ -213,3 +213,15 @@ async def test_a_task_that_is_left_in_the_middle_is_let_go():
         task_id = await client.create_task(graph=ONE)
         async with closing(client.watch(task_id)) as events:
             assert (await anext(events)).seq == 1
+
+
+def test_children_of_a_map_are_counted_in_the_row_of_the_map():
+    progress = fed(
+        TaskProgress.of(["m", "m[0]", "x[1]"]),
+        ("m", "running", None),
+        ("m[0]", "running", {"worker_id": "w"}),
+        ("m[1]", "running", {"worker_id": "w"}),
+        ("m[0]", "finished", None),
+    )
+    assert list(progress.nodes) == ["m", "x[1]"]
+    assert progress.nodes["m"].children_text == "1 running, 1 finished"

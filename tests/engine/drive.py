@@ -11,6 +11,8 @@ from flowkit._engine import (
     CallFunction,
     CancelRequested,
     CheckCommand,
+    ChildrenDue,
+    CollectMap,
     CommandsLost,
     CommandsSent,
     CommandWaiting,
@@ -24,6 +26,10 @@ from flowkit._engine import (
     Event,
     FunctionFailed,
     FunctionReturned,
+    MapCollected,
+    MapFailed,
+    MapOpened,
+    OpenMap,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
@@ -137,6 +143,8 @@ def copy_of(task: Task) -> Task:
         ready=list(task.ready),
         key_holders=dict(task.key_holders),
         key_waiters=waiters,
+        blocks=list(task.blocks),
+        maps={index: state.copy() for index, state in task.maps.items()},
     )
 
 
@@ -148,7 +156,7 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
     # When nodes are stopped, their ends are not counted.
     counted = [
         index
-        for index, mark in enumerate(task.marks)
+        for index, mark in enumerate(task.marks[: task.spec.plan.size])
         if task.outcome is None or mark == Mark.WAITING
     ]
     return {
@@ -160,6 +168,15 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
         "failures": task.failures,
         "waiting": {entry for entry in waiting if task.marks[entry[1]] == Mark.READY},
         "keys": task.key_holders,
+        "maps": {
+            index: (
+                state.waiting,
+                state.open,
+                state.in_flight,
+                sorted(child for child in state.again if task.marks[child] == Mark.READY),
+            )
+            for index, state in task.maps.items()
+        },
     }
 
 
@@ -168,6 +185,8 @@ def assert_nothing_drifted(task: Task) -> None:
     fresh = copy_of(task)
     derive(fresh)
     assert kept_at_hand(task) == kept_at_hand(fresh)
+    for index, state in fresh.maps.items():
+        assert not state.queued or task.maps[index].queued, "children of a map were forgotten"
 
 
 def record_of(task: Task, flow: Graph) -> TaskRecord:
@@ -415,6 +434,26 @@ class Play:
         """Delay the evaluation of the node's condition."""
         return self.do(ConditionDelayed(self.index(name)))
 
+    def opens(self, name: str, size: int) -> Transition:
+        """Report the number of a map's items, and start its children."""
+        attempt = self.record(name).attempt
+        step = self.do(MapOpened(self.index(name), attempt, size))
+        return self.begins(name) if size and not step.ignored else step
+
+    def begins(self, name: str) -> Transition:
+        """Start the children of a map."""
+        return self.do(ChildrenDue(self.index(name), self.record(name).attempt))
+
+    def collects(self, name: str, *results: Any, attempt: int | None = None) -> Transition:
+        """Report the results of the children of a map."""
+        attempt = self.record(name).attempt if attempt is None else attempt
+        return self.do(MapCollected(self.index(name), attempt, results))
+
+    def map_fails(self, name: str, reason_code: str = "bad_map") -> Transition:
+        """Report that the items of a map cannot be used."""
+        record = self.record(name)
+        return self.do(MapFailed(self.index(name), record.attempt, reason_code, "no list"))
+
     def sent(self, *commands: tuple[str, int], place: tuple[int, int] | None = None) -> None:
         """Record that the commands of these nodes' attempts are on the bus."""
         found = [(self.index(name), attempt) for name, attempt in commands]
@@ -492,6 +531,8 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         EvaluateArguments: "evaluate",
         SendCancel: "stop",
         CheckCommand: "check",
+        OpenMap: "open",
+        CollectMap: "collect",
         AskWorker: "ask for",
         TellReaders: "tell readers of",
     }

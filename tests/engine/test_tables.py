@@ -10,12 +10,16 @@ from flowkit._engine import (
     NODE_REPORTS,
     TASK_MOVES,
     ArgumentsEvaluated,
+    ChildrenDue,
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
     FunctionFailed,
     FunctionReturned,
     IllegalMove,
+    MapCollected,
+    MapFailed,
+    MapOpened,
     Transition,
 )
 from flowkit.messages import (
@@ -32,6 +36,7 @@ from flowkit.task import ENDED, STATUS_OF_MARK, Mark, NodeStatus, TaskStatus
 from tests.engine.drive import FUNCTION, NOON, ONCE, STEADY, Play, graph, new_task
 
 PATIENT: dict[str, Any] = {"retry_policy": STEADY}
+MAP: dict[str, Any] = {"map": {"over": [1, 2]}}
 PATIENT_FUNCTION: dict[str, Any] = {**FUNCTION, "retry_policy": STEADY}
 
 # ------------------------------------------------ a node "n" in each state
@@ -126,6 +131,42 @@ def below_a_condition() -> Play:
     return Play(graph("p -> n", p={"when": "vars.x"}))
 
 
+def map_ready() -> Play:
+    play = Play(graph("p -> n", n=MAP))
+    play.pause()
+    play.succeeds("p")
+    return play
+
+
+def mapping() -> Play:
+    return Play(graph("n", n=MAP))
+
+
+def mapping_over_two() -> Play:
+    play = mapping()
+    play.opens("n", 2)
+    return play
+
+
+def collecting() -> Play:
+    play = mapping_over_two()
+    play.succeeds("n[0]")
+    play.succeeds("n[1]")
+    return play
+
+
+def run_a_child_and_cancel(play: Play) -> None:
+    play.opens("n", 1)
+    play.starts("n[0]")
+    play.cancel()
+
+
+def closing() -> Play:
+    play = mapping()
+    run_a_child_and_cancel(play)
+    return play
+
+
 def hand_back(play: Play) -> None:
     play.pause()
     play.is_released("n")
@@ -202,6 +243,12 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.CHECKING, Mark.CANCELLED): (checking, lambda play: play.cancel()),
     (Mark.READY, Mark.ISSUED): (ready, lambda play: play.resume()),
     (Mark.READY, Mark.RUNNING): (ready_function, lambda play: play.resume()),
+    (Mark.READY, Mark.MAPPING): (map_ready, lambda play: play.resume()),
+    (Mark.MAPPING, Mark.FINISHED): (mapping, lambda play: play.opens("n", 0)),
+    (Mark.MAPPING, Mark.FAILED): (mapping, lambda play: play.map_fails("n")),
+    (Mark.MAPPING, Mark.CLOSING): (mapping, run_a_child_and_cancel),
+    (Mark.CLOSING, Mark.CANCELLED): (closing, lambda play: play.stops("n[0]")),
+    (Mark.MAPPING, Mark.CANCELLED): (mapping, lambda play: play.cancel()),
     (Mark.READY, Mark.FINISHED): (ready_with_an_attempt_behind_it, lambda play: play.succeeds("n")),
     (Mark.READY, Mark.DEFERRED): (ready_to_sleep, lambda play: play.resume()),
     (Mark.READY, Mark.CANCELLED): (ready, lambda play: play.cancel()),
@@ -317,6 +364,10 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
         lambda play: play.decide("n", "approve"),
     ),
     (ConditionDelayed, Mark.CHECKING): (checking, lambda play: play.delays("n")),
+    (MapOpened, Mark.MAPPING): (mapping, lambda play: play.opens("n", 0)),
+    (MapFailed, Mark.MAPPING): (mapping, lambda play: play.map_fails("n")),
+    (ChildrenDue, Mark.MAPPING): (mapping_over_two, lambda play: play.begins("n")),
+    (MapCollected, Mark.MAPPING): (collecting, lambda play: play.collects("n", 1, 2)),
 }
 
 

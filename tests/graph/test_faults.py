@@ -94,7 +94,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a number of nodes at a time on a node": (
         chain({"max_parallel": 2}),
-        "node 'a': unknown field 'max_parallel'; known fields: node_id, type",
+        "node 'a': unknown field 'max_parallel'; it belongs in 'map'",
     ),
     "a version of the future": (
         chain({}, schema_version="7"),
@@ -207,9 +207,179 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"backoff_sec": 1}),
         "node 'a': unknown field 'backoff_sec'; it belongs in 'retry_policy'",
     ),
-    "map": (
-        chain({"map": {"over": "params.x", "as": "x"}}),
-        "node 'a': 'map' is not supported yet",
+    "a map over a text": (
+        chain({"map": {"over": "params.x"}}),
+        "node 'a': map.over: 'params.x' is a text; use a list, or a string that is one expression",
+    ),
+    "a map over an expression inside a longer text": (
+        chain({"map": {"over": "all ${params.x}"}}),
+        "node 'a': map.over: 'all ${params.x}' is a text; use a list",
+    ),
+    "a map over a number": (
+        chain({"map": {"over": 3}}),
+        "node 'a': map.over must be a list, or a string with an expression whose value is a list,",
+    ),
+    "a map over an object": (
+        chain({"map": {"over": {"items": []}}}),
+        "node 'a': map.over must be a list, or a string with an expression whose value is a list,",
+    ),
+    "a map over artifacts": (
+        chain({"map": {"over": {"artifacts": "b"}}}),
+        "node 'a': map.over: artifacts are not supported yet; use a list or an expression",
+    ),
+    "a map without a list": (
+        chain({"map": {}}),
+        "node 'a': map.over is missing; map needs it",
+    ),
+    "an unknown field of a map": (
+        chain({"map": {"over": [], "max_paralel": 2}}),
+        "node 'a': unknown field 'max_paralel' in map; did you mean 'max_parallel'?",
+    ),
+    "a field of a map outside of it": (
+        chain({"on_item_failure": "fail"}),
+        "node 'a': unknown field 'on_item_failure'; it belongs in 'map'",
+    ),
+    "an unknown word for the failure of an item": (
+        chain({"map": {"over": [], "on_item_failure": "stop"}}),
+        "node 'a': map.on_item_failure must be 'fail' or 'continue', not 'stop'",
+    ),
+    "a map with no place for a child": (
+        chain({"map": {"over": [], "max_parallel": 0}}),
+        "node 'a': map.max_parallel",
+    ),
+    "an item with a name of its own meaning": (
+        chain({"map": {"over": [], "as": "results"}}),
+        "node 'a': map.as: 'results' has another meaning in expressions; use another name",
+    ),
+    "an item named like its number": (
+        chain({"map": {"over": [], "as": "index"}}),
+        "node 'a': map.as: 'index' has another meaning in expressions; use another name",
+    ),
+    "an item named with a word of expressions": (
+        chain({"map": {"over": [], "as": "true"}}),
+        "node 'a': map.as: 'true' has another meaning in expressions; use another name",
+    ),
+    "an item with a name that is none": (
+        chain({"map": {"over": [], "as": "an item"}}),
+        "node 'a': map.as",
+    ),
+    "the item in the list of the items": (
+        chain({"map": {"over": "${item.x}"}}),
+        "node 'a': /map/over: 'item.x' uses the unknown name 'item' (at character 3)",
+    ),
+    "the item in the condition of a map": (
+        chain({"map": {"over": []}, "when": "item > 1"}),
+        "node 'a': when: 'item > 1' uses the unknown name 'item'",
+    ),
+    "the item of a map under its default name": (
+        chain({"map": {"over": [], "as": "row"}, "io": {"input_inline": "${item}"}}),
+        "known names: params, vars, results, errors, task, index, row",
+    ),
+    "an item without a map": (
+        chain({"io": {"input_inline": "${item}"}}),
+        "node 'a': /io/input_inline: 'item' uses the unknown name 'item'",
+    ),
+    "items of a node that is not there": (
+        chain({"map": {"over": "${results.b}"}}),
+        "node 'a': /map/over: 'results.b' reads results of 'b', which is not in the graph",
+    ),
+    "items of a node that is not above": (
+        {"nodes": [{"node_id": "m", "type": "x", "map": {"over": "${results.b}"}}, node("b")]},
+        "node 'm': /map/over: 'results.b' reads results of 'b', which is not upstream",
+    ),
+    "items that are not an expression": (
+        chain({"map": {"over": "${1 +}"}}),
+        "node 'a': /map/over: '1 +' is not a valid expression: expected a value, found the end",
+    ),
+    "a node with the id of a child": (
+        {"nodes": [{"node_id": "m", "type": "x", "map": {"over": []}}, node("m[12]")]},
+        "node 'm[12]': node_id: the map 'm' has children with such ids; use another id",
+    ),
+    "a map with a long id": (
+        {"nodes": [{"node_id": "m" * 190, "type": "x", "map": {"over": []}}]},
+        "node_id: the id of a map has at most 189 characters",
+    ),
+    "a map that starts on a first batch": (
+        {
+            "nodes": [
+                node("a"),
+                {
+                    "node_id": "m",
+                    "type": "x",
+                    "depends_on": ["a"],
+                    "map": {"over": []},
+                    "io": {"start_when": "first_batch"},
+                },
+            ]
+        },
+        "node 'm': map: the items must be known when the node starts, so it cannot start on",
+    ),
+    "a stream from a map": (
+        {
+            "nodes": [{"node_id": "m", "type": "x", "map": {"over": []}}, node("b")],
+            "edges": [{"from": "m", "to": "b", "trigger": "on_batch"}],
+        },
+        "node 'b': the edge from 'm' has the trigger 'on_batch', but a map has no batches",
+    ),
+    "a reader of the artifacts of a map": (
+        {
+            "nodes": [
+                {"node_id": "m", "type": "x", "map": {"over": []}},
+                {
+                    "node_id": "b",
+                    "type": "x",
+                    "depends_on": ["m"],
+                    "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}},
+                },
+            ]
+        },
+        "node 'b': reads the artifacts of the map 'm', which has none of its own",
+    ),
+    "the metrics of a map": (
+        {
+            "nodes": [
+                {"node_id": "m", "type": "x", "map": {"over": []}},
+                {
+                    "node_id": "b",
+                    "type": "coordinator_fn",
+                    "depends_on": ["m"],
+                    "io": {"fn": "metrics.aggregate", "fn_args": {"node_id": "m"}},
+                },
+            ]
+        },
+        "node 'b': reads the artifacts of the map 'm', which has none of its own",
+    ),
+    "a map of a control type": (
+        {"nodes": [{"node_id": "m", "type": "sleep", "map": {"over": []}, "io": {"for_sec": 1}}]},
+        "node 'm': map: a node of the type 'sleep' has no items; map a handler or a coordinator",
+    ),
+    "a map of task.end": (
+        {
+            "nodes": [
+                {
+                    "node_id": "m",
+                    "type": "coordinator_fn",
+                    "map": {"over": []},
+                    "io": {"fn": "task.end", "fn_args": {"status": "finished"}},
+                }
+            ]
+        },
+        "node 'm': map: task.end ends the task with the first item; remove the map",
+    ),
+    "the undo of a map": (
+        chain({"map": {"over": []}, "undo": {"type": "u"}}),
+        "node 'a': undo: the undo of a map is not supported yet; remove it",
+    ),
+    "a map in finally whose children have the id of another node": (
+        {
+            "nodes": [node("m[0]")],
+            "finally": [{"node_id": "m", "type": "x", "map": {"over": []}}],
+        },
+        "node 'm[0]': node_id: the map 'm' has children with such ids; use another id",
+    ),
+    "a map of sub-flows": (
+        {"nodes": [{"node_id": "a", "type": "subflow", "map": {"over": []}}]},
+        "node 'a': type 'subflow' is not supported yet; use a role",
     ),
     "a sub-flow": (
         {"nodes": [{"node_id": "a", "type": "subflow"}]},

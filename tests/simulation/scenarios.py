@@ -108,6 +108,15 @@ async def first_generation_fails(item: Any, ctx: RunContext) -> Any:
     return "repaired"
 
 
+@handler("odd")
+async def odd(item: Any, ctx: RunContext) -> Any:
+    """Fail for even numbers until the vars say that they are repaired."""
+    await a_while(ctx)
+    if item % 2 == 0 and not ctx.vars.get("repaired"):
+        raise ValueError("an even number")
+    return item
+
+
 @handler("plain")
 def plain(item: Any) -> Any:
     return {"sum": sum(item)}
@@ -183,6 +192,7 @@ HANDLERS = {
     "never": never,
     "wrong": wrong,
     "plain": plain,
+    "odd": odd,
     "wrong_at_first": wrong_at_first,
     "first_generation_fails": first_generation_fails,
     "produce": produce,
@@ -428,8 +438,8 @@ STATUSES = ("finished", "failed", "cancelled")
 
 
 async def random_ends(cluster: SimCluster) -> None:
-    """Run a random graph with undos, ``finally`` and nodes that sleep, and end it in a random
-    way.
+    """Run a random graph with undos, ``finally``, maps and nodes that sleep, and end it in a
+    random way.
     """
     pick = cluster.random.choice
     roles = ("work", "work", "work", "third_time", "wrong", "never", "slow")
@@ -438,6 +448,13 @@ async def random_ends(cluster: SimCluster) -> None:
         if pick([True, False, False, False, False]):
             return sleep(node_id, after, for_sec=pick([0, 0.5, 40])) | fields
         role = pick(roles)
+        if pick([True, False, False, False]):
+            fields.pop("undo", None)
+            fields["map"] = {
+                "over": [*range(pick([0, 1, 5]))],
+                "max_parallel": pick([None, 2]),
+                "on_item_failure": pick(["fail", "continue"]),
+            }
         return node(node_id, role, after, retry_policy=policy_of(role), **fields)
 
     def undo() -> dict[str, Any]:
@@ -525,6 +542,81 @@ async def few_streams_at_a_time(cluster: SimCluster) -> None:
     )
     cluster.assert_finished(view)
     assert [view.nodes[name].metrics["sum"] for name in ("c0", "c1")] == [6, 6]
+
+
+ITEM = {"input_inline": "${item}"}
+
+
+async def map_over_a_result(cluster: SimCluster) -> None:
+    size = random.choice([0, 1, 7, 20])
+    view = await cluster.run(
+        graph(
+            node("list", io={"input_inline": list(range(size))}),
+            node(
+                "m",
+                after=["list"],
+                map={"over": "${results.list.item}", "max_parallel": random.choice([1, 3, 50])},
+                io=ITEM,
+            ),
+            node("end", after=["m"]),
+        )
+    )
+    cluster.assert_finished(view)
+    found = [(child["node"], child["item"]) for child in view.nodes["m"].result]
+    assert found == [(f"m[{number}]", number) for number in range(size)]
+
+
+async def map_with_attempts(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("m", "third_time", map={"over": ["a", "b", "c"], "max_parallel": 2}),
+            call("sum", "vars.incr", key="n", by="${item}") | {"map": {"over": [1, 2, 3]}},
+        )
+    )
+    cluster.assert_finished(view)
+    assert all(attempt >= 3 for attempt in view.nodes["m"].result)
+    assert view.vars == {"n": 6}
+
+
+async def map_that_continues(cluster: SimCluster) -> None:
+    spec = {"over": [1, 2, 3, 4], "max_parallel": 2, "on_item_failure": "continue"}
+    view = await cluster.run(graph(node("m", "odd", map=spec, io=ITEM)))
+    cluster.assert_finished(view)
+    for _ in range(2):
+        assert view.nodes["m"].result == [1, None, 3, None]
+        await retry_letters(cluster, view.id)  # the children run again, and fail again
+        view = await cluster.client.wait(view.id)
+
+
+async def map_that_is_retried(cluster: SimCluster) -> None:
+    spec = {"over": [1, 3, 4, 5, 6, 7], "max_parallel": random.choice([1, 2, 9])}
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            node("m", "odd", map=spec, io=ITEM, routing={"on_failure": ["repair"]}),
+            call("repair", "vars.set", kv={"repaired": True}),
+            node("end", "never", ["repair"], retry_policy={"max": 0}),
+        )
+    )
+    first = await cluster.client.wait(task_id)
+    assert (first.status, first.nodes["m"].reason_code) == ("failed", "map_item_failed")
+    await cluster.client.retry(task_id, from_nodes=["m"])
+    second = await cluster.client.wait(task_id)
+    assert second.nodes["m"].result == [1, 3, 4, 5, 6, 7]
+
+
+async def map_that_is_cancelled(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(
+        graph=graph(node("m", "slow", map={"over": list(range(9)), "max_parallel": 3}))
+    )
+    await cluster.clock.sleep(random.choice([0.0, 1.0, 40.0]))
+    await cluster.client.cancel(task_id)
+    view = await cluster.client.wait(task_id)
+    assert view.status in ("cancelled", "finished")
+    assert all(one.status.terminal for one in view.nodes.values())
+    if view.status == "cancelled":
+        await cluster.client.retry(task_id)
+        view = await cluster.client.wait(task_id)
+        assert view.nodes["m"].result == ["done"] * 9
 
 
 async def retry_letters(cluster: SimCluster, task_id: str) -> None:
@@ -1138,6 +1230,11 @@ STANDARD = {
         Standard(early_end, 2, once=False),
         Standard(few_at_a_time, 2),
         Standard(few_streams_at_a_time, 2, once=False),
+        Standard(map_over_a_result, 4),
+        Standard(map_with_attempts, 2, once=False),
+        Standard(map_that_continues, 2, once=False),
+        Standard(map_that_is_retried, 3, once=False),
+        Standard(map_that_is_cancelled, 2, once=False),
         Standard(below_a_handled_failure, 3, once=False),
         Standard(retry_below_a_failure, 3, once=False),
         Standard(retry_of_a_reader, 3, once=False),

@@ -43,7 +43,7 @@ SHORTEST_KEY = 16
 
 
 class GraphLimits(BaseModel):
-    """Limits of a graph, which is refused at submission if it is larger, and of its output."""
+    """Limits of a graph, which is refused if it is larger, and of its maps and its output."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,8 +57,15 @@ class GraphLimits(BaseModel):
         MAX_DOCUMENT_BYTES, ge=1, description="Length of the graph as JSON, in bytes."
     )
     max_depth: int = Field(MAX_DOCUMENT_LEVELS, ge=1, description="Levels of nested values.")
+    max_map_items: int = Field(
+        100_000, ge=1, description="Number of items of a map. With more, the node fails."
+    )
     max_result_bytes: int = Field(
-        MAX_DOCUMENT_BYTES, ge=1, description="Length of the output of a task as JSON, in bytes."
+        MAX_DOCUMENT_BYTES,
+        ge=1,
+        description=(
+            "Length of the output of a task, or of the result of a map, as JSON, in bytes."
+        ),
     )
 
 

@@ -105,7 +105,9 @@ class ExpressionData(BaseModel):
     without_result: tuple[Id, ...] = ()
     """Nodes that the expressions read and that have no result."""
     names: dict[str, Any] = Field(default_factory=dict)
-    """Values of the names that only the expressions of some nodes can read: ``result``."""
+    """Values of the names that only the expressions of some nodes can read: ``result``, and the
+    item of a child of a map with its number.
+    """
     task: dict[str, Any] = Field(default_factory=dict)
     """Fields of the name ``task`` that only some of them can read: ``status``, ``error``."""
 
@@ -126,6 +128,10 @@ class RunContextData(BaseModel):
     """
     streams: bool = False
     """The node reads a parent's artifacts while it runs."""
+    params_key: Annotated[str, Field(max_length=64)] = ""
+    """Hash of params that are too large for the commands of many children: ``params`` is empty, and
+    the worker reads them from the store once.
+    """
     expressions: ExpressionData | None = None
     """Set if ``io`` contains expressions, which the worker evaluates."""
 

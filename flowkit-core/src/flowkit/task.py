@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from hashlib import blake2b
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -204,8 +204,14 @@ class Mark:
     ISSUED = ord("q")
     """Its command was issued, and no worker has started it."""
     RUNNING = ord("u")
+    MAPPING = ord("m")
+    """A map has begun: its items are evaluated, its children run, or their results are
+    collected.
+    """
     DEFERRED = ord("d")
     CANCELLING = ord("c")
+    CLOSING = ord("o")
+    """A map was stopped, and some of its children have not ended."""
     FINISHED = ord("F")
     FAILED = ord("X")
     CANCELLED = ord("C")
@@ -233,8 +239,10 @@ STATUS_OF_MARK: dict[int, NodeStatus] = {
     Mark.READY: NodeStatus.QUEUED,
     Mark.ISSUED: NodeStatus.QUEUED,
     Mark.RUNNING: NodeStatus.RUNNING,
+    Mark.MAPPING: NodeStatus.RUNNING,
     Mark.DEFERRED: NodeStatus.DEFERRED,
     Mark.CANCELLING: NodeStatus.CANCELLING,
+    Mark.CLOSING: NodeStatus.CANCELLING,
     Mark.FINISHED: NodeStatus.FINISHED,
     Mark.FAILED: NodeStatus.FAILED,
     Mark.CANCELLED: NodeStatus.CANCELLED,
@@ -244,6 +252,7 @@ STATUS_OF_MARK: dict[int, NodeStatus] = {
 ENDED = frozenset({Mark.FINISHED, Mark.FAILED, Mark.CANCELLED, Mark.SKIPPED, Mark.UPSTREAM_FAILED})
 UNBEGUN = frozenset({Mark.WAITING, Mark.CHECKING, Mark.READY})
 IN_FLIGHT = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
+STOPPING = frozenset({Mark.CANCELLING, Mark.CLOSING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +289,55 @@ class SignalBox:
     """Signals that no node has taken, the oldest first."""
     ids: tuple[str, ...] = ()
     """Ids of all signals that have one."""
+
+
+class MapBlock(NamedTuple):
+    """Children of one run of a map: consecutive nodes after those of the graph."""
+
+    owner: int
+    """The map."""
+    first: int
+    """Index of the first child."""
+    size: int
+    items_a_part: int
+    """Items in each archived part of the list."""
+    tag: str
+    """Hash of the items. It is part of the names of the archived parts."""
+
+    @property
+    def end(self) -> int:
+        """Index after the last child."""
+        return self.first + self.size
+
+
+@dataclass(slots=True)
+class MapState:
+    """State of the current run of a map. The fields from ``cursor`` on are not stored."""
+
+    block: MapBlock
+    cursor: int = 0
+    """No child before this one waits for its first start."""
+    waiting: int = 0
+    """Number of children that have not begun."""
+    open: int = 0
+    """Number of children that have not ended."""
+    in_flight: int = 0
+    again: list[int] = field(default_factory=list)
+    """Heap of children that were begun before and may start again."""
+    queued: bool = False
+    """The map is in the queue of ready nodes, and its children start from there."""
+
+    def copy(self) -> "MapState":
+        """Return a copy."""
+        return MapState(
+            self.block,
+            self.cursor,
+            self.waiting,
+            self.open,
+            self.in_flight,
+            list(self.again),
+            self.queued,
+        )
 
 
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -414,6 +472,8 @@ class TaskSpec:
     """Time limit of each run of the task: the first one, and each one that a retry starts."""
     trace: TraceContext | None = None
     """Trace in which the task was submitted."""
+    params_key: str | None = field(default=None, compare=False)
+    """Hash of large params, empty for small ones; None if it is not known yet."""
 
     @property
     def given_params(self) -> dict[str, Any]:
@@ -466,9 +526,13 @@ class Task:
     wake_at: float | None = None
     records: dict[int, NodeRecord] = field(default_factory=dict)
     signals: SignalBox = SignalBox()
+    blocks: list[MapBlock] = field(default_factory=list)
+    """Children of all runs of maps, in the order of their indexes."""
+    maps: dict[int, MapState] = field(default_factory=dict)
+    """Maps whose items are known, by index."""
 
     taken: list[int] = field(default_factory=list)
-    """Per node: edges from parents that were taken, with data."""
+    """Per node of the graph: edges from parents that were taken, with data."""
     empty: list[int] = field(default_factory=list)
     """Per node: edges without data, from parents that were skipped without a failure, or of
     branches that were not taken.
@@ -490,6 +554,8 @@ class Task:
     """
     recalled: dict[int, NodeRecord] = field(default_factory=dict)
     """Cache of records from the archive."""
+    items: dict[str, list[Any]] = field(default_factory=dict)
+    """Cache of items of maps, by the names of their archived parts."""
     key_holders: dict[str, int] = field(default_factory=dict)
     key_waiters: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 

@@ -34,7 +34,8 @@ def node_letter_id(spec: TaskSpec, node_id: str, attempt: int) -> str:
 def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
     """Return the dead letter of a node that failed, with its input."""
     node, record = task.spec.plan.nodes[index], task.records[index]
-    letter_id = node_letter_id(task.spec, node.node_id, record.attempt)
+    node_id = task.spec.plan.ids[index]
+    letter_id = node_letter_id(task.spec, node_id, record.attempt)
     return DeadLetter(
         letter_id,
         at,
@@ -42,7 +43,7 @@ def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
         record.reason_code or "",
         record.error or "",
         task_id=task.task_id,
-        node_id=node.node_id,
+        node_id=node_id,
         generation=record.generation,
         attempt=record.attempt,
         **_kept(to_json(node.io.model_dump(exclude_unset=True))),

@@ -12,7 +12,9 @@ from flowkit._engine.events import (
     CallFunction,
     CancelRequested,
     CheckCommand,
+    ChildrenDue,
     ClientEvent,
+    CollectMap,
     CommandsLost,
     CommandsSent,
     CommandWaiting,
@@ -29,6 +31,10 @@ from flowkit._engine.events import (
     FunctionFailed,
     FunctionReturned,
     KeepLetter,
+    MapCollected,
+    MapFailed,
+    MapOpened,
+    OpenMap,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
@@ -44,6 +50,7 @@ from flowkit._engine.events import (
     Woke,
     pending_effects,
 )
+from flowkit._engine.map_reruns import records_to_load
 from flowkit._engine.node_starts import confirmed_until
 from flowkit._engine.phases import end_status, error_of, first_marks
 from flowkit._engine.readiness import BROKEN, awaits_output, contradiction, derive, edge_outcomes
@@ -67,7 +74,9 @@ __all__ = [
     "CallFunction",
     "CancelRequested",
     "CheckCommand",
+    "ChildrenDue",
     "ClientEvent",
+    "CollectMap",
     "CommandWaiting",
     "CommandsLost",
     "CommandsSent",
@@ -86,6 +95,10 @@ __all__ = [
     "FunctionReturned",
     "IllegalMove",
     "KeepLetter",
+    "MapCollected",
+    "MapFailed",
+    "MapOpened",
+    "OpenMap",
     "OutputDelayed",
     "OutputEvaluated",
     "PauseRequested",
@@ -112,6 +125,7 @@ __all__ = [
     "first_marks",
     "is_delayed",
     "pending_effects",
+    "records_to_load",
     "retry_delay",
     "sources_progress",
     "stop_cause",

@@ -1,6 +1,6 @@
 """The function that applies an event to a task, and the events of a task as a whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from flowkit._engine.conditions import condition_delayed, condition_evaluated
@@ -8,6 +8,7 @@ from flowkit._engine.decisions import decision_made
 from flowkit._engine.events import (
     ArgumentsEvaluated,
     CancelRequested,
+    ChildrenDue,
     CommandsLost,
     CommandsSent,
     CommandWaiting,
@@ -17,6 +18,9 @@ from flowkit._engine.events import (
     Event,
     FunctionFailed,
     FunctionReturned,
+    MapCollected,
+    MapFailed,
+    MapOpened,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
@@ -30,6 +34,14 @@ from flowkit._engine.later_reruns import (
     only_later_nodes,
     rerun_later_nodes,
     reset_later_phases,
+)
+from flowkit._engine.map_reruns import chosen_nodes, reset_maps
+from flowkit._engine.maps import (
+    children_due,
+    close_maps,
+    map_collected,
+    map_failed,
+    map_opened,
 )
 from flowkit._engine.node_ends import failure_sentence, stop_everything
 from flowkit._engine.node_starts import (
@@ -92,6 +104,8 @@ def advance(
     draft = Transition(task, now)
     _HANDLERS[type(event)](draft, event, settings)
     if not draft.ignored and type(event) not in _MOVES_NO_NODE:
+        if draft.maps:
+            close_maps(draft, settings)
         issue_ready_nodes(draft, settings)
         if draft.open == 0 and task.spec.plan.ends is not None and not awaits_output(draft):
             run_later_phases(draft, settings)
@@ -184,15 +198,17 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         draft.ignored = True
         return
     draft.rederive = True
-    if only_later_nodes(task.spec.plan, event.nodes):
-        _recount(draft, rerun_later_nodes(draft, event.nodes or ()))
+    plan = task.spec.plan
+    chosen = chosen_nodes(plan, event.nodes)
+    if only_later_nodes(plan, chosen):
+        _recount(draft, rerun_later_nodes(draft, chosen or ()))
         return
-    again = nodes_to_reset(task, event.nodes)
-    from_nothing = _from_nothing(task, again, event)
-    marks = bytearray(task.marks)
-    in_order = [index for index in task.spec.plan.order if index in again]
+    again = nodes_to_reset(task, chosen)
+    from_nothing = _from_nothing(task, again, chosen if event.fill else None)
+    marks = task.marks[: plan.size]
+    in_order = [index for index in plan.order if index in again]
     for index in in_order:
-        required = marks[index] == Mark.FINISHED or index in (event.nodes or ())
+        required = marks[index] == Mark.FINISHED or index in (chosen or ())
         if required or index in task.records:
             record = task.records.get(index) or NodeRecord()
             draft.records[index] = reset_record(
@@ -200,7 +216,9 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
             )
         marks[index] = draft.marks[index] = Mark.WAITING
         draft.note(index, "status", "queued", {"retry": True})
-    plan = task.spec.plan
+    children = 0
+    if task.maps:
+        children = reset_maps(draft, in_order, from_nothing, event.nodes or ())
     if plan.ends is not None:
         reset_later_phases(draft, marks, again)
     failed = [
@@ -212,7 +230,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         draft.outcome = draft.output = None
         if failed:
             draft.error = failure_sentence(plan, failed[0], draft.record(failed[0]))
-    draft.open = len(again)
+    draft.open = len(again) + children
     draft.failures = len(failed)
     _set_deadline(draft)
     _recount(draft, marks)
@@ -221,14 +239,14 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
             decide_waiting(draft, index, settings)
 
 
-def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int]:
+def _from_nothing(task: Task, again: set[int], filled: Collection[int] | None) -> set[int]:
     """Return the nodes that drop their stored batches: finished nodes and all nodes below them,
-    whose input is produced again.
+    whose input is produced again. The ``filled`` ones keep theirs.
     """
     plan, marks = task.spec.plan, task.marks
     found: set[int] = set()
     for index in plan.order:
-        kept = index not in again or (event.fill and index in (event.nodes or ()))
+        kept = index not in again or index in (filled or ())
         if not kept and (
             marks[index] == Mark.FINISHED or any(edge.node in found for edge in plan.parents[index])
         ):
@@ -262,6 +280,10 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     ArgumentsEvaluated: arguments_evaluated,
     FunctionReturned: function_returned,
     FunctionFailed: function_failed,
+    MapOpened: map_opened,
+    MapFailed: map_failed,
+    ChildrenDue: children_due,
+    MapCollected: map_collected,
     Woke: woke,
     CommandsSent: commands_sent,
     CommandWaiting: command_waiting,

@@ -132,6 +132,46 @@ class TaskEnding:
 
 
 @dataclass(frozen=True, slots=True)
+class MapOpened:
+    """The items of a map are known. Its children are added to the task."""
+
+    index: int
+    attempt: int
+    size: int = 0
+    items_a_part: int = 1
+    tag: str = ""
+    parts: Sequence[bytes] = ()
+    """The items as JSON lists of ``items_a_part`` items."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapFailed:
+    """The items of a map could not be evaluated, or its result could not be collected."""
+
+    index: int
+    attempt: int
+    reason_code: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenDue:
+    """The children of a map are part of the task and may start."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapCollected:
+    """The results of the children of a map are collected, in the order of the items."""
+
+    index: int
+    attempt: int
+    result: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionReturned:
     """A coordinator function returned. Its operations on the vars are applied with this event."""
 
@@ -223,6 +263,7 @@ DeferrableEvent = CommandsSent | CommandWaiting
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.
 """
+MapEvent = MapOpened | MapFailed | ChildrenDue | MapCollected
 Event = (
     ClientEvent
     | DeferrableEvent
@@ -231,6 +272,7 @@ Event = (
     | OutputEvaluated
     | OutputDelayed
     | ArgumentsEvaluated
+    | MapEvent
     | FunctionReturned
     | FunctionFailed
     | Woke
@@ -275,6 +317,26 @@ class EvaluateOutput:
 @dataclass(slots=True)
 class EvaluateArguments:
     """Evaluate the expressions in the arguments of a control node, which has begun."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class OpenMap:
+    """Evaluate the items of a map and start its children: before the commit, or after it if that
+    takes long.
+    """
+
+    index: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class CollectMap:
+    """Collect the results of the children of a map: before the commit, or after it if there are
+    many.
+    """
 
     index: int
     attempt: int
@@ -340,6 +402,8 @@ Effect = (
     | EvaluateCondition
     | EvaluateOutput
     | EvaluateArguments
+    | OpenMap
+    | CollectMap
     | SendCancel
     | CheckCommand
     | AskWorker
@@ -372,6 +436,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
             effects.append(SendCommand(index, record.attempt))
         elif mark == Mark.RUNNING and plan.nodes[index].type == COORDINATOR_FUNCTION:
             effects.append(CallFunction(index, record.attempt))
+        elif mark == Mark.MAPPING:
+            effects += map_effects(task, index, record.attempt)
         elif mark == Mark.CANCELLING:
             token = task.spec.token(index, record.attempt, record.handovers)
             code, cause = stop_cause(task, index, record.reason_code)
@@ -383,3 +449,11 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         effects.append(EvaluateCondition(start))
         start = task.marks.find(Mark.CHECKING, start + 1)
     return effects
+
+
+def map_effects(task: Task, index: int, attempt: int) -> list[Effect]:
+    """Return the effect that a map needs: for its items, or for the results of its children."""
+    state = task.maps.get(index)
+    if state is None:
+        return [OpenMap(index, attempt)]
+    return [] if state.open else [CollectMap(index, attempt)]

@@ -51,7 +51,7 @@ def rerun_later_nodes(draft: Transition, chosen: Collection[int]) -> bytearray:
         draft.move(index, Mark.WAITING)
         draft.make_ready(index)
     draft.phase = phase_of(ends, draft.mark)
-    marks = bytearray(map(draft.mark, range(len(plan.ids))))
+    marks = bytearray(map(draft.mark, range(plan.size)))
     draft.failures = sum(
         mark == Mark.FAILED and fails_task(plan, index) for index, mark in enumerate(marks)
     )
@@ -65,5 +65,7 @@ def _hold(draft: Transition, index: int) -> None:
         after = record.after
         draft.records[index] = reset_record(record, from_nothing=True, required=False)
         draft.records[index].after = after
+    if index in draft.task.maps:
+        draft.dropped_maps.append(index)
     draft.marks[index] = Mark.HELD
     draft.note(index, "status", "queued", {"retry": True})

@@ -5,6 +5,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.events import DropLetter, KeepLetter, SendCancel, TellReaders
+from flowkit._engine.map_expansion import begun_children
 from flowkit._engine.readiness import (
     BROKEN,
     SKIPPED_AS,
@@ -17,10 +18,11 @@ from flowkit._engine.readiness import (
 )
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
-from flowkit._engine.stop_reasons import stop_cause, task_stop_code
+from flowkit._engine.stop_reasons import MAP_ITEM_FAILED, stop_cause, task_stop_code
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
-from flowkit.task import ENDED, IN_FLIGHT, UNBEGUN, Mark, NodeRecord, Phase, TaskStatus
+from flowkit.graph._expanded_plan import map_of
+from flowkit.task import ENDED, IN_FLIGHT, STOPPING, UNBEGUN, Mark, NodeRecord, Phase, TaskStatus
 
 RESEND_CANCEL_SEC = 1.0
 """Time until a cancellation is sent again."""
@@ -78,6 +80,9 @@ def fail_node(draft: Transition, index: int, settings: EngineSettings) -> None:
     record.finished_at = draft.now
     plan = draft.task.spec.plan
     draft.move(index, Mark.FAILED, data={"reason_code": record.reason_code, "error": record.error})
+    if index >= plan.size:
+        _child_failed(draft, index, record, settings)
+        return
     if fails_task(plan, index):
         if draft.error is None and draft.outcome in _MAY_FINISH:
             draft.error = failure_sentence(plan, index, record)
@@ -90,6 +95,22 @@ def fail_node(draft: Transition, index: int, settings: EngineSettings) -> None:
 
 _MAY_FINISH = (None, TaskStatus.FINISHED)
 """Outcomes of a task that has not failed otherwise, and was not cancelled."""
+
+
+def _child_failed(
+    draft: Transition, index: int, record: NodeRecord, settings: EngineSettings
+) -> None:
+    """Stop the other children of a map if it does not continue. It fails when they have ended."""
+    plan = draft.task.spec.plan
+    owner = map_of(plan, index)
+    spec = plan.nodes[owner].map
+    if spec is None or spec.on_item_failure == "continue" or draft.mark(owner) != Mark.MAPPING:
+        return
+    failed = draft.edit(owner)
+    if failed.reason_code is None:
+        failed.reason_code = MAP_ITEM_FAILED
+        failed.error = f"{plan.ids[index]!r} failed: {record.reason_code}: {record.error}"
+        stop_children(draft, owner, MAP_ITEM_FAILED, settings)
 
 
 def failure_sentence(plan: Plan, index: int, record: NodeRecord) -> str:
@@ -149,13 +170,13 @@ def end_cancelled(draft: Transition, index: int, settings: EngineSettings) -> No
 def stop_everything(draft: Transition, reason_code: str, settings: EngineSettings) -> None:
     """Stop all nodes of a task that have not ended."""
     draft.paused = False
-    for index in range(len(draft.task.marks)):
+    for index in range(draft.task.spec.plan.size):
         mark = draft.mark(index)
         if mark not in _NOT_STOPPED:
             stop_node(draft, index, mark, reason_code, settings)
 
 
-_NOT_STOPPED = ENDED | {Mark.CANCELLING, Mark.HELD}
+_NOT_STOPPED = ENDED | STOPPING | {Mark.HELD}
 
 
 def stop_node(
@@ -169,6 +190,11 @@ def stop_node(
         return
     record = draft.edit(index)
     record.reason_code = reason_code
+    if mark == Mark.MAPPING:
+        record.error = None
+        if stop_children(draft, index, reason_code, settings):
+            draft.move(index, Mark.CLOSING, data={"reason_code": reason_code})
+            return
     if mark in (Mark.ISSUED, Mark.RUNNING):
         token = draft.task.spec.token(index, record.attempt, record.handovers)
         draft.effects.append(
@@ -194,6 +220,29 @@ def cancel_other_parents(draft: Transition, index: int, settings: EngineSettings
         cancel_parents(draft, [index], settings)
 
 
+def stop_children(
+    draft: Transition, index: int, reason_code: str, settings: EngineSettings
+) -> bool:
+    """Stop the children of a map, and return whether some of them have not ended yet. Those that
+    have not begun are not in the history, and neither is their end.
+    """
+    if index not in draft.task.maps:
+        return False
+    state = draft.edit_map(index)
+    block = state.block
+    changed = [child for child in draft.marks if block.first <= child < block.end]
+    for child in sorted({*begun_children(draft.task.marks, block), *changed}):
+        mark = draft.mark(child)
+        if mark not in ENDED and mark != Mark.CANCELLING:
+            stop_node(draft, child, mark, reason_code, settings)
+    if state.waiting:
+        draft.unbegun_ended.append(block)
+        draft.open -= state.waiting
+        state.open -= state.waiting
+        state.waiting = 0
+    return state.open > 0
+
+
 def cancel_parents(draft: Transition, satisfied: Sequence[int], settings: EngineSettings) -> None:
     """Stop the parents of satisfied nodes, except those that have ended or that a retry requires.
 
@@ -203,7 +252,7 @@ def cancel_parents(draft: Transition, satisfied: Sequence[int], settings: Engine
     for index in satisfied:
         for edge in draft.task.spec.plan.parents[index]:
             mark = draft.mark(edge.node)
-            if mark in ENDED or mark == Mark.CANCELLING or draft.record(edge.node).required:
+            if mark in ENDED or mark in STOPPING or draft.record(edge.node).required:
                 continue
             stop_node(draft, edge.node, mark, "not_needed", settings)
             if draft.mark(edge.node) in ENDED:
@@ -227,7 +276,7 @@ def pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -
     while blocked:
         child = heappop(blocked)[1]
         mark, record = draft.mark(child), draft.record(child)
-        if mark in ENDED or mark == Mark.CANCELLING:
+        if mark in ENDED or mark in STOPPING:
             continue
         reason_code = never_because(draft.count(child)[BROKEN])
         if mark in UNBEGUN and record.attempt < record.first_attempt:

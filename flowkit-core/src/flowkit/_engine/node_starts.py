@@ -8,11 +8,14 @@ from flowkit._engine.events import (
     SendCommand,
     SentCommand,
 )
+from flowkit._engine.maps import begin_map
 from flowkit._engine.node_ends import cancel_other_parents, skip
 from flowkit._engine.readiness import BROKEN, Readiness, never_because, readiness
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import begin_nodes
+from flowkit.graph import NodeSpec
+from flowkit.graph._expanded_plan import is_map
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.task import Mark, NodeRecord, Phase
 
@@ -80,9 +83,20 @@ def _issue_at_most(draft: Transition, limit: int, settings: EngineSettings) -> N
 
 
 def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Issue the next attempt of a node."""
-    now = draft.now
+    """Issue the next attempt of a node, or begin a map."""
     node = draft.task.spec.plan.nodes[index]
+    if node.map is not None and is_map(draft.task.spec.plan, index):
+        begin_map(draft, index, settings)
+    else:
+        _begin_attempt(draft, index, node, settings)
+    if node.on_satisfied == "cancel":
+        cancel_other_parents(draft, index, settings)
+        begin_nodes(draft, settings)
+
+
+def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: EngineSettings) -> None:
+    """Begin the next attempt of a handler or a coordinator function."""
+    now = draft.now
     record = draft.edit(index)
     record.attempt = max(record.attempt + 1, record.first_attempt)
     record.issued_at = now
@@ -105,9 +119,6 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
         draft.effects.append(SendCommand(index, record.attempt))
         limit = node.timeouts.schedule_to_start_sec
     draft.wake(now + (settings.resend_sec if limit is None else min(limit, settings.resend_sec)))
-    if node.on_satisfied == "cancel":
-        cancel_other_parents(draft, index, settings)
-        begin_nodes(draft, settings)
 
 
 FIRST_CHECK_SEC = 30.0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Protocol
 
+from flowkit._engine.map_expansion import derive_maps
 from flowkit.graph import Plan, Route
 from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import ALL, ALL_ENDED
@@ -90,10 +91,10 @@ def handles_failure(plan: Plan, index: int) -> bool:
 
 
 def fails_task(plan: Plan, index: int) -> bool:
-    """Return whether the task fails if the node does: no branch handles it, and the node is not
-    optional.
+    """Return whether the task fails if the node does: no branch handles it, and the node is neither
+    optional nor a child of a map.
     """
-    return not (plan.nodes[index].optional or handles_failure(plan, index))
+    return index < plan.size and not (plan.nodes[index].optional or handles_failure(plan, index))
 
 
 class TaskEnd(Protocol):
@@ -124,12 +125,12 @@ def derive(task: Task) -> None:
     holders of concurrency keys.
     """
     plan, marks = task.spec.plan, task.marks
-    size = len(marks)
+    size = plan.size
     counts = [[0] * size, [0] * size, [0] * size]
     task.open = task.in_flight = task.deferred = task.failures = 0
     task.phase = Phase.MAIN if plan.ends is None else phase_of(plan.ends, task.mark)
     task.ready, task.key_holders, task.key_waiters, task.recalled = [], {}, {}, {}
-    for index, mark in enumerate(marks):
+    for index, mark in enumerate(marks[:size]):
         if mark == Mark.HELD:
             continue
         if mark in ENDED:
@@ -154,6 +155,8 @@ def derive(task: Task) -> None:
             )
             task.ready.append((-rank, index))
     task.taken, task.empty, task.broken = counts
+    if task.maps:
+        derive_maps(task)
     task.ready.sort()
 
 
@@ -179,7 +182,7 @@ def contradiction(task: Task) -> str | None:
     plan = task.spec.plan
     if task.terminal != (task.open == 0) and not awaits_output(task):
         return f"the task is {task.status.value}, and {task.open} of its nodes have not ended"
-    for index, mark in enumerate(task.marks):
+    for index, mark in enumerate(task.marks[: plan.size]):
         if mark == Mark.WAITING:
             counts = task.taken[index], task.empty[index], task.broken[index]
             if readiness(plan.need[index], len(plan.parents[index]), *counts) is not Readiness.WAIT:

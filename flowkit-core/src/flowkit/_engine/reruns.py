@@ -24,7 +24,11 @@ def nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
     stopped = (
         set()
         if finished_task
-        else {index for index, mark in enumerate(task.marks) if mark == Mark.CANCELLED}
+        else {
+            index
+            for index, mark in enumerate(task.marks[: task.spec.plan.size])
+            if mark == Mark.CANCELLED
+        }
     )
     again = _with_nodes_below(task, named, stopped, failed=failed)
     while needed := _needed_again(task, again):
@@ -115,9 +119,6 @@ def _needed_again(task: Task, again: set[int]) -> set[int]:
     return {index for index in found - again if marks[index] == Mark.CANCELLED}
 
 
-_WITHOUT_DATA = frozenset({Mark.CANCELLED, Mark.UPSTREAM_FAILED})
-
-
 def reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> NodeRecord:
     """Return the record of a node that runs again.
 
@@ -134,3 +135,6 @@ def reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> N
         letter=record.letter,
         required=required,
     )
+
+
+_WITHOUT_DATA = frozenset({Mark.CANCELLED, Mark.UPSTREAM_FAILED})

@@ -20,7 +20,9 @@ class EngineSettings:
     """Time after which an effect that was not carried out is checked."""
     worker_suspect_sec: float = 10.0
     """A worker without heartbeats for this long is not asked about its runs."""
+    max_map_items: int = 100_000
+    """Maximum number of items of a map."""
     max_result_bytes: int = MAX_DOCUMENT_BYTES
-    """Maximum length of the output of a task as JSON."""
+    """Maximum length of the output of a task, or of the result of a map, as JSON."""
     sends: bool = False
     """The process that applies the events also sends their commands."""

@@ -2,8 +2,11 @@
 
 from typing import Protocol
 
-from flowkit.task import UNBEGUN, TaskSpec, TaskStatus
+from flowkit.graph._expanded_plan import map_of
+from flowkit.task import UNBEGUN, Mark, TaskSpec, TaskStatus
 
+MAP_ITEM_FAILED = "map_item_failed"
+"""Reason code of a map of which a child failed, and of the other children of the map."""
 DEADLINE_PASSED = "the task's deadline passed"
 
 
@@ -24,7 +27,10 @@ def stop_cause(state: TaskState, index: int, reason_code: str | None) -> tuple[s
 
     ``reason_code`` is that of the node's record. A node without a record was stopped with its task.
     """
-    code = reason_code or task_stop_code(state)
+    plan = state.spec.plan
+    code = reason_code or (
+        task_stop_code(state) if index < plan.size else _of_map(state, map_of(plan, index))
+    )
     match code:
         case "cancelled":
             text = state.reason
@@ -32,7 +38,9 @@ def stop_cause(state: TaskState, index: int, reason_code: str | None) -> tuple[s
             text = state.error
         case "task_ended":
             text = "the task was ended by task.end"
-        case "not_needed":
+        case "map_item_failed":
+            text = f"another child of {plan.ids[map_of(plan, index)]!r} failed"
+        case "not_needed" if index < plan.size:
             text = _satisfied_child(state, index)
         case _:
             text = None
@@ -46,6 +54,13 @@ def task_stop_code(state: TaskState) -> str:
     if state.outcome is TaskStatus.FINISHED:
         return "task_ended"
     return "deadline_exceeded" if state.error == DEADLINE_PASSED else "task_failed"
+
+
+def _of_map(state: TaskState, index: int) -> str:
+    """Return the reason code of a child that was stopped before it began."""
+    if state.mark(index) == Mark.FAILED:
+        return MAP_ITEM_FAILED
+    return "not_needed" if state.outcome is None else task_stop_code(state)
 
 
 def _satisfied_child(state: TaskState, index: int) -> str | None:

@@ -9,6 +9,7 @@ from flowkit._engine.events import (
     EvaluateCondition,
     SendCancel,
     Woke,
+    map_effects,
 )
 from flowkit._engine.node_ends import (
     RESEND_CANCEL_SEC,
@@ -63,6 +64,8 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
         elif now >= (record.next_retry_at or now):
             draft.move(index, Mark.READY)
             draft.queue(index)
+    elif mark == Mark.MAPPING:
+        draft.effects += map_effects(draft.task, index, record.attempt)
     elif mark == Mark.CANCELLING:
         if now >= (record.cancel_by or now):
             end_cancelled(draft, index, settings)
@@ -157,6 +160,9 @@ def _next_wake(
         if record.next_retry_at is None and index in draft.task.spec.plan.controls:
             return next_wait_wake(draft, index, settings)
         return record.next_retry_at
+    if mark == Mark.MAPPING:
+        is_due = map_effects(draft.task, index, record.attempt)
+        return now + settings.resend_sec if is_due else None
     if mark == Mark.CANCELLING:
         return min(now + RESEND_CANCEL_SEC, record.cancel_by or now)
     node = draft.task.spec.plan.nodes[index]

@@ -1,18 +1,23 @@
 """Transitions: changes of a task that are not applied yet."""
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.events import Effect, EvaluateCondition, Letter
+from flowkit._engine.map_expansion import add_block, end_waiting_children, may_start_child
 from flowkit._engine.readiness import derive, fails_task, queue_rank
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
+from flowkit.graph._expanded_plan import is_map, map_of
 from flowkit.task import (
     ENDED,
     IN_FLIGHT,
     STATUS_OF_MARK,
     LogEntry,
+    MapBlock,
+    MapState,
     Mark,
     NodeRecord,
     Phase,
@@ -37,6 +42,7 @@ class Transition:
         "counts",
         "deadline_at",
         "deferred",
+        "dropped_maps",
         "effects",
         "error",
         "failures",
@@ -48,9 +54,11 @@ class Transition:
         "key_holders",
         "letters",
         "log",
+        "maps",
         "marks",
         "now",
         "open",
+        "opened",
         "outcome",
         "output",
         "paused",
@@ -64,6 +72,7 @@ class Transition:
         "status",
         "taken_from_ready",
         "task",
+        "unbegun_ended",
         "vars",
         "vars_changed",
         "waiters",
@@ -78,6 +87,13 @@ class Transition:
         self.counts: dict[int, list[int]] = {}
         self.effects: list[Effect] = []
         self.letters: list[Letter] = []
+        self.maps: dict[int, MapState] = {}
+        self.dropped_maps: list[int] = []
+        """Maps that begin again with new children."""
+        self.opened: tuple[MapBlock, Sequence[bytes]] | None = None
+        """Children to add to the task, and their items as they are archived."""
+        self.unbegun_ended: list[MapBlock] = []
+        """Maps of which the children end that have not begun."""
         self.log: list[LogEntry] = []
         self.fresh: list[tuple[int, int]] = []
         self.beginning: list[int] = []
@@ -166,6 +182,8 @@ class Transition:
         if mark in ENDED:
             self.open -= 1
             self.failures += mark == Mark.FAILED and fails_task(plan, index)
+        if index >= plan.size:
+            self._count_child(index, before, mark)
         status = _SHOWN_AS[mark]
         if status != _SHOWN_AS[before] or mark == Mark.ISSUED or mark == before:
             self.log.append((self.now if at is None else at, index, "status", status, data))
@@ -220,10 +238,17 @@ class Transition:
         return has_batch
 
     def queue(self, index: int) -> None:
-        """Queue a ready node. One of a control type needs no place, and begins next."""
+        """Queue a ready node. One of a control type needs no place, and begins next. A child is
+        queued with its map.
+        """
         plan = self.task.spec.plan
         if index in plan.controls:
             heappush(self.beginning, index)
+            return
+        if index >= plan.size:
+            owner = map_of(plan, index)
+            heappush(self.edit_map(owner).again, index)
+            self.queue_map(owner)
             return
         rank = (
             plan.nodes[index].priority
@@ -234,20 +259,27 @@ class Transition:
 
     def next_ready(self, held: list[int] | None = None) -> int | None:
         """Remove and return the ready node of the highest priority whose concurrency key is free.
-        Among nodes of equal priority, this is the first one in the graph.
+        Among nodes of equal priority, this is the first one in the graph. A map leaves its key to
+        its children.
 
         With ``held``, nodes are moved there whose sources do not progress.
         """
         while self.fresh or self.taken_from_ready < len(self.task.ready):
             entry = self._pop()
             index = entry[1]
-            if self.mark(index) != Mark.READY:
-                continue
+            mark = self.mark(index)
+            if mark != Mark.READY:
+                if mark != Mark.MAPPING or self._waits_for_key(entry):
+                    continue
+                child = self._next_child(index)
+                if child is None:
+                    continue
+                entry, index = (entry[0], child), child
             if held is not None and not sources_progress(self, index):
                 held.append(index)
                 continue
             key = self.task.spec.plan.nodes[index].concurrency_key
-            if key is None:
+            if key is None or is_map(self.task.spec.plan, index):
                 return index
             if self._holder(key) is None:
                 self.key_holders[key] = index
@@ -269,6 +301,14 @@ class Transition:
         self.taken_from_ready += 1
         return head
 
+    def _waits_for_key(self, entry: tuple[int, int]) -> bool:
+        """Return whether the concurrency key of a map is held. Then the map waits for it."""
+        key = self.task.spec.plan.nodes[entry[1]].concurrency_key
+        if key is None or self._holder(key) is None:
+            return False
+        heappush(self._waiters(key), entry)
+        return True
+
     def _holder(self, key: str) -> int | None:
         return self.key_holders[key] if key in self.key_holders else self.task.key_holders.get(key)
 
@@ -288,9 +328,63 @@ class Transition:
         waiters = self._waiters(key)
         while waiters:
             entry = heappop(waiters)
-            if self.mark(entry[1]) == Mark.READY:
+            if self.mark(entry[1]) in _QUEUED:
                 heappush(self.fresh, entry)
                 return
+
+    # ------------------------------------------------------------ maps
+
+    def edit_map(self, index: int) -> MapState:
+        """Return a copy of a map's state, which may be changed."""
+        state = self.maps.get(index)
+        if state is None:
+            state = self.maps[index] = self.task.maps[index].copy()
+        return state
+
+    def queue_map(self, index: int) -> None:
+        """Queue a map if one of its children may start."""
+        plan, state = self.task.spec.plan, self.edit_map(index)
+        if (
+            not state.queued
+            and self.mark(index) == Mark.MAPPING
+            and may_start_child(plan.nodes[index], state)
+        ):
+            state.queued = True
+            heappush(self.fresh, (-plan.nodes[index].priority, index))
+
+    def _next_child(self, index: int) -> int | None:
+        """Return the next child of a map that may start, and queue the map again if there are
+        more; None if no child may start now.
+        """
+        state = self.edit_map(index)
+        state.queued = False
+        if not may_start_child(self.task.spec.plan.nodes[index], state):
+            return None
+        child = None
+        while child is None and state.again:
+            child = heappop(state.again)
+            if self.mark(child) != Mark.READY:
+                child = None
+        if child is None and state.waiting:
+            child = self.task.marks.find(Mark.WAITING, state.cursor, state.block.end)
+            state.cursor = child + 1
+            self.edit(child).generation = max(
+                self.record(child).generation, self.record(index).generation
+            )
+            self.move(child, Mark.READY)
+        self.queue_map(index)
+        return child
+
+    def _count_child(self, index: int, before: int, mark: int) -> None:
+        """Count a move of a child, and queue its map if another child may start."""
+        owner = map_of(self.task.spec.plan, index)
+        state = self.edit_map(owner)
+        state.in_flight += (mark in IN_FLIGHT) - (before in IN_FLIGHT)
+        state.waiting -= before == Mark.WAITING
+        if mark in ENDED:
+            state.open -= 1
+        if before in IN_FLIGHT:
+            self.queue_map(owner)
 
     # ------------------------------------------------------------ applying
 
@@ -313,6 +407,16 @@ class Transition:
         task.open, task.in_flight = self.open, self.in_flight
         task.deferred, task.failures = self.deferred, self.failures
         task.seq += len(self.log)
+        task.maps.update(self.maps)
+        for index in self.dropped_maps:
+            del task.maps[index]
+        for block in self.unbegun_ended:
+            end_waiting_children(task, block)
+        if self.opened is not None:
+            add_block(task, self.opened[0])
+            index = self.opened[0].owner
+            task.maps[index].queued = True
+            self.fresh.append((-self.spec.plan.nodes[index].priority, index))
         if self.rederive:
             derive(task)
             return
@@ -322,7 +426,7 @@ class Transition:
             task.ready = (self.in_order or sorted(task.ready))[self.taken_from_ready :]
         for entry in self.fresh:
             heappush(task.ready, entry)
-        while task.ready and marks[task.ready[0][1]] != Mark.READY:
+        while task.ready and marks[task.ready[0][1]] not in _QUEUED:
             heappop(task.ready)
         for key, holder in self.key_holders.items():
             if holder is None:
@@ -339,4 +443,5 @@ class Transition:
 _NOTHING = NodeRecord()
 _SHOWN_AS = {mark: status.value for mark, status in STATUS_OF_MARK.items()}
 """Statuses of nodes in the history, by mark."""
+_QUEUED = frozenset({Mark.READY, Mark.MAPPING})
 _MAY_HOLD_KEY = IN_FLIGHT | {Mark.READY}

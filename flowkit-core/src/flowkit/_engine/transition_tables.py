@@ -6,11 +6,15 @@ drawn from them.
 
 from flowkit._engine.events import (
     ArgumentsEvaluated,
+    ChildrenDue,
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
     FunctionFailed,
     FunctionReturned,
+    MapCollected,
+    MapFailed,
+    MapOpened,
 )
 from flowkit.messages import (
     BatchesRetried,
@@ -50,6 +54,10 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     ConditionDelayed: _marks("checking"),
     ArgumentsEvaluated: _marks("deferred"),
     DecisionMade: _marks("deferred"),
+    MapOpened: _marks("mapping"),
+    MapFailed: _marks("mapping"),
+    ChildrenDue: _marks("mapping"),
+    MapCollected: _marks("mapping"),
 }
 """Marks in which a report counts. A success counts until the node has ended: the first success of
 any issued attempt wins. Other reports count only for the current attempt.
@@ -59,9 +67,13 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.HELD: _marks("waiting"),
     Mark.WAITING: _marks("checking ready skipped upstream_failed cancelled"),
     Mark.CHECKING: _marks("ready skipped upstream_failed failed cancelled"),
-    Mark.READY: _marks("issued running deferred finished cancelled skipped upstream_failed"),
+    Mark.READY: _marks(
+        "issued running mapping deferred finished cancelled skipped upstream_failed"
+    ),
     Mark.ISSUED: _marks("running ready deferred failed cancelled"),
     Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
+    Mark.MAPPING: _marks("finished failed closing cancelled"),
+    Mark.CLOSING: _marks("cancelled"),
     Mark.DEFERRED: _marks("ready deferred finished failed cancelled skipped"),
     Mark.CANCELLING: _marks("finished cancelled"),
     Mark.FINISHED: _marks(""),

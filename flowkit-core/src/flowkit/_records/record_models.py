@@ -2,10 +2,10 @@
 changed.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from flowkit._json.limits import Count, Moment, PositiveSeconds, Priority
 from flowkit.task import LogEntry, NodeRecord, SignalBox, TaskOutput, TaskStatus
@@ -51,6 +51,12 @@ class State:
     finished_at: Moment | None
     deadline_at: Moment | None
     output: TaskOutput | None = None
+    maps: list[tuple[Count, Count, Annotated[Count, Field(ge=1)], str, bool]] = field(
+        default_factory=list
+    )
+    """Children of maps: the map, their number, the items in a part, the hash of the items, and
+    whether they belong to the current run of the map.
+    """
 
 
 HEAD: TypeAdapter[Head] = TypeAdapter(Head)

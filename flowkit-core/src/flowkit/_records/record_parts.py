@@ -1,8 +1,9 @@
 """Parts of a task's record, and the writer that encodes changes as commits.
 
-The parts are ``state``, ``vars``, ``signals``, ``n<index>`` and ``e<seq>``, all of them JSON.
-``n12`` is the node with index 12. ``e0000000007`` holds changes of the history, the first of which
-has number 7.
+The parts are ``state``, ``vars``, ``signals``, ``n<index>``, ``e<seq>`` and ``c<number>``, all of
+them JSON. ``n12`` is the node with index 12. ``e0000000007`` holds changes of the history, the
+first of which has number 7. ``c0000003`` holds the marks of children of maps, from the one with
+number 3 * 1,024.
 """
 
 from collections import OrderedDict
@@ -17,6 +18,8 @@ from pydantic_core import from_json, to_json
 
 from flowkit._engine import Transition
 from flowkit._records import record_models
+from flowkit._records.child_marks import changed_parts, encode_blocks, encode_marks
+from flowkit._records.map_items import item_parts
 from flowkit._user_code.containment import error_text
 from flowkit.errors import CorruptRecord
 from flowkit.messages import BatchRetries
@@ -55,6 +58,9 @@ def encode_state(task: Task) -> bytes:
     }
     if output is not None:
         state["output"] = {"since": output.since, "value": output.value, "ended": output.ended}
+    if task.blocks:
+        state["marks"] = task.marks[: task.spec.plan.size].decode("ascii")
+        state["maps"] = encode_blocks(task)
     return to_json(state)
 
 
@@ -171,7 +177,9 @@ class RecordWriter:
         "_log_bytes",
         "_log_parts",
         "changed",
+        "changed_marks",
         "ended",
+        "items",
         "log",
         "signals_changed",
         "vars_changed",
@@ -179,6 +187,10 @@ class RecordWriter:
 
     def __init__(self, task: Task, parts: Mapping[str, bytes]) -> None:
         self.changed: set[int] = set()
+        self.changed_marks: set[int] = set()
+        """Parts with marks of children."""
+        self.items: list[ArchivedPart] = []
+        """Items of maps to archive."""
         self.log: list[LogEntry] = []
         self.vars_changed = self.signals_changed = False
         self._log_parts: dict[str, bytes] = {}
@@ -206,6 +218,10 @@ class RecordWriter:
         self.log += step.log
         self.vars_changed |= step.vars_changed
         self.signals_changed |= step.signals_changed
+        if step.task.blocks:
+            self.changed_marks.update(changed_parts(step))
+            if step.opened is not None:
+                self.items += item_parts(*step.opened, step.task.version)
 
     def commit(self, task: Task, op_id: str, *, durable: bool = True) -> Commit:
         """Return the changes since the last commit, and begin to collect those of the next.
@@ -222,8 +238,11 @@ class RecordWriter:
             put[node_part(index)] = encode_node(task.records[index])
         if self.log:
             put[f"e{task.seq - len(self.log) + 1:010d}"] = to_json(self.log)
+        if self.changed_marks:
+            put.update(encode_marks(task, self.changed_marks))
+            self.changed_marks = set()
         drop: list[str] = []
-        archive: list[ArchivedPart] = []
+        archive, self.items = self.items, []
         if len(self.ended) > KEEP_ENDED or self._ended_bytes > KEEP_BYTES:
             for index in self._nodes_to_archive(task):
                 drop.append(node_part(index))

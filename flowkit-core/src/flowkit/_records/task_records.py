@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 
 from flowkit._engine import contradiction, derive
 from flowkit._records import record_models
+from flowkit._records.child_marks import restore_children
 from flowkit._records.record_parts import (
     STATE,
     VARS,
@@ -129,7 +130,7 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-_BEGUN = re.compile(b"[%b]" % bytes(sorted(IN_FLIGHT | {Mark.DEFERRED})))
+_BEGUN = re.compile(b"[%b]" % bytes(sorted(IN_FLIGHT | {Mark.DEFERRED, Mark.MAPPING})))
 """The marks of nodes whose records are never in the archive."""
 
 
@@ -179,23 +180,9 @@ def _task(record: TaskRecord) -> Task:
         state.finished_at,
     ) or state.status.terminal != (state.finished_at is not None):
         raise ValueError("its header and its state differ in the status or the time of the end")
-    marks = bytearray(state.marks, "ascii")
-    if len(marks) != len(spec.plan.ids) or not STATUS_OF_MARK.keys() >= set(marks):
-        raise ValueError("its marks do not fit its nodes")
-    records = decode_nodes(parts)
-    if records and not 0 <= min(records) <= max(records) < len(marks):
-        raise ValueError("it has records of nodes that are not in its graph")
-    for found in _BEGUN.finditer(marks):
-        index = found.start()
-        if index not in records:
-            raise ValueError(f"node {spec.plan.ids[index]!r} has begun and has no record")
-        if records[index].attempt < records[index].first_attempt:
-            raise ValueError(
-                f"node {spec.plan.ids[index]!r} has begun and its record has no attempt"
-            )
-    return Task(
+    task = Task(
         spec=spec,
-        marks=marks,
+        marks=bytearray(state.marks, "ascii"),
         version=record.version,
         status=state.status,
         outcome=state.outcome,
@@ -209,9 +196,30 @@ def _task(record: TaskRecord) -> Task:
         finished_at=state.finished_at,
         deadline_at=state.deadline_at,
         wake_at=record.header.wake_at,
-        records=records,
+        records=decode_nodes(parts),
         signals=signals_of(parts),
     )
+    if len(task.marks) != len(spec.plan.ids):
+        raise ValueError("its marks do not fit its nodes")
+    if state.maps:
+        restore_children(task, state.maps, parts)
+    _check_records(task)
+    return task
+
+
+def _check_records(task: Task) -> None:
+    """Check that the records fit the nodes and their marks."""
+    marks, records, ids = task.marks, task.records, task.spec.plan.ids
+    if not STATUS_OF_MARK.keys() >= set(marks):
+        raise ValueError("its marks do not fit its nodes")
+    if records and not 0 <= min(records) <= max(records) < len(marks):
+        raise ValueError("it has records of nodes that are not in its graph")
+    for found in _BEGUN.finditer(marks):
+        index = found.start()
+        if index not in records:
+            raise ValueError(f"node {ids[index]!r} has begun and has no record")
+        if records[index].attempt < records[index].first_attempt:
+            raise ValueError(f"node {ids[index]!r} has begun and its record has no attempt")
 
 
 def header_of(task: Task) -> TaskHeader:

@@ -3,12 +3,13 @@
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import cast, get_args
 
 from flowkit._dead_letters.letters import collect_letters
 from flowkit._engine import (
     CallFunction,
     ClientEvent,
+    CollectMap,
     ConditionDelayed,
     DeferrableEvent,
     Effect,
@@ -16,6 +17,7 @@ from flowkit._engine import (
     EvaluateCondition,
     EvaluateOutput,
     Event,
+    OpenMap,
     OutputDelayed,
     advance,
     awaits_output,
@@ -24,6 +26,7 @@ from flowkit._engine import (
 from flowkit._records.record_parts import RecordWriter
 from flowkit._runtime.concurrency import Recent
 from flowkit._tasks.conditions import Allowance, evaluate_at_once
+from flowkit._tasks.maps import map_event_at_once
 from flowkit._tasks.outputs import output_at_once
 from flowkit._tasks.views import Notice, Observers
 from flowkit.protocols import DeadLetter, Store
@@ -36,6 +39,13 @@ MAX_REMEMBERED = 50_000
 """Evicted tasks of which events that are not stored are remembered."""
 
 
+CHILDREN_A_NODE = 50
+"""Children of a map that take as much memory as one node of a graph."""
+EarlyEffect = EvaluateCondition | EvaluateOutput | OpenMap | CollectMap
+"""Effects that are carried out before the commit, if they do not take long."""
+_EARLY = frozenset(get_args(EarlyEffect))
+
+
 @dataclass(slots=True)
 class CachedTask:
     """A task in memory: its last commit, and the deferred events that were applied since then."""
@@ -44,6 +54,12 @@ class CachedTask:
     writer: RecordWriter
     deferred: list[DeferrableEvent] = field(default_factory=list)
     """Events that were applied and will be stored with the next commit."""
+    size: int = field(init=False)
+    """Number of nodes when the task was cached. Children of maps take little memory."""
+
+    def __post_init__(self) -> None:
+        size = self.task.spec.plan.size
+        self.size = size + (len(self.task.marks) - size) // CHILDREN_A_NODE
 
 
 class TaskEffects:
@@ -73,7 +89,7 @@ class TaskUpdate:
     changed: bool = False
     """An event changed the task."""
     effects: list[Effect] = field(default_factory=list)
-    evaluations: deque[EvaluateCondition | EvaluateOutput] = field(default_factory=deque)
+    evaluations: deque[EarlyEffect] = field(default_factory=deque)
     """Expressions to evaluate before the commit."""
     notices: list[Notice] = field(default_factory=list)
     parked: list[DeadLetter] = field(default_factory=list)
@@ -84,8 +100,8 @@ class TaskUpdate:
     def add_effects(self, effects: Sequence[Effect]) -> None:
         """Add effects, and keep evaluations for :meth:`evaluate`."""
         for effect in effects:
-            if isinstance(effect, EVALUATIONS):
-                self.evaluations.append(effect)
+            if effect.__class__ in _EARLY:
+                self.evaluations.append(cast("EarlyEffect", effect))
             else:
                 self.effects.append(effect)
 
@@ -121,7 +137,8 @@ class TaskUpdate:
         )
 
     async def evaluate(self, store: Store) -> None:
-        """Evaluate the conditions and the output that are due. Those that take long become effects.
+        """Evaluate the conditions, maps and the output that are due. Those that take long become
+        effects.
 
         Raises:
             StoreError: the results that an expression reads could not be loaded.
@@ -131,8 +148,10 @@ class TaskUpdate:
             evaluation = self.evaluations.popleft()
             if isinstance(evaluation, EvaluateOutput):
                 done = await self._evaluate_output(store, allowance)
-            else:
+            elif isinstance(evaluation, EvaluateCondition):
                 done = await self._evaluate_condition(store, evaluation.index, allowance)
+            else:
+                done = await self._evaluate_map(store, evaluation, allowance)
             if not done:
                 self.effects.append(evaluation)
 
@@ -144,6 +163,15 @@ class TaskUpdate:
         outcome = await evaluate_at_once(store, task, index, allowance)
         self.apply(outcome)
         return not isinstance(outcome, ConditionDelayed)
+
+    async def _evaluate_map(
+        self, store: Store, effect: OpenMap | CollectMap, allowance: Allowance
+    ) -> bool:
+        """Evaluate the items of a map or collect its results; return False if it takes long."""
+        event = await map_event_at_once(store, self.cached.task, effect, allowance, self.settings)
+        if event is not None:
+            self.apply(event)
+        return event is not None
 
     async def _evaluate_output(self, store: Store, allowance: Allowance) -> bool:
         """Evaluate the output if the task still waits for it; return False if it is delayed."""
@@ -193,7 +221,7 @@ class TaskCache:
     def add(self, cached: CachedTask) -> None:
         """Cache a task that was loaded or created."""
         self._tasks[cached.task.spec.task_id] = cached
-        self._nodes += len(cached.task.marks)
+        self._nodes += cached.size
 
     def evict(self, *task_ids: str) -> None:
         """Drop tasks from memory."""
@@ -201,7 +229,7 @@ class TaskCache:
             cached = self._tasks.pop(task_id, None)
             if cached is None:
                 continue
-            self._nodes -= len(cached.task.marks)
+            self._nodes -= cached.size
             if cached.deferred and not cached.task.terminal:
                 self._deferred[task_id] = cached.deferred
 

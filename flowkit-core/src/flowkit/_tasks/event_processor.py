@@ -14,7 +14,9 @@ from flowkit._engine import (
     DeferrableEvent,
     EngineSettings,
     Event,
+    RetryRequested,
     pending_effects,
+    records_to_load,
 )
 from flowkit._records.queries import records_of
 from flowkit._records.record_parts import RecordWriter
@@ -301,9 +303,12 @@ class EventProcessor:
                 call.outcome.missing.append(task_id)
                 del pending[task_id]
         if call.whole:
-            for cached in loaded.tasks.values():
-                everything = range(len(cached.task.marks))
-                cached.task.records.update(await records_of(self._store, cached.task, everything))
+            for task_id, cached in loaded.tasks.items():
+                for event in pending[task_id]:
+                    if isinstance(event, RetryRequested):
+                        indexes = records_to_load(cached.task, event.nodes or ())
+                        records = await records_of(self._store, cached.task, indexes)
+                        cached.task.records.update(records)
         if call.operations:
             self._settle_unknown(pending, loaded, call)
         try:

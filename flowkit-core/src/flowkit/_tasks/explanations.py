@@ -5,6 +5,7 @@ from itertools import chain
 from flowkit._engine import BROKEN, edge_outcomes, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
 from flowkit.graph import Plan
+from flowkit.graph._expanded_plan import map_of
 from flowkit.graph._models import ALL
 from flowkit.protocols import DeadLetter, TaskRecord, utc
 from flowkit.task import ENDED, Mark, NodeRecord, Task
@@ -60,6 +61,8 @@ def explain_node(
                 if record and record.worker_id
                 else f"{name} is running in a coordinator."
             )
+        case Mark.MAPPING:
+            return f"{name} is running: {_children(task, index)}."
         case Mark.FINISHED:
             return f"{name} has finished{_without(task, record)}."
         case Mark.FAILED:
@@ -77,6 +80,12 @@ def explain_node(
                 f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace period"
                 " to end by itself."
             )
+        case Mark.CLOSING:
+            state = task.maps[index]
+            return (
+                f"{name} is being cancelled: {_stopped(task, index, record)}. {state.open} of its"
+                f" {state.block.size} children have not ended."
+            )
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
             return f"{name} {_waits(record, now)}."
         case Mark.DEFERRED:
@@ -88,6 +97,8 @@ def explain_node(
     if task.paused:
         return f"{name} waits because the task is paused."
     match mark:
+        case Mark.WAITING if index >= plan.size:
+            return f"{name} waits because {_limit_of_map(task, index)}."
         case Mark.WAITING:
             return f"{name} waits for {_parents(task, index)}."
         case Mark.CHECKING:
@@ -147,6 +158,30 @@ def _phases_before(task: Task, index: int) -> str:
     if not _is_undo(plan, index):
         return "the end of all other nodes: it is in finally"
     return "the end of the task: it runs if the task fails or is cancelled"
+
+
+def _children(task: Task, index: int) -> str:
+    """Return what a map does."""
+    state = task.maps.get(index)
+    if state is None:
+        return "its items are being evaluated"
+    size = state.block.size
+    if not state.open:
+        return f"the results of its {size} children are being collected"
+    return f"{size - state.open} of its {size} children have ended"
+
+
+def _limit_of_map(task: Task, index: int) -> str:
+    """Return why a child has not begun."""
+    plan = task.spec.plan
+    owner = map_of(plan, index)
+    spec, state = plan.nodes[owner].map, task.maps.get(owner)
+    limit = None if spec is None else spec.max_parallel
+    if limit is not None and state is not None and state.in_flight >= limit:
+        return f"max_parallel children of {plan.ids[owner]!r} ({limit}) are in flight"
+    if plan.max_parallel is not None and task.in_flight >= plan.max_parallel:
+        return f"max_parallel nodes ({plan.max_parallel}) are in flight"
+    return f"{task.in_flight} nodes of the task are in flight already"
 
 
 _SKIPPED = {

@@ -3,7 +3,15 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from flowkit._engine import Event, FunctionFailed, FunctionReturned, OutputEvaluated
+from flowkit._engine import (
+    Event,
+    FunctionFailed,
+    FunctionReturned,
+    MapCollected,
+    MapFailed,
+    MapOpened,
+    OutputEvaluated,
+)
 from flowkit._text.redaction import writable
 from flowkit.errors import FlowKitError, RecordTooLarge
 from flowkit.messages import NodeFailed, NodeProgressed, NodeReleased, NodeSucceeded
@@ -77,6 +85,8 @@ def _without_payload(event: Event, reason: str, permanent: bool, why: str) -> Ev
             )
         case OutputEvaluated(error=None):
             return OutputEvaluated(error=f"{reason}: {why}", since=event.since)
+        case MapOpened() | MapCollected():
+            return MapFailed(event.index, event.attempt, reason, why)
         case NodeProgressed() | NodeReleased() if event.progress is not None:
             return event.model_copy(update={"progress": None})
         case _:

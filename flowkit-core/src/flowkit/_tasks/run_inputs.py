@@ -2,22 +2,28 @@
 expressions.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 import anyio.to_thread
+from pydantic_core import to_json
 
 from flowkit._expressions import BudgetExceeded, InvalidExpression
+from flowkit._records.map_items import block_of, item_of
 from flowkit._records.queries import errors_of, load_task, results_of
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.scopes import ending_of, in_turns, undone_result
+from flowkit.graph import Plan
+from flowkit.graph._child_inputs import ChildInput, child_input
 from flowkit.graph._conditions import task_values
+from flowkit.graph._expression_checks import INDEX
 from flowkit.graph._nodes_read import NodesNeeded, input_needed, input_needed_at_once
 from flowkit.graph._templates import FIELDS, bad_expression, evaluate_input
 from flowkit.messages import ExpressionData, RunContextData
 from flowkit.protocols import Store
-from flowkit.task import Task
+from flowkit.task import Task, TaskSpec
 
 
 async def needed_by(task: Task, index: int) -> NodesNeeded:
@@ -46,12 +52,67 @@ async def context_of(
     that its expressions read.
     """
     parents = task.spec.plan.read_by(index)
-    with_results = list(dict.fromkeys((*parents, *needed.get("results", ()))))
+    seen = parents_seen(task, index)
+    with_results = list(dict.fromkeys((*seen, *needed.get("results", ()))))
     with_errors = list(dict.fromkeys((*parents, *needed.get("errors", ()))))
     return {
         "results": await in_turns(with_results, lambda nodes: results_of(store, task, nodes)),
         "errors": await in_turns(with_errors, lambda nodes: errors_of(store, task, nodes)),
     }
+
+
+def parents_seen(task: Task, index: int) -> Sequence[int]:
+    """Return the parents whose results a node sees.
+
+    Raises:
+        NodeFailure: an expression is not valid any more.
+    """
+    plan = task.spec.plan
+    if index < plan.size:
+        return plan.read_by(index)
+    return _child_input(plan, index).parents
+
+
+LARGE_PARAMS = 2_048
+"""Size of params as JSON, above which they do not travel with each child of a map."""
+
+
+def params_key(spec: TaskSpec) -> str:
+    """Return a hash of the params of a task if they are large, else an empty string."""
+    if spec.params_key is None:
+        data = to_json(spec.params)
+        spec.params_key = (
+            blake2b(data, digest_size=12).hexdigest() if len(data) > LARGE_PARAMS else ""
+        )
+    return spec.params_key
+
+
+async def own_names(store: Store, task: Task, index: int) -> dict[str, Any]:
+    """Return the values of the names that only the expressions of this node have: the item of a
+    child of a map, and its number.
+
+    Raises:
+        NodeFailure: an expression is not valid any more.
+        CorruptRecord: the item is missing or damaged.
+    """
+    plan = task.spec.plan
+    if index < plan.size:
+        return {}
+    names = dict[str, Any]()
+    for name in _child_input(plan, index).names:
+        names[name] = (
+            index - block_of(task, index).first
+            if name == INDEX
+            else await item_of(store, task, index)
+        )
+    return names
+
+
+def _child_input(plan: Plan, index: int) -> ChildInput:
+    try:
+        return child_input(plan, index)
+    except InvalidExpression as error:
+        raise bad_expression(f"an expression of the map is not valid: {error}") from None
 
 
 async def expression_data(
@@ -65,7 +126,7 @@ async def expression_data(
         "labels": task.spec.labels,
         "created_at": task.spec.created_at,
         "without_result": [node_id for node_id in read if node_id not in results],
-        "names": await undone_result(store, task, index),
+        "names": await undone_result(store, task, index) | await own_names(store, task, index),
         "task": ending_of(task, index),
     }
 

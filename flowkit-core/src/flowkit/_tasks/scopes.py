@@ -8,6 +8,7 @@ import anyio.lowlevel
 from flowkit._engine import end_status, error_of
 from flowkit._records.queries import errors_of, results_of
 from flowkit.graph._conditions import task_values
+from flowkit.graph._expanded_plan import node_of
 from flowkit.graph._nodes_read import NodesNeeded
 from flowkit.protocols import Store
 from flowkit.task import Task, TaskSpec
@@ -45,10 +46,10 @@ def ending_of(task: Task, index: int | None) -> dict[str, Any]:
     """Return the fields of the name ``task`` that only the nodes of ``finally`` see: the status in
     which the task will end, and its error.
     """
-    ends = task.spec.plan.ends
-    if ends is None or index not in ends.final:
+    plan = task.spec.plan
+    if plan.ends is None or index is None or node_of(plan, index) not in plan.ends.final:
         return {}
-    status = end_status(task.spec.plan, task)
+    status = end_status(plan, task)
     return {"status": None if status is None else status.value, "error": error_of(task)}
 
 

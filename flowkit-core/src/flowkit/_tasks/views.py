@@ -1,16 +1,18 @@
 """Views of tasks, nodes and events for users, and reports of changes to plugins and to the log."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from flowkit._engine import Transition, error_of, stop_cause
 from flowkit._user_code.failure_logs import log_failure
+from flowkit.graph._expanded_plan import node_of
 from flowkit.plugins import Plugins
 from flowkit.task import (
     STATUS_OF_MARK,
+    STOPPING,
     LogEntry,
     Mark,
     NodeRecord,
@@ -24,6 +26,8 @@ from flowkit.task import (
 
 logger = logging.getLogger(__name__)
 
+CHILDREN_SHOWN = 1_000
+"""Children of a map in the view of its task."""
 _NOTHING = NodeRecord()
 
 
@@ -48,11 +52,11 @@ def node_view(
     if task.paused and mark in (Mark.READY, Mark.CHECKING):
         status = NodeStatus.PAUSED
     reason_code, error = record.reason_code, record.error
-    ends = task.spec.plan.ends
-    phase = "main" if ends is None else ends.phase_name(index)
+    plan = task.spec.plan
+    phase = "main" if plan.ends is None else plan.ends.phase_name(node_of(plan, index))
     if mark == Mark.SKIPPED and phase == "undo":
         reason_code = "nothing_to_undo"
-    if mark in (Mark.CANCELLED, Mark.CANCELLING):
+    if mark in (Mark.CANCELLED, *STOPPING):
         reason_code, error = stop_cause(task if step is None else step, index, reason_code)
     wait = record.wait if mark == Mark.DEFERRED else None
     return NodeView(
@@ -104,13 +108,27 @@ def task_view(
     )
 
 
+def shown_nodes(task: Task) -> Sequence[int]:
+    """Return the nodes that the view of a task has: those of its graph, and the first children of
+    each map.
+    """
+    graph = range(task.spec.plan.size)
+    if not task.maps:
+        return graph
+    shown = list(graph)
+    for index in sorted(task.maps):
+        block = task.maps[index].block
+        shown += range(block.first, min(block.end, block.first + CHILDREN_SHOWN))
+    return shown
+
+
 def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
     """Return the view of a task with its nodes and, once it has ended, its result. ``records`` are
     the records of nodes from the archive.
     """
     plan = task.spec.plan
     nodes = {
-        node_id: node_view(task, index, records=records) for index, node_id in enumerate(plan.ids)
+        plan.ids[index]: node_view(task, index, records=records) for index in shown_nodes(task)
     }
     return task_view(task, nodes=nodes, result=_result(task, nodes) if task.terminal else None)
 

@@ -50,6 +50,7 @@ VERBS = [
     Verb(TASKS, "ls", _query_verbs.ls),
     Verb(TASKS, "show", _query_verbs.show),
     Verb(TASKS, "watch", _query_verbs.watch),
+    Verb(TASKS, "nodes", _query_verbs.nodes),
     Verb(TASKS, "explain", _query_verbs.explain),
     Verb(TASKS, "artifacts", _query_verbs.artifacts),
     Verb(TASKS, "cancel", _change_verbs.cancel),

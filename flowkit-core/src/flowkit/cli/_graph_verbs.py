@@ -16,6 +16,7 @@ from flowkit.errors import GraphError
 from flowkit.graph import Graph
 from flowkit.graph._conditions import NAMES, names_in_scope
 from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines
+from flowkit.graph._expression_checks import NO_NAMES, item_names
 from flowkit.graph._nodes_read import nodes_above
 from flowkit.plugins import Plugins
 
@@ -82,7 +83,7 @@ def _scopes(graph: Graph) -> Iterator[tuple[str, Scope]]:
     readers = (
         index
         for index, node in enumerate(plan.nodes)
-        if node.when is not None or index in plan.computed
+        if node.when is not None or node.map is not None or index in plan.computed
     )
     for index in islice(readers, MOST_NODES):
         yield plan.ids[index], _scope(graph, index)
@@ -93,7 +94,8 @@ def _scope(graph: Graph, index: int | None) -> Scope:
     None.
     """
     plan, schema = graph.plan, graph.document.params or {}
-    names = names_in_scope(plan.ends, index)
+    own = NO_NAMES if index is None else item_names(plan.nodes[index])
+    names = names_in_scope(plan.ends, index, own)
     above = [plan.ids[node] for node in nodes_above(plan, index) or ()]
     return {
         "params": sorted(schema.get("properties", ())),

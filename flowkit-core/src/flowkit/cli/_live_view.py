@@ -96,7 +96,7 @@ def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Gro
             status_text(node.status),
             str(node.attempt or ""),
             str(node.batches or ""),
-            Text(node.note or compact(node.progress)),
+            Text(node.note or node.children_text or compact(node.progress)),
             seconds_text(node.seconds(now)),
             Text(node.worker_id or ""),
         )
@@ -118,7 +118,7 @@ def event_line(event: TaskEvent, progress: TaskProgress) -> Text:
     """Return the line of one event. Times are relative to the task's first event."""
     since = (event.at - (progress.began_at or event.at)).total_seconds()
     line = Text(f"{since:9.3f} s  ")
-    node = progress.nodes[event.node_id] if event.node_id is not None else None
+    node = progress.node(event.node_id) if event.node_id is not None else None
     line.append(node.node_id if node else "task", style="" if node else "bold").append("  ")
     if event.kind == "status" and event.status is not None:
         line.append_text(status_text(event.status))

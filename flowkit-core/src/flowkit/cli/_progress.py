@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from flowkit.cli._output import skipped_text, waiting_text
+from flowkit.graph._expanded_plan import split_child_id
 from flowkit.protocols import ArtifactStore
 from flowkit.task import NodeStatus, TaskEvent
 
@@ -30,6 +31,8 @@ class NodeProgress:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     note: str = ""
+    children: Counter[str] = field(default_factory=Counter)
+    """Number of the children of a map in each status, of those that have begun."""
     changed: int = 0
     """Sequence number of the event that last changed the status."""
 
@@ -74,6 +77,11 @@ class NodeProgress:
     def ended(self) -> bool:
         return NodeStatus(self.status).terminal
 
+    @property
+    def children_text(self) -> str:
+        """Number of the children in each status."""
+        return ", ".join(f"{number} {status}" for status, number in self.children.items() if number)
+
     def seconds(self, now: datetime) -> float | None:
         """Return the run time of the current or the last attempt."""
         if self.started_at is None or (self.ended_at is None and self.status == NodeStatus.QUEUED):
@@ -100,6 +108,9 @@ class TaskProgress:
     """Progress of all nodes of a task, in graph order."""
 
     nodes: dict[str, NodeProgress]
+    """The nodes of the graph."""
+    children: dict[str, NodeProgress] = field(default_factory=dict)
+    """The children of maps that have begun."""
     status: str = "queued"
     note: str = ""
     """Reason why the task is being stopped, or its error."""
@@ -108,15 +119,43 @@ class TaskProgress:
 
     @classmethod
     def of(cls, node_ids: Iterable[str]) -> "TaskProgress":
-        return cls({node_id: NodeProgress(node_id) for node_id in node_ids})
+        """Return the progress of the nodes of a view, which may have children of maps."""
+        ids = list(node_ids)
+        known = set(ids)
+        owners = [(node_id, split_child_id(node_id)[0]) for node_id in ids]
+        return cls(
+            {
+                node_id: NodeProgress(node_id)
+                for node_id, owner in owners
+                if owner == node_id or owner not in known
+            }
+        )
 
     def apply(self, event: TaskEvent) -> None:
         """Update the progress with an event."""
         self.began_at = self.began_at or event.at
         if event.node_id is not None:
-            self.nodes[event.node_id].apply(event)
+            node = self.node(event.node_id)
+            before = node.status
+            node.apply(event)
+            if event.node_id not in self.nodes:
+                self._count_child(event.node_id, before, node.status)
         elif event.kind == "status" and event.status is not None:
             self.status, self.note = event.status, str(event.data or "")
+
+    def node(self, node_id: str) -> NodeProgress:
+        """Return the progress of a node of the graph, or of a child of a map."""
+        found = self.nodes.get(node_id) or self.children.get(node_id)
+        if found is None:
+            found = self.children[node_id] = NodeProgress(node_id)
+        return found
+
+    def _count_child(self, node_id: str, before: str, status: str) -> None:
+        """Count the children of a map in each status."""
+        owner = self.nodes.get(split_child_id(node_id)[0])
+        if owner is not None:
+            owner.children[before] -= owner.children[before] > 0
+            owner.children[status] += 1
 
     def counts(self) -> Counter[str]:
         """Count the nodes in each status."""

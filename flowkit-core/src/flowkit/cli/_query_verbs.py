@@ -1,8 +1,10 @@
-"""Verbs that read tasks: ``ls``, ``show``, ``watch``, ``explain``, ``artifacts``."""
+"""Verbs that read tasks: ``ls``, ``show``, ``nodes``, ``watch``, ``explain``, ``artifacts``."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from flowkit._text.redaction import printable
@@ -24,7 +26,7 @@ from flowkit.cli._output import (
     time_text,
 )
 from flowkit.cli._timeline import print_timeline
-from flowkit.task import Page, TaskEvent, TaskView
+from flowkit.task import NodeStatus, NodeView, Page, TaskEvent, TaskView
 
 
 def ls(
@@ -110,6 +112,11 @@ def show(
             out.print(
                 Text(f"{name}: ", style="bold").append(value, style="not bold"), soft_wrap=True
             )
+    _print_nodes(out, view.nodes.values())
+    print_end(out, view)
+
+
+def _print_nodes(out: Console, nodes: Iterable[NodeView]) -> None:
     rows = [
         (
             node.node_id,
@@ -120,10 +127,53 @@ def show(
             node.worker_id,
             details(node) or compact(node.metrics or node.progress),
         )
-        for node in view.nodes.values()
+        for node in nodes
     ]
     out.print(table(None, ("node", "type", "status", "attempt", "took", "worker", "details"), rows))
-    print_end(out, view)
+
+
+def nodes(
+    task_id: options.TaskId,
+    map_id: Annotated[
+        str | None, typer.Option("--map", metavar="NODE", help="Only the children of this map.")
+    ] = None,
+    status: Annotated[
+        NodeStatus | None, typer.Option("--status", help="Only nodes with this status.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of nodes.")] = 100,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="NEXT", help="Continue after a page: the `next` that it returned."
+        ),
+    ] = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the nodes of a task, with all children of its maps.
+
+    With --json, prints `{"items": [...], "next": ...}`. Pass `next` to --after to get the next
+    page.
+    """
+
+    async def main() -> Page[NodeView]:
+        async with connected(config, db, bus) as client:
+            try:
+                return await client.nodes(
+                    task_id, map=map_id, status=status, limit=limit, after=after
+                )
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from None
+
+    page = run_async(main)
+    if as_json:
+        print_json({"items": page.items, "next": page.next})
+        return
+    _print_nodes(console(), page.items)
+    if page.next is not None:
+        console().print(f"for more, use --after {page.next}", soft_wrap=True)
 
 
 def watch(

@@ -7,7 +7,16 @@ from flowkit._records.artifact_scan import scan_artifacts
 from flowkit._records.queries import artifact_meta, load_task, records_of
 from flowkit.client._session import Session, index_of
 from flowkit.protocols import utc
-from flowkit.task import Artifact, Mark
+from flowkit.task import Artifact, Mark, Task
+
+
+def current_nodes(task: Task) -> list[int]:
+    """Return all nodes of a task, without children of earlier runs of maps."""
+    blocks = [state.block for state in task.maps.values()]
+    return [
+        *range(task.spec.plan.size),
+        *(child for block in blocks for child in range(block.first, block.end)),
+    ]
 
 
 async def read_artifacts(
@@ -17,7 +26,7 @@ async def read_artifacts(
     store = session.store
     task = await load_task(store, task_id)
     plan = task.spec.plan
-    indexes = range(len(task.marks)) if node_id is None else [index_of(task, node_id)]
+    indexes = current_nodes(task) if node_id is None else [index_of(task, node_id)]
     records = await records_of(store, task, indexes)
     found = scan_artifacts(
         store.artifacts,

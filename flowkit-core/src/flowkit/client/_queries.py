@@ -14,7 +14,7 @@ from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
 from flowkit._runtime.worker_sessions import why_unserved
 from flowkit._tasks.explanations import explain_node, explain_quarantine, keeps_waiting
-from flowkit._tasks.views import event_view, full_view
+from flowkit._tasks.views import event_view, full_view, shown_nodes
 from flowkit.client._session import Session, index_of
 from flowkit.errors import CorruptRecord, PayloadError
 from flowkit.protocols import TaskQuery, TaskRecord, utc
@@ -38,7 +38,7 @@ async def get_task(session: Session, task_id: str) -> TaskView:
 
 async def view_of(session: Session, task: Task) -> TaskView:
     """Return the view of a task with all its nodes."""
-    return full_view(task, await records_of(session.store, task, range(len(task.marks))))
+    return full_view(task, await records_of(session.store, task, shown_nodes(task)))
 
 
 async def list_tasks(

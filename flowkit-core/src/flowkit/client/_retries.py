@@ -6,6 +6,7 @@ from flowkit._engine import RetryRequested
 from flowkit._records.task_records import decode_task
 from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
+from flowkit.graph._expanded_plan import node_of
 from flowkit.task import Task, TaskStatus
 
 
@@ -35,13 +36,14 @@ def _indexes(task: Task, node_ids: Collection[str] | None) -> tuple[int, ...] | 
         raise TaskRefused(f"from_nodes is a list of node ids, not the string {node_ids!r}")
     if not node_ids:
         raise TaskRefused("from_nodes is empty")
-    index, ends = task.spec.plan.index, task.spec.plan.ends
+    plan = task.spec.plan
+    index, ends = plan.index, plan.ends
     for node_id in node_ids:
         if node_id not in index:
             raise TaskRefused(f"task {task.task_id!r} has no node {node_id!r}")
-        if ends is not None and index[node_id] >= ends.main:
+        if ends is not None and (node := node_of(plan, index[node_id])) >= ends.main:
             raise TaskRefused(
-                f"node {node_id!r} is {_LATER[ends.phase_name(index[node_id])]}, and runs again by"
-                " itself when the task ends"
+                f"node {node_id!r} is {_LATER[ends.phase_name(node)]}, and runs again by itself"
+                " when the task ends"
             )
     return tuple(sorted(index[node_id] for node_id in node_ids))

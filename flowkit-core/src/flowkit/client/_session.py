@@ -23,7 +23,7 @@ from flowkit.errors import (
     TaskNotFound,
     TaskRefused,
 )
-from flowkit.graph import Graph
+from flowkit.graph import Graph, NodeSpec
 from flowkit.graph._params_schema import with_defaults
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, TaskRecord
@@ -134,7 +134,8 @@ class Session:
         new = self._processor.submit(
             spec,
             parsed,
-            certainly_new=not named and all(plan.nodes[root].when is None for root in plan.roots),
+            certainly_new=not named
+            and not any(starts_later(plan.nodes[root]) for root in plan.roots),
         )
         stored = await self._create(new)
         if named and not await self._is_new(stored, spec, parsed.source):
@@ -248,16 +249,25 @@ def engine_settings(cfg: CommonConfig) -> EngineSettings:
     """Return the engine's settings from a coordinator's configuration; from another one, only the
     limits.
     """
+    limits = cfg.limits
     if not isinstance(cfg, CoordinatorConfig):
-        return EngineSettings(max_result_bytes=cfg.limits.max_result_bytes)
+        return EngineSettings(
+            max_map_items=limits.max_map_items, max_result_bytes=limits.max_result_bytes
+        )
     return EngineSettings(
-        max_result_bytes=cfg.limits.max_result_bytes,
+        max_map_items=limits.max_map_items,
+        max_result_bytes=limits.max_result_bytes,
         max_in_flight=cfg.max_in_flight,
         lease_ttl_sec=cfg.lease_ttl_sec,
         worker_lost_sec=cfg.heartbeat_hard_sec,
         worker_suspect_sec=cfg.heartbeat_soft_sec,
         cancel_grace_sec=cfg.cancel_grace_sec,
     )
+
+
+def starts_later(node: NodeSpec) -> bool:
+    """Return whether a coordinator evaluates an expression before a node starts."""
+    return node.when is not None or node.map is not None
 
 
 def index_of(task: Task, node_id: str) -> int:

@@ -9,12 +9,20 @@ from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
 from flowkit._records.queries import damaged_records
 from flowkit._runtime.lifecycle import Lifecycle
 from flowkit._tasks.submission import checked_reason
-from flowkit.client import _approvals, _artifacts, _dead_letters, _queries, _retries, _signals
+from flowkit.client import (
+    _approvals,
+    _artifacts,
+    _dead_letters,
+    _nodes,
+    _queries,
+    _retries,
+    _signals,
+)
 from flowkit.client._session import Session
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DamagedRecord, DeadLetter, Store
-from flowkit.task import Approval, Artifact, Page, TaskEvent, TaskView
+from flowkit.task import Approval, Artifact, NodeView, Page, TaskEvent, TaskView
 
 
 class TaskVerbs(ABC):
@@ -148,6 +156,28 @@ class TaskVerbs(ABC):
             labels=labels,
             limit=limit,
             after=after,
+        )
+
+    async def nodes(
+        self,
+        task_id: str,
+        *,
+        map: str | None = None,  # noqa: A002
+        status: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[NodeView]:
+        """Return a page of the nodes of a task: the nodes of its graph, then the children of its
+        maps. With ``map``, only the children of that node, in the order of the items.
+
+        ``after`` is the ``next`` of the page before.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            ValueError: the node is not a map, or an argument is not valid.
+        """
+        return await _nodes.list_nodes(
+            self._life.resource, task_id, map_id=map, status=status, limit=limit, after=after
         )
 
     def artifacts(self, task_id: str, node_id: str | None = None) -> AsyncIterator[Artifact]:

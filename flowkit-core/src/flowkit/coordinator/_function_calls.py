@@ -17,7 +17,7 @@ from flowkit._records.queries import (
     results_of,
 )
 from flowkit._tasks.evaluation import Evaluations
-from flowkit._tasks.run_inputs import context_of, evaluated_io, needed_by
+from flowkit._tasks.run_inputs import context_of, evaluated_io, needed_by, own_names
 from flowkit._tasks.scopes import scope_of
 from flowkit._user_code.containment import (
     awaited,
@@ -125,10 +125,11 @@ class FunctionCalls:
             args = node.io.fn_args or {}
             if index in plan.computed:
                 names = await scope_of(self._store, task, index, needed)
+                names |= await own_names(self._store, task, index)
                 args = (await evaluated_io(node.io.__dict__, names, self._evaluations))["fn_args"]
             ctx = FunctionContext(
                 task_id=task.task_id,
-                node_id=node.node_id,
+                node_id=plan.ids[index],
                 params=task.spec.params,
                 vars=task.vars,
                 results=context["results"],

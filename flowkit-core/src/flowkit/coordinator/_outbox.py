@@ -12,11 +12,13 @@ from flowkit._engine import (
     AskWorker,
     CallFunction,
     CheckCommand,
+    CollectMap,
     CommandsSent,
     Effect,
     EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
+    OpenMap,
     SendCancel,
     SendCommand,
     SentCommand,
@@ -27,7 +29,12 @@ from flowkit._records.queries import errors_of, records_of, results_of, sources_
 from flowkit._runtime.retries import Backoff, notices_of, retry
 from flowkit._tasks.cached_tasks import CachedTask, TaskEffects
 from flowkit._tasks.event_processor import EventProcessor
-from flowkit._tasks.run_inputs import context_of, expression_data
+from flowkit._tasks.run_inputs import (
+    context_of,
+    expression_data,
+    params_key,
+    parents_seen,
+)
 from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch
@@ -52,7 +59,15 @@ MANY_PARENTS = 200
 """A node with more parents than this, or whose expressions read more nodes, reads their results
 from the store.
 """
-OwnEffect = CallFunction | EvaluateArguments | EvaluateCondition | EvaluateOutput | SendCancel
+OwnEffect = (
+    CallFunction
+    | EvaluateArguments
+    | EvaluateCondition
+    | EvaluateOutput
+    | OpenMap
+    | CollectMap
+    | SendCancel
+)
 """Effects that a coordinator carries out itself."""
 HELD_OFF_SEC = 5.0
 """Pause before the next message to a topic that failed while the bus answered."""
@@ -330,6 +345,7 @@ class Outbox:
         parents, reads_streams = plan.read_by(index), False
         for edge in plan.parents[index]:
             reads_streams = reads_streams or edge.streams
+        seen = parents if index < plan.size else parents_seen(task, index)
         data: dict[str, Any] | None = None
         sources = None
         if len(parents) <= MANY_PARENTS:
@@ -346,9 +362,11 @@ class Outbox:
                 },
                 "params": task.spec.params,
                 "vars": task.vars,
-                "results": await results_of(self._store, task, parents) if parents else {},
+                "results": await results_of(self._store, task, seen) if seen else {},
                 "streams": reads_streams,
             }
+            if index >= plan.size and (key := params_key(task.spec)):
+                data |= {"params": {}, "params_key": key}
             if parents and (errors := await errors_of(self._store, task, parents)):
                 data["errors"] = errors
             if index in plan.computed:
@@ -362,7 +380,7 @@ class Outbox:
             "index": index,
             "attempt": record.attempt,
             "token": task.spec.token(index, record.attempt, record.handovers),
-            "node_id": node.node_id,
+            "node_id": node.node_id if index < plan.size else plan.ids[index],
             "role": node.type,
             "generation": record.generation,
             "priority": task.spec.priority + node.priority,

@@ -13,11 +13,13 @@ from anyio.abc import TaskGroup
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._engine import (
     CallFunction,
+    CollectMap,
     CommandsLost,
     EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
     Event,
+    OpenMap,
     SendCancel,
     SentCommand,
     Woke,
@@ -28,11 +30,13 @@ from flowkit._tasks.cached_tasks import TaskEffects
 from flowkit._tasks.event_processor import EventProcessor, Outcome, log_store_error
 from flowkit._tasks.submission import Submission
 from flowkit.client._hints import Hints
+from flowkit.client._session import engine_settings
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._arguments import Arguments
 from flowkit.coordinator._command_watch import CommandWatch, all_read, ends_of
 from flowkit.coordinator._evaluator import Evaluator
 from flowkit.coordinator._function_calls import FunctionCalls
+from flowkit.coordinator._maps import Maps
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._report_inbox import read_reports
 from flowkit.coordinator._retention import purge_regularly
@@ -106,6 +110,13 @@ class Scheduler:
         )
         self._arguments = Arguments(
             group=group, store=store, report=self._report_all, leaving=self._leaving
+        )
+        self._maps = Maps(
+            group=group,
+            store=store,
+            settings=engine_settings(cfg),
+            report=self._report,
+            leaving=self._leaving,
         )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
@@ -189,6 +200,8 @@ class Scheduler:
                     self._evaluator.start(held.task, index)
                 case EvaluateOutput():
                     self._evaluator.start(held.task, None)
+                case OpenMap() | CollectMap():
+                    self._maps.start(held.task, effect)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)
 

@@ -1,6 +1,6 @@
 """Expressions of nodes: the names that they may read, and the evaluation of ``when``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -66,13 +66,16 @@ class ExpressionFault:
         return f"{self.reason}{place}{self.advice}"
 
 
-def names_in_scope(phases: LaterPhases | None, index: int | None) -> Names:
+def names_in_scope(
+    phases: LaterPhases | None, index: int | None, own: Collection[str] = ()
+) -> Names:
     """Return the names that the expressions of a node can read, or the output if ``index`` is
-    None.
+    None. ``own`` are further names, which only these expressions can read.
     """
-    if phases is None or index is None or index < phases.main:
-        return PLAIN_NAMES
-    return FINALLY_NAMES if index in phases.final else UNDO_NAMES
+    names = PLAIN_NAMES
+    if phases is not None and index is not None and index >= phases.main:
+        names = FINALLY_NAMES if index in phases.final else UNDO_NAMES
+    return names._replace(names=(*names.names, *sorted(own))) if own else names
 
 
 def expression_fault(expression: str, names: Names = PLAIN_NAMES) -> ExpressionFault | None:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from flowkit._json.values import short
 from flowkit.graph._control_types import CONTROL_TYPES, arguments_of
 from flowkit.graph._graph import Graph
-from flowkit.graph._models import COORDINATOR_FUNCTION, NodeSpec
+from flowkit.graph._models import COORDINATOR_FUNCTION, MapSpec, NodeSpec
 from flowkit.graph._plan import Edge, Plan, Route
 
 MAX_INDENT = 40
@@ -80,7 +81,7 @@ class TreeLine:
     prefix: str
     node_id: str
     details: str
-    """Type, function, fan-in, ``optional`` and condition."""
+    """Type, function, fan-in, ``optional``, map and condition."""
     edge: str = ""
     repeated: bool = False
     """True if an earlier line shows this node and its children."""
@@ -132,6 +133,8 @@ def _labels(plan: Plan, place: int) -> list[str]:
         labels.append("optional")
     if node.undo is not None:
         labels.append(f"undo {node.undo.io.fn or node.undo.type}")
+    if node.map is not None:
+        labels.append(f"map over {_over(node.map)}")
     if node.when is not None:
         labels.append(f"when {' '.join(node.when.split())}")
     return labels
@@ -139,6 +142,12 @@ def _labels(plan: Plan, place: int) -> list[str]:
 
 def _kind(node: NodeSpec) -> str:
     return "control" if node.type in CONTROL_TYPES else node.type
+
+
+def _over(spec: MapSpec) -> str:
+    """Return what a map runs over, in a few words."""
+    over = spec.over
+    return short(" ".join(over.split()))[1:-1] if isinstance(over, str) else f"{len(over)} items"
 
 
 def _edge_word(edge: Edge) -> str:

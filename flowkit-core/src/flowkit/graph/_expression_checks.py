@@ -29,9 +29,13 @@ from flowkit.graph._templates import (
     has_expressions,
     pointer,
     templates_in,
+    templates_in_items,
     templates_in_output,
 )
 
+NO_NAMES: frozenset[str] = frozenset()
+INDEX = "index"
+"""Name of the number of an item in the input of a map."""
 MAX_USES = 50_000
 """Maximum number of expressions in the inputs and the output of a graph, each counted where it is
 used.
@@ -47,6 +51,13 @@ class Use(NamedTuple):
     """``when``, or a JSON pointer."""
     offset: int = 0
     """Position of the expression in its string."""
+    names: frozenset[str] = frozenset()
+    """Names that it may read there besides those of all expressions."""
+
+
+def item_names(node: NodeSpec) -> frozenset[str]:
+    """Return the names that the input of a node can read besides those of all expressions."""
+    return NO_NAMES if node.map is None else frozenset((node.map.as_, INDEX))
 
 
 @dataclass(slots=True)
@@ -61,10 +72,12 @@ class Expressions:
         """Add the expressions of a node, and report templates that cannot be read."""
         if node.when is not None:
             self._add(node.when, Use(place, "when"))
+        if node.map is not None:
+            templates = templates_in_items(node.map.over)
+            self._collect_templates(faults, templates, node.node_id, place)
         if has_expressions(node.io):
-            self._collect_templates(
-                faults, templates_in(*evaluated_fields(node)), node.node_id, place
-            )
+            templates = templates_in(*evaluated_fields(node))
+            self._collect_templates(faults, templates, node.node_id, place, item_names(node))
 
     def collect_output(self, faults: Faults, output: Any) -> None:
         """Add the expressions of the output of the graph, and report what is wrong with it."""
@@ -73,7 +86,12 @@ class Expressions:
         self._collect_templates(faults, templates_in_output(output), None, None)
 
     def _collect_templates(
-        self, faults: Faults, templates: Iterable[Found], node_id: str | None, place: int | None
+        self,
+        faults: Faults,
+        templates: Iterable[Found],
+        node_id: str | None,
+        place: int | None,
+        names: frozenset[str] = NO_NAMES,
     ) -> None:
         for found in templates:
             if self.in_templates > MAX_USES:
@@ -91,7 +109,7 @@ class Expressions:
             for part in parts:
                 if isinstance(part, Placed):
                     self.in_templates += 1
-                    self._add(part.source, Use(place, where, part.position))
+                    self._add(part.source, Use(place, where, part.position, names))
 
     def _add(self, expression: str, use: Use) -> None:
         self.uses.setdefault(expression, []).append(use)
@@ -144,11 +162,11 @@ def check_expressions(
 
 def _by_names(uses: list[Use], phases: LaterPhases | None) -> dict[Names, list[Use]]:
     """Return the uses of an expression by the names that it can read there."""
-    if phases is None:
+    if phases is None and not any(use.names for use in uses):
         return {PLAIN_NAMES: uses}
     found: dict[Names, list[Use]] = {}
     for use in uses:
-        found.setdefault(names_in_scope(phases, use.node), []).append(use)
+        found.setdefault(names_in_scope(phases, use.node, use.names), []).append(use)
     return found
 
 

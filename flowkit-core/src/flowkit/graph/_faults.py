@@ -13,6 +13,7 @@ from flowkit.graph._models import (
     Batching,
     EdgeSpec,
     GraphDocument,
+    MapSpec,
     NodeIO,
     NodeSpec,
     RetryPolicy,
@@ -62,7 +63,6 @@ class Faults:
 
 NODE_LISTS = ("nodes", "finally")
 """Fields of a graph that are lists of nodes."""
-NOT_YET = frozenset({"map"})
 RUNTIME_FIELDS = frozenset(
     "status attempt attempts worker_id started_at finished_at next_retry_at error result metrics"
     " progress reason_code lease token".split()
@@ -74,6 +74,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "routing": Routing,
     "io": NodeIO,
     "io.batching": Batching,
+    "map": MapSpec,
     "undo": UndoSpec,
     "undo.io.batching": Batching,
     "undo.retry_policy": RetryPolicy,
@@ -176,8 +177,6 @@ def unknown_field(
         model = EdgeSpec if path[0] in ("edges", "edges_ex") else GraphDocument
     else:
         model = _PARTS.get(".".join(map(str, inside)), NodeSpec)
-        if model is NodeSpec and word in NOT_YET:
-            return f"{word!r} is not supported yet; remove it"
         if model is NodeSpec and word in RUNTIME_FIELDS:
             return (
                 f"the field {word!r} is set while the task runs and cannot be given in a graph;"

@@ -83,6 +83,27 @@ def _object_or_string(value: Any) -> Any:
     raise ValueError("must be an object or a string")
 
 
+def _list_or_expression(value: Any) -> Any:
+    if isinstance(value, (list, str)):
+        return value
+    if isinstance(value, dict) and value.keys() == {"artifacts"}:
+        raise ValueError("artifacts are not supported yet; use a list or an expression")
+    raise ValueError("must be a list, or a string with an expression whose value is a list")
+
+
+class MapSpec(DocumentPart):
+    """Map of a node: one child for each item of a list."""
+
+    over: Annotated[Any, AfterValidator(_list_or_expression)]
+    """List of items, or a string with an expression whose value is one."""
+    as_: Annotated[str, Field(alias="as", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")] = "item"
+    """Name of the item in the expressions of the input."""
+    max_parallel: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Maximum number of children in flight at the same time."""
+    on_item_failure: Literal["fail", "continue"] = "fail"
+    """Whether a child that fails permanently fails the node, or leaves null in its result."""
+
+
 class NodeIO(DocumentPart):
     """Input of a node.
 
@@ -168,6 +189,8 @@ class NodeSpec(DocumentPart):
     If it is false, the node is skipped.
     """
     io: NodeIO = Field(default_factory=lambda: _DEFAULT_IO)
+    map: MapSpec | None = None
+    """Run the node once for each item of a list."""
     priority: Priority = 0
     concurrency_key: Name | None = None
     undo: UndoSpec | None = None

@@ -158,7 +158,7 @@ def check_references(faults: Faults, nodes: Collection[NodeSpec], known: Collect
     """Check the node ids in the arguments of adapters and functions."""
     for node in nodes:
         for field, target in (
-            _named(node) if node.io.input_adapter is not None or node.io.fn is not None else ()
+            named_nodes(node) if node.io.input_adapter is not None or node.io.fn is not None else ()
         ):
             if target not in known:
                 hint = faults.suggestion(target, known, NOT_THERE)
@@ -169,7 +169,8 @@ def check_references(faults: Faults, nodes: Collection[NodeSpec], known: Collect
                 faults.add(node.node_id, f"{field} reads the node itself; name another node")
 
 
-def _named(node: NodeSpec) -> Iterator[tuple[str, str]]:
+def named_nodes(node: NodeSpec) -> Iterator[tuple[str, str]]:
+    """Yield the nodes that the arguments of an adapter or function name, each with its field."""
     if node.type == COORDINATOR_FUNCTION:
         key = ARGUMENTS_THAT_NAME_NODES.get(node.io.fn or "")
         found = {} if key is None else {f"io.fn_args.{key}": node.io.fn_args.get(key)}
@@ -302,7 +303,7 @@ def _check_sources(faults: Faults, document: GraphDocument, links: Links, place:
     parents = {document.nodes[parent].node_id for parent in links.into[place]}
     others = [
         (field, target)
-        for field, target in _named(node)
+        for field, target in named_nodes(node)
         if target not in parents and target != node.node_id
     ]
     if not others:
@@ -333,7 +334,7 @@ def _check_pull(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
             f"io.input_inline.input_args.from_nodes is empty, so {adapter!r} has nothing to pull; "
             "name upstream nodes, or remove from_nodes to pull from all parents",
         )
-    elif not has_parents and not any(_named(node)):
+    elif not has_parents and not any(named_nodes(node)):
         reason = f"the input adapter {adapter!r} pulls the artifacts of parents"
         faults.add(node.node_id, f"{reason}, but the node has no parents; add edges to it")
 

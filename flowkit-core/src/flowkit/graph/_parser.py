@@ -20,6 +20,7 @@ from flowkit.graph._later_phases import (
     with_later_nodes,
     without_later_nodes,
 )
+from flowkit.graph._map_checks import check_maps
 from flowkit.graph._models import GraphDocument
 from flowkit.graph._node_checks import (
     check_cycles,
@@ -280,6 +281,7 @@ def _check(
     check_edges_between_phases(faults, document, links)
     check_links(faults, document, links)
     check_optional(faults, document, links)
+    check_maps(faults, document, links)
     check_nodes_read(faults, document, links, index, expressions, valid)
     if any(links.into):
         check_cycles(faults, document, links)
@@ -317,6 +319,7 @@ def _check_parts(
     if parts.linked:
         check_links(faults, document, links, only=whole)
         check_optional(faults, document, links, only=whole)
+        check_maps(faults, document, links, only=whole)
         check_nodes_read(faults, document, links, index, expressions, valid)
     check_cycles(faults, document, links)
 

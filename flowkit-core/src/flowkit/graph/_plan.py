@@ -1,6 +1,6 @@
 """Execution plan of a valid graph: numbered nodes with their parents and children."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -45,12 +45,14 @@ class Plan:
     phases follow: those of ``finally``, then undos.
     """
 
-    ids: tuple[str, ...]
+    size: int
+    """Number of nodes of the graph."""
+    ids: Sequence[str]
     index: dict[str, int]
-    nodes: tuple[NodeSpec, ...]
-    children: tuple[tuple[Edge, ...], ...]
-    parents: tuple[tuple[Edge, ...], ...]
-    need: tuple[int, ...]
+    nodes: Sequence[NodeSpec]
+    children: Sequence[tuple[Edge, ...]]
+    parents: Sequence[tuple[Edge, ...]]
+    need: Sequence[int]
     """Parents that must succeed before a node starts: 0 for a root, or ``ALL``, ``ALL_ENDED`` or
     ``BRANCH_ENDED``.
     """
@@ -62,15 +64,15 @@ class Plan:
     """Nodes in topological order."""
     rank: tuple[int, ...]
     """Position of each node in ``order``."""
-    streamed: tuple[bool, ...]
+    streamed: Sequence[bool]
     """True if a child may start on this node's first batch."""
-    mixed: tuple[bool, ...]
+    mixed: Sequence[bool]
     """True if the node streams from some parents and waits for the end of others."""
-    sources: tuple[tuple[int, ...], ...]
+    sources: Sequence[tuple[int, ...]]
     """Nodes whose artifacts a node may pull: its parents, and the nodes that its input arguments
     name.
     """
-    computed: frozenset[int]
+    computed: Container[int]
     """Nodes with expressions in their input."""
     controls: frozenset[int]
     """Nodes of control types."""
@@ -85,7 +87,7 @@ class Plan:
     @property
     def main(self) -> int:
         """Number of nodes of the main phase, which are the first ones."""
-        return len(self.ids) if self.ends is None else self.ends.main
+        return self.size if self.ends is None else self.ends.main
 
     def read_by(self, index: int) -> list[int]:
         """Return the nodes whose results a node sees: its parents; for an undo, its node."""
@@ -115,6 +117,7 @@ def make_plan(document: GraphDocument) -> Plan:
             children[edge.node].append(Edge(place, edge.route, edge.streams))
     order = tuple(topological_order([[edge.node for edge in edges] for edges in parents]))
     return Plan(
+        size=len(nodes),
         ids=ids,
         index=index,
         nodes=nodes,
@@ -144,6 +147,7 @@ def make_plan(document: GraphDocument) -> Plan:
 def _plan_of_one(document: GraphDocument, node: NodeSpec, controls: frozenset[int]) -> Plan:
     index = {node.node_id: 0}
     return Plan(
+        size=1,
         ids=(node.node_id,),
         index=index,
         nodes=(node,),

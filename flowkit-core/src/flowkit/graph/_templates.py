@@ -36,6 +36,7 @@ _OPENING = OPENING.encode()
 
 Path = tuple[str | int, ...]
 """Place of a value: in ``io``, or in a graph if it begins with ``output``."""
+OVER: Path = ("map", "over")
 OUTPUT: Path = ("output",)
 
 
@@ -85,9 +86,22 @@ def _expressions(templates: Iterable[Found]) -> Iterator[str]:
                 yield part.source
 
 
+def templates_in_items(items: Any) -> Iterator[Found]:
+    """Yield the strings of ``map.over`` that contain ``${``."""
+    yield from _strings(items, OVER, frozenset())
+
+
+def expressions_in_items(items: Any) -> Iterator[str]:
+    """Yield the expressions of a valid ``map.over``."""
+    for found in templates_in_items(items):
+        for part in _split(found.text):
+            if isinstance(part, Placed):
+                yield part.source
+
+
 def pointer(path: Path) -> str:
     """Return a place as a JSON pointer: from the graph in its output, else from the node."""
-    steps = path if path[:1] == OUTPUT else ("io", *path)
+    steps = path if path[:1] in (OUTPUT, OVER[:1]) else ("io", *path)
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
@@ -167,6 +181,20 @@ def evaluate_output(
         BudgetExceeded: the budget does not suffice.
     """
     return _Evaluation(scope, budget, frozenset(), at_once).value(output, OUTPUT)
+
+
+def evaluate_items(
+    over: Any, scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
+) -> Any:
+    """Return the value of ``map.over``. ``at_once`` refuses expressions whose compilation would
+    take long.
+
+    Raises:
+        NodeFailure: an expression has no value; permanent, with the reason code
+            ``bad_expression``.
+        BudgetExceeded: the budget does not suffice.
+    """
+    return _Evaluation(scope, budget, frozenset(), at_once).value(over, OVER)
 
 
 def bad_expression(error: str) -> NodeFailure:

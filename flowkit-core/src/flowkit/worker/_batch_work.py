@@ -191,7 +191,7 @@ class BatchWork:
             "attempt": command.attempt,
             "worker_id": self._context.worker_id,
             "generation": command.generation,
-            "params": self._data.params,
+            "params": self._context.params,
             "io": self._data.io,
         }
 

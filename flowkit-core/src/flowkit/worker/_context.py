@@ -18,6 +18,7 @@ from subprocess import CompletedProcess
 from typing import Any, TypeVar
 
 import anyio
+from pydantic_core import from_json
 
 from flowkit._records.queries import check_complete
 from flowkit._runtime.concurrency import Turns
@@ -37,6 +38,7 @@ from flowkit.worker._artifacts import (
     StreamWatches,
 )
 from flowkit.worker._subprocesses import run_process
+from flowkit.worker._task_params import TaskParamsCache
 
 logger = logging.getLogger(__name__)
 run_logger = logging.getLogger("flowkit.run")
@@ -157,7 +159,7 @@ class RunContext:
         self.attempt = attempt
         """1 for the first."""
         self.worker_id = worker_id
-        self.params = params if params is not None else {}
+        self._params: Mapping[str, Any] | bytes = params if params is not None else {}
         self.vars = vars if vars is not None else {}
         self.results = results if results is not None else {}
         """Results of the parents and of the nodes that its expressions read, by node id."""
@@ -175,6 +177,19 @@ class RunContext:
         self._stops: list[Callable[[], None]] = []
         self._cleanups: list[Callable[[], Any]] = []
         self._log: _RunLog | None = None
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The params of the task."""
+        params = self._params
+        if isinstance(params, bytes):
+            params = self._params = dict(from_json(params))
+        return params
+
+    @params.setter
+    def params(self, params: Mapping[str, Any] | bytes) -> None:
+        """Set the params. As JSON, they are decoded when they are first read."""
+        self._params = params
 
     @property
     def artifacts(self) -> RunArtifacts:
@@ -353,6 +368,7 @@ class Services:
     hints: StreamHints
     watches: StreamWatches
     evaluations: Evaluations
+    params: TaskParamsCache
     turns: Turns
     """Lets other tasks run between two batches: a handler may never wait for anything."""
 
@@ -380,6 +396,7 @@ class Services:
             hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
             watches=StreamWatches(),
             evaluations=Evaluations(),
+            params=TaskParamsCache(store),
             turns=Turns(least=1, most=MAX_TURNS),
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 
+from flowkit._runtime.retries import patiently
 from flowkit._tasks.run_inputs import evaluated_data, run_data
 from flowkit._user_code.containment import awaited, error_text, origin, take_back
 from flowkit._user_code.failure_logs import log_failure
@@ -30,6 +31,7 @@ from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import Numbers, PerRun, json_value
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._roles import AnyHandler, Served, make_handler
+from flowkit.worker._task_params import TaskParams
 
 logger = logging.getLogger(__name__)
 
@@ -231,12 +233,17 @@ class Run:
             data = self._data = await read_node(
                 run_data, self.command, self._services, "read the input of a node"
             )
+        params_json = b""
+        if data.params_key:
+            params = await self._large_params(data.params_key)
+            params_json = params.json
+            data = data.model_copy(update={"params": params.shared})
         if data.expressions is not None:
             data = self._data = await evaluated_data(
                 self.command.task_id, data, self._services.evaluations
             )
         context = self._context
-        context.params, context.vars = data.params, data.vars
+        context.params, context.vars = params_json or data.params, data.vars
         context.results, context.errors = data.results, data.errors
         served = self._served
         handler = self._handler = (
@@ -257,6 +264,15 @@ class Run:
             services=self._services,
         )
         return await self._work.run(handler, whole=whole)
+
+    async def _large_params(self, key: str) -> TaskParams:
+        """Return the params of the task, which are too large for the commands of its children."""
+        services = self._services
+        return await patiently(
+            partial(services.params.get, self.command.task_id, key),
+            clock=services.clock,
+            what="read the params of a task",
+        )
 
     # ------------------------------------------------ ends
 

@@ -12,14 +12,16 @@ from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.letters import node_letter_id
 from flowkit._records.queries import records_of
 from flowkit._records.record_parts import decode_log, decode_node, signals_of
-from flowkit._records.task_records import decode_spec, decode_task
+from flowkit._records.task_records import decode_task
 from flowkit._tasks.views import full_view
+from flowkit.graph._expanded_plan import is_map, node_of
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
-from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
+from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, Task, TaskStatus, TaskView
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._later_phases import broken_phase
+from flowkit_testing.simulation._maps import broken_map
 from flowkit_testing.simulation._outputs import awaits_output, broken_output
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 from flowkit_testing.simulation._waits import SignalLedger, broken_wait
@@ -41,12 +43,12 @@ class InvariantBroken(AssertionError):
 class _Known:
     """The last seen state of a task."""
 
-    def __init__(self, spec: TaskSpec, record: TaskRecord) -> None:
+    def __init__(self, task: Task, record: TaskRecord) -> None:
         state = from_json(record.parts["state"])
-        self.spec = spec
+        self.spec = task.spec
         self.record = record
         self.version = record.version
-        self.marks: str = state["marks"]
+        self.marks: str = task.marks.decode()
         self.seq: int = state["seq"]
         self.status: str = state["status"]
         self.outcome: str | None = state["outcome"]
@@ -57,6 +59,15 @@ class _Known:
         """By node, the issued attempts, each with the number of times it was handed back."""
         self.signals = SignalLedger()
         self.note_issued(self.nodes)
+
+    def mark(self, index: int) -> str:
+        """Return the mark of a node. A child of a map that is new has waited."""
+        return self.marks[index] if index < len(self.marks) else chr(Mark.WAITING)
+
+    def times_issued(self, node_id: str) -> int:
+        """Return how often a node was issued. Children of several runs of a map have one id."""
+        ids = self.spec.plan.ids
+        return sum(len(found) for index, found in self.issued.items() if ids[index] == node_id)
 
     def note_issued(self, nodes: Mapping[int, NodeRecord]) -> None:
         for index, node in nodes.items():
@@ -128,7 +139,7 @@ class Invariants:
     def created(self, record: TaskRecord, task_id: str) -> None:
         stored = at_once(self._reading.load([task_id])).get(task_id)
         if record.header.task_id == task_id and task_id not in self._tasks and stored is not None:
-            self._tasks[task_id] = _Known(decode_spec(task_id, stored.spec), stored)
+            self._tasks[task_id] = _Known(decode_task(stored, to_look_at=True), stored)
             for invariant in self._more:
                 invariant(None, self._view(stored))
 
@@ -160,7 +171,11 @@ class Invariants:
 
     def _check(self, known: _Known, before: TaskRecord, commit: Commit, after: TaskRecord) -> None:
         state = from_json(after.parts["state"])
-        marks: str = state["marks"]
+        marks, task = state["marks"], None
+        if "maps" in state:
+            task = decode_task(after, to_look_at=True)
+            marks = task.marks.decode()
+            known.spec = task.spec  # it has the nodes of the graph, and the children of maps
         put = {
             name: data for name, data in after.parts.items() if known.record.parts.get(name) != data
         }
@@ -195,19 +210,22 @@ class Invariants:
         for index in (
             index
             for index, mark in enumerate(marks)
-            if ord(mark) == Mark.FINISHED and known.marks[index] != mark
+            if ord(mark) == Mark.FINISHED and known.mark(index) != mark
         ):
-            self._check_finish(known, index, nodes.get(index) or known.nodes[index])
+            self._check_finish(known, task, index, nodes.get(index) or known.nodes[index])
         box = signals_of(after.parts)
         if (wrong := known.signals.fault(entries, box, nodes)) is not None:
             raise InvariantBroken(wrong)
         known.nodes.update(nodes)
         reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
-        if (wrong := broken_fan_in(known.spec.plan, marks, reason_codes)) is not None:
+        plan = known.spec.plan
+        if (wrong := broken_fan_in(plan, marks[: plan.size], reason_codes)) is not None:
+            raise InvariantBroken(wrong)
+        if task is not None and (wrong := broken_map(task)) is not None:
             raise InvariantBroken(wrong)
         wrong = broken_phase(
             known.spec.plan,
-            marks,
+            marks[: plan.size],
             state["outcome"],
             known.nodes,
             ended=state["status"] in _TERMINAL,
@@ -217,7 +235,7 @@ class Invariants:
         for index in (
             index
             for index, mark in enumerate(marks)
-            if ord(mark) == Mark.FAILED and known.marks[index] != mark
+            if ord(mark) == Mark.FAILED and known.mark(index) != mark
         ):
             self._check_letter(known, index, known.nodes[index])
         if known.spec.plan.output is not None and (
@@ -256,23 +274,24 @@ class Invariants:
         known: _Known, marks: str, state: Mapping[str, Any], again: set[int], *, restarted: bool
     ) -> None:
         ids = known.spec.plan.ids
-        if len(marks) != len(known.marks):
+        if len(marks) < len(known.marks):
             raise InvariantBroken(f"{len(known.marks)} nodes became {len(marks)}")
         if known.status in _TERMINAL and state["status"] != known.status and not restarted:
             raise InvariantBroken(f"the task was {known.status} and is {state['status']}")
-        ends = known.spec.plan.ends
-        main = range(len(marks) if ends is None else ends.main)
+        main = range(known.spec.plan.main)
         most = known.spec.plan.max_parallel
         if most is not None and (flying := sum(ord(mark) in IN_FLIGHT for mark in marks)) > most:
             raise InvariantBroken(f"{flying} nodes are in flight, and max_parallel is {most}")
-        for index, (old, new) in enumerate(zip(known.marks, marks, strict=True)):
-            if old == new or index in again:
+        for index, new in enumerate(marks):
+            old = known.mark(index)
+            owner = node_of(known.spec.plan, index)
+            if old == new or index in again or (owner in again and ord(old) == Mark.CANCELLED):
                 continue
             if ord(old) in ENDED:
                 raise InvariantBroken(f"node {ids[index]!r} had ended as {old!r} and is {new!r}")
             if (
                 known.outcome is not None
-                and index in main
+                and owner in main
                 and not again
                 and ord(new) in _BEGUN
                 and ord(old) not in _BEGUN
@@ -293,7 +312,7 @@ class Invariants:
                 f" {most} are allowed"
             )
         old = known.nodes.get(index)
-        if old is not None and ord(known.marks[index]) == Mark.FINISHED and index not in again:
+        if old is not None and ord(known.mark(index)) == Mark.FINISHED and index not in again:
             was = (old.attempt, old.generation, old.result, old.metrics, old.finished_at)
             now = (node.attempt, node.generation, node.result, node.metrics, node.finished_at)
             if was != now:
@@ -302,7 +321,7 @@ class Invariants:
                     f" to {now}"
                 )
 
-    def _check_finish(self, known: _Known, index: int, node: NodeRecord) -> None:
+    def _check_finish(self, known: _Known, task: Task | None, index: int, node: NodeRecord) -> None:
         plan = known.spec.plan
         node_id, role = plan.ids[index], plan.nodes[index].type
         if (index, node.first_attempt) in known.finished:
@@ -311,6 +330,9 @@ class Invariants:
                 f" {node.first_attempt}"
             )
         known.finished.add((index, node.first_attempt))
+        if is_map(plan, index):
+            self._check_map(known, task, index, node.result)
+            return
         if role == "coordinator_fn":
             return
         if index in plan.controls:
@@ -326,10 +348,25 @@ class Invariants:
         if role not in self.roles_with_own_metrics:
             self._check_metrics(known.spec.task_id, node_id, node)
 
+    def _check_map(self, known: _Known, task: Task | None, index: int, result: Any) -> None:
+        """Check that a map finished with the results of its children, each once and in order."""
+        expected: list[Any] = []
+        if task is not None and index in task.maps:
+            block = task.maps[index].block
+            children = range(block.first, block.end)
+            finished = [child for child in children if task.marks[child] == Mark.FINISHED]
+            records = at_once(records_of(self._reading, task, finished))
+            expected = [records[child].result if child in records else None for child in children]
+        if result != expected:
+            raise InvariantBroken(
+                f"map {known.spec.plan.ids[index]!r} finished with {result!r}; its children gave"
+                f" {expected!r}"
+            )
+
     def _check_letter(self, known: _Known, index: int, node: NodeRecord) -> None:
         """Check that a node that failed in an attempt left a dead letter, or that its batch did."""
         task_id, node_id = known.spec.task_id, known.spec.plan.ids[index]
-        if node.reason_code == "bad_condition":
+        if node.reason_code == "bad_condition" or is_map(known.spec.plan, index):
             return
         if node.letter:
             self._failed.add(node_letter_id(known.spec, node_id, node.letter))
@@ -429,9 +466,7 @@ class Invariants:
         """
         for (task_id, node_id), runs in self._server.world.runs.items():
             known = self._tasks.get(task_id)
-            if known is not None and len(runs) > (
-                issued := len(known.issued.get(known.spec.plan.index[node_id], ()))
-            ):
+            if known is not None and len(runs) > (issued := known.times_issued(node_id)):
                 raise InvariantBroken(
                     f"node {node_id!r} of {task_id!r} was executed {len(runs)} times; {issued}"
                     " attempts were issued"

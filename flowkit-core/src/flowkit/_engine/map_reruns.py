@@ -1,0 +1,88 @@
+"""Retries of maps and of their children."""
+
+from collections.abc import Collection, Iterable
+
+from flowkit._engine.reruns import reset_record
+from flowkit._engine.transition import Transition
+from flowkit.graph import Plan
+from flowkit.graph._expanded_plan import node_of
+from flowkit.task import MapBlock, Mark, Task
+
+
+def chosen_nodes(plan: Plan, nodes: Iterable[int] | None) -> tuple[int, ...] | None:
+    """Return the nodes of the graph that a retry chooses, with the map in place of a child."""
+    if nodes is None:
+        return None
+    return tuple(sorted({node_of(plan, index) for index in nodes}))
+
+
+def records_to_load(task: Task, nodes: Collection[int]) -> list[int]:
+    """Return the nodes whose records a retry needs: the children of maps only if they may run
+    again.
+    """
+    found = list(range(task.spec.plan.size))
+    for state in task.maps.values():
+        found += _again(task, state.block, set(nodes), failed=True)
+    return found
+
+
+def reset_maps(
+    draft: Transition,
+    again: Iterable[int],
+    from_nothing: Collection[int],
+    nodes: Collection[int],
+) -> int:
+    """Reset the maps among the nodes that run ``again``, and return how many children run again.
+
+    A map keeps its children, unless it starts from nothing: then it evaluates its items again. The
+    choice of a child does not start its map from nothing.
+    """
+    task, named, count = draft.task, set(nodes), 0
+    plan = task.spec.plan
+    for index in again:
+        state = task.maps.get(index)
+        if state is None:
+            continue
+        has_new_input = any(edge.node in from_nothing for edge in plan.parents[index])
+        is_child_named = any(state.block.first <= node < state.block.end for node in named)
+        if has_new_input or (index in from_nothing and (index in named or not is_child_named)):
+            draft.dropped_maps.append(index)
+        else:
+            count += _reset_children(draft, state.block, named)
+    return count
+
+
+def _reset_children(draft: Transition, block: MapBlock, named: set[int]) -> int:
+    """Reset the children of a map that run again, and return their number."""
+    task = draft.task
+    spec = task.spec.plan.nodes[block.owner].map
+    failed = spec is None or spec.on_item_failure == "fail"
+    children = _again(task, block, named, failed=failed)
+    if any(task.marks[child] == Mark.FINISHED for child in children):
+        owner = draft.edit(block.owner)
+        if owner.generation == task.records[block.owner].generation:
+            owner.generation += 1
+    generation = draft.record(block.owner).generation
+    for child in children:
+        record = task.records.get(child)
+        if record is not None:
+            finished = task.marks[child] == Mark.FINISHED
+            record = draft.records[child] = reset_record(
+                record, from_nothing=finished, required=False
+            )
+            if finished:
+                record.generation = generation
+            draft.note(child, "status", "queued", {"retry": True})
+        draft.marks[child] = Mark.WAITING
+    return len(children)
+
+
+def _again(task: Task, block: MapBlock, named: set[int], *, failed: bool) -> list[int]:
+    """Return the children that run again: the named ones, those that were stopped, and the
+    ``failed`` ones.
+    """
+    kept = {Mark.FINISHED} if failed else {Mark.FINISHED, Mark.FAILED}
+    marks = task.marks[block.first : block.end]
+    return [
+        child for child, mark in enumerate(marks, block.first) if mark not in kept or child in named
+    ]

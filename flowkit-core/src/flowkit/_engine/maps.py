@@ -1,0 +1,105 @@
+"""Maps: from the evaluation of their items to the results of their children."""
+
+from flowkit._engine.events import (
+    ChildrenDue,
+    CollectMap,
+    MapCollected,
+    MapEvent,
+    MapFailed,
+    MapOpened,
+    OpenMap,
+)
+from flowkit._engine.node_ends import end_cancelled, fail_node, finish_node
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.stop_reasons import MAP_ITEM_FAILED
+from flowkit._engine.transition import Transition
+from flowkit._engine.transition_tables import NODE_REPORTS
+from flowkit.task import MapBlock, Mark
+
+
+def begin_map(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Begin a map: its items are evaluated next, unless it has children from an earlier run."""
+    record = draft.edit(index)
+    record.attempt = max(record.attempt + 1, record.first_attempt)
+    record.issued_at = record.started_at = draft.now
+    record.first_issued_at = record.first_issued_at or draft.now
+    record.finished_at = record.reason_code = record.error = None
+    draft.started_at = draft.started_at or draft.now
+    draft.move(index, Mark.MAPPING)
+    draft.effects.append(OpenMap(index, record.attempt))
+    draft.wake(draft.now + settings.resend_sec)
+
+
+def map_opened(draft: Transition, event: MapOpened, settings: EngineSettings) -> None:
+    """Add the children of a map to the task. They start with the next event."""
+    if not _is_of_run(draft, event) or event.index in draft.task.maps:
+        draft.ignored = True
+        return
+    if not event.size:
+        _finish(draft, event.index, [], settings)
+        return
+    block = MapBlock(event.index, len(draft.task.marks), event.size, event.items_a_part, event.tag)
+    draft.opened = block, event.parts
+    draft.open += event.size
+    draft.effects.append(OpenMap(event.index, event.attempt))
+
+
+def map_failed(draft: Transition, event: MapFailed, settings: EngineSettings) -> None:
+    """Fail a map whose items or results are not usable."""
+    if not _is_of_run(draft, event):
+        draft.ignored = True
+        return
+    record = draft.edit(event.index)
+    record.reason_code, record.error = event.reason_code, event.error
+    fail_node(draft, event.index, settings)
+
+
+def children_due(draft: Transition, event: ChildrenDue, settings: EngineSettings) -> None:
+    """Queue a map whose children may start."""
+    if not _is_of_run(draft, event) or event.index not in draft.task.maps:
+        draft.ignored = True
+        return
+    draft.queue_map(event.index)
+    if not draft.edit_map(event.index).open:
+        _collect(draft, event.index, settings)
+
+
+def map_collected(draft: Transition, event: MapCollected, settings: EngineSettings) -> None:
+    """Finish a map with the results of its children."""
+    if not _is_of_run(draft, event) or draft.edit_map(event.index).open:
+        draft.ignored = True
+        return
+    _finish(draft, event.index, list(event.result), settings)
+
+
+def close_maps(draft: Transition, settings: EngineSettings) -> None:
+    """End the maps whose last child has ended, or have the results of their children collected."""
+    for index, state in list(draft.maps.items()):
+        before = draft.task.maps.get(index)
+        if state.open or before is None or not before.open:
+            continue
+        mark = draft.mark(index)
+        if mark == Mark.CLOSING:
+            end_cancelled(draft, index, settings)
+        elif mark == Mark.MAPPING and draft.record(index).reason_code == MAP_ITEM_FAILED:
+            fail_node(draft, index, settings)
+        elif mark == Mark.MAPPING:
+            _collect(draft, index, settings)
+
+
+def _collect(draft: Transition, index: int, settings: EngineSettings) -> None:
+    draft.effects.append(CollectMap(index, draft.record(index).attempt))
+    draft.wake(draft.now + settings.resend_sec)
+
+
+def _finish(draft: Transition, index: int, result: list[object], settings: EngineSettings) -> None:
+    draft.edit(index).result = result
+    finish_node(draft, index, settings)
+
+
+def _is_of_run(draft: Transition, event: MapEvent) -> bool:
+    """Return whether an event is about the current run of a map in a state for such an event."""
+    return (
+        draft.mark(event.index) in NODE_REPORTS[type(event)]
+        and draft.record(event.index).attempt == event.attempt
+    )

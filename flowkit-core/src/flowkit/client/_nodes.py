@@ -1,0 +1,86 @@
+"""Pages of the nodes of a task."""
+
+import re
+
+from flowkit._records.queries import records_of
+from flowkit._records.task_records import decode_task
+from flowkit._tasks.views import node_view
+from flowkit.client._session import Session, index_of
+from flowkit.task import STATUS_OF_MARK, Mark, NodeStatus, NodeView, Page, Task
+
+_PAUSABLE = frozenset({Mark.READY, Mark.CHECKING})
+
+
+async def list_nodes(
+    session: Session,
+    task_id: str,
+    *,
+    map_id: str | None,
+    status: str | None,
+    limit: int,
+    after: str | None,
+) -> Page[NodeView]:
+    """Return a page of the nodes of a task, or of the children of one map."""
+    if limit < 1:
+        raise ValueError(f"limit is at least 1, not {limit}")
+    wanted = None if status is None else NodeStatus(status)
+    task = decode_task(await session.record(task_id), to_look_at=True)
+    ranges = _all_nodes(task) if map_id is None else _children(task, map_id)
+    start = _position(after)
+    found: list[int] = []
+    for nodes in ranges:
+        if nodes.stop > start and len(found) <= limit:
+            first = max(nodes.start, start)
+            found += _matching(task, range(first, nodes.stop), wanted, limit + 1 - len(found))
+    page, more = found[:limit], found[limit:]
+    records = await records_of(session.store, task, page)
+    return Page(
+        [node_view(task, index, records=records) for index in page], str(more[0]) if more else None
+    )
+
+
+def _all_nodes(task: Task) -> list[range]:
+    blocks = sorted(state.block.first for state in task.maps.values())
+    ends = {state.block.first: state.block.end for state in task.maps.values()}
+    return [range(task.spec.plan.size), *(range(first, ends[first]) for first in blocks)]
+
+
+def _children(task: Task, map_id: str) -> list[range]:
+    """Return the children of a map; none if its items are not known.
+
+    Raises:
+        TaskNotFound: the task has no such node.
+        ValueError: the node is not a map.
+    """
+    index = index_of(task, map_id)
+    if index >= task.spec.plan.size or task.spec.plan.nodes[index].map is None:
+        raise ValueError(f"node {map_id!r} is not a map")
+    state = task.maps.get(index)
+    return [] if state is None else [range(state.block.first, state.block.end)]
+
+
+def _position(after: str | None) -> int:
+    if after is None:
+        return 0
+    if not re.fullmatch("[0-9]{1,12}", after, re.ASCII):
+        raise ValueError(f"invalid page cursor {after!r}; use the next of a page")
+    return int(after)
+
+
+def _matching(task: Task, nodes: range, wanted: NodeStatus | None, limit: int) -> list[int]:
+    """Return the first of these nodes that have a status."""
+    if wanted is None:
+        return list(nodes[:limit])
+    marks = bytes(mark for mark in STATUS_OF_MARK if _status(task, mark) is wanted)
+    if not marks:
+        return []
+    found = []
+    for match in re.finditer(b"[%b]" % re.escape(marks), task.marks[nodes.start : nodes.stop]):
+        found.append(nodes.start + match.start())
+        if len(found) == limit:
+            break
+    return found
+
+
+def _status(task: Task, mark: int) -> NodeStatus:
+    return NodeStatus.PAUSED if task.paused and mark in _PAUSABLE else STATUS_OF_MARK[mark]

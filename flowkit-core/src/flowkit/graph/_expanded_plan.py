@@ -1,0 +1,160 @@
+"""Plan of a task with maps: the nodes of its graph, followed by the children of its maps."""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, overload
+
+from flowkit.graph._models import ALL
+from flowkit.graph._plan import Edge, Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpandedPlan(Plan):
+    """Plan that belongs to one task and grows with the maps of the task.
+
+    The children of a map are consecutive nodes after those of the graph. They share the node, the
+    parents and the sources of their map, and have no edges of their own.
+    """
+
+    owners: list[int]
+    """Map of each child."""
+    firsts: list[int]
+    """First child of the same run of the map, for each child."""
+    child_inputs: dict[int, Any]
+    """Cache of :func:`flowkit.graph._child_inputs.child_input`, by map."""
+
+
+def expanded(plan: Plan) -> ExpandedPlan:
+    """Return a plan with the nodes of a graph, to which children can be added."""
+    owners: list[int] = []
+    firsts: list[int] = []
+    own: dict[str, Any] = {item.name: getattr(plan, item.name) for item in fields(Plan)}
+    for name in _PER_NODE:
+        own[name] = list(own[name])
+    own["ids"] = _Ids(plan.ids, owners, firsts)
+    own["index"] = _Index(plan.index)
+    own["computed"] = _Computed(plan.computed, plan.size, owners)
+    return ExpandedPlan(**own, owners=owners, firsts=firsts, child_inputs={})
+
+
+def add_children(plan: ExpandedPlan, index: int, size: int) -> None:
+    """Add the children of a map. Their ids replace those of an earlier run of the map."""
+    first = len(plan.nodes)
+    lists: Mapping[str, tuple[list[Any], Any]] = {
+        name: (getattr(plan, name), getattr(plan, name)[index]) for name in _PER_NODE
+    }
+    for name, (values, value) in lists.items():
+        values.extend([_OWN.get(name, value)] * size)
+    plan.owners.extend([index] * size)
+    plan.firsts.extend([first] * size)
+    assert isinstance(plan.index, _Index)
+    plan.index.blocks[plan.ids[index]] = range(first, first + size)
+
+
+_PER_NODE = ("nodes", "children", "parents", "need", "streamed", "mixed", "sources")
+_NO_EDGES: tuple[Edge, ...] = ()
+_OWN: Mapping[str, Any] = {"children": _NO_EDGES, "need": ALL, "streamed": False, "mixed": False}
+"""Values of children that differ from those of their map."""
+
+
+class _Ids(Sequence[str]):
+    """Ids of the nodes. Those of children are formatted when they are needed."""
+
+    __slots__ = ("_firsts", "_ids", "_owners")
+
+    def __init__(self, ids: Sequence[str], owners: list[int], firsts: list[int]) -> None:
+        self._ids = ids
+        self._owners = owners
+        self._firsts = firsts
+
+    def __len__(self) -> int:
+        return len(self._ids) + len(self._owners)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        size = len(self._ids)
+        if index < size:
+            return self._ids[index]
+        child = index - size
+        return child_id(self._ids[self._owners[child]], index - self._firsts[child])
+
+
+class _Index(dict[str, int]):
+    """Indexes of the nodes of a graph, and of the children of the current runs of its maps."""
+
+    __slots__ = ("blocks",)
+
+    def __init__(self, index: Mapping[str, int]) -> None:
+        super().__init__(index)
+        self.blocks: dict[str, range] = {}
+
+    def __missing__(self, node_id: str) -> int:
+        found: int | None = self.get(node_id)
+        if found is None:
+            raise KeyError(node_id)
+        return found
+
+    def __contains__(self, node_id: object) -> bool:
+        return isinstance(node_id, str) and self.get(node_id) is not None
+
+    def get(self, node_id: str, default: Any = None) -> Any:
+        found = super().get(node_id)
+        if found is not None:
+            return found
+        owner, number = split_child_id(node_id)
+        block = self.blocks.get(owner, range(0))
+        return block[number] if 0 <= number < len(block) else default
+
+
+class _Computed(Container[int]):
+    """Nodes with expressions in their input."""
+
+    __slots__ = ("_computed", "_owners", "_size")
+
+    def __init__(self, computed: Container[int], size: int, owners: list[int]) -> None:
+        self._computed = computed
+        self._size = size
+        self._owners = owners
+
+    def __contains__(self, index: object) -> bool:
+        assert isinstance(index, int)
+        return (index if index < self._size else self._owners[index - self._size]) in self._computed
+
+
+def is_map(plan: Plan, index: int) -> bool:
+    """Return whether a node has children."""
+    return index < plan.size and plan.nodes[index].map is not None
+
+
+def map_of(plan: Plan, child: int) -> int:
+    """Return the map of a child."""
+    assert isinstance(plan, ExpandedPlan)
+    return plan.owners[child - plan.size]
+
+
+def node_of(plan: Plan, index: int) -> int:
+    """Return a node of the graph: the map of a child, or the node itself."""
+    return index if index < plan.size else map_of(plan, index)
+
+
+def child_id(node_id: str, number: int) -> str:
+    """Return the id of a child of a map."""
+    return f"{node_id}[{number}]"
+
+
+def split_child_id(node_id: str) -> tuple[str, int]:
+    """Return the map and the number of the item in the id of a child; -1 if it is no such id."""
+    owner, opening, number = node_id.removesuffix("]").rpartition("[")
+    is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
+    if not opening or not node_id.endswith("]") or not is_number or str(int(number)) != number:
+        return node_id, -1
+    return owner, int(number)
+
+
+_MOST_DIGITS = 9
+LONGEST_CHILD_SUFFIX = len("[]") + _MOST_DIGITS

@@ -1,0 +1,122 @@
+"""Checks of maps and of the nodes around them."""
+
+from collections.abc import Iterable
+
+from flowkit._expressions import InvalidExpression, compile_expression
+from flowkit._expressions.templates import Placed, split_template
+from flowkit._json.limits import MAX_ID_CHARS
+from flowkit._json.values import short
+from flowkit.graph._conditions import NAMES
+from flowkit.graph._control_types import CONTROL_TYPES
+from flowkit.graph._edges import Link, Links
+from flowkit.graph._expanded_plan import LONGEST_CHILD_SUFFIX, split_child_id
+from flowkit.graph._expression_checks import INDEX
+from flowkit.graph._faults import Faults
+from flowkit.graph._models import COORDINATOR_FUNCTION, GraphDocument, MapSpec, NodeSpec
+from flowkit.graph._node_checks import PULL_ADAPTERS, named_nodes
+
+RESERVED_NAMES = frozenset({*NAMES, INDEX, "iteration", "previous", "schedule", "event", "result"})
+"""Names that have a meaning in some expressions."""
+
+
+def check_maps(
+    faults: Faults, document: GraphDocument, links: Links, *, only: Iterable[int] | None = None
+) -> None:
+    """Check the maps of a graph, the ids that their children have, and the nodes that read from
+    maps.
+
+    ``only`` restricts the check to the nodes at these positions.
+    """
+    nodes = document.nodes
+    maps = {node.node_id: place for place, node in enumerate(nodes) if node.map is not None}
+    if not maps:
+        return
+    for place in range(len(nodes)) if only is None else only:
+        node, above = nodes[place], links.into[place]
+        if node.map is not None:
+            _check_map(faults, node, node.map, above.values())
+        owner, number = split_child_id(node.node_id)
+        if number >= 0 and owner in maps:
+            faults.add(
+                node.node_id,
+                f"node_id: the map {short(owner)} has children with such ids; use another id",
+            )
+        for parent, link in above.items():
+            if link.streams and nodes[parent].map is not None:
+                faults.add(
+                    node.node_id,
+                    f"the edge from {short(nodes[parent].node_id)} has the trigger 'on_batch', but"
+                    " a map has no batches of its own; remove the trigger",
+                )
+        _check_reads(faults, node, maps, {nodes[parent].node_id for parent in above})
+
+
+def _check_map(faults: Faults, node: NodeSpec, spec: MapSpec, links: Iterable[Link]) -> None:
+    name = node.node_id
+    if len(name) > MAX_ID_CHARS - LONGEST_CHILD_SUFFIX:
+        faults.add(
+            name,
+            "node_id: the id of a map has at most"
+            f" {MAX_ID_CHARS - LONGEST_CHILD_SUFFIX} characters, because its children have longer"
+            " ids; shorten it",
+        )
+    if node.type in CONTROL_TYPES:
+        faults.add(
+            name,
+            f"map: a node of the type {node.type!r} has no items; map a handler or a coordinator"
+            " function",
+        )
+    if node.type == COORDINATOR_FUNCTION and node.io.fn == "task.end":
+        faults.add(name, "map: task.end ends the task with the first item; remove the map")
+    if node.undo is not None:
+        faults.add(name, "undo: the undo of a map is not supported yet; remove it")
+    if isinstance(spec.over, str) and not _is_expression(spec.over):
+        faults.add(
+            name,
+            f"map.over: {short(spec.over)} is a text; use a list, or a string that is one"
+            " expression, such as '${params.items}'",
+        )
+    if spec.as_ in RESERVED_NAMES or not _is_name(spec.as_):
+        faults.add(
+            name, f"map.as: {short(spec.as_)} has another meaning in expressions; use another name"
+        )
+    if node.io.start_when == "first_batch" or any(link.streams for link in links):
+        faults.add(
+            name,
+            "map: the items must be known when the node starts, so it cannot start on a first"
+            " batch; remove 'first_batch' or 'on_batch'",
+        )
+
+
+def _is_expression(text: str) -> bool:
+    """Return whether a string is one expression, or has a fault that is reported elsewhere."""
+    try:
+        parts = split_template(text)
+    except InvalidExpression:
+        return True
+    return len(parts) == 1 and isinstance(parts[0], Placed)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return list(compile_expression(text).paths) == [(text,)]
+    except InvalidExpression:
+        return False
+
+
+def _check_reads(
+    faults: Faults, node: NodeSpec, maps: Iterable[str], parents: Iterable[str]
+) -> None:
+    """Check that a node does not read the artifacts or batches of a map, which has none."""
+    if node.type == COORDINATOR_FUNCTION:
+        if node.io.fn != "metrics.aggregate":
+            return
+    elif node.io.input_adapter not in PULL_ADAPTERS:
+        return
+    named = {target for _, target in named_nodes(node)} or set(parents)
+    for target in sorted(named.intersection(maps)):
+        faults.add(
+            node.node_id,
+            f"reads the artifacts of the map {short(target)}, which has none of its own; read its"
+            " result, the list of the children's results",
+        )

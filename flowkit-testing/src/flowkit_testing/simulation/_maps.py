@@ -1,0 +1,22 @@
+"""The promises about maps for one stored state of a task, written without the engine."""
+
+from flowkit.task import ENDED, IN_FLIGHT, Mark, Task
+
+
+def broken_map(task: Task) -> str | None:
+    """Describe the first map that broke a promise about its children; None if there is none."""
+    for index, state in task.maps.items():
+        name, spec = task.spec.plan.ids[index], task.spec.plan.nodes[index].map
+        marks = task.marks[state.block.first : state.block.end]
+        flying = sum(mark in IN_FLIGHT for mark in marks)
+        limit = None if spec is None else spec.max_parallel
+        if limit is not None and flying > limit:
+            return f"{flying} children of map {name!r} are in flight, and max_parallel is {limit}"
+        left = sum(mark not in ENDED for mark in marks)
+        if left and task.marks[index] in ENDED:
+            return f"map {name!r} has ended, and {left} of its children have not"
+        if task.marks[index] == Mark.FINISHED:
+            failed = spec is None or spec.on_item_failure == "fail"
+            if any(mark != Mark.FINISHED and (failed or mark != Mark.FAILED) for mark in marks):
+                return f"map {name!r} has finished, and its children ended as {marks.decode()}"
+    return None
