@@ -105,6 +105,18 @@ def etl(tenant: Tenant, day: date = date(2026, 1, 1)) -> None:
     publish(f"{rows.total} rows on {day}")
 
 
+@flow
+def mapping(tenants: list[Tenant], day: date) -> None:
+    rows: NodeRef[list[Rows]] = extract.map(tenants, max_parallel=8)
+    fetch.map([Tenant("a"), tenants[0]], on_item_failure="continue").on_failure(alert)
+    texts: NodeRef[list[str]] = load.map(rows, limit=5, max_parallel=2)
+    load.options(priority=3).map(rows).options(priority=4)
+    publish.map(texts)
+    export.map(rows, place="here")
+    join.map(rows, right=rows[0], how="inner")
+    merge.map([rows, rows], day=day)
+
+
 @flow(on_node_failure="continue", deadline_sec=60)
 def nested(tenants: list[Tenant], anything: Any) -> None:
     load(anything)
@@ -235,6 +247,19 @@ def etl(tenant: Tenant, day: date = date(2026, 1, 1)) -> None:
     embed.stream(rows, sise=3)  # error
     publish(3)  # error
     tenant.nam  # error
+
+
+@flow
+def mapping(tenants: list[Tenant], rows: list[Rows]) -> None:
+    extract.map(tenants, max_paralel=8)  # error
+    extract.map(tenants, max_parallel="8")  # error
+    extract.map(tenants, on_item_failure="stop")  # error
+    extract.map(["a"])  # error
+    extract.map(3)  # error
+    extract.map()  # error
+    fetch.map(rows)  # error
+    alert.map(tenants)  # error
+    load.map(tenants, limit=3)  # error
 
 
 @flow

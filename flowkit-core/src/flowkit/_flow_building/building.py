@@ -80,7 +80,7 @@ class FlowBuilding:
     def call(self, callee: Callee, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NodeRef[Any]:
         """Make a node that calls a handler with these arguments."""
         given = arguments(callee.__name__, callee.parameters, args, kwargs)
-        draft = self._handler_node(callee)
+        draft = self.handler_node(callee)
         writer = self.writer()
         values = writer.arguments(callee, given)
         if callee.parameters:
@@ -98,7 +98,7 @@ class FlowBuilding:
             raise flow_error(
                 f"{callee.__name__}.stream: {callee.__name__} has no parameter for the batches"
             )
-        draft, parent = self._handler_node(callee), self._draft_of(source)
+        draft, parent = self.handler_node(callee), self._draft_of(source)
         check_same_phase(draft, [parent])
         draft.io |= {
             "start_when": "first_batch",
@@ -124,7 +124,8 @@ class FlowBuilding:
         self._connect(draft, writer)
         return NodeRef(NodeResult(self, draft, returns))
 
-    def _handler_node(self, callee: Callee) -> Draft:
+    def handler_node(self, callee: Callee) -> Draft:
+        """Add a node with the role of a handler."""
         role = callee.role
         if role is None:
             raise flow_error(

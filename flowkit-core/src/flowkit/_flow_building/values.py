@@ -22,7 +22,7 @@ OPERATORS = (
 )
 USES = {
     "a condition": ("bool", "let the node decide with .options(when=...)"),
-    "iterated": ("iter reversed", "give the whole value to a handler"),
+    "iterated": ("iter reversed", "give it to a handler, or its items with handler.map(...)"),
     "measured with len()": ("len length_hint", "compute the length in a handler"),
     "searched with 'in'": ("contains", "search it in a handler"),
     "converted to a number or bytes": ("int float complex index bytes", COMPUTE),

@@ -2,13 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from copy import copy
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import anyio.to_thread
 
 from flowkit._flow_building import NodeOptions, NodeRef, building_flow, required_flow
+from flowkit._flow_building.maps import map_node
 from flowkit._flow_building.options import unknown_option
 from flowkit._flow_building.places import flow_error
 from flowkit._user_code import threads as _threads
@@ -96,6 +97,47 @@ class FunctionHandler(Generic[P, R_co]):
         """
         return required_flow(f"{self.__name__}.stream makes a node").stream(self, source)
 
+    @overload
+    def map(
+        self: "_MakesNode[Item, R]",
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+    ) -> NodeRef[list[R]]: ...
+    @overload
+    def map(
+        self: "_MakesNodeOfMore[Item, R]",
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[list[R]]: ...
+    def map(
+        self: Any,
+        values: Iterable[Any],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[Any]:
+        """Make a node that calls this handler for each value of a list.
+
+        A value is the first argument of its call, and ``fixed`` are the other ones. The value of
+        the node is the list of the results.
+        """
+        options: dict[str, Any] = {}
+        if max_parallel is not None:
+            options["max_parallel"] = max_parallel
+        if on_item_failure != "fail":
+            options["on_item_failure"] = on_item_failure
+        flow = required_flow(f"{self.__name__}.map makes a node")
+        return map_node(flow, self, values, fixed, options)
+
     @property
     def parameters(self) -> Sequence[inspect.Parameter]:
         """Parameters aside from the context."""
@@ -140,6 +182,22 @@ class FunctionHandler(Generic[P, R_co]):
 
 
 AnyFunctionHandler = FunctionHandler[..., Any]
+
+
+class _MakesNode(Protocol[Item_contra, R_co]):
+    """Handler that is called with one argument."""
+
+    def __call__(self, item: Item_contra, /) -> NodeRef[R_co]: ...
+
+
+class _MakesNodeOfMore(Protocol[Item_contra, R_co]):
+    """Handler that may be called with more than one argument. Types cannot say which ones are fixed
+    for all items, so they are checked when the flow is built.
+    """
+
+    def __call__(
+        self, item: Item_contra, second: Any, /, *more: Any, **named: Any
+    ) -> NodeRef[R_co]: ...
 
 
 class _TakesContext(Protocol[R_co]):
