@@ -31,9 +31,21 @@ async def load(rows: list[Any]) -> dict[str, int]:
     return {"rows": len(rows)}
 
 
+@handler("count_words")
+async def count_words(text: str) -> int:
+    return len(text.split())
+
+
+@handler("add_up")
+async def add_up(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
 HANDLERS: Mapping[str, FunctionHandler[..., Any]] = {
     "pages": pages,
     "files": files,
     "load": load,
+    "count_words": count_words,
+    "add_up": add_up,
     **{role: handler(role)(echo) for role in RETURN_THEIR_INPUT.split()},
 }

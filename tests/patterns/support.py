@@ -58,14 +58,19 @@ def fails(text: str = "no network", *, times: int = 1000) -> Step:
 def _handlers(flow: LoadedFlow, steps: Mapping[str, Step]) -> dict[str, Any]:
     """Return the handlers of a pattern. Roles with a scripted node follow the script."""
     roles = {node.node_id: node.type for node in flow.graph.plan.nodes}
-    assert steps.keys() <= roles.keys()
+    scripted_roles = {roles[_node_of(node_id)] for node_id in steps}
 
     async def scripted(item: Any, ctx: RunContext) -> Any:
-        step = steps.get(ctx.node_id)
+        step = steps.get(ctx.node_id) or steps.get(_node_of(ctx.node_id))
         return item if step is None else await step(item, ctx)
 
-    changed = {roles[node_id]: handler(roles[node_id])(scripted) for node_id in steps}
+    changed = {role: handler(role)(scripted) for role in scripted_roles}
     return {**HANDLERS, **flow.handlers, **changed}
+
+
+def _node_of(node_id: str) -> str:
+    """Return the node of a child of a map, or the node itself."""
+    return node_id.partition("[")[0]
 
 
 # ---------------------------------------------------------------- runs
