@@ -92,6 +92,28 @@ async def test_jobs_that_wait_share_a_transaction(database, gate, path):
     assert await database.read(words) == ["a", "b"]
 
 
+async def test_the_first_brief_job_of_a_turn_runs_at_once_if_it_does_not_wait_for_the_disk(database):
+    first = database.post(insert("a"), durable=False, brief=True)
+    second = database.post(insert("b"), durable=False, brief=True)
+    assert (first.done(), second.done()) == (True, False)
+    await second
+    assert not database.post(insert("c"), brief=True).done()
+    assert await database.read(words) == ["a", "b", "c"]
+
+
+async def test_a_task_that_writes_without_a_pause_lets_others_run(database):
+    async def write_forever():
+        while True:
+            await database.write(lambda db: None, durable=False, brief=True)
+
+    writer = asyncio.create_task(write_forever())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    writer.cancel()
+    await asyncio.wait([writer])
+    assert writer.cancelled()
+
+
 async def test_a_job_that_fails_rolls_back_alone(database, gate):
     def failing(db):
         insert("undone")(db)

@@ -47,6 +47,7 @@ class OpenFile:
         self._thread = CallThread("flowkit-sqlite-writer")
         self._readers = Readers(path, config, self._loop)
         self._checkpoints = Checkpoints(path, config)
+        self._syncs = config.synchronous == "full"
         self._waiting: deque[Job] = deque()
         self._is_planned = False
         """Whether the next commit is scheduled."""
@@ -205,21 +206,31 @@ class OpenFile:
         durable: bool = True,
         brief: bool = True,
     ) -> "asyncio.Future[T]":
-        """Add a job to the next transaction."""
-        job = Job(call, self._loop.create_future(), durable, brief)
-        self._waiting.append(job)
+        """Run a job in a transaction: at once, or together with others that are submitted now.
+
+        A brief job that does not wait for the disk runs at once, if it is the first of its turn of
+        the event loop. Jobs that wait for the disk are collected, because one sync serves them all.
+        """
+        job = Job(call, self._loop.create_future(), durable and self._syncs, brief)
+        is_first = not self._is_planned and not self._is_lent
         self._plan()
+        if is_first and brief and not job.durable:
+            self._commit_brief([job])
+        else:
+            self._waiting.append(job)
         return job.future
 
     def _plan(self) -> None:
         # Other tasks that can run now may add jobs to the transaction before.
-        if not self._is_planned and not self._is_lent and self._waiting:
+        if not self._is_planned and not self._is_lent:
             self._is_planned = True
             self._loop.call_soon(self._commit)
 
     def _commit(self) -> None:
         """Commit the jobs that wait: here, or in the thread if that may take long."""
         self._is_planned = False
+        if self._is_lent:
+            return
         jobs: list[Job] = []
         while self._waiting and len(jobs) < MOST_JOBS:
             job = self._waiting.popleft()
@@ -227,14 +238,21 @@ class OpenFile:
                 jobs.append(job)
         if not jobs:
             return
-        rest = None
         if all(job.brief for job in jobs):
-            rest = self._commits.commit(jobs, wait=False)
+            self._commit_brief(jobs)
+        else:
+            self._commit_long(jobs)
+
+    def _commit_brief(self, jobs: list[Job]) -> None:
+        rest = self._commits.commit(jobs, wait=False)
         if rest is None:
-            self._is_lent = True
-            self._thread.submit(partial(self._commit_in_thread, jobs))
+            self._commit_long(jobs)
         else:
             self._committed(jobs, rest)
+
+    def _commit_long(self, jobs: list[Job]) -> None:
+        self._is_lent = True
+        self._thread.submit(partial(self._commit_in_thread, jobs))
 
     def _commit_in_thread(self, jobs: list[Job]) -> None:
         rest = self._commits.commit(jobs, wait=True) or []
@@ -247,16 +265,15 @@ class OpenFile:
 
     def _committed(self, jobs: list[Job], rest: list[Job]) -> None:
         self._waiting.extendleft(reversed(rest))
-        self._plan()
-        syncs = self._config.synchronous == "full"
+        if self._waiting:
+            self._plan()
         unsynced: list[Job] = []
         finished: list[Job] = []
         for job in jobs[: len(jobs) - len(rest)]:
-            is_unsynced = syncs and job.durable and job.error is None
-            (unsynced if is_unsynced else finished).append(job)
+            (unsynced if job.durable and job.error is None else finished).append(job)
         if unsynced:
             self._log.add(unsynced)
-        elif syncs and finished:
+        elif self._syncs:
             self._log.sync_soon()
         self._finish(finished)
         self._checkpoints.changed(self._connection.total_changes)
