@@ -92,7 +92,9 @@ async def test_jobs_that_wait_share_a_transaction(database, gate, path):
     assert await database.read(words) == ["a", "b"]
 
 
-async def test_the_first_brief_job_of_a_turn_runs_at_once_if_it_does_not_wait_for_the_disk(database):
+async def test_the_first_brief_job_of_a_turn_runs_at_once_if_it_does_not_wait_for_the_disk(
+    database,
+):
     first = database.post(insert("a"), durable=False, brief=True)
     second = database.post(insert("b"), durable=False, brief=True)
     assert (first.done(), second.done()) == (True, False)

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -51,7 +52,7 @@ class SqliteArtifactStore:
         total = 0
         for record in records:
             size = len(record.meta or b"") + len(record.metrics)
-            self._context.check_size(f"artifact {record.uid!r} of {record.stream}", size)
+            self._context.check_size(size, "artifact {!r} of {}", record.uid, record.stream)
             total += size
         if not records:
             return []
@@ -113,25 +114,36 @@ def _cursor(record: ArtifactRecord) -> tuple[float, str]:
     )
 
 
+@dataclass(slots=True)
+class _End:
+    """End of a stream: its owner's number, and its last position."""
+
+    owner: int
+    position: int
+
+
 def _put(
     connection: sqlite3.Connection, *, namespace: str, records: Sequence[ArtifactRecord]
 ) -> list[bool]:
     owners: dict[str, int] = {}
-    last: dict[Stream, int] = {}
+    ends: dict[Stream, _End] = {}
     new = []
     for record in records:
         stream = record.stream
-        if stream not in last:
-            if stream.task_id not in owners:
-                owners[stream.task_id] = _add_owner(connection, namespace, stream.task_id)
-            last[stream] = _last_position(connection, owners[stream.task_id], stream)
+        end = ends.get(stream)
+        if end is None:
+            owner = owners.get(stream.task_id)
+            if owner is None:
+                owner = _add_owner(connection, namespace, stream.task_id)
+                owners[stream.task_id] = owner
+            end = ends[stream] = _End(owner, _last_position(connection, owner, stream))
         inserted = connection.execute(
             INSERT,
             (
-                owners[stream.task_id],
+                end.owner,
                 stream.node_id,
                 stream.generation,
-                last[stream] + 1,
+                end.position + 1,
                 record.uid,
                 record.partial,
                 record.meta,
@@ -139,7 +151,7 @@ def _put(
                 record.created_at,
             ),
         ).rowcount
-        last[stream] += inserted
+        end.position += inserted
         new.append(inserted == 1)
     return new
 

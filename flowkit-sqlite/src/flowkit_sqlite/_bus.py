@@ -75,11 +75,12 @@ class SqliteBus:
                 )
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
-        for message in messages:
-            check_size(message, self.max_message_bytes)
         if not messages:
             return []
-        size = sum(len(message.value) for message in messages)
+        size = 0
+        for message in messages:
+            check_size(message, self.max_message_bytes)
+            size += len(message.value)
         return await self._store(lambda db: messages, brief=is_brief(len(messages), size))
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:

@@ -34,13 +34,16 @@ class Commits:
 
     async def apply(self, commits: Sequence[Commit]) -> list[bool]:
         """Apply commits and return for each whether it was applied."""
+        check_size = self._context.check_size
         rows = total = 0
         for commit in commits:
-            parts = [*commit.put.items(), *((part.name, part.data) for part in commit.archive)]
-            for name, data in parts:
-                self._context.check_size(f"part {name!r} of task {commit.task_id!r}", len(data))
+            for name, data in commit.put.items():
+                check_size(len(data), "part {!r} of task {!r}", name, commit.task_id)
                 total += len(data)
-            rows += 1 + len(parts)
+            for part in commit.archive:
+                check_size(len(part.data), "part {!r} of task {!r}", part.name, commit.task_id)
+                total += len(part.data)
+            rows += 1 + len(commit.put) + len(commit.archive)
         try:
             return await self._apply_together(commits, brief=is_brief(rows, total))
         except RecordRefused:

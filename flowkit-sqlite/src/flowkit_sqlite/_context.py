@@ -1,9 +1,9 @@
 """Context of a store: its database, its namespace and its limits."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flowkit.errors import CorruptRecord, RecordTooLarge
 from flowkit_sqlite._config import SqliteConfig
@@ -22,22 +22,26 @@ class Context:
     namespace: str
     config: SqliteConfig
 
-    async def read(self, job: Callable[[sqlite3.Connection], T], *, brief: bool = False) -> T:
+    def read(
+        self, job: Callable[[sqlite3.Connection], T], *, brief: bool = False
+    ) -> Coroutine[Any, Any, T]:
         """Run a job that only reads, as of one moment."""
-        return await self.database.read(job, brief=brief)
+        return self.database.read(job, brief=brief)
 
-    async def write(
+    def write(
         self,
         job: Callable[[sqlite3.Connection], T],
         *,
         durable: bool = True,
         brief: bool = False,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """Run a job that writes, completely or not at all."""
-        return await self.database.write(job, durable=durable, brief=brief)
+        return self.database.write(job, durable=durable, brief=brief)
 
-    def check_size(self, subject: str, size: int) -> None:
+    def check_size(self, size: int, subject: str, *values: object) -> None:
         """Refuse a record that is above the configured limit.
+
+        ``subject`` says what it is, with a ``{}`` for each of the ``values``.
 
         Raises:
             RecordTooLarge: it is.
@@ -45,7 +49,8 @@ class Context:
         limit = self.config.max_record_bytes
         if size > limit:
             raise RecordTooLarge(
-                f"{subject} has {size} bytes; the limit is {limit} (max_record_bytes)"
+                f"{subject.format(*values)} has {size} bytes; the limit is {limit}"
+                " (max_record_bytes)"
             )
 
 

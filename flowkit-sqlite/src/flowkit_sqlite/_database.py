@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from flowkit.errors import StoreError
@@ -37,6 +37,7 @@ class Database:
         process that cannot bind one polls the file every two milliseconds instead.
         """
         self.path = path
+        self._errors = TranslatedErrors(path)
         self._config = config
         self._wakeup_host = wakeup_host
         self._files: dict[asyncio.AbstractEventLoop, OpenFile] = {}
@@ -68,7 +69,7 @@ class Database:
             )
         file.users += 1
         try:
-            with TranslatedErrors(self.path):
+            with self._errors:
                 await file.opened()
         except BaseException:
             await self.__aexit__()
@@ -106,9 +107,9 @@ class Database:
             RecordRefused: a value violates a constraint or cannot be stored.
             StoreError: the file is damaged, or SQLite refused a statement.
         """
-        with TranslatedErrors(self.path):
-            result: T = await self.post(job, durable=durable, brief=brief)
-        return result
+        file = self._open_file()
+        with self._errors:
+            return await file.submit(job, durable=durable, brief=brief)
 
     def post(
         self,
@@ -135,17 +136,10 @@ class Database:
         """
         file = self._open_file()
         await asyncio.sleep(0)
-        with TranslatedErrors(self.path):
-            result: T = await file.read(job, brief=brief)
-        return result
+        with self._errors:
+            return await file.read(job, brief=brief)
 
-    def notify(self, channel: str, news: Any = None) -> None:
-        """Wake the listeners of a channel, and other processes, after the commit.
-
-        Listeners of this process get the ``news``. Call it inside a job of :meth:`write`. A job
-        that fails wakes no listener.
-        """
-        notify(channel, news)
+    notify = staticmethod(notify)
 
     def listen(
         self,

@@ -114,7 +114,8 @@ class Inbox:
             if self._max_unacked is not None and not progress.over:
                 self._unacked -= each.position in progress.out
                 progress.acknowledge(each.position)
-        self._update()
+        if self._queue or self._returned:
+            self._update()
 
     def release(self, deliveries: Iterable[Delivery]) -> None:
         """Take these back, to deliver them again before later messages of their partition."""

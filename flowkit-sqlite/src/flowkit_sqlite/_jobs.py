@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,11 +70,9 @@ class Job:
 
 
 def notify(channel: str, news: Any = None) -> None:
-    """Wake the listeners of a channel after the commit of the job that calls this."""
+    """Wake the listeners of a channel, and other processes, after the commit.
+
+    Listeners of this process get the ``news``. Call it inside a job that changes the file. A job
+    that fails wakes no listener.
+    """
     _running.job.notified.append((channel, news))
-
-
-def finish_all(jobs: Iterable[Job]) -> None:
-    """Give the results of jobs to their callers. Called in the event loop."""
-    for job in jobs:
-        job.finish()

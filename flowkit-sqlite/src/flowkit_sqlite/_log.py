@@ -67,33 +67,35 @@ class LogSync:
         self._loop = loop
         self._done = done
         self._waiting: deque[list[Job]] = deque()
+        self.is_synced = True
+        """Whether there are no changes that no caller waits for."""
         self._timer: asyncio.TimerHandle | None = None
         self._failure: str | None = None
 
     def add(self, jobs: list[Job]) -> None:
         """Sync the changes of committed jobs."""
-        self._stop_timer()
+        self.is_synced = True
         self._waiting.append(jobs)
         self._thread.submit(self._sync_waiting)
 
     def sync_soon(self) -> None:
         """Sync the changes that no caller waits for, if no other sync comes first."""
+        self.is_synced = False
+        # One timer serves all changes in its time, because each step of a task makes some.
         if self._timer is None:
-            self._timer = self._loop.call_later(LONGEST_UNSYNCED_SEC, self.add, [])
+            self._timer = self._loop.call_later(LONGEST_UNSYNCED_SEC, self.sync_now)
 
     def sync_now(self) -> None:
         """Sync the changes that no caller waits for, if there are any."""
         if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self.is_synced:
             self.add([])
 
     def close(self) -> None:
         """Close the log. SQLite may delete it when all its connections are closed."""
         os.close(self._file)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _sync_waiting(self) -> None:
         if not self._waiting:

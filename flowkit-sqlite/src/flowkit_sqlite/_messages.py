@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from zlib import crc32
 
 from flowkit.errors import MessageTooLarge
 from flowkit.protocols import Delivery, Message
 
-_NO_HEADERS: Mapping[str, bytes] = {}
+_NO_HEADERS: Mapping[str, bytes] = MappingProxyType({})
+_HEADERS_KEPT = 256
+"""Headers whose forms are kept, because the messages of a task have the same ones."""
 _MAX_REASON = 2_000
 
 
@@ -18,17 +22,22 @@ def partition_of(key: str, partitions: int) -> int:
 
 def encode_headers(headers: Mapping[str, bytes]) -> str:
     """Return headers as JSON in which each character of a value is a byte."""
-    if not headers:
-        return ""
-    return json.dumps({name: value.decode("latin-1") for name, value in headers.items()})
+    return _encode(tuple(headers.items())) if headers else ""
 
 
+@lru_cache(_HEADERS_KEPT)
+def _encode(headers: tuple[tuple[str, bytes], ...]) -> str:
+    return json.dumps({name: value.decode("latin-1") for name, value in headers})
+
+
+@lru_cache(_HEADERS_KEPT)
 def decode_headers(text: str) -> Mapping[str, bytes]:
     """Return the headers of their JSON. If another program damaged it, there are no headers."""
     if not text:
         return _NO_HEADERS
     try:
-        return {name: value.encode("latin-1") for name, value in json.loads(text).items()}
+        decoded = json.loads(text).items()
+        return MappingProxyType({name: value.encode("latin-1") for name, value in decoded})
     except (ValueError, AttributeError):
         return _NO_HEADERS
 

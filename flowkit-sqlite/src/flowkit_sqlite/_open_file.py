@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._connections import connect_writer
 from flowkit_sqlite._errors import is_busy
 from flowkit_sqlite._group_commit import GroupCommit
-from flowkit_sqlite._jobs import Job, finish_all
+from flowkit_sqlite._jobs import Job
 from flowkit_sqlite._log import Checkpoints, LogSync
 from flowkit_sqlite._processes import Presence
 from flowkit_sqlite._readers import Readers, read
@@ -87,7 +87,7 @@ class OpenFile:
             self._poll()
             await self._try(self._presence.renew)
             self._look()
-            self._presence.ring([PROCESSES])
+            self._presence.ring([(PROCESSES, None)])
             self._opened.set_result(None)
             await self._poll_until_left(doorbell)
             await self._try(self._presence.leave)
@@ -232,13 +232,15 @@ class OpenFile:
         if self._is_lent:
             return
         jobs: list[Job] = []
+        are_brief = True
         while self._waiting and len(jobs) < MOST_JOBS:
             job = self._waiting.popleft()
             if job.is_wanted:
                 jobs.append(job)
+                are_brief &= job.brief
         if not jobs:
             return
-        if all(job.brief for job in jobs):
+        if are_brief:
             self._commit_brief(jobs)
         else:
             self._commit_long(jobs)
@@ -273,17 +275,19 @@ class OpenFile:
             (unsynced if job.durable and job.error is None else finished).append(job)
         if unsynced:
             self._log.add(unsynced)
-        elif self._syncs:
+        elif self._syncs and self._log.is_synced:
             self._log.sync_soon()
         self._finish(finished)
         self._checkpoints.changed(self._connection.total_changes)
 
     def _finish(self, jobs: Sequence[Job]) -> None:
         """Return the results of jobs, and wake the listeners of what they changed."""
-        notified = [each for job in jobs for each in job.notified]
-        finish_all(jobs)
+        notified: list[tuple[str, Any]] = []
+        for job in jobs:
+            job.finish()
+            notified += job.notified
         if notified:
-            self._presence.ring(channel for channel, _ in notified)
+            self._presence.ring(notified)
             self.listeners.hear(notified)
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from flowkit_sqlite._wakeups import Doorbell
 
@@ -43,10 +44,10 @@ class Presence:
         """Return whether a port is one of those that were read."""
         return port in self._ports
 
-    def ring(self, channels: Iterable[str]) -> None:
-        """Send a datagram about channels to each other process."""
+    def ring(self, notified: Iterable[tuple[str, Any]]) -> None:
+        """Send a datagram about channels, which have news, to each other process."""
         if self._ports and self._doorbell is not None:
-            self._doorbell.ring(self._ports, channels)
+            self._doorbell.ring(self._ports, [channel for channel, _ in notified])
 
     @property
     def is_due(self) -> bool:

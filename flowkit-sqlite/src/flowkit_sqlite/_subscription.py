@@ -21,9 +21,10 @@ class SqliteSubscription:
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
         # Let other tasks run even when the inbox is never empty. Nothing is awaited between taking
         # messages and returning them, so a cancellation loses none.
-        await asyncio.sleep(0)
+        ready = self._inbox.ready
+        await (asyncio.sleep(0) if ready.is_set() else ready.wait())
         while not (given := self._inbox.take(max_messages)):
-            await self._inbox.ready.wait()
+            await ready.wait()
         self._consumer.taken()
         return given
 

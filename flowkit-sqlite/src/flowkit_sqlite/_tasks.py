@@ -56,7 +56,7 @@ class Tasks:
         total = 0
         for record in records:
             size = len(record.spec) + sum(map(len, record.parts.values()))
-            self._context.check_size(f"task {record.header.task_id!r}", size)
+            self._context.check_size(size, "task {!r}", record.header.task_id)
             total += size
         namespace = self._context.namespace
         return await self._context.write(
