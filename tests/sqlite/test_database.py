@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 
@@ -19,6 +20,7 @@ from flowkit_sqlite import SqliteConfig
 from flowkit_sqlite._connections import check_sqlite
 from flowkit_sqlite._database import Database
 from flowkit_sqlite._group_commit import LONGEST_TURN_SEC
+from flowkit_sqlite._open_file import MOST_AT_ONCE
 from flowkit_sqlite._wakeups import HOST, open_doorbell
 
 pytestmark = pytest.mark.anyio
@@ -92,15 +94,23 @@ async def test_jobs_that_wait_share_a_transaction(database, gate, path):
     assert await database.read(words) == ["a", "b"]
 
 
-async def test_the_first_brief_job_of_a_turn_runs_at_once_if_it_does_not_wait_for_the_disk(
-    database,
-):
-    first = database.post(insert("a"), durable=False, brief=True)
-    second = database.post(insert("b"), durable=False, brief=True)
-    assert (first.done(), second.done()) == (True, False)
-    await second
-    assert not database.post(insert("c"), brief=True).done()
-    assert await database.read(words) == ["a", "b", "c"]
+async def test_the_first_brief_jobs_of_a_turn_that_do_not_wait_for_the_disk_run_at_once(database):
+    posted = [
+        database.post(insert(word), durable=False, brief=True)
+        for word in ascii_lowercase[: MOST_AT_ONCE + 2]
+    ]
+    assert [each.done() for each in posted] == [True] * MOST_AT_ONCE + [False] * 2
+    await asyncio.gather(*posted)
+    assert len(await database.read(words)) == MOST_AT_ONCE + 2
+
+
+async def test_a_brief_job_does_not_overtake_one_that_was_submitted_before(database):
+    order = []
+    first = database.post(lambda db: order.append("durable"), brief=True)
+    second = database.post(lambda db: order.append("brief"), durable=False, brief=True)
+    assert not order
+    await asyncio.gather(first, second)
+    assert order == ["durable", "brief"]
 
 
 async def test_a_task_that_writes_without_a_pause_lets_others_run(database):

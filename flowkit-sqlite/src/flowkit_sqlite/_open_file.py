@@ -29,6 +29,11 @@ T = TypeVar("T")
 
 MOST_JOBS = 500
 """Most jobs in one transaction."""
+MOST_AT_ONCE = 2
+"""Most jobs of a turn of the event loop that run at once.
+
+A task that submits one job after another must let other tasks run.
+"""
 POLL_WITHOUT_SOCKET_SEC = 0.002
 TASK_NAME = "flowkit-sqlite"
 PROCESSES = "processes"
@@ -51,6 +56,8 @@ class OpenFile:
         self._waiting: deque[Job] = deque()
         self._is_planned = False
         """Whether the next commit is scheduled."""
+        self._ran_at_once = 0
+        """Jobs of this turn of the event loop that ran when they were submitted."""
         self._is_lent = False
         """Whether the thread uses the connection."""
         self._is_left = asyncio.Event()
@@ -208,13 +215,14 @@ class OpenFile:
     ) -> "asyncio.Future[T]":
         """Run a job in a transaction: at once, or together with others that are submitted now.
 
-        A brief job that does not wait for the disk runs at once, if it is the first of its turn of
-        the event loop. Jobs that wait for the disk are collected, because one sync serves them all.
+        The first brief jobs of a turn of the event loop that do not wait for the disk run at once.
+        Jobs that wait for the disk are collected, because one sync serves them all.
         """
         job = Job(call, self._loop.create_future(), durable and self._syncs, brief)
-        is_first = not self._is_planned and not self._is_lent
+        none_waits = not self._waiting and not self._is_lent
         self._plan()
-        if is_first and brief and not job.durable:
+        if none_waits and brief and not job.durable and self._ran_at_once < MOST_AT_ONCE:
+            self._ran_at_once += 1
             self._commit_brief([job])
         else:
             self._waiting.append(job)
@@ -229,6 +237,7 @@ class OpenFile:
     def _commit(self) -> None:
         """Commit the jobs that wait: here, or in the thread if that may take long."""
         self._is_planned = False
+        self._ran_at_once = 0
         if self._is_lent:
             return
         jobs: list[Job] = []
