@@ -8,7 +8,7 @@ from flowkit import CoordinatorConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
 from flowkit_kafka import KafkaBus, KafkaConfig
-from flowkit_kafka._config import bootstrap_servers
+from flowkit_kafka._address import bootstrap_servers
 
 WRONG = [
     (

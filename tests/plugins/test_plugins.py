@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -142,6 +144,20 @@ def test_a_plugin_that_raises_while_it_registers_is_named() -> None:
 
     with pytest.raises(PluginError, match="'broken'.*flowkit_register_functions"):
         Plugins([plugin("broken", flowkit_register_functions=offer)])
+
+
+def test_installed_plugins_import_no_library_of_a_bus_or_store_before_one_is_opened() -> None:
+    program = (
+        "import sys\n"
+        "from flowkit.plugins import Plugins\n"
+        "Plugins()\n"
+        "assert 'flowkit_kafka._plugin' in sys.modules\n"
+        "print(sorted({'aiokafka', 'motor', 'pymongo', 'sqlite3'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
 
 
 def test_the_builtins_come_through_the_same_hooks() -> None:

@@ -26,7 +26,8 @@ from flowkit.cli._log_output import JsonLines, LastWarning, PlainLines
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
-from flowkit_kafka._config import KafkaConfig, bootstrap_servers
+from flowkit_kafka._address import bootstrap_servers
+from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._errors import translated
 from flowkit_mongo._errors import translate
 

@@ -31,6 +31,7 @@ IMPORTS_BY_NAME = {
     # Named by the author of an adapter in its tests.
     "flowkit-testing/src/flowkit_testing/_conformance_jobs.py",
     # Modules of the package itself, imported on demand.
+    "flowkit-kafka/src/flowkit_kafka/__init__.py",
     "flowkit-mongo/src/flowkit_mongo/__init__.py",
     "flowkit-sqlite/src/flowkit_sqlite/__init__.py",
     # GridFS of the driver that the database belongs to, from a table of the package.

@@ -9,7 +9,8 @@ from flowkit.adapters import Lifecycle
 from flowkit.config import CommonConfig
 from flowkit.errors import BusError, BusUnavailable, TopicUnavailable
 from flowkit.protocols import CheckResult, Delivery, Message, Place, TopicSpec
-from flowkit_kafka._config import KafkaConfig, bootstrap_servers
+from flowkit_kafka._address import bootstrap_servers
+from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._consumer import SupervisedConsumer
 from flowkit_kafka._dead_letters import dead_letter
 from flowkit_kafka._doctor import check

@@ -1,4 +1,4 @@
-"""Configuration of the Kafka bus: its address, and the table ``options.kafka``."""
+"""Configuration of the Kafka bus: the table ``options.kafka``."""
 
 import ssl
 from collections.abc import Mapping
@@ -8,11 +8,8 @@ from typing import Any, Literal, Self
 from aiokafka.helpers import create_ssl_context
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from flowkit.adapters import read_options, redacted
+from flowkit.adapters import read_options
 from flowkit.errors import ConfigError
-
-SCHEME = "kafka://"
-DEFAULT_PORT = 9092
 
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"]
 _REQUIRED_BY_MECHANISM = {
@@ -196,36 +193,6 @@ class KafkaConfig(BaseModel):
                 f"options.kafka.sasl_oauth_token_provider: {self.sasl_oauth_token_provider!r}:"
                 f" {error}"
             ) from error
-
-
-def bootstrap_servers(address: str) -> list[str]:
-    """Return the hosts of ``kafka://host:9092,host2``, each with its port.
-
-    Raises:
-        ConfigError: the address is not of this form.
-    """
-    rest = address.removeprefix(SCHEME).rstrip("/")
-    if "@" in rest:
-        raise ConfigError(
-            "bus: a Kafka address cannot hold a user and password; set options.kafka.sasl_username"
-            " and sasl_password"
-        )
-    return [_with_port(host.strip(), address) for host in rest.split(",")]
-
-
-def _with_port(host: str, address: str) -> str:
-    name, colon, port = host.rpartition(":")
-    if not colon or host.endswith("]"):
-        name, port = host, str(DEFAULT_PORT)
-    if (
-        not name
-        or any(sign in name for sign in "/? ")
-        or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)
-    ):
-        raise ConfigError(
-            f"bus: {redacted(address)!r} is not a Kafka address; write kafka://host:9092,host2:9092"
-        )
-    return f"{name}:{port}"
 
 
 def _reveal(secret: SecretStr | None) -> str | None:
