@@ -62,6 +62,25 @@ async def test_commits_of_another_process_wake_the_waiters_for_their_tasks_alone
     assert waits.over == {*names}
 
 
+async def test_a_commit_of_another_process_wakes_a_waiter_without_polling(
+    anyio_backend: str, path: Path
+) -> None:
+    # Polling cannot wake the waiter within the time that the test waits.
+    config = SqliteConfig(poll_interval_ms=int(PATIENCE_SEC * 2000))
+    async with (
+        SqliteStore(f"sqlite:///{path}", config=config) as store,
+        SqliteStore(f"sqlite:///{path}", config=OF_ANOTHER_PROCESS) as other,
+    ):
+        await store.create([task("t")])
+        waits = Waits(store)
+        with anyio.fail_after(PATIENCE_SEC):
+            async with anyio.create_task_group() as group:
+                group.start_soon(waits.wait, "t")
+                await anyio.wait_all_tasks_blocked()
+                await other.commit([change("t", finished_at=2.0)])
+        assert waits.over == {"t"}
+
+
 async def test_a_store_that_shares_the_process_wakes_its_waiters(
     store: SqliteStore, path: Path
 ) -> None:

@@ -20,8 +20,8 @@ from flowkit_sqlite._jobs import is_brief
 from flowkit_sqlite._wakeups import Listener
 
 STATE = "SELECT version, finished_at FROM tasks WHERE namespace = ? AND task_id = ?"
-OTHERS = "changes of other processes"
-"""Channel that is never notified: its listener is woken by other processes alone."""
+OWN_CHANGE = "a change of this process"
+"""News for watchers. The one in this process ignores them."""
 REST = 3
 """The pause after a look at the waiters' tasks is this multiple of its duration."""
 LONGEST_REST_SEC = 1.0
@@ -54,8 +54,10 @@ class _Waiter:
         return state is None or (state.version > self.version and (state.ended or not self.ended))
 
 
-def notify_commits(context: Context, commits: Iterable[Commit]) -> None:
+def notify_commits(context: Context, commits: Collection[Commit]) -> None:
     """Wake the waiters for applied commits. Call it in the job that applies them."""
+    if commits:
+        _notify_others(context)
     for commit in commits:
         context.database.notify(_channel(context, commit.task_id, ended=False))
         if commit.finished_at is not None:
@@ -64,9 +66,19 @@ def notify_commits(context: Context, commits: Iterable[Commit]) -> None:
 
 def notify_purge(context: Context, task_ids: Iterable[str]) -> None:
     """Wake the waiters for deleted tasks. Call it in the job that deletes them."""
+    _notify_others(context)
     for task_id in task_ids:
         for ended in (False, True):
             context.database.notify(_channel(context, task_id, ended=ended))
+
+
+def _notify_others(context: Context) -> None:
+    """Notify the watchers of other processes that tasks have changed."""
+    context.database.notify(_watched_channel(context), OWN_CHANGE)
+
+
+def _watched_channel(context: Context) -> str:
+    return f"tasks:{context.namespace}"
 
 
 def _channel(context: Context, task_id: str, *, ended: bool) -> str:
@@ -76,8 +88,8 @@ def _channel(context: Context, task_id: str, *, ended: bool) -> str:
 class Changes:
     """Waiters for changes of tasks.
 
-    A commit of this process wakes the waiters for its task. After commits of other processes, one
-    query looks at the tasks of all waiters.
+    A commit of this process wakes the waiters for its task. After commits of tasks by other
+    processes, one query looks at the tasks of all waiters.
     """
 
     def __init__(self, context: Context) -> None:
@@ -139,7 +151,9 @@ class Changes:
 
     async def _watch(self) -> None:
         """Wake the waiters whose tasks other processes have changed."""
-        with self._context.database.listen(OTHERS) as listener:
+        database, channel = self._context.database, _watched_channel(self._context)
+        # The channels of single tasks wake the waiters of this process for its own commits.
+        with database.listen(channel, named=True, deliver=lambda _: True) as listener:
             while True:
                 await listener.wait()
                 began = time.monotonic()

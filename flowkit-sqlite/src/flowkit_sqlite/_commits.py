@@ -78,7 +78,7 @@ def _apply(
     connection: sqlite3.Connection, *, context: Context, commits: Sequence[Commit]
 ) -> list[bool]:
     applied = [_apply_one(connection, context.namespace, commit) for commit in commits]
-    notify_commits(context, compress(commits, applied))
+    notify_commits(context, list(compress(commits, applied)))
     return applied
 
 

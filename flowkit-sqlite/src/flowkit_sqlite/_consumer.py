@@ -97,9 +97,9 @@ class Consumer:
 
     async def _fetch(self) -> Fetched:
         known = self._assignment
-        cursors = {
-            partition: progress.cursor for partition, progress in self.inbox.progress.items()
-        }
+        cursors = [
+            (partition, progress.cursor) for partition, progress in self.inbox.progress.items()
+        ]
         room = self.inbox.room
         return await self.database.read(
             lambda db: fetch(db, self._source, known, cursors, room), brief=True

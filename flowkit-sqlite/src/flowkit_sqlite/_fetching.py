@@ -110,20 +110,27 @@ def fetch(
     db: sqlite3.Connection,
     source: Source,
     known: Assignment,
-    cursors: Mapping[Partition, int],
+    cursors: Sequence[tuple[Partition, int]],
     room: int,
 ) -> Fetched:
-    """Read the assignment and up to ``room`` messages of its partitions."""
+    """Read the assignment and up to ``room`` messages of its partitions.
+
+    ``cursors`` are the positions from which to read the partitions of the ``known`` assignment.
+    """
     fetched = Fetched(source.assignment(db, known))
     ends = {
         partition_id: end
         for topic in source.topics
         for partition_id, end in db.execute(_ENDS, (topic.topic_id,))
     }
+    if fetched.assignment is not known:
+        before = dict(cursors)
+        firsts = fetched.assignment.firsts.items()
+        cursors = [(partition, before.get(partition, first)) for partition, first in firsts]
     waiting = [
         (partition, cursor, ends[partition.partition_id])
-        for partition, first in fetched.assignment.firsts.items()
-        if (cursor := cursors.get(partition, first)) < ends[partition.partition_id]
+        for partition, cursor in cursors
+        if cursor < ends[partition.partition_id]
     ]
     size = 0
     for left, (partition, cursor, end) in zip(range(len(waiting), 0, -1), waiting, strict=True):

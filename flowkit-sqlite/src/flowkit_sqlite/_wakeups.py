@@ -10,10 +10,13 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, cast
 from zlib import crc32
 
 HOST = "127.0.0.1"
+HASHES_KEPT = 1_000
+"""Channels whose hashes are kept."""
 
 Deliver = Callable[[Any], bool]
 """Function that takes the news of a notification; it returns False if the listener must look."""
@@ -124,8 +127,12 @@ class Listeners:
 
 def hashes_of(channels: Iterable[str]) -> frozenset[int]:
     """Return short hashes of channels. Equal hashes of two channels cause a needless look."""
-    encoded = (channel.encode("utf-8", "surrogatepass") for channel in channels)
-    return frozenset(crc32(each) & 0xFFFF for each in encoded)
+    return frozenset(map(_hash_of, channels))
+
+
+@lru_cache(HASHES_KEPT)
+def _hash_of(channel: str) -> int:
+    return crc32(channel.encode("utf-8", "surrogatepass")) & 0xFFFF
 
 
 OnRing = Callable[[frozenset[int], int], None]
