@@ -1,7 +1,7 @@
 """Tasks: their creation, and reads of them."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -161,7 +161,7 @@ def _list(
 def _record(connection: sqlite3.Connection, row: Sequence[Any]) -> TaskRecord:
     """Return the task of a row of :data:`SELECT`; one with a ``fault`` if it is damaged."""
     number, *columns = row
-    parts = connection.execute(SELECT_PARTS, (number,)).fetchall()
+    parts = dict(connection.execute(SELECT_PARTS, (number,)).fetchall())
     labels = connection.execute(SELECT_LABELS, (number,)).fetchall()
     found = fault("tasks", columns) or _fault_below(parts, labels)
     if found is not None:
@@ -170,19 +170,20 @@ def _record(connection: sqlite3.Connection, row: Sequence[Any]) -> TaskRecord:
     header = TaskHeader(
         task_id, status, created_at, pipeline, dict(labels), key, wake_at, finished_at
     )
-    values = dict(parts)
-    return TaskRecord(header, values.pop(SPEC), values, version, op_id)
+    return TaskRecord(header, parts.pop(SPEC), parts, version, op_id)
 
 
-def _fault_below(parts: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]]) -> str | None:
+def _fault_below(parts: Mapping[Any, Any], labels: Sequence[Sequence[Any]]) -> str | None:
     """Return the fault of a task's other rows, or None."""
-    if all(name != SPEC for name, _ in parts):
+    if SPEC not in parts:
         return "its specification in parts is missing"
-    faults = [
-        *(fault("parts", part) for part in parts),
-        *(fault("labels", label) for label in labels),
-    ]
-    return next((found for found in faults if found is not None), None)
+    for part in parts.items():
+        if (found := fault("parts", part)) is not None:
+            return found
+    for label in labels:
+        if (found := fault("labels", label)) is not None:
+            return found
+    return None
 
 
 def _damaged(columns: Sequence[Any], labels: Sequence[Sequence[Any]], found: str) -> TaskRecord:
