@@ -175,7 +175,7 @@ def test_options_are_fields_of_the_node() -> None:
 
 
 def test_each_field_of_a_node_is_an_option_or_follows_from_the_call() -> None:
-    follows = {"type", "depends_on", "routing", "io", "undo"}
+    follows = {"type", "depends_on", "routing", "io", "map", "undo"}
     options = NodeOptions.__annotations__.keys()
     assert NodeSpec.model_fields.keys() - follows == options
 
