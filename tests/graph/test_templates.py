@@ -11,7 +11,7 @@ from flowkit.errors import GraphError, NodeFailure
 from flowkit.graph import Graph
 from flowkit.graph._conditions import task_values
 from flowkit.graph._nodes_read import input_needed, input_needed_at_once
-from flowkit.graph._templates import CHARACTERS_AT_ONCE, evaluate_input
+from flowkit.graph._templates import CHARACTERS_AT_ONCE, evaluate_input, evaluate_items
 from tests.builders import graph, nested, node
 
 SCOPE: dict[str, Any] = {
@@ -312,3 +312,16 @@ def test_the_expressions_of_inputs_are_limited_in_number_and_length() -> None:
 def test_finite_numbers_stay_as_they_are() -> None:
     assert math.copysign(1, value("${-0.0}")) == -1
     assert value("${1e300}") == 1e300
+
+
+@pytest.mark.parametrize("over", ["${params.rows}", "${true ? params.rows : []}"])
+def test_the_list_of_a_map_takes_no_steps_for_its_items(over: str):
+    rows = [{"number": number} for number in range(1_000)]
+    budget = Budget(2_000, 1_000)
+    assert evaluate_items(over, {"params": {"rows": rows}}, budget) is rows
+
+
+def test_a_list_that_an_expression_makes_takes_steps_for_its_items():
+    rows = list(range(1_000))
+    with pytest.raises(BudgetExceeded):
+        evaluate_items("${params.rows.map(one, one)}", {"params": {"rows": rows}}, Budget(500, 500))

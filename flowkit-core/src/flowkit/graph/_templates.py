@@ -1,6 +1,6 @@
 """Expressions in the inputs of nodes and in the output of a graph: ``${ … }`` in strings."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -194,7 +194,8 @@ def evaluate_items(
             ``bad_expression``.
         BudgetExceeded: the budget does not suffice.
     """
-    return _Evaluation(scope, budget, frozenset(), at_once).value(over, OVER)
+    evaluation = _Evaluation(scope, budget, frozenset(), at_once, keeps_lists=True)
+    return evaluation.value(over, OVER)
 
 
 def bad_expression(error: str) -> NodeFailure:
@@ -205,11 +206,21 @@ def bad_expression(error: str) -> NodeFailure:
 class _Evaluation:
     """Evaluation of the strings of one input or output."""
 
-    __slots__ = ("_at_once", "_budget", "_literal", "_scope")
+    __slots__ = ("_at_once", "_budget", "_keeps_lists", "_literal", "_scope")
 
     def __init__(
-        self, scope: Mapping[str, Any], budget: Budget, literal: frozenset[Path], at_once: bool
+        self,
+        scope: Mapping[str, Any],
+        budget: Budget,
+        literal: frozenset[Path],
+        at_once: bool,
+        *,
+        keeps_lists: bool = False,
     ) -> None:
+        """``keeps_lists`` returns a list of the scope itself, which takes no time however long the
+        list is.
+        """
+        self._keeps_lists = keeps_lists
         self._scope = scope
         self._budget = budget
         self._literal = literal
@@ -253,9 +264,12 @@ class _Evaluation:
             expression = compile_expression(source)
             if compilations() != compiled:
                 budget.spend(STEPS_TO_COMPILE * len(source))
-            value = json_value(
-                expression.evaluate(self._scope, budget), budget, MAX_VALUE_LEVELS - len(path)
-            )
+            value = expression.evaluate(self._scope, budget)
+            if self._keeps_lists and any(
+                _selected(self._scope, found) is value for found in expression.paths
+            ):
+                return value
+            value = json_value(value, budget, MAX_VALUE_LEVELS - len(path))
             return text_of(budget, value) if as_text else value
         except BudgetExceeded as error:
             raise BudgetExceeded(_sentence(part, path, error)) from None
@@ -264,6 +278,14 @@ class _Evaluation:
         except (RecursionError, MemoryError):
             reason = EvaluationError("its values are too large or nested too deeply")
             raise bad_expression(_sentence(part, path, reason)) from None
+
+
+def _selected(scope: Mapping[str, Any], path: Sequence[str]) -> list[Any] | None:
+    """Return the list in a scope at this path, or None."""
+    value: Any = scope
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, list) else None
 
 
 def _sentence(part: Placed, path: Path, error: ExpressionError) -> str:
