@@ -148,6 +148,18 @@ def test_check_shows_the_names_that_the_expressions_of_each_node_can_read(
     assert set(scopes) == {"b", "c"}
 
 
+def test_check_names_the_defaults_that_are_not_filled_in(cli: Cli, folder: Path) -> None:
+    options = {"properties": {"limit": {"default": 10}}}
+    document = {"nodes": DIAMOND["nodes"], "params": {"properties": {"options": options}}}
+    (folder / "g.json").write_text(json.dumps(document))
+    note = (
+        "the default of params.options.limit is not filled in: only top-level properties of params"
+        " get their defaults"
+    )
+    assert cli("graph", "check", "g.json").stdout.splitlines()[1:] == [f"note: {note}"]
+    assert json.loads(cli("graph", "check", "g.json", "--json").stdout)["notes"] == [note]
+
+
 def test_check_shows_the_names_that_the_output_can_read(cli: Cli, folder: Path) -> None:
     document = {"nodes": DIAMOND["nodes"], "output": {"rows": "${results.d.rows}"}}
     (folder / "g.json").write_text(json.dumps(document))

@@ -236,6 +236,11 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
         "from flowkit import flow\nhandlers = {'x': 3}\n@flow\ndef f(g):\n    g.node('a', 'x')\n",
         "f.py: handlers: the value for role 'x' is not a handler: 3",
     ),
+    "a handler for a built-in type": (
+        "async def nap(item): ...\nhandlers = {'sleep': nap}\n" + "from flowkit import Graph\n"
+        "g = Graph()\ng.node('a', 'sleep', for_sec=1)\n",
+        "f.py: handlers: 'sleep' is a built-in type of nodes, which no worker runs; choose another",
+    ),
     "a file with a NUL": (
         "x = 1\x00\n",
         (

@@ -9,11 +9,11 @@ from rich.console import Console
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.cli._connection import closing
 from flowkit.cli._live_view import event_line, follow, progress_table
-from flowkit.cli._output import compact, print_result, seconds_text, table
+from flowkit.cli._output import compact, print_end, print_result, seconds_text, table
 from flowkit.cli._progress import BatchCounter, TaskProgress
 from flowkit.config import CommonConfig
 from flowkit.protocols import ArtifactRecord, Stream
-from flowkit.task import TaskEvent
+from flowkit.task import NodeStatus, NodeView, TaskEvent, TaskStatus, TaskView
 from flowkit.worker import Worker
 from flowkit_testing import InMemoryStore
 from tests.cli.installations import ONE, STREAM, Installation, batches
@@ -225,3 +225,28 @@ def test_children_of_a_map_are_counted_in_the_row_of_the_map():
     )
     assert list(progress.nodes) == ["m", "x[1]"]
     assert progress.nodes["m"].children_text == "1 running, 1 finished"
+
+
+def test_the_duration_of_a_retried_task_says_how_many_nodes_it_leaves_out():
+    def node(name: str, began_sec: float) -> NodeView:
+        at = NOON + timedelta(seconds=began_sec)
+        done = NodeStatus.FINISHED
+        return NodeView(node_id=name, type="t", status=done, started_at=at, finished_at=at)
+
+    def ended(began_sec: float) -> str:
+        task = TaskView(
+            id="t",
+            status=TaskStatus.FINISHED,
+            created_at=NOON,
+            started_at=NOON + timedelta(seconds=began_sec),
+            finished_at=NOON + timedelta(seconds=101),
+            nodes={name: node(name, sec) for name, sec in (("a", 1), ("b", 2), ("c", 100))},
+        )
+        out = Console(file=io.StringIO(), width=200)
+        print_end(out, task)
+        return out.file.getvalue()  # type: ignore[attr-defined]
+
+    assert ended(100) == (
+        "task t finished: 3 nodes in 1.00 s since the retry, which kept 2 of them\n"
+    )
+    assert ended(1) == "task t finished: 3 nodes in 1 min 40 s\n"

@@ -1,5 +1,6 @@
 """Coordinator functions: the built-in ones, and the calls of functions."""
 
+import inspect
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -13,8 +14,9 @@ from flowkit._engine.vars import VarsOp, apply
 from flowkit.clock import SystemClock
 from flowkit.coordinator._builtin_functions import BUILTIN_FUNCTIONS
 from flowkit.coordinator._function_invocation import Returned, call_function
-from flowkit.coordinator.functions import BatchMetrics, FunctionContext
+from flowkit.coordinator.functions import ENDINGS, BatchMetrics, FunctionContext
 from flowkit.errors import NodeFailure, StoreUnavailable, VarsError
+from flowkit.graph._function_arguments import BUILTIN_ARGUMENTS
 from flowkit.plugins import Plugins
 
 
@@ -264,6 +266,17 @@ async def test_wrong_arguments_are_refused_for_good_with_their_names(
 
     assert complaint in str(failure)
     assert (failure.reason_code, failure.permanent) == ("bad_input", True)
+
+
+def test_the_arguments_that_are_checked_at_submission_are_those_of_the_functions():
+    for name, function in BUILTIN_FUNCTIONS.items():
+        _, *parameters = inspect.signature(function).parameters.values()
+        required = [each.name for each in parameters if each.default is each.empty]
+        optional = [each.name for each in parameters if each.default is not each.empty]
+        checked = BUILTIN_ARGUMENTS[name]
+        assert (list(checked.required), list(checked.optional)) == (required, optional), name
+    assert BUILTIN_ARGUMENTS.keys() == BUILTIN_FUNCTIONS.keys()
+    assert BUILTIN_ARGUMENTS["task.end"].choices["status"] == ENDINGS
 
 
 def test_the_built_in_functions_come_through_the_hook():

@@ -17,6 +17,14 @@ def test_a_node_that_waits_for_ends_names_the_parents_that_have_not_ended():
     assert explained(play, "d") == "'d' waits for the end of 'b', 'c'."
 
 
+def test_a_node_that_failed_before_its_first_attempt_says_so():
+    play = Play(graph("a", a={"when": "vars.x > 1"}))
+    play.condition("a", error="there is no key 'x'")
+    assert explained(play, "a") == (
+        "'a' failed before its first attempt (bad_condition: there is no key 'x')."
+    )
+
+
 def test_an_optional_failure_and_the_nodes_skipped_without_its_data_are_explained():
     play = Play(graph("a -> b", "e -> o", "o -> p", a=OPTIONAL, e=OPTIONAL, o=OPTIONAL))
     play.breaks("a")

@@ -366,7 +366,8 @@ def test_it_is_explained(case: str):
 
 
 def test_the_result_that_ended_a_task_is_stored_as_such():
-    flow = graph("a", a={"type": "coordinator_fn", "io": {"fn": "task.end"}}, output="${vars.x}")
+    call = {"fn": "task.end", "fn_args": {"status": "finished"}}
+    flow = graph("a", a={"type": "coordinator_fn", "io": call}, output="${vars.x}")
     play = Play(flow)
     where = play.task.spec.token(0, 1, 0)
     play.do(FunctionReturned(0, 1, where, play.now, 7, ending=TaskEnding(S.FAILED)))

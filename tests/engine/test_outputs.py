@@ -9,7 +9,7 @@ from flowkit._engine import pending_effects
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.views import full_view
 from flowkit.errors import CorruptRecord
-from tests.engine.drive import NOON, Play, changes, effects, graph, record_of
+from tests.engine.drive import NOON, ONCE, Play, changes, effects, graph, record_of
 
 OUTPUT = {"output": "${results.a}"}
 
@@ -64,6 +64,17 @@ def test_the_output_of_a_task_that_does_not_finish_is_not_evaluated(end: str):
     assert "evaluate the output" not in effects(step)
     assert play.task.terminal
     assert full_view(play.task, {}).result is None
+
+
+def test_a_task_that_fails_in_finally_has_no_result_until_a_retry_finishes_it():
+    play = Play(graph("a", final=({"node_id": "tidy", "type": "tidy", **ONCE},), **OUTPUT))
+    play.succeeds("a", 3)
+    play.output({"n": 1})
+    play.breaks("tidy")
+    assert (play.task.status, full_view(play.task, {}).result) == ("failed", None)
+    play.retry()
+    play.succeeds("tidy")
+    assert (play.task.status, full_view(play.task, {}).result) == ("finished", {"n": 1})
 
 
 @pytest.mark.parametrize("given", [at_the_end, delayed])

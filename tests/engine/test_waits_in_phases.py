@@ -104,7 +104,8 @@ def test_the_end_of_the_main_phase_ends_a_wait_at_once_and_skips_its_undo(
     node = {**WAITS[kind][0], **UNDO}
     if kind == "sleep":
         node["io"] = {"for_sec": 1e6}
-    ending = {"type": "coordinator_fn", "io": {"fn": "task.end"}}
+    finished = {"status": "finished"}
+    ending = {"type": "coordinator_fn", "io": {"fn": "task.end", "fn_args": finished}}
     tidy = {"node_id": "tidy", "type": "tidy"}
     flow = graph("w", "b", "e", w=node, b=ONCE, e=ending, final=(tidy,))
     play = Play(flow, deadline_sec=100)

@@ -30,6 +30,20 @@ def approval(**io: Any) -> dict[str, Any]:
     return {"node_id": "a", "type": "approval", "io": {"prompt": "Ship?", **io}}
 
 
+def closed(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON Schema that allows no other properties."""
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def mean(node_id: str, **arguments: Any) -> dict[str, Any]:
+    return {"fn": "metrics.aggregate", "fn_args": {"node_id": node_id, **arguments}}
+
+
+END = {"fn": "task.end", "fn_args": {"status": "finished"}}
+MERGED = {"from_nodes": ["${params.a}"], "target": "t"}
+NO_EXPRESSIONS = "expressions (${…}) are not supported here"
+
+
 def chain(*fields: dict[str, Any], **graph: Any) -> dict[str, Any]:
     """Return nodes a, b, c, …; each depends on the previous one and has the given fields."""
     nodes = [
@@ -1274,11 +1288,11 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node_id of a node with an undo must have at most 195 characters; shorten it",
     ),
     "the end of the task in finally": (
-        chain({}, **{"finally": [call("f", io={"fn": "task.end"})]}),
+        chain({}, **{"finally": [call("f", io=END)]}),
         "node 'f': io.fn: task.end has no effect in undos and in finally",
     ),
     "the end of the task in an undo": (
-        chain({"undo": {"type": "coordinator_fn", "io": {"fn": "task.end"}}}),
+        chain({"undo": {"type": "coordinator_fn", "io": END}}),
         "node 'a': undo: io.fn: task.end has no effect in undos and in finally",
     ),
     "an optional node as text": (
@@ -1315,9 +1329,62 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a condition on something else": (
         chain({"when": "param.x == 1"}),
         (
-            "when: 'param.x == 1' uses the unknown name 'param' (at character 1); known names:"
+            "when: 'param.x == 1' uses the unknown name 'param' (at character 1); did you mean"
+            " 'params'?"
+        ),
+    ),
+    "a condition on an unlike name": (
+        chain({"when": "secrets.x == 1"}),
+        (
+            "when: 'secrets.x == 1' uses the unknown name 'secrets' (at character 1); known names:"
             " params, vars, results, errors, task"
         ),
+    ),
+    "a condition in dollars and braces": (
+        chain({"when": "${params.x == 1}"}),
+        "unexpected '$' (at character 1); when is a bare expression: leave out '${' and '}'",
+    ),
+    "a node id with dashes after a dot": (
+        {"nodes": [node("a-b-c"), node("z", depends_on=["a-b-c"], when="results.a-b-c.n > 1")]},
+        "(at character 11); for the node 'a-b-c', write results['a-b-c']",
+    ),
+    "a node id with a number after a dash": (
+        {"nodes": [node("a-1"), node("z", depends_on=["a-1"], when="results.a-1 > 1")]},
+        "reads results of 'a', which is not in the graph; for the node 'a-1', write results['a-1']",
+    ),
+    "a field of an error that does not exist": (
+        chain({}, {"when": "errors.a.reason == 'quota'"}),
+        "uses the unknown field 'errors.a.reason' (at character 1); did you mean 'reason_code'?",
+    ),
+    "an unlike field of an error": (
+        chain({}, {"when": "has(errors.a.x)"}),
+        "unknown field 'errors.a.x' (at character 5); known fields: reason_code, error, attempt",
+    ),
+    "a param that the schema excludes": (
+        chain({"when": "params.nn > 1"}, params=closed({"n": {}, "mode": {}})),
+        "uses the unknown field 'params.nn' (at character 1); did you mean 'n'?",
+    ),
+    "a param that the schema excludes, in an input": (
+        chain({"io": {"input_inline": "${params.nn}"}}, params=closed({"mode": {}})),
+        "/io/input_inline: 'params.nn' uses the unknown field 'params.nn' (at character 3); known",
+    ),
+    "a param that the schema excludes, in the output": (
+        chain({}, output="${params.x}", params=closed({})),
+        "'params.x' uses the unknown field 'params.x' (at character 3); known fields: none",
+    ),
+    "a field of a param that the schema excludes": (
+        chain({"when": "params.a.c > 1"}, params=closed({"a": closed({"b": {}})})),
+        "uses the unknown field 'params.a.c' (at character 1); known fields: b",
+    ),
+    "a field of a param that a definition excludes": (
+        chain(
+            {"when": "params.a['c'] > 1"},
+            params={
+                "properties": {"a": {"$ref": "#/$defs/A~1b"}},
+                "$defs": {"A/b": {"$ref": "#/$defs/B"}, "B": closed({"b": {}})},
+            },
+        ),
+        "uses the unknown field 'params.a.c' (at character 1); known fields: b",
     ),
     "a condition that is true": (
         chain({"when": True}),
@@ -1377,7 +1444,66 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an input adapter that an expression names": (
         chain({}, {"io": {"input_inline": {"input_adapter": "${params.x}"}}}),
-        "node 'b': io.input_inline.input_adapter must not contain an expression; name the adapter",
+        (
+            "node 'b': io.input_inline.input_adapter: expressions (${…}) are not supported here;"
+            " write the name of the adapter"
+        ),
+    ),
+    "a type with an expression": (
+        {"nodes": [{"node_id": "a", "type": "${params.role}"}]},
+        f"node 'a': type: {NO_EXPRESSIONS}; write the role",
+    ),
+    "a type of an undo with an expression": (
+        chain({"undo": {"type": "undo-${params.role}"}}),
+        f"node 'a': undo: type: {NO_EXPRESSIONS}; write the role",
+    ),
+    "a node id with an expression": (
+        {"nodes": [node("load-${params.n}", undo={"type": "drop"})]},
+        f"node 'load-${{params.n}}': node_id: {NO_EXPRESSIONS}; write the id",
+    ),
+    "a label with an expression": (
+        chain({"labels": {"team": "x", "run": "${task.id}"}}),
+        f"node 'a': labels: {NO_EXPRESSIONS}; write the label",
+    ),
+    "a name of a label with an expression": (
+        chain({"labels": {"${task.id}": "x"}}),
+        f"node 'a': labels: {NO_EXPRESSIONS}; write the label",
+    ),
+    "a function that an expression names": (
+        {"nodes": [call(io={"fn": "${params.fn}"})]},
+        f"node 'a': io.fn: {NO_EXPRESSIONS}; write the name of the function",
+    ),
+    "a reason code with an expression": (
+        chain({"retry_policy": {"permanent_on": ["${params.code}"]}}),
+        f"node 'a': retry_policy.permanent_on: {NO_EXPRESSIONS}; write the reason code",
+    ),
+    "nodes to merge that an expression names": (
+        {"nodes": [call(io={"fn": "merge.generic", "fn_args": MERGED})]},
+        f"node 'a': io.fn_args.from_nodes: {NO_EXPRESSIONS}; write the id of a node",
+    ),
+    "an argument of a function by another name": (
+        {"nodes": [call(io={"fn": "vars.incr", "fn_args": {"key": "n", "amount": 2}})]},
+        "node 'a': io.fn_args: 'vars.incr' has no argument 'amount'; its arguments: key, by",
+    ),
+    "an argument of a function by a similar name": (
+        {"nodes": [call(io={"fn": "vars.unset", "fn_args": {"keys": "n", "key": "n"}})]},
+        "node 'a': io.fn_args: 'vars.unset' has no argument 'key'; did you mean 'keys'?",
+    ),
+    "an argument of a function that takes none": (
+        {"nodes": [call(io={"fn": "noop", "fn_args": {"key": "n"}})]},
+        "node 'a': io.fn_args: 'noop' has no argument 'key'; it takes none",
+    ),
+    "a function without an argument that it needs": (
+        {"nodes": [call(io={"fn": "merge.generic", "fn_args": {"from_nodes": []}})]},
+        "node 'a': io.fn_args.target is missing; 'merge.generic' needs it",
+    ),
+    "a mode of a function that does not exist": (
+        chain({}, {"type": "coordinator_fn", "io": mean("a", mode="median")}),
+        "node 'b': io.fn_args.mode must be 'sum' or 'mean', not 'median'",
+    ),
+    "an end of the task that does not exist": (
+        {"nodes": [call(io={"fn": "task.end", "fn_args": {"status": "done"}})]},
+        "node 'a': io.fn_args.status must be 'finished' or 'failed' or 'cancelled', not 'done'",
     ),
     "too many expressions": (
         chain({"io": {"input_inline": ["${1}" * 50_001]}}),
@@ -1440,7 +1566,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an output of something else": (
         chain({}, output="${result.a}"),
-        "/output: 'result.a' uses the unknown name 'result' (at character 3); known names: params,",
+        "'result.a' uses the unknown name 'result' (at character 3); did you mean 'results'?",
     ),
     "an output of a node that is not there": (
         chain({}, output="${results.aa}"),

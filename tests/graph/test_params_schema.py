@@ -9,6 +9,7 @@ from flowkit import Graph
 from flowkit.errors import GraphError, TaskRefused
 from flowkit.flows import flow
 from flowkit.graph._params_schema import MAX_WORK, params_faults, with_defaults
+from flowkit.graph._schema_properties import nested_defaults
 from flowkit.worker import handler
 from flowkit_testing import Cluster
 from tests.builders import graph, node
@@ -229,3 +230,30 @@ async def test_a_task_has_the_defaults_and_one_that_does_not_fit_is_not_stored()
         for others in ({"name": "aaa"}, {"name": "aa", "n": 5}):
             with pytest.raises(TaskRefused, match="other params"):
                 await create(graph=document, params=others, idempotency_key="k")
+
+
+DEFINED: dict[str, Any] = {
+    "properties": {
+        "mode": {"$ref": "#/$defs/Mode"},
+        "speed": {"$ref": "#/$defs/Mode", "default": "slow"},
+        "options": {"$ref": "#/$defs/Options"},
+    },
+    "$defs": {
+        "Mode": {"$ref": "#/$defs/Text", "default": "fast"},
+        "Text": {"type": "string", "default": "text"},
+        "Options": {"properties": {"limit": {"default": 10}, "deep": {"$ref": "#/$defs/Deep"}}},
+        "Deep": {"properties": {"x": {"default": 1}}},
+    },
+}
+
+
+def test_a_default_in_a_definition_is_filled_in_at_a_top_level_property() -> None:
+    assert faults(DEFINED) == []
+    assert with_defaults(DEFINED, {}) == {"mode": "fast", "speed": "slow"}
+    assert with_defaults(DEFINED, {"options": {}})["options"] == {}
+    assert list(nested_defaults(DEFINED)) == ["params.options.limit", "params.options.deep.x"]
+    wrong = {**DEFINED, "$defs": {**DEFINED["$defs"], "Text": {"type": "integer"}}}
+    assert faults(wrong) == [
+        'params: the default of \'mode\' is wrong: "fast" is not of type "integer"',
+        'params: the default of \'speed\' is wrong: "slow" is not of type "integer"',
+    ]

@@ -245,7 +245,7 @@ def test_a_wrong_expression_in_an_input_is_a_fault_with_its_place(inline: str, f
         ({"input_ref": {"a": "${x}"}}, "/io/input_ref/a: 'x' uses the unknown name"),
         (
             {"input_inline": {"input_adapter": "${params.a}"}},
-            "input_adapter must not contain an expression",
+            "input_adapter: expressions (${…}) are not supported here",
         ),
         (
             {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": "${x}"}},
@@ -258,7 +258,7 @@ def test_a_wrong_expression_in_an_input_is_a_fault_with_its_place(inline: str, f
                     "input_args": {"from_nodes": ["${params.x}"]},
                 }
             },
-            "reads '${params.x}', which is not in the graph",
+            "from_nodes: expressions (${…}) are not supported here; write the id of a node",
         ),
     ],
 )
@@ -273,8 +273,11 @@ def test_arguments_of_a_function_are_checked_and_names_of_nodes_are_literal() ->
 
     assert call("vars.set", kv={"n": "${results.a.n}"}) == []
     assert "/io/fn_args/kv/n: 'y' uses" in call("vars.set", kv={"n": "${y}"})[0]
-    assert "which is not in the graph" in call("merge.generic", from_nodes="${params.x}")[0]
-    assert "which is not in the graph" in call("metrics.aggregate", node_id="${params.x}")[0]
+    for fn, args in (
+        ("merge.generic", {"from_nodes": "${params.x}", "target": "t"}),
+        ("metrics.aggregate", {"node_id": "${params.x}"}),
+    ):
+        assert "are not supported here; write the id of a node" in call(fn, **args)[0]
 
 
 def test_all_faults_of_expressions_are_listed_at_once() -> None:

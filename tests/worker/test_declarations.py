@@ -234,6 +234,20 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
+    "role", ["coordinator_fn", "sleep", "wait_signal", "approval", "subflow", "loop"]
+)
+def test_a_role_with_the_name_of_a_built_in_type_is_refused(bench: Bench, role: str) -> None:
+    fault = f"{role!r} is a built-in type of nodes, which no worker runs; choose another name"
+
+    async def work(item: Any) -> None: ...
+
+    with pytest.raises(ConfigError, match=f"^work cannot be a handler: {fault}.*{HERE}, line "):
+        handler(role)(work)
+    with pytest.raises(ConfigError, match=f"^handlers: {fault}"):
+        bench.worker({role: work})
+
+
+@pytest.mark.parametrize(
     ("declare", "fault"), WRONG.items(), ids=[declare.__name__ for declare in WRONG]
 )
 def test_a_wrong_declaration_is_an_error_that_names_its_place(

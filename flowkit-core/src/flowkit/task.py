@@ -117,6 +117,7 @@ class TaskView(_View):
     """Error of a failed task, or reason of a cancellation."""
     created_at: datetime
     started_at: datetime | None = None
+    """Start of the first node, or of the first one since the last retry."""
     finished_at: datetime | None = None
     nodes: dict[str, NodeView] = {}
 

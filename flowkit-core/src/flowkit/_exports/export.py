@@ -20,6 +20,7 @@ from flowkit._exports.lines import (
     TaskLine,
     encode_line,
 )
+from flowkit._records.claims import is_artifact
 from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
 from flowkit.protocols import DeadLetter, Store, TaskQuery, TaskRecord
 
@@ -155,7 +156,7 @@ class Exporter:
         task_id = record.header.task_id
         with tempfile.SpooledTemporaryFile(max_size=self._memory_bytes) as spool:
             try:
-                counts = await self._collect(task_id, spool)
+                counts, artifacts = await self._collect(task_id, spool)
             except (CorruptRecord, NodeFailure) as error:
                 self._leave_out(f"task {task_id!r}", error)
                 return
@@ -173,20 +174,24 @@ class Exporter:
             await to_thread.run_sync(self._copy, encode_line(line), spool)
         self._lines += 1 + counts.total()
         self._done.tasks += 1
-        self._done.artifacts += line.artifacts
+        self._done.artifacts += artifacts
         self._done.dead_letters += line.dead_letters
 
     def _copy(self, first: bytes, rest: IO[bytes]) -> None:
         self._out.write(first)
         shutil.copyfileobj(rest, self._out)
 
-    async def _collect(self, task_id: str, spool: IO[bytes]) -> Counter[type[Line]]:
-        """Write the lines that belong to a task, and return how many there are of each type."""
+    async def _collect(self, task_id: str, spool: IO[bytes]) -> tuple[Counter[type[Line]], int]:
+        """Write the lines that belong to a task. Return how many there are of each type, and how
+        many of them are artifacts of handlers.
+        """
         counts: Counter[type[Line]] = Counter()
+        artifacts = 0
         async for line in self._belonging(task_id):
             spool.write(encode_line(line))
             counts[type(line)] += 1
-        return counts
+            artifacts += isinstance(line, ArtifactLine) and is_artifact(line.record())
+        return counts, artifacts
 
     async def _belonging(self, task_id: str) -> AsyncIterator[Line]:
         async for part in self._archived_parts(task_id):

@@ -8,6 +8,7 @@ nothing can run or read, and the next import completes it.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from itertools import compress
 from typing import Any, cast
 
 from anyio import to_thread
@@ -27,6 +28,7 @@ from flowkit._exports.stored_records import (
     different_letters,
     task_difference,
 )
+from flowkit._records.claims import is_artifact
 from flowkit.errors import ConfigError, StoreError
 from flowkit.plugins import Plugins
 from flowkit.protocols import (
@@ -241,7 +243,7 @@ class Importer:
         await self._commit((task, task.change(archive=task.parts)) for task in tasks if task.parts)
         artifacts = [record for task in tasks for record in task.artifacts]
         new = await self._store.artifacts.put(artifacts) if artifacts else ()
-        self._done.artifacts += sum(new)
+        self._done.artifacts += sum(map(is_artifact, compress(artifacts, new)))
         if not all(new):
             for task in tasks:
                 if difference := await artifact_difference(self._store, task.artifacts):

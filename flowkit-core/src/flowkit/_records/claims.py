@@ -44,6 +44,11 @@ def claim_record(task_id: str, node_id: str, token: str, claim: Claim) -> Artifa
     )
 
 
+def is_artifact(record: ArtifactRecord) -> bool:
+    """Return whether a record is an artifact of a handler: no claim, and no batch without one."""
+    return record.meta is not None and record.stream.generation != CLAIMS_GENERATION
+
+
 async def read_claim(store: ArtifactStore, task_id: str, node_id: str, token: str) -> Claim | None:
     """Return the claim of an attempt, or None if there is none."""
     after = 0

@@ -66,7 +66,7 @@ def explain_node(
         case Mark.FINISHED:
             return f"{name} has finished{_without(task, record)}."
         case Mark.FAILED:
-            return f"{name} failed after {_attempts(record)}{because}.{_goes_on(task, index)}"
+            return f"{name} failed{_attempts(record)}{because}.{_goes_on(task, index)}"
         case Mark.CANCELLED:
             return f"{name} was cancelled: {_stopped(task, index, record)}."
         case Mark.SKIPPED:
@@ -281,7 +281,9 @@ _WAITS_FOR = {
 
 def _attempts(record: NodeRecord | None) -> str:
     count = record.attempt - record.first_attempt + 1 if record else 0
-    return "no attempt" if count < 1 else "1 attempt" if count == 1 else f"{count} attempts"
+    if count < 1:
+        return " before its first attempt"
+    return f" after {count} attempt{'' if count == 1 else 's'}"
 
 
 def _ago(record: NodeRecord | None, now: float) -> str:

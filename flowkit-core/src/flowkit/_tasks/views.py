@@ -137,7 +137,9 @@ def _result(task: Task, nodes: Mapping[str, NodeView]) -> Any:
     """Return the result of an ended task."""
     plan = task.spec.plan
     if task.output is not None or plan.output is not None:
-        return None if task.output is None else task.output.value
+        # A task that would have finished and failed in `finally` has an output, and no result.
+        is_valid = task.output is not None and task.status is task.outcome
+        return task.output.value if is_valid else None
     leaves = (nodes[plan.ids[leaf]] for leaf in plan.leaves)
     return {leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED}
 

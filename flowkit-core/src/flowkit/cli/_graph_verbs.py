@@ -18,6 +18,7 @@ from flowkit.graph._conditions import NAMES, names_in_scope
 from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines
 from flowkit.graph._expression_checks import NO_NAMES, item_names
 from flowkit.graph._nodes_read import nodes_above
+from flowkit.graph._schema_properties import nested_defaults
 from flowkit.plugins import Plugins
 
 MOST_NODES = 200
@@ -62,6 +63,8 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
         }
         if plan.output is not None:
             said["scope_of_output"] = _scope(flow.graph, None)
+        if notes := _notes(flow.graph):
+            said["notes"] = notes
         print_json(said)
         return
     roles = ", ".join(sorted(flow.roles)) or "none"
@@ -75,6 +78,18 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
         _print_scope(f"expressions of {node_id} see", scope)
     if plan.output is not None:
         _print_scope("the output sees", _scope(flow.graph, None))
+    for note in _notes(flow.graph):
+        console().print(Text(printable(f"note: {note}")), soft_wrap=True)
+
+
+def _notes(graph: Graph) -> list[str]:
+    """Return what may surprise in a valid graph."""
+    places = islice(nested_defaults(graph.document.params or {}), MOST_NAMES)
+    return [
+        f"the default of {place} is not filled in: only top-level properties of params get their"
+        " defaults"
+        for place in places
+    ]
 
 
 def _scopes(graph: Graph) -> Iterator[tuple[str, Scope]]:

@@ -14,7 +14,7 @@ from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_file
 from flowkit.errors import ConfigError, FlowKitError, GraphError
 from flowkit.flows import Flow, GraphFlow
 from flowkit.graph import Graph
-from flowkit.graph._control_types import runs_on_worker
+from flowkit.graph._control_types import role_fault, runs_on_worker
 from flowkit.graph._parser import DEFAULT_LIMITS
 from flowkit.graph._source_texts import read_text
 from flowkit.plugins import Plugins
@@ -153,6 +153,8 @@ def _by_role(value: Any, source: str) -> dict[str, Any]:
                 raise ConfigError(
                     f"{source}: the value for role {role!r} is not a handler: {item!r:.200}"
                 )
+            if (fault := role_fault(role)) is not None:
+                raise ConfigError(f"{source}: {fault}")
         return dict(value)
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     found: dict[str, Any] = {}

@@ -207,6 +207,16 @@ def details(node: NodeView) -> str:
     )
 
 
+def _since_retry(view: TaskView) -> str:
+    """Return what the duration of a task leaves out: the nodes that a retry kept."""
+    began = view.started_at
+    kept = sum(
+        began is not None and node.started_at is not None and node.started_at < began
+        for node in view.nodes.values()
+    )
+    return f" since the retry, which kept {kept} of them" if kept else ""
+
+
 def print_end(out: Console, view: TaskView, *, options: str | None = "") -> None:
     """Print the status, the errors and the result of an ended task.
 
@@ -216,7 +226,8 @@ def print_end(out: Console, view: TaskView, *, options: str | None = "") -> None
     nodes = f"{len(view.nodes)} node{'' if len(view.nodes) == 1 else 's'}"
     line = Text("task ").append(view.id).append(" ").append_text(status_text(view.status))
     took = seconds_text(duration(view))
-    out.print(line.append(f": {nodes}{f' in {took}' if took else ''}"), soft_wrap=True)
+    since = _since_retry(view) if took else ""
+    out.print(line.append(f": {nodes}{f' in {took}' if took else ''}{since}"), soft_wrap=True)
     if view.error:
         out.print(Text(view.error, style="red"), soft_wrap=True)
     for node in view.nodes.values():

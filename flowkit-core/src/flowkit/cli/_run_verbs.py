@@ -175,6 +175,7 @@ class _Run:
                 )
                 if earlier is not None and earlier.status.terminal:
                     self._say(f"task {earlier.id} has already ended; nothing is run")
+                    return earlier
                 with following:
                     view = await _follow(coordinator, task_id, timeout, self.quiet, notice)
                 if following.cancelled_caught:
@@ -197,7 +198,7 @@ class _Run:
     def _say_takeover(self, session: WorkerSession) -> None:
         self._say(
             f"{process_of(session)} ran task {self.task_id}; waiting up to"
-            f" {2 * HEARTBEAT_SEC + 1:g} s in case it still does"
+            f" {2 * HEARTBEAT_SEC + 1:g} s for a heartbeat, which would show that it still runs it"
         )
 
     def _say(self, sentence: str) -> None:

@@ -314,9 +314,11 @@ class Scheduler:
         """
         unchanged = await self.processor.evict_changed(lost)
         if unchanged:
+            count = sum(len(lost[task_id]) for task_id in unchanged)
             logger.warning(
-                "%d commands were lost and are sent again",
-                sum(len(lost[task_id]) for task_id in unchanged),
+                "%d command%s lost and sent again",
+                count,
+                " was" if count == 1 else "s were",
                 extra={"action": "commands_lost"},
             )
             await self._handle(

@@ -1,7 +1,6 @@
 """Expressions of nodes: the names that they may read, and the evaluation of ``when``."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from flowkit._expressions import (
 from flowkit._expressions.values import type_name
 from flowkit.errors import NodeFailure
 from flowkit.graph._later_phases import LaterPhases
+from flowkit.graph._path_faults import ExpressionFault, path_fault
 
 NAMES = ("params", "vars", "results", "errors", "task")
 NAMES_BY_NODE = ("results", "errors")
@@ -52,20 +52,6 @@ def pattern_weight(expression: str) -> int:
     return compile_expression(expression).pattern_weight
 
 
-@dataclass(frozen=True, slots=True)
-class ExpressionFault:
-    """Fault of an expression: a sentence, in which a position may be inserted."""
-
-    reason: str
-    position: int | None = None
-    advice: str = ""
-
-    def text(self, offset: int = 0) -> str:
-        """Return the end of the sentence. The expression starts at ``offset`` in a longer text."""
-        place = "" if self.position is None else f" (at character {self.position + offset + 1})"
-        return f"{self.reason}{place}{self.advice}"
-
-
 def names_in_scope(
     phases: LaterPhases | None, index: int | None, own: Collection[str] = ()
 ) -> Names:
@@ -78,25 +64,25 @@ def names_in_scope(
     return names._replace(names=(*names.names, *sorted(own))) if own else names
 
 
-def expression_fault(expression: str, names: Names = PLAIN_NAMES) -> ExpressionFault | None:
-    """Return what is wrong with an expression, or None."""
+def expression_fault(
+    expression: str, names: Names = PLAIN_NAMES, params: Mapping[str, Any] | None = None
+) -> ExpressionFault | None:
+    """Return what is wrong with an expression, or None. ``params`` is the JSON Schema of params."""
     try:
         compiled = compile_expression(expression)
     except InvalidExpression as error:
         return ExpressionFault(f"is not a valid expression: {error.reason}", error.position)
     for path, position in compiled.paths.items():
-        if path[0] not in names.names:
-            return ExpressionFault(
-                f"uses the unknown name {path[0]!r}",
-                position,
-                f"; known names: {', '.join(names.names)}",
-            )
-        if path[0] == "task" and len(path) > 1 and path[1] not in names.task:
-            return ExpressionFault(
-                f"uses the unknown field 'task.{path[1][:80]}'",
-                position,
-                f"; known fields: {', '.join(names.task)}",
-            )
+        fault = path_fault(
+            path,
+            position,
+            expression=expression,
+            names=names.names,
+            task=names.task,
+            params=params,
+        )
+        if fault is not None:
+            return fault
     return None
 
 

@@ -169,6 +169,20 @@ CONTROL_TYPES: Mapping[str, ControlType] = {
 }
 
 
+NOT_YET_TYPES = frozenset({"subflow", "loop"})
+"""Control types that are not supported yet. Their names are reserved."""
+
+
+def role_fault(role: str) -> str | None:
+    """Return what is wrong with the name of a role, or None."""
+    if runs_on_worker(role) and role not in NOT_YET_TYPES:
+        return None
+    return (
+        f"{role!r} is a built-in type of nodes, which no worker runs; choose another name for the"
+        " role"
+    )
+
+
 def runs_on_worker(node_type: str) -> bool:
     """Return whether nodes of this type run on workers."""
     return node_type != COORDINATOR_FUNCTION and node_type not in CONTROL_TYPES

@@ -23,6 +23,7 @@ from flowkit.graph._edges import Links
 from flowkit.graph._faults import Faults
 from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import GraphDocument, NodeSpec
+from flowkit.graph._path_faults import dash_advice
 from flowkit.graph._plan import topological_order
 from flowkit.graph._templates import (
     Found,
@@ -120,8 +121,10 @@ def check_expressions(
     nodes: Sequence[NodeSpec],
     expressions: Expressions,
     phases: LaterPhases | None,
+    params: Mapping[str, Any] | None,
 ) -> dict[str, NodesRead]:
-    """Check each expression and return the nodes that each valid one reads.
+    """Check each expression and return the nodes that each valid one reads. ``params`` is the JSON
+    Schema of the params, if it is valid.
 
     Compilation dominates the cost of this check, so each expression is compiled once.
     """
@@ -139,12 +142,13 @@ def check_expressions(
     for expression, uses in expressions.uses.items():
         faulty = False
         for names, places in _by_names(uses, phases).items():
-            if (fault := expression_fault(expression, names)) is not None:
+            if (fault := expression_fault(expression, names, params)) is not None:
                 faulty = True
                 for use in places:
                     faults.add(
                         None if use.node is None else nodes[use.node].node_id,
-                        f"{use.where}: {short(expression)} {fault.text(use.offset)}",
+                        f"{use.where}: {short(expression)} {fault.text(use.offset)}"
+                        f"{_advice(use, expression)}",
                     )
         if faulty:
             continue
@@ -158,6 +162,13 @@ def check_expressions(
             break
         valid[expression] = nodes_read(expression)
     return valid
+
+
+def _advice(use: Use, expression: str) -> str:
+    """Return advice on a template where only a bare expression is allowed."""
+    if use.where == "when" and OPENING in expression:
+        return f"; {use.where} is a bare expression: leave out '${{' and '}}'"
+    return ""
 
 
 def _by_names(uses: list[Use], phases: LaterPhases | None) -> dict[Names, list[Use]]:
@@ -189,7 +200,8 @@ def check_nodes_read(
                 for use in expressions.uses[expression]:
                     said = f"{use.where}: {short(expression)} reads {name} of {short(target)}"
                     if found is None:
-                        hint = faults.suggestion(target, index)
+                        hint = dash_advice(expression, target, index)
+                        hint = hint or faults.suggestion(target, index)
                         faults.add(
                             None if use.node is None else document.nodes[use.node].node_id,
                             f"{said}, which is not in the graph{hint}",

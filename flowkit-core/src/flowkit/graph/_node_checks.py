@@ -1,31 +1,35 @@
 """Checks of the nodes of a graph and of the edges between them."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from flowkit._expressions.templates import OPENING
 from flowkit._json.values import short
 from flowkit.graph._control_checks import WITHOUT_EFFECT, check_control_node
-from flowkit.graph._control_types import CONTROL_TYPES, runs_on_worker
+from flowkit.graph._control_types import CONTROL_TYPES, NOT_YET_TYPES, runs_on_worker
 from flowkit.graph._cycles import cyclic_components
 from flowkit.graph._edges import NOT_THERE, Links
 from flowkit.graph._expression_checks import Expressions
 from flowkit.graph._faults import Faults, unknown_field
+from flowkit.graph._function_arguments import argument_faults
+from flowkit.graph._literal_fields import literal_field_faults, not_here
 from flowkit.graph._models import ALL_ENDED, COORDINATOR_FUNCTION, GraphDocument, NodeSpec
 from flowkit.graph._params_schema import schema_faults
 from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
-
-UNSUPPORTED_TYPES = frozenset({"subflow"})
 
 PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:size"})
 """Input adapters that read the artifacts of other nodes and need at least one such node."""
 MAX_SHOWN = 12
 
 
-def check_graph(faults: Faults, document: GraphDocument) -> None:
-    """Check the fields of the graph itself."""
-    if document.params is not None:
-        for fault in schema_faults(document.params):
-            faults.add(None, fault)
+def check_graph(faults: Faults, document: GraphDocument) -> Mapping[str, Any] | None:
+    """Check the fields of the graph itself. Return the schema of its params, if it is valid."""
+    if document.params is None:
+        return None
+    wrong = schema_faults(document.params)
+    for fault in wrong:
+        faults.add(None, fault)
+    return None if wrong else document.params
 
 
 def check_nodes(
@@ -47,7 +51,7 @@ def check_nodes(
             _check_fields(faults, node)
         elif node.type in CONTROL_TYPES:
             check_control_node(faults, node)
-        elif node.type in UNSUPPORTED_TYPES:
+        elif node.type in NOT_YET_TYPES:
             faults.add(
                 node.node_id,
                 f"type {node.type!r} is not supported yet; use a role or {COORDINATOR_FUNCTION!r}",
@@ -55,6 +59,8 @@ def check_nodes(
         else:
             _check_work(faults, node)
             _check_fields(faults, node)
+        for text in literal_field_faults(node, is_undo=node.node_id in faults.undos):
+            faults.add(node.node_id, text)
         expressions.collect(faults, node, place)
         routing = node.routing
         for target in (
@@ -79,7 +85,7 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
             name,
             f"io.fn is missing; a node of type {COORDINATOR_FUNCTION!r} needs it",
         )
-    elif functions is not None and io.fn not in functions:
+    elif functions is not None and io.fn not in functions and OPENING not in io.fn:
         known = sorted(functions)
         hint = faults.suggestion(io.fn, known)
         faults.add(
@@ -87,6 +93,9 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
             f"io.fn: unknown function {short(io.fn)}{hint}; registered functions:"
             f" {', '.join(known[:50]) or 'none'}",
         )
+    else:
+        for text in argument_faults(faults, io.fn, io.fn_args):
+            faults.add(name, text)
     if io.start_when == "first_batch":
         faults.add(
             name, "io.start_when: a coordinator function reads no batches; remove 'first_batch'"
@@ -110,12 +119,7 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
 
 
 def _check_fields(faults: Faults, node: NodeSpec) -> None:
-    """Report unknown fields of ``io``, and expressions where none are evaluated."""
-    if OPENING in (node.concurrency_key or ""):
-        faults.add(
-            node.node_id,
-            f"concurrency_key: expressions ({OPENING}…}}) are not supported here; write the key",
-        )
+    """Report unknown fields of ``io``."""
     for field in node.io.__pydantic_extra__ or ():
         owners = [name for name, control in CONTROL_TYPES.items() if field in control.io.names()]
         faults.add(
@@ -141,11 +145,6 @@ def _check_work(faults: Faults, node: NodeSpec) -> None:
             f"io.fn_args is only for nodes of type {COORDINATOR_FUNCTION!r}; change the type or"
             " remove io.fn_args",
         )
-    if isinstance(io.input_adapter, str) and OPENING in io.input_adapter:
-        faults.add(
-            name,
-            "io.input_inline.input_adapter must not contain an expression; name the adapter",
-        )
     if io.batching is not None and io.input_adapter is not None:
         faults.add(
             name,
@@ -160,7 +159,9 @@ def check_references(faults: Faults, nodes: Collection[NodeSpec], known: Collect
         for field, target in (
             named_nodes(node) if node.io.input_adapter is not None or node.io.fn is not None else ()
         ):
-            if target not in known:
+            if OPENING in target:
+                faults.add(node.node_id, not_here(field, "the id of a node"))
+            elif target not in known:
                 hint = faults.suggestion(target, known, NOT_THERE)
                 faults.add(
                     node.node_id, f"{field} reads {short(target)}, which is not in the graph{hint}"

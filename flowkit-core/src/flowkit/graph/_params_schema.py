@@ -10,12 +10,12 @@ from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from pydantic_core import from_json, to_json
 
 from flowkit._json.values import place, short
 from flowkit._text.redaction import shortened
+from flowkit.graph._schema_properties import REFERENCE, default_properties, definition_name
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
@@ -31,7 +31,6 @@ MAX_PATTERN_BYTES = 100_000
 """Maximum size of a compiled pattern."""
 MAX_FAULTS = 200
 MAX_TEXT = 300
-REFERENCE = "#/$defs/"
 UNSUPPORTED = frozenset(
     {"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"}
 )
@@ -105,7 +104,9 @@ def value_schema_faults(schema: Schema, where: str) -> list[str]:
 
 def with_defaults(schema: Schema, params: dict[str, Any]) -> dict[str, Any]:
     """Return params with the defaults of the top-level properties that they lack."""
-    missing = {name: value for name, value in _defaults(schema).items() if name not in params}
+    missing = {
+        name: value for name, value in default_properties(schema).items() if name not in params
+    }
     return params | from_json(to_json(missing)) if missing else params
 
 
@@ -122,17 +123,8 @@ def value_faults(schema: Schema, value: Any, name: str) -> list[str]:
     return [f"{place((name, *error.instance_path))}: {_shown(error)}" for error in errors]
 
 
-def _defaults(schema: Schema) -> dict[str, Any]:
-    properties = schema.get("properties", {})
-    return {
-        name: below["default"]
-        for name, below in properties.items()
-        if isinstance(below, dict) and "default" in below
-    }
-
-
 def _default_faults(schema: Schema) -> Iterator[str]:
-    defaults = _defaults(schema)
+    defaults = default_properties(schema)
     for error in _validator(to_json(schema)).iter_errors(defaults) if defaults else ():
         if error.instance_path:
             name = short(error.instance_path[0])
@@ -207,8 +199,7 @@ class _Size:
         return size
 
     def _of_definition(self, reference: Any) -> int:
-        name = str(reference).removeprefix(REFERENCE)
-        name = unquote(name).replace("~1", "/").replace("~0", "~")
+        name = definition_name(reference)
         if not str(reference).startswith(REFERENCE) or name not in self._definitions:
             raise _Faulty(f"$ref {short(reference)} is not one of the schema's own {REFERENCE}NAME")
         if name not in self._sizes:

@@ -270,12 +270,12 @@ def _all_faults(
 def _check(
     faults: Faults, document: GraphDocument, functions: Collection[str] | None
 ) -> GraphDocument:
-    check_graph(faults, document)
+    params = check_graph(faults, document)
     phases, document = _with_later_nodes(faults, document)
     index = index_of(faults, document.nodes)
     expressions = check_nodes(faults, document.nodes, functions)
     expressions.collect_output(faults, document.output)
-    valid = check_expressions(faults, document.nodes, expressions, phases)
+    valid = check_expressions(faults, document.nodes, expressions, phases, params)
     check_references(faults, document.nodes, index)
     links = collect_links(faults, document, _written(index, phases), phases=phases)
     check_edges_between_phases(faults, document, links)
@@ -300,13 +300,13 @@ def _check_parts(
     Checks that need all edges, or whole nodes, are skipped for incomplete parts, because they would
     report faults that follow from the missing values.
     """
-    check_graph(faults, document)
+    params = check_graph(faults, document)
     phases, document = _with_later_nodes(faults, document)
     whole = [*parts.whole, *(() if phases is None else phases.undos)]
     index = index_of(faults, document.nodes)
     expressions = check_nodes(faults, document.nodes, functions, only=whole)
     expressions.collect_output(faults, document.output)
-    valid = check_expressions(faults, document.nodes, expressions, phases)
+    valid = check_expressions(faults, document.nodes, expressions, phases, params)
     check_references(faults, document.nodes, written | index.keys())
     links = collect_links(
         faults,

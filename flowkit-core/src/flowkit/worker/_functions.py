@@ -14,6 +14,7 @@ from flowkit._flow_building.options import unknown_option
 from flowkit._flow_building.places import flow_error
 from flowkit._user_code import threads as _threads
 from flowkit.errors import ConfigError
+from flowkit.graph._control_types import role_fault
 from flowkit.worker._context import RunContext
 from flowkit.worker._handlers import wrong_declaration
 from flowkit.worker._signatures import HandlerSignature, UnusableSignature, called_function
@@ -264,14 +265,14 @@ def handler(role: str, **options: Unpack[NodeOptions]) -> _Declare:
     ``retry_policy``. Nodes of other graphs have their own.
 
     Raises:
-        ConfigError: the role is missing, an option is unknown, or the function cannot be called as
-            a handler. The message names its file and line.
+        ConfigError: the role is missing or a built-in type, an option is unknown, or the function
+            cannot be called as a handler. The message names its file and line.
     """
     if not isinstance(role, str) or not role:
         raise ConfigError('a handler is declared with its role: @handler("role")')
 
     def declare(function: Callable[..., Any]) -> Any:
-        if (fault := unknown_option(options)) is not None:
+        if (fault := role_fault(role) or unknown_option(options)) is not None:
             raise wrong_declaration(getattr(function, "__name__", repr(function)), fault, function)
         return FunctionHandler(function, role=role, options=options)
 

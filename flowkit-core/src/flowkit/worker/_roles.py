@@ -5,7 +5,7 @@ from typing import Any
 
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError
-from flowkit.graph._control_types import runs_on_worker
+from flowkit.graph._control_types import role_fault
 from flowkit.plugins import Plugins
 from flowkit.worker._functions import AnyFunctionHandler, FunctionHandler
 from flowkit.worker._handlers import (
@@ -54,11 +54,8 @@ def check_role(role: str) -> None:
     Raises:
         ConfigError: it is one.
     """
-    if not runs_on_worker(role):
-        raise ConfigError(
-            f"handlers: {role!r} is a built-in type of nodes, which no worker runs; choose another"
-            " name for the role"
-        )
+    if (fault := role_fault(role)) is not None:
+        raise ConfigError(f"handlers: {fault}")
 
 
 def _as_mapping(handlers: Any) -> Mapping[str, Any]:
