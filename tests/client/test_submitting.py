@@ -3,13 +3,18 @@
 None of them is stored and found unreadable later.
 """
 
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 
 from flowkit import GraphError, TaskRefused
+from flowkit.errors import SignalRefused
 from flowkit_testing import Cluster
-from tests.builders import ONE
+from tests.builders import ONE, graph, node
 
 LONE = "\ud800"
 
@@ -119,3 +124,67 @@ async def test_nodes_to_begin_from_are_a_list() -> None:
         with pytest.raises(TaskRefused, match="not the string 'a'"):
             await cluster.client.retry(task_id, from_nodes="a")
         assert (await cluster.client.get_task(task_id)).status == "cancelled"
+
+
+# ---------------------------------------------------------------- checks that take long
+
+
+async def turns_during(work: Awaitable[Any]) -> tuple[Any, int]:
+    """Return the outcome of some work, and the turns of the event loop meanwhile."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.000_5)  # threads take turns often, on any machine
+    turns = 0
+    try:
+        running = asyncio.ensure_future(work)
+        while not running.done():
+            await asyncio.sleep(0)
+            turns += 1
+    finally:
+        sys.setswitchinterval(interval)
+    return running, turns
+
+
+MANY = graph(
+    *(
+        node(f"n{n}", io={"input_inline": [f"${{{n} + {m}}}" for m in range(50)]})
+        for n in range(100)
+    )
+)
+MANY_FAULTS = graph(
+    *(node(f"n{n}", io={"input_inline": [f"${{x{n}}}"] * 20}) for n in range(250)), params={}
+)
+ROWS = {"properties": {"rows": {"type": "array", "items": {"required": ["id"]}}}}
+CHECKED = graph(node("a"), params=ROWS)
+
+
+@pytest.mark.parametrize(
+    ("source", "params", "faults"),
+    [
+        pytest.param(MANY, None, 0, id="expressions"),
+        pytest.param(json.dumps(MANY), None, 0, id="expressions in a text"),
+        pytest.param(MANY_FAULTS, None, 5_000, id="expressions with faults"),
+        pytest.param(CHECKED, {"rows": [{"id": 1}] * 30_000 + [{}]}, 1, id="params"),
+    ],
+)
+async def test_the_event_loop_turns_while_a_large_submission_is_checked(
+    source: Any, params: Any, faults: int
+) -> None:
+    async with Cluster() as cluster:
+        done, turns = await turns_during(cluster.client.create_task(graph=source, params=params))
+    assert turns > 20
+    if faults:
+        assert len(done.exception().faults) == faults
+    else:
+        assert done.result()
+
+
+async def test_the_event_loop_turns_while_a_large_payload_is_checked() -> None:
+    schema = {"items": {"required": ["id"]}}
+    wait = node("a", "wait_signal", io={"signal": "go", "schema": schema})
+    async with Cluster() as cluster:
+        task_id = await cluster.client.create_task(graph=graph(wait))
+        payload = [*[{"id": 1}] * 25_000, {}]
+        done, turns = await turns_during(cluster.client.signal(task_id, "go", payload))
+    assert turns > 5
+    with pytest.raises(SignalRefused, match=r"payload\[25000\]: \"id\" is a required property"):
+        done.result()

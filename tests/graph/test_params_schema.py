@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from flowkit import Graph
 from flowkit.errors import GraphError, TaskRefused
 from flowkit.flows import flow
-from flowkit.graph._params_schema import MAX_WORK, params_faults, with_defaults
+from flowkit.graph._params_schema import params_faults, with_defaults
+from flowkit.graph._schema_checks import MAX_WORK
 from flowkit.graph._schema_properties import nested_defaults
 from flowkit.worker import handler
 from flowkit_testing import Cluster
@@ -36,6 +37,10 @@ def prop(**schema: Any) -> dict[str, Any]:
     return {"properties": {"x": schema}}
 
 
+def each(**schema: Any) -> dict[str, Any]:
+    return prop(type="array", items=schema)
+
+
 @pytest.mark.parametrize(
     ("schema", "fault"),
     [
@@ -54,7 +59,19 @@ def prop(**schema: Any) -> dict[str, Any]:
         ({"properties": []}, 'params.properties: [] is not of type "object"'),
         ({"required": [1]}, 'params.required[0]: 1 is not of type "string"'),
         (prop(pattern="("), '"(" is not a "regex"'),
-        (prop(pattern="(?=a)b"), '"(?=a)b" is not a "regex"'),
+        (
+            prop(pattern="(?=a)b"),
+            (
+                'params.properties.x.pattern: "(?=a)b" is not a "regex"; patterns have the syntax'
+                " of Rust, without look-around and back-references"
+            ),
+        ),
+        (prop(type="int"), "; did you mean 'integer'?"),
+        (prop(type="Int"), "; did you mean 'integer'?"),
+        (prop(type="intger"), "; did you mean 'integer'?"),
+        (prop(type="str"), "; did you mean 'string'?"),
+        (prop(type="date"), "; the types are array, boolean, integer, null, number, object"),
+        (each(type="float"), 'params.properties.x.items.type: "float" is not valid under'),
         (prop(pattern=r"(a)\1"), "is not a"),
         (prop(pattern="((((a{100}){100}){100}){100})"), "is not a"),
         ({"patternProperties": {"(": {}}}, "is not a"),
@@ -167,15 +184,77 @@ def test_defaults_are_copies_and_given_values_stay() -> None:
     assert with_defaults(SCHEMA, {"n": None})["n"] is None
 
 
-def test_the_work_of_a_check_is_bounded() -> None:
-    wide = {"properties": {f"p{n}": {} for n in range(1_900)}}
-    assert params_faults(wide, {"p1": [0] * (MAX_WORK // 1_900)}) == [
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        pytest.param(
+            each(allOf=[{"minimum": n} for n in range(1_900)]),
+            [2_000] * (MAX_WORK // 1_900),
+            id="many subschemas for many values",
+        ),
+        pytest.param(prop(uniqueItems=True), [2**64 + n for n in range(900)], id="large numbers"),
+        pytest.param(
+            prop(contains={"enum": [{"a": n} for n in range(400)]}),
+            [{"a": 399}] * 400,
+            id="objects to compare with",
+        ),
+        pytest.param(prop(contains={"multipleOf": 0.1}), [0.35] * 20_000, id="fractions"),
+        pytest.param(
+            prop(anyOf=[{"type": "array", "minItems": n} for n in range(50)]),
+            [0] * 60_000,
+            id="errors that show the value",
+        ),
+    ],
+)
+def test_a_value_whose_check_would_take_long_is_refused(schema: Any, value: Any) -> None:
+    assert faults(schema) == []
+    assert params_faults(schema, {"x": value}) == [
         "params is too large to be checked by its JSON Schema"
     ]
-    same = params_faults(
-        {"additionalProperties": {"type": "string"}}, {f"p{n}": n for n in range(1_000)}
-    )
-    assert len(same) == 200
+
+
+ROW = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}
+ROWS: list[Any] = [{"id": n} for n in range(30_000)]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        each(**ROW),
+        prop(anyOf=[{"type": "array", "items": ROW}, {"type": "null"}]),
+        prop(allOf=[{"items": {"$ref": "#/$defs/Row"}}]) | {"$defs": {"Row": ROW}},
+        prop(oneOf=[{"type": "null"}, {"$ref": "#/$defs/Rows", "type": "array"}])
+        | {"$defs": {"Rows": {"uniqueItems": True, "items": ROW}}},
+    ],
+)
+def test_a_large_value_is_checked_part_by_part(schema: Any) -> None:
+    assert faults(schema) == []
+    assert params_faults(schema, {"x": ROWS}) == []
+    wrong = [*ROWS[:20_000], {"id": "x"}, *ROWS[-10:], {}]
+    assert params_faults(schema, {"x": wrong}) == [
+        'params.x[20000].id: "x" is not of type "integer"',
+        'params.x[20011]: "id" is a required property',
+    ]
+
+
+def test_a_large_object_is_checked_part_by_part() -> None:
+    schema = {"additionalProperties": {"type": "string", "pattern": "^[a-z]+$"}}
+    params: dict[str, Any] = {f"p{n}": "x" for n in range(30_000)}
+    assert params_faults(schema, params) == []
+    params["p7"], params["p9"] = 3, "X"
+    assert params_faults(schema, params) == [
+        'params.p7: 3 is not of type "string"',
+        'params.p9: "X" does not match "^[a-z]+$"',
+    ]
+    names = {"propertyNames": {"pattern": "a"}}
+    assert params_faults(names, dict.fromkeys(map(str, range(20_000)), 1))[0].startswith("params: ")
+
+
+def test_the_first_faults_of_many_are_listed() -> None:
+    schema = {"additionalProperties": {"type": "string"}}
+    assert len(params_faults(schema, {f"p{n}": n for n in range(1_000)})) == 200
+    broken = {"patternProperties": {f"({n}": {} for n in range(20_000)}}
+    assert 0 < len(faults(broken)) <= 200
 
 
 def test_the_schema_of_a_pydantic_model_is_accepted() -> None:

@@ -8,6 +8,7 @@ import json
 import sys
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from flowkit._json.limits import (
     is_finite,
     may_overflow,
 )
+from flowkit._tasks.check_threads import CheckThreads
 from flowkit._tasks.submission import checked
 from flowkit.errors import DecodeError, GraphError, MessageError, MessageTooLarge
 from flowkit.graph import Limits
@@ -374,10 +376,20 @@ def submitted(params: Any) -> dict[str, Any]:
         "deadline_sec": None,
     }
     graph = {"nodes": [{"node_id": "a", "type": "x"}]}
-    _, plain, _ = checked(
-        graph, params, limits=Limits(max_bytes=1000), functions=(), command_topic=str, **options
-    )
-    return plain
+
+    async def main() -> dict[str, Any]:
+        _, plain, _ = await checked(
+            graph,
+            params,
+            limits=Limits(max_bytes=1000),
+            functions=(),
+            command_topic=str,
+            threads=CheckThreads(),
+            **options,
+        )
+        return plain
+
+    return anyio.run(main)
 
 
 @pytest.mark.parametrize(

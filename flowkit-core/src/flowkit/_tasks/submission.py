@@ -22,13 +22,14 @@ from flowkit._json.values import (
 from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import encode_spec, header_of
 from flowkit._tasks.cached_tasks import CachedTask, TaskUpdate
+from flowkit._tasks.check_threads import CheckThreads
 from flowkit._user_code.containment import contained, error_text
 from flowkit.config import GraphLimits
 from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
 from flowkit.graph._control_types import runs_on_worker
 from flowkit.graph._faults import refusal
-from flowkit.graph._params_schema import params_faults, with_defaults
+from flowkit.graph._params_schema import with_defaults
 from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import Task, TaskSpec
 
@@ -82,20 +83,22 @@ class Submission:
         return self.cached.task
 
 
-def checked(
+async def checked(
     graph: Any,
     params: Mapping[str, Any] | None,
     *,
     limits: GraphLimits,
     functions: Collection[str],
     command_topic: Callable[[str], str],
+    threads: CheckThreads,
     **options: Any,
 ) -> tuple[Graph, dict[str, Any], TaskOptions]:
     """Check a submission. Return its graph, its params as plain JSON without the defaults of the
     graph's schema, and its options.
 
     ``options`` are the fields of :class:`TaskOptions`. ``command_topic`` returns the topic of a
-    role, and raises a ConfigError if the role has no valid topic name.
+    role, and raises a ConfigError if the role has no valid topic name. Checks that take long run in
+    ``threads``.
 
     Raises:
         GraphError: the submission has faults; all of them are listed.
@@ -103,7 +106,9 @@ def checked(
     faults: list[Fault] = []
     parsed = None
     try:
-        parsed = Graph.parse(graph, limits=limits, functions=functions)
+        parsed = await Graph.parse_aside(
+            graph, limits=limits, functions=functions, in_thread=threads.run
+        )
         faults += _roles_without_topic(parsed, command_topic)
     except GraphError as error:
         faults += error.faults
@@ -123,7 +128,8 @@ def checked(
         faults += wrong
     if parsed is not None and (schema := parsed.document.params) is not None and not wrong:
         whole = with_defaults(schema, plain)
-        faults += [Fault(None, text) for text in params_faults(schema, whole)]
+        wrong_params = await threads.value_faults(schema, whole, "params")
+        faults += [Fault(None, text) for text in wrong_params]
     if parsed is None or said is None or faults:
         raise GraphError(faults)
     return parsed, plain, said

@@ -138,8 +138,8 @@ def _result(task: Task, nodes: Mapping[str, NodeView]) -> Any:
     plan = task.spec.plan
     if task.output is not None or plan.output is not None:
         # A task that would have finished and failed in `finally` has an output, and no result.
-        is_valid = task.output is not None and task.status is task.outcome
-        return task.output.value if is_valid else None
+        failed_later = task.status is not task.outcome
+        return None if task.output is None or failed_later else task.output.value
     leaves = (nodes[plan.ids[leaf]] for leaf in plan.leaves)
     return {leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED}
 

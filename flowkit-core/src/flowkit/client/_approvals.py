@@ -14,7 +14,6 @@ from flowkit._user_code.containment import contained, error_text
 from flowkit.client._session import Session, index_of
 from flowkit.errors import AlreadyDecided, CorruptRecord, PayloadError, TaskRefused
 from flowkit.graph._control_types import REJECT, arguments_of
-from flowkit.graph._params_schema import value_faults
 from flowkit.protocols import TaskQuery, TaskRecord, utc
 from flowkit.task import Approval, Mark, NodeRecord, Page, Task, TaskStatus, Wait
 
@@ -140,7 +139,7 @@ async def decide(
             if event is not None and _is_recorded(event, record):
                 return  # by a commit whose outcome was unknown
             raise _refusal(task, index, record)
-        _check_decision(task, index, record.wait, choice, by, plain)
+        await _check_decision(session, task, index, record.wait, choice, by, plain)
         event = DecisionMade(index, record.attempt, choice, by, plain, comment)
         if await session.change(task_id, event, stored):
             return
@@ -165,8 +164,14 @@ def _refusal(task: Task, index: int, record: NodeRecord) -> TaskRefused:
     return TaskRefused(f"{name} does not wait for a decision")
 
 
-def _check_decision(
-    task: Task, index: int, wait: Wait, choice: str, by: str, values: dict[str, Any] | None
+async def _check_decision(
+    session: Session,
+    task: Task,
+    index: int,
+    wait: Wait,
+    choice: str,
+    by: str,
+    values: dict[str, Any] | None,
 ) -> None:
     choices, assignees = wait.arguments["choices"], wait.arguments.get("assignees")
     name = f"node {task.spec.plan.ids[index]!r}"
@@ -179,7 +184,7 @@ def _check_decision(
     form = arguments_of(task.spec.plan.nodes[index]).get("form")
     if form is None or (choice == REJECT and values is None):
         return
-    if faults := value_faults(form, values or {}, "values"):
+    if faults := await session.check_threads.value_faults(form, values or {}, "values"):
         raise TaskRefused(f"the values do not match the form of {name}: {'; '.join(faults)}")
 
 

@@ -11,6 +11,7 @@ from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.concurrency import Gathered
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, retry
+from flowkit._tasks.check_threads import CheckThreads
 from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, EventProcessor, Outcome
 from flowkit._tasks.submission import Submission, checked, new_id
 from flowkit._tasks.views import task_view
@@ -67,6 +68,7 @@ class Session:
         self._processor = processor
         self._dispatcher = dispatcher
         self._life = life
+        self.check_threads = CheckThreads()
         self._create = Gathered(self._create_records)
         """Store a new task, together with those that are submitted at the same time, and return its
         id.
@@ -99,12 +101,13 @@ class Session:
         """Check a task, store it and return its id; the id of the first one if it repeats it."""
         plugins = self.plugins
         try:
-            parsed, given, chosen = checked(
+            parsed, given, chosen = await checked(
                 graph,
                 params,
                 limits=self.cfg.limits,
                 functions=plugins.functions,
                 command_topic=self.cfg.command_topic,
+                threads=self.check_threads,
                 task_id=task_id,
                 idempotency_key=idempotency_key,
                 **options,

@@ -13,7 +13,6 @@ from flowkit._user_code.containment import contained, error_text
 from flowkit.client._session import Session
 from flowkit.errors import SignalRefused
 from flowkit.graph._control_types import arguments_of
-from flowkit.graph._params_schema import value_faults
 from flowkit.task import Mark, Task
 
 MAX_PAYLOAD_BYTES = 256 * 1024
@@ -32,7 +31,7 @@ async def send_signal(
         return
     # With an id, a commit whose outcome is unknown can be repeated.
     signal_id = signal_id or token_hex(12)
-    event = _checked(task, _text(name, "the name"), payload, signal_id)
+    event = await _checked(session, task, _text(name, "the name"), payload, signal_id)
     while not await session.change(task_id, event, record):
         # The task ended meanwhile, or got the signal, or a store answered with old data.
         record = await session.record(task_id)
@@ -44,7 +43,9 @@ async def send_signal(
             raise _too_many(task)
 
 
-def _checked(task: Task, name: str, payload: Any, signal_id: str) -> SignalReceived:
+async def _checked(
+    session: Session, task: Task, name: str, payload: Any, signal_id: str
+) -> SignalReceived:
     """Return the event of a signal.
 
     Raises:
@@ -65,7 +66,9 @@ def _checked(task: Task, name: str, payload: Any, signal_id: str) -> SignalRecei
     fitting, wrong = [], []
     for index in waiting:
         schema = arguments_of(task.spec.plan.nodes[index]).get("schema")
-        faults = value_faults(schema, payload, "payload") if schema is not None else []
+        faults = []
+        if schema is not None:
+            faults = await session.check_threads.value_faults(schema, payload, "payload")
         wrong += faults[:1]
         if not faults:
             fitting.append(index)

@@ -1,6 +1,6 @@
 """Graph of a flow, parsed from a document or built in Python."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from flowkit.graph._parser import (
     GraphLimits,
     ValidDocument,
     parse_document,
+    read_document,
     restore_document,
 )
 from flowkit.graph._plan import Plan, make_plan
@@ -22,6 +23,8 @@ from flowkit.graph._source_texts import read_text
 
 _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
 _IO_FIELDS = frozenset(NodeIO.model_fields)
+CHARACTERS_AT_ONCE = 2_000
+"""Length of a text that is parsed in a few milliseconds."""
 _ROUTES = frozenset({"on_success", "on_failure"})
 
 
@@ -107,13 +110,39 @@ class Graph:
             GraphError: the graph is invalid; ``faults`` lists everything that is wrong with it.
         """
         limits = limits or DEFAULT_LIMITS
-        if isinstance(source, (str, bytes, bytearray)):
-            source = read_text(source if isinstance(source, str) else bytes(source), limits)
-        elif not isinstance(source, dict):
-            build = _builder(source)
-            if build is not None:
-                source = build().draft()
+        source = _written(source, limits)
         return cls._of(parse_document(source, limits=limits, functions=functions))
+
+    @classmethod
+    async def parse_aside(
+        cls,
+        source: Any,
+        *,
+        limits: GraphLimits,
+        functions: Collection[str],
+        in_thread: "Callable[[Callable[[], Graph]], Awaitable[Graph]]",
+    ) -> "Graph":
+        """Parse a graph as :meth:`parse` does. What takes long is done ``in_thread``.
+
+        Raises:
+            GraphError: the graph is invalid.
+        """
+        if isinstance(source, (str, bytes, bytearray)) and len(source) > CHARACTERS_AT_ONCE:
+            text = source if isinstance(source, str) else bytes(source)
+            return await in_thread(lambda: cls.parse(text, limits=limits, functions=functions))
+        read = read_document(_written(source, limits), limits=limits, functions=functions)
+        if isinstance(read, ValidDocument):
+            return cls._of(read)
+        unchecked = read
+        if not unchecked.takes_long:
+            return cls._of(unchecked.checked())
+
+        def checked() -> Graph:
+            graph = cls._of(unchecked.checked())
+            _ = graph.plan  # making the plan takes long as well
+            return graph
+
+        return await in_thread(checked)
 
     @classmethod
     def restore(cls, data: bytes) -> Self:
@@ -262,6 +291,14 @@ class Graph:
             f" {len(self.document.nodes if self._written is None else self._written['nodes'])}"
             " nodes>"
         )
+
+
+def _written(source: Any, limits: GraphLimits) -> Any:
+    """Return the document that a source of a graph stands for."""
+    if isinstance(source, (str, bytes, bytearray)):
+        return read_text(source if isinstance(source, str) else bytes(source), limits)
+    build = None if isinstance(source, dict) else _builder(source)
+    return source if build is None else build().draft()
 
 
 def _node(

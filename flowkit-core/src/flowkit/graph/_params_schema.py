@@ -5,52 +5,38 @@ the schema's own ``$defs`` and never in a cycle, nothing is fetched, and pattern
 linear time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from functools import lru_cache
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from flowkit._json.values import place, short
-from flowkit._text.redaction import shortened
-from flowkit.graph._schema_properties import REFERENCE, default_properties, definition_name
+from flowkit._json.values import Path, place, short
+from flowkit.graph._schema_checks import (
+    DRAFT,
+    TooMuchWork,
+    error_of,
+    errors_of,
+    schema_errors,
+    validator_of,
+    value_faults,
+)
+from flowkit.graph._schema_properties import (
+    LISTS,
+    MAPS,
+    REFERENCE,
+    SINGLE,
+    Schema,
+    default_properties,
+    definition_name,
+    subschemas,
+)
 
-if TYPE_CHECKING:
-    from jsonschema_rs import Draft202012Validator
-
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SUBSCHEMAS = 2_000
 """Maximum number of subschemas, with each reference replaced by the schema that it leads to."""
-MAX_WORK = 20_000_000
-"""Maximum number of subschemas times values in the params. That many are checked in about a
-second.
-"""
-MAX_PATTERN_BYTES = 100_000
-"""Maximum size of a compiled pattern."""
-MAX_FAULTS = 200
-MAX_TEXT = 300
 UNSUPPORTED = frozenset(
     {"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"}
 )
-SINGLE = frozenset(
-    {
-        "additionalProperties",
-        "contains",
-        "else",
-        "if",
-        "items",
-        "not",
-        "propertyNames",
-        "then",
-        "unevaluatedItems",
-        "unevaluatedProperties",
-    }
-)
-"""Keywords whose value is a schema."""
-LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
-MAPS = frozenset({"$defs", "dependentSchemas", "patternProperties", "properties"})
 OTHERS = frozenset(
     """$comment $ref $schema const contentEncoding contentMediaType contentSchema default
     dependentRequired deprecated description discriminator enum examples exclusiveMaximum
@@ -61,7 +47,21 @@ OTHERS = frozenset(
 """Keywords whose value contains no schema to check, and ``discriminator``, which pydantic adds."""
 KEYWORDS = SINGLE | LISTS | MAPS | OTHERS
 
-Schema = Mapping[str, Any]
+TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+TYPES_ELSEWHERE = {
+    "bool": "boolean",
+    "dict": "object",
+    "double": "number",
+    "float": "number",
+    "int": "integer",
+    "list": "array",
+    "map": "object",
+    "none": "null",
+    "str": "string",
+    "text": "string",
+    "tuple": "array",
+}
+"""Types by their names in other languages."""
 
 
 class _Faulty(Exception):
@@ -89,17 +89,30 @@ def _type_faults(schema: Schema, where: str) -> list[str]:
 
 def value_schema_faults(schema: Schema, where: str) -> list[str]:
     """Return what is wrong with a schema of any values, as sentences about ``where`` it is."""
-    faults = list(_by_metaschema(schema, where))
-    if faults:
-        return faults
-    try:
-        _check_size(schema)
-        _validator(to_json(schema))
-    except _Faulty as error:
-        return [f"{where}: {error}"]
-    except ValueError as error:
-        return [f"{where}: {_shown(error)}"]
-    return []
+    found = schema_errors(schema)
+    if not found:
+        try:
+            _check_size(schema)
+            validator_of(to_json(schema))
+        except _Faulty as error:
+            return [f"{where}: {error}"]
+        except ValueError as error:
+            found = [error_of(error)]
+    return [f"{place((where, *path))}: {text}{_advice(schema, path, text)}" for path, text in found]
+
+
+def _advice(schema: Schema, path: Path, text: str) -> str:
+    """Return advice on frequent mistakes in a schema, or an empty text."""
+    if text.endswith('is not a "regex"'):
+        return "; patterns have the syntax of Rust, without look-around and back-references"
+    value: Any = schema
+    for step in path:
+        value = value[step]
+    if path and path[-1] == "type" and isinstance(value, str):
+        near = get_close_matches(value[:100], TYPES, n=1)
+        word = TYPES_ELSEWHERE.get(value.lower()) or next(iter(near), None)
+        return f"; did you mean {word!r}?" if word else f"; the types are {', '.join(TYPES)}"
+    return ""
 
 
 def with_defaults(schema: Schema, params: dict[str, Any]) -> dict[str, Any]:
@@ -115,45 +128,16 @@ def params_faults(schema: Schema, params: Mapping[str, Any]) -> list[str]:
     return value_faults(schema, dict(params), "params")
 
 
-def value_faults(schema: Schema, value: Any, name: str) -> list[str]:
-    """Return what is wrong with a value of this name by a valid schema, as sentences."""
-    if _check_size(schema) * _count(value) > MAX_WORK:
-        return [f"{name} is too large to be checked by its JSON Schema"]
-    errors = islice(_validator(to_json(schema)).iter_errors(value), MAX_FAULTS)
-    return [f"{place((name, *error.instance_path))}: {_shown(error)}" for error in errors]
-
-
 def _default_faults(schema: Schema) -> Iterator[str]:
-    defaults = default_properties(schema)
-    for error in _validator(to_json(schema)).iter_errors(defaults) if defaults else ():
-        if error.instance_path:
-            name = short(error.instance_path[0])
-            yield f"params: the default of {name} is wrong: {_shown(error)}"
-
-
-# ---------------------------------------------------------------- library
-
-
-@lru_cache(maxsize=128)
-def _validator(schema: bytes) -> "Draft202012Validator":
-    # Imported on demand: most processes use no schema, and loading the library takes a while.
-    from jsonschema_rs import Draft202012Validator, RegexOptions
-
-    return Draft202012Validator(
-        from_json(schema),
-        validate_formats=True,
-        pattern_options=RegexOptions(size_limit=MAX_PATTERN_BYTES),
-        offline=True,
-    )
-
-
-def _by_metaschema(schema: Schema, where: str) -> Iterator[str]:
-    for error in islice(_validator(to_json({"$ref": DRAFT})).iter_errors(dict(schema)), MAX_FAULTS):
-        yield f"{place((where, *error.instance_path))}: {_shown(error)}"
-
-
-def _shown(error: ValueError) -> str:
-    return shortened(str(getattr(error, "message", error)), MAX_TEXT)
+    defaults = from_json(to_json(default_properties(schema)))
+    try:
+        found = errors_of(schema, defaults) if defaults else ()
+    except TooMuchWork:
+        yield "params: the defaults are too large to be checked"
+        return
+    for path, text in found:
+        if path:
+            yield f"params: the default of {short(path[0])} is wrong: {text}"
 
 
 # ---------------------------------------------------------------- size
@@ -183,7 +167,7 @@ class _Size:
     def of(self, schema: Any) -> int:
         if not isinstance(schema, dict):
             return 1
-        size = 1 + sum(map(self.of, _below(schema)))
+        size = 1 + sum(map(self.of, subschemas(schema)))
         for name in schema:
             if name in UNSUPPORTED or (name == "$schema" and schema is not self._root):
                 raise _Faulty(f"{name} is not supported; refer to definitions as {REFERENCE}NAME")
@@ -215,28 +199,3 @@ def _unknown(name: str) -> str:
     near = get_close_matches(name, KEYWORDS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "names of properties belong under 'properties'"
     return f"{short(name)} is not a keyword of JSON Schema; {hint}"
-
-
-def _below(schema: Schema) -> Iterator[Any]:
-    for name, value in schema.items():
-        if name in SINGLE:
-            yield value
-        elif name in LISTS and isinstance(value, list):
-            yield from value
-        elif name in MAPS and isinstance(value, dict):
-            yield from value.values()
-
-
-def _count(value: Any) -> int:
-    """Return the number of values in a JSON value."""
-    level: Sequence[Any] = [value]
-    count = 0
-    while level:
-        count += len(level)
-        level = [
-            item
-            for one in level
-            if isinstance(one, (dict, list))
-            for item in (one.values() if isinstance(one, dict) else one)
-        ]
-    return count

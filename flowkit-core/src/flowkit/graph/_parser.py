@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS
 from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
@@ -70,6 +70,10 @@ def levels(limits: GraphLimits) -> int:
 
 
 _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
+BYTES_AT_ONCE = 16 * 1024
+"""Size of a document that is validated in a few milliseconds."""
+_SLOW = (b"matches(", b'"pattern')
+"""Parts of a document whose check may take long although they are short."""
 _MOST_KEPT = 128
 _MOST_KEPT_BYTES = 4 * 1024 * 1024
 
@@ -105,13 +109,26 @@ def parse_document(
     Raises:
         GraphError: it cannot be run; the faults are all there are.
     """
+    read = read_document(source, limits=limits, functions=functions)
+    return read if isinstance(read, ValidDocument) else read.checked()
+
+
+def read_document(
+    source: Any, *, limits: GraphLimits, functions: Collection[str] | None
+) -> "ValidDocument | UncheckedDocument":
+    """Read a value, as the first step of :func:`parse_document`. Return its document if it was
+    validated recently.
+
+    Raises:
+        GraphError: it is no graph, or exceeds a limit.
+    """
     try:
         plain = is_plain(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits))
         if plain:
             known = _checked.get(_key(to_json(source), limits, functions))
             if known is not None:
                 return known
-        return _parse(source, plain, limits, functions)
+        return _read(source, plain, limits, functions)
     except TooLarge as error:
         raise GraphError([Fault(None, str(error))]) from None
 
@@ -121,10 +138,10 @@ def _key(data: bytes, limits: GraphLimits, functions: Collection[str] | None) ->
     return data, limits.max_nodes, limits.max_edges, limits.max_bytes, names
 
 
-def _parse(
+def _read(
     source: Any, plain: bool, limits: GraphLimits, functions: Collection[str] | None
-) -> ValidDocument:
-    """Parse a document that is not cached, or that is not ``plain`` JSON."""
+) -> "ValidDocument | UncheckedDocument":
+    """Read a document that is not cached, or that is not ``plain`` JSON."""
     faults = Faults()
     bad_values: set[Path] = set()
     kind = kind_of(source)
@@ -145,18 +162,47 @@ def _parse(
     known = None if faults.found else _checked.get(key)
     if known is not None:
         return known
-    try:
-        document = _DOCUMENT.validate_json(data)
-    except ValidationError as error:
-        raise GraphError(_all_faults(faults, error, source, bad_values, functions)) from None
-    checked = _check(faults, document, functions)
-    if faults.found:
-        raise GraphError(
-            faults.in_order(node.node_id for node in (*document.nodes, *document.final_nodes))
-        )
-    valid = ValidDocument(checked, data)
-    _keep(key, valid)
-    return valid
+    return UncheckedDocument(data, key, faults, bad_values, functions)
+
+
+@dataclass(frozen=True, slots=True)
+class UncheckedDocument:
+    """Document that was read and is not validated yet."""
+
+    data: bytes
+    """The document as JSON."""
+    key: _Key
+    faults: Faults
+    bad_values: set[Path]
+    functions: Collection[str] | None
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether the validation may take more than a few milliseconds."""
+        data = self.data
+        return len(data) > BYTES_AT_ONCE or any(word in data for word in _SLOW)
+
+    def checked(self) -> ValidDocument:
+        """Validate the document. No object of the user is read, so this may run in a thread.
+
+        Raises:
+            GraphError: it cannot be run; the faults are all there are.
+        """
+        faults, functions = self.faults, self.functions
+        try:
+            document = _DOCUMENT.validate_json(self.data)
+        except ValidationError as error:
+            source = from_json(self.data)
+            found = _all_faults(faults, error, source, self.bad_values, functions)
+            raise GraphError(found) from None
+        checked = _check(faults, document, functions)
+        if faults.found:
+            raise GraphError(
+                faults.in_order(node.node_id for node in (*document.nodes, *document.final_nodes))
+            )
+        valid = ValidDocument(checked, self.data)
+        _keep(self.key, valid)
+        return valid
 
 
 def _keep(key: _Key, checked: ValidDocument) -> None:

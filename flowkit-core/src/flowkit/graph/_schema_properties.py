@@ -1,4 +1,4 @@
-"""Properties of objects in a JSON Schema of params: their names, schemas and defaults."""
+"""Structure of a JSON Schema: its subschemas, and the properties of objects with their defaults."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,12 +8,40 @@ Schema = Mapping[str, Any]
 REFERENCE = "#/$defs/"
 MAX_REFERENCES = 100
 """Maximum length of a chain of references."""
+SINGLE = frozenset(
+    {
+        "additionalProperties",
+        "contains",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)
+"""Keywords whose value is a schema."""
+LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+MAPS = frozenset({"$defs", "dependentSchemas", "patternProperties", "properties"})
 
 
 def definition_name(reference: Any) -> str:
     """Return the name of the definition to which a ``$ref`` leads."""
     name = str(reference).removeprefix(REFERENCE)
     return unquote(name).replace("~1", "/").replace("~0", "~")
+
+
+def subschemas(schema: Schema) -> Iterator[Any]:
+    """Yield the subschemas of a schema."""
+    for name, value in schema.items():
+        if name in SINGLE:
+            yield value
+        elif name in LISTS and isinstance(value, list):
+            yield from value
+        elif name in MAPS and isinstance(value, dict):
+            yield from value.values()
 
 
 def default_properties(root: Schema) -> dict[str, Any]:
