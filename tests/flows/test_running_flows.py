@@ -663,7 +663,7 @@ async def test_permanent_on_replaces_the_default_classification_alone(
         node("subclass", "undecodable"),
         node("own", "choosy"),
         node("verdict", "odd"),
-        node("args", "coordinator_fn", io={"fn": "noop", "fn_args": {"x": 1}}),
+        node("args", "coordinator_fn", io={"fn": "fail", "fn_args": {"x": 1}}),
     ]
     for one in nodes:
         one["retry_policy"] = policy
