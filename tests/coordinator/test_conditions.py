@@ -89,7 +89,7 @@ async def test_a_long_condition_is_decided_and_a_bomb_fails_its_node_while_other
     }
     assert view.nodes["d"].error is not None
     assert view.nodes["d"].error.endswith(
-        "cannot be evaluated: the evaluation exceeds its step limit"
+        "cannot be evaluated: the evaluation exceeds its limit of 2,000,000 steps"
     )
 
 
@@ -136,7 +136,7 @@ async def test_the_event_loop_turns_while_a_condition_is_evaluated_in_a_thread()
         sys.setswitchinterval(interval)
     outcome = await evaluation
     assert (outcome.index, outcome.value, outcome.since) == (0, False, 1.0)
-    assert "step limit" in (outcome.error or "")
+    assert "2,000,000 steps" in (outcome.error or "")
     assert turns > 20
 
 

@@ -257,7 +257,7 @@ async def test_a_failure_raised_by_the_function_keeps_its_reason(bench: Bench) -
     assert (end.reason_code, end.permanent, end.error) == (
         "quota",
         True,
-        "NodeFailure: no quota left",
+        "no quota left",
     )
 
 

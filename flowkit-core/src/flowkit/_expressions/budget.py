@@ -104,7 +104,7 @@ class Budget:
 
     def _pass_floor(self) -> None:
         if self._steps < 0:
-            raise BudgetExceeded("the evaluation exceeds its step limit")
+            raise BudgetExceeded(f"the evaluation exceeds its limit of {self._total:,} steps")
         if self._pause is not None:
             self._pause()
         self._floor = max(self._steps - self._pause_every, 0)

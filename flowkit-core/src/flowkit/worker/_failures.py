@@ -88,7 +88,9 @@ def judge(
         or _by_plugins(error, command, io, plugins)
         or _by_handler(error, command, classify, plugins)
     )
-    text = message(error) if isinstance(error, BatchFailure) else error_text(raised)
+    # NodeFailure says nothing to users; its reason code is shown beside its text.
+    is_plain = isinstance(error, BatchFailure) or type(error) is NodeFailure
+    text = (message(raised) if is_plain else "") or error_text(raised)
     return Verdict(
         shown_reason(reason), permanent or reason in command.retry_policy.permanent_on, text
     )
