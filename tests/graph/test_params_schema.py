@@ -250,6 +250,13 @@ def test_a_large_object_is_checked_part_by_part() -> None:
     assert params_faults(names, dict.fromkeys(map(str, range(20_000)), 1))[0].startswith("params: ")
 
 
+def test_the_reason_is_kept_when_a_long_value_is_cut() -> None:
+    (fault,) = params_faults(prop(type="integer"), {"x": "0123456789" * 100})
+    assert fault.startswith('params.x: "0123456789')
+    assert fault.endswith('0123456789" is not of type "integer"')
+    assert len(fault) == len("params.x: ") + 200
+
+
 def test_the_first_faults_of_many_are_listed() -> None:
     schema = {"additionalProperties": {"type": "string"}}
     assert len(params_faults(schema, {f"p{n}": n for n in range(1_000)})) == 200

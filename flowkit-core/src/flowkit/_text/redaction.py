@@ -126,6 +126,14 @@ def shortened(text: str, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def without_middle(text: str, most: int) -> str:
+    """Return a text cut to ``most`` characters, with an ellipsis in the place of its middle."""
+    if len(text) <= most:
+        return text
+    end = most // 2
+    return f"{text[: most - end - 3]} … {text[-end:]}"
+
+
 def writable(text: str, *, most: int = MAX_ERROR_CHARS) -> str:
     """Return the first ``most`` characters of a text, in a form that every encoding can write."""
     return encodable(text[:most])[:most]

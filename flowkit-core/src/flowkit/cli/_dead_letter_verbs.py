@@ -11,7 +11,7 @@ from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
 from flowkit.cli._errors import USAGE, print_error
-from flowkit.cli._output import compact, console, print_json, table, time_text
+from flowkit.cli._output import compact, console, print_json, print_page, time_text
 from flowkit.client import Client
 from flowkit.protocols import LETTER_KINDS, DamagedRecord, DeadLetter, utc
 from flowkit.task import Page
@@ -84,11 +84,8 @@ def ls(
         (_record_id(item), "record", None, item.task_id, None, "damaged", compact(item.fault))
         for item in damaged
     ]
-    out = console()
     headings = ("letter", "kind", "at", "task", "node or topic", "reason", "error")
-    out.print(table(None, headings, rows) if rows else "no dead letters")
-    if page.next:
-        out.print(f"for more, use --after {page.next}", soft_wrap=True)
+    print_page(console(), headings, rows, empty="no dead letters", after=page.next)
 
 
 def show(

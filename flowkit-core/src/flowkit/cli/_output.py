@@ -137,6 +137,25 @@ def _cell(cell: Any) -> Text:
     )
 
 
+def print_page(
+    out: Console,
+    columns: Iterable[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    empty: str,
+    after: str | None,
+) -> None:
+    """Print a page as a table, or the text ``empty``. ``after`` is the option for the next page."""
+    out.print(table(None, columns, rows) if rows else empty)
+    print_next(out, after)
+
+
+def print_next(out: Console, after: str | None) -> None:
+    """Print how to get the next page, if there is one."""
+    if after:
+        out.print(f"for more, use --after {after}", soft_wrap=True)
+
+
 # ---------------------------------------------------------------- tasks
 
 

@@ -20,6 +20,8 @@ from flowkit.cli._output import (
     print_end,
     print_json,
     print_json_line,
+    print_next,
+    print_page,
     seconds_text,
     status_text,
     table,
@@ -69,13 +71,8 @@ def ls(
         )
         for view in page.items
     ]
-    out.print(
-        table(None, ("id", "pipeline", "status", "created", "took", "labels"), rows)
-        if rows
-        else "no tasks"
-    )
-    if page.next is not None:
-        out.print(f"for more, use --after {page.next}", soft_wrap=True)
+    columns = ("id", "pipeline", "status", "created", "took", "labels")
+    print_page(out, columns, rows, empty="no tasks", after=page.next)
 
 
 def _labels(labels: dict[str, str]) -> str:
@@ -172,8 +169,7 @@ def nodes(
         print_json({"items": page.items, "next": page.next})
         return
     _print_nodes(console(), page.items)
-    if page.next is not None:
-        console().print(f"for more, use --after {page.next}", soft_wrap=True)
+    print_next(console(), page.next)
 
 
 def watch(

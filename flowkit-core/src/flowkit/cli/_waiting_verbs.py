@@ -7,7 +7,7 @@ from rich.text import Text
 
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
-from flowkit.cli._output import console, print_json, table, time_text
+from flowkit.cli._output import console, print_json, print_page, time_text
 from flowkit.task import Approval, Page
 
 
@@ -87,9 +87,7 @@ def approvals(
         for one in page.items
     ]
     columns = ("task", "node", "prompt", "choices", "assignees", "since")
-    out.print(table(None, columns, rows) if rows else "no approvals")
-    if page.next is not None:
-        out.print(f"for more, use --after {page.next}", soft_wrap=True)
+    print_page(out, columns, rows, empty="no approvals", after=page.next)
 
 
 def decide(

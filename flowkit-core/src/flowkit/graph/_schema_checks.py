@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic_core import from_json, to_json
 
 from flowkit._json.values import Path, place
-from flowkit._text.redaction import shortened
+from flowkit._text.redaction import without_middle
 from flowkit.graph._schema_properties import Schema, definition_name, subschemas
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ CHARACTERS_A_VALUE = 16
 MAX_PATTERN_BYTES = 100_000
 """Maximum size of a compiled pattern."""
 MAX_FAULTS = 200
-MAX_TEXT = 300
+MAX_TEXT = 200
 MAX_64_BITS = 2**64
 WORK_OF_DRAFT = 50
 """Work of checking one value of a schema by that of its draft."""
@@ -284,7 +284,10 @@ def error_of(error: ValueError) -> Error:
 
 
 def _shortened(text: str) -> str:
-    return shortened(text, MAX_TEXT)
+    """Return a text of the library without the middle: a value at its begin, or a list of choices
+    at its end, may be long.
+    """
+    return without_middle(text, MAX_TEXT)
 
 
 def _counts(value: Any) -> tuple[int, int]:
