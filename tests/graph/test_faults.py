@@ -145,6 +145,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [node()], None: 1},
         "the graph has the key null, which is null; keys are strings",
     ),
+    "a key that YAML reads as true": (
+        "on: x\nnodes: [{node_id: a, type: worker}]",
+        "the graph has the key True, which is a boolean; keys are strings (in YAML, write 'on',",
+    ),
     "a lone surrogate": (
         chain({"labels": {"x": "\ud800"}}),
         "node 'a': labels.x '\\ud800' is not valid Unicode",

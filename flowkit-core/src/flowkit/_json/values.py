@@ -28,6 +28,9 @@ from flowkit._user_code.containment import contained, error_text
 Path = tuple[str | int, ...]
 
 
+_ADVICE = " (in YAML, write 'on', 'off', 'yes' and 'no' in quotes)"
+
+
 class TooLarge(Exception):
     """A limit is exceeded. The check ends at once; the message is the sentence for the user."""
 
@@ -182,7 +185,9 @@ class _Copier:
         for key, part in item.items():
             if not issubclass(type(key), str):
                 self._refuse(
-                    path, f"has the key {short(key)}, which is {kind_of(key)}; keys are strings"
+                    path,
+                    f"has the key {short(key)}, which is {kind_of(key)}; keys are strings"
+                    f"{_ADVICE if isinstance(key, bool) else ''}",
                 )
                 continue
             name = str.__str__(key)
