@@ -335,7 +335,8 @@ async def test_errors_are_classified(
     async with bench.worker({"work": Raising()}):
         end = await bench.run()
     assert (end.reason_code, end.permanent) == (reason, permanent)
-    assert end.error.startswith(type(error).__name__ + ": ")
+    kind = "" if isinstance(error, NodeFailure) else f"{type(error).__name__}: "
+    assert end.error == f"{kind}{error}"
 
 
 async def test_a_handler_classifies_its_own_errors(bench: Bench) -> None:
