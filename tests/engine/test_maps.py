@@ -268,6 +268,25 @@ def test_a_retry_keeps_the_children_that_have_finished():
     assert effects(play.succeeds("m[2]")) == ["collect m"]
 
 
+@pytest.mark.parametrize("end", ["cancel", "failure", "deadline"])
+def test_the_children_of_a_map_end_with_it_if_it_has_not_begun_again(end: str):
+    flow = graph("m", "x", "y", max_parallel=2, m=mapped(), x={"priority": 5}, y={"priority": 5})
+    play = Play(flow, deadline_sec=60)
+    play.succeeds("x")
+    play.opens("m", 1)
+    play.cancel()
+    play.later(30)
+    play.retry("x")
+    assert (play.status("m"), statuses(play)) == (NodeStatus.QUEUED, ["queued"])
+    if end == "cancel":
+        play.cancel()
+    elif end == "failure":
+        play.fails("x", permanent=True)
+    play.later(70)
+    assert play.task.status.terminal
+    assert (play.status("m"), statuses(play)) == (NodeStatus.CANCELLED, ["cancelled"])
+
+
 def test_reports_of_attempts_before_a_retry_are_ignored():
     play = failed_at_one_of_three()
     token = play.token("m[1]")

@@ -223,9 +223,7 @@ def cancel_other_parents(draft: Transition, index: int, settings: EngineSettings
 def stop_children(
     draft: Transition, index: int, reason_code: str, settings: EngineSettings
 ) -> bool:
-    """Stop the children of a map, and return whether some of them have not ended yet. Those that
-    have not begun are not in the history, and neither is their end.
-    """
+    """Stop the children of a map, and return whether some of them have not ended yet."""
     if index not in draft.task.maps:
         return False
     state = draft.edit_map(index)
@@ -235,11 +233,7 @@ def stop_children(
         mark = draft.mark(child)
         if mark not in ENDED and mark != Mark.CANCELLING:
             stop_node(draft, child, mark, reason_code, settings)
-    if state.waiting:
-        draft.unbegun_ended.append(block)
-        draft.open -= state.waiting
-        state.open -= state.waiting
-        state.waiting = 0
+    draft.end_unbegun_children(index)
     return state.open > 0
 
 

@@ -182,6 +182,8 @@ class Transition:
         if mark in ENDED:
             self.open -= 1
             self.failures += mark == Mark.FAILED and fails_task(plan, index)
+            if index in self.task.maps:
+                self.end_unbegun_children(index)
         if index >= plan.size:
             self._count_child(index, before, mark)
         status = _SHOWN_AS[mark]
@@ -340,6 +342,17 @@ class Transition:
         if state is None:
             state = self.maps[index] = self.task.maps[index].copy()
         return state
+
+    def end_unbegun_children(self, index: int) -> None:
+        """Cancel the children of a map that have not begun. They are not in the history, and
+        neither is their end.
+        """
+        state = self.edit_map(index)
+        if state.waiting:
+            self.unbegun_ended.append(state.block)
+            self.open -= state.waiting
+            state.open -= state.waiting
+            state.waiting = 0
 
     def queue_map(self, index: int) -> None:
         """Queue a map if one of its children may start."""
