@@ -482,3 +482,22 @@ def test_decide_with_json_says_how_the_task_is(cli: Cli, installation: Installat
     where = ("--db", installation.address, "--json")
     said = as_json(cli("decide", "t1", "ok", "reject", "--by", "ann", *where))
     assert said == {"task_id": "t1", "node_id": "ok", "choice": "reject", "status": "failed"}
+
+
+def test_show_tree_shows_the_nodes_of_child_tasks_below_the_nodes_that_run_them(
+    cli: Cli, installation: Installation
+):
+    middle = {"nodes": [{"node_id": "low", "type": "subflow", "io": {"graph": ONE}}]}
+    nodes = [
+        {"node_id": "s", "type": "subflow", "io": {"graph": middle}},
+        {"node_id": "z", "type": "work", "depends_on": ["s"]},
+    ]
+    view = installation.finish({"nodes": nodes}, task_id="t1")
+    args = ("show", "t1", "--db", installation.address)
+    shown = [line.split("│")[1] for line in cli(*args, "--tree").stdout.splitlines() if "│" in line]
+    assert [cell.rstrip() for cell in shown] == [" s", "   low", "     a", " z"]
+    assert "   low" not in cli(*args).stdout
+    child_id = view.nodes["s"].child_task_id
+    assert f"parent: node s of {view.id}" in cli("show", str(child_id), *args[2:]).stdout
+    lines = cli(*args, "--tree", "--json").stdout.splitlines()
+    assert [json.loads(line)["parent_node"] for line in lines] == [None, "s", "low"]

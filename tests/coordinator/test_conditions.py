@@ -106,7 +106,7 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
     for task_id, when in (("slow", BOMB), ("quick", "params.rows.size() == 200")):
         document = Graph.parse(continuing(node("a", when=when)))
         spec = TaskSpec(task_id, document.plan, created_at=1.0, secret=b"key", params=ROWS)
-        await processor.create([processor.submit(spec, document, certainly_new=False)])
+        await processor.create([processor.submit(spec, document.source, certainly_new=False)])
     applied = await processor.refresh(["slow", "quick"])
     assert {todo.task.task_id: todo.effects for todo in applied.effects} == {
         "slow": [EvaluateCondition(0)],

@@ -32,7 +32,7 @@ def processor_of(store: InMemoryStore) -> EventProcessor:
 async def submitted(processor: EventProcessor) -> None:
     graph = Graph.parse({"nodes": [{"node_id": "a", "type": "w"}]})
     spec = TaskSpec("t", graph.plan, created_at=1.0, secret=b"key")
-    await processor.create([processor.submit(spec, graph, certainly_new=True)])
+    await processor.create([processor.submit(spec, graph.source, certainly_new=True)])
 
 
 async def node_in(store: InMemoryStore) -> NodeRecord:

@@ -11,6 +11,8 @@ from flowkit._engine import (
     CallFunction,
     CancelRequested,
     CheckCommand,
+    ChildFailed,
+    ChildFinished,
     ChildrenDue,
     CollectMap,
     CommandsLost,
@@ -35,11 +37,13 @@ from flowkit._engine import (
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    RunChild,
     SendCancel,
     SendCommand,
     SentCommand,
     SignalReceived,
     TaskSubmitted,
+    TellParent,
     TellReaders,
     Transition,
     VarsOp,
@@ -64,7 +68,7 @@ from flowkit.messages import (
     NodeSucceeded,
 )
 from flowkit.protocols import TaskRecord
-from flowkit.task import STATUS_OF_MARK, Mark, NodeRecord, NodeStatus, Task, TaskSpec
+from flowkit.task import STATUS_OF_MARK, Mark, NodeRecord, NodeStatus, ParentNode, Task, TaskSpec
 
 NOON = 1_000_000.0
 FUNCTION = {"type": "coordinator_fn", "io": {"fn": "noop"}}
@@ -201,9 +205,15 @@ class Play:
     """A submitted task. Each verb applies one event and returns the transition."""
 
     def __init__(
-        self, flow: Graph, *, deadline_sec: float | None = None, check: bool = True, **settings: Any
+        self,
+        flow: Graph,
+        *,
+        deadline_sec: float | None = None,
+        parent: ParentNode | None = None,
+        check: bool = True,
+        **settings: Any,
     ) -> None:
-        self.task = new_task(flow, deadline_sec=deadline_sec)
+        self.task = new_task(flow, deadline_sec=deadline_sec, parent=parent)
         self.now = NOON
         self.settings = EngineSettings(**settings)
         self._check = check
@@ -430,6 +440,20 @@ class Play:
         attempt = self.record(name).attempt if attempt is None else attempt
         return self.do(ArgumentsEvaluated(self.index(name), attempt, values, error))
 
+    def child_finishes(
+        self, name: str, result: Any = None, *, attempt: int | None = None
+    ) -> Transition:
+        """Report that the child task of a node finished."""
+        attempt = self.record(name).attempt if attempt is None else attempt
+        return self.do(ChildFinished(self.index(name), attempt, result))
+
+    def child_fails(
+        self, name: str, reason_code: str = "subflow_failed", *, attempt: int | None = None
+    ) -> Transition:
+        """Report that the child task of a node failed."""
+        attempt = self.record(name).attempt if attempt is None else attempt
+        return self.do(ChildFailed(self.index(name), attempt, reason_code, "it failed"))
+
     def delays(self, name: str) -> Transition:
         """Delay the evaluation of the node's condition."""
         return self.do(ConditionDelayed(self.index(name)))
@@ -535,10 +559,13 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         CollectMap: "collect",
         AskWorker: "ask for",
         TellReaders: "tell readers of",
+        RunChild: "follow",
     }
     return [
         "evaluate the output"
         if isinstance(effect, EvaluateOutput)
+        else "tell parent"
+        if isinstance(effect, TellParent)
         else f"{words[type(effect)]} {ids[effect.index]}"
         for effect in effects
     ]

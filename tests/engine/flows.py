@@ -80,9 +80,11 @@ def _final_nodes(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @st.composite
 def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.integers(0, 7))
+    kind = draw(st.integers(0, 8))
     if kind == 1:
         return draw(st.one_of(_sleep_fields(), _wait_fields()))
+    if kind == 2:
+        return draw(_subflow_fields())
     function = kind == 0
     node: dict[str, Any] = (
         {"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "work"}
@@ -150,6 +152,22 @@ def _limit_of_a_wait(draw: st.DrawFn) -> dict[str, Any]:
 def _often_absent_fields(draw: st.DrawFn) -> dict[str, Any]:
     condition: dict[str, Any] = {"when": "true"} if draw(st.integers(0, 4)) == 0 else {}
     return {**condition, "optional": draw(st.sampled_from([False, False, False, True]))}
+
+
+@st.composite
+def _subflow_fields(draw: st.DrawFn) -> dict[str, Any]:
+    inner = {"nodes": [{"node_id": "x", "type": "work"}]}
+    node: dict[str, Any] = {"type": "subflow", "io": {"graph": inner}}
+    node["retry_policy"] = {"backoff_sec": 5.0, "jitter": 0.0} | draw(
+        st.sampled_from([{}, {}, {"max": 1}])
+    )
+    node["timeouts"] = draw(st.sampled_from([{}, {}, {"start_to_close_sec": 4.0}]))
+    node["priority"] = draw(st.sampled_from([0, 0, 5]))
+    node["concurrency_key"] = draw(st.sampled_from([None, None, "k"]))
+    if draw(st.integers(0, 4)) == 0:
+        node["when"] = "true"
+    node["optional"] = draw(st.sampled_from([False, False, False, True]))
+    return node
 
 
 Word = tuple[int, int, int]

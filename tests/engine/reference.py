@@ -10,6 +10,9 @@ from typing import Any
 from flowkit._engine import (
     ArgumentsEvaluated,
     CancelRequested,
+    ChildCreated,
+    ChildFailed,
+    ChildFinished,
     CommandsLost,
     CommandsSent,
     ConditionEvaluated,
@@ -32,6 +35,7 @@ from flowkit.graph import Edge, Plan, Route
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,
+    ChildEnded,
     NodeFailed,
     NodeProgressed,
     NodeReleased,
@@ -83,6 +87,8 @@ class Node:
     """It was chosen for a retry, or had a result when a retry reset it. So it is not stopped as
     unneeded.
     """
+    overdue: bool = False
+    """Its child task is stopped because the attempt took too long."""
     until: float | None = None
     """It waits until then, or has begun and its arguments are not known (None)."""
     signal: str | None = None
@@ -148,6 +154,7 @@ class Reference:
         self.now = now
         self.unnamed = []
         self.after = []
+        self.deadline_passed = False
         if isinstance(event, TaskSubmitted):
             if self.submitted:
                 return
@@ -221,6 +228,9 @@ class Reference:
     def _look_after(self, index: int, silent: dict[str, float]) -> str | None:
         """Return the expected effects for a node without reports for a while."""
         node = self.nodes[index]
+        if index in self.plan.nested:
+            followed = node.state in ("running", "cancelling") and not self.deadline_passed
+            return "follow" if followed else None
         if (
             node.state not in ("issued", "running")
             or self.now - node.issued_at < self.settings.resend_sec
@@ -252,6 +262,16 @@ class Reference:
                 waits = self._waits(event.index) and node.until is not None
                 if waits and event.attempt == node.attempt and self._is_approval(event.index):
                     self._decide(event.index, event.choice)
+            case ChildCreated() | ChildEnded():
+                pass
+            case ChildFinished() | ChildFailed():
+                current = event.attempt == node.number[0] and node.state in IN_FLIGHT
+                if current and isinstance(event, ChildFinished):
+                    self._finish(event.index)
+                elif current:
+                    reason = "start_to_close_timeout" if node.overdue else event.reason_code
+                    permanent = event.permanent and not node.overdue
+                    self._attempt_failed(event.index, reason, permanent=permanent)
             case ConditionEvaluated():
                 if node.state == "checking":
                     node.state = "failed" if event.error else "ready" if event.value else "skipped"
@@ -470,10 +490,16 @@ class Reference:
 
     def _time_passed(self, silent: dict[str, float]) -> None:
         if self.deadline_at is not None and self.now >= self.deadline_at and self.outcome is None:
+            self.deadline_passed = True
             self._stop_everything(TaskStatus.FAILED)
             return
         for index, node in enumerate(self.nodes):
-            if self._waits(index):
+            if index in self.plan.nested and node.state in IN_FLIGHT:
+                # Its child task is stopped first.
+                limit = self.plan.nodes[index].timeouts.start_to_close_sec
+                late = limit is not None and self.now - node.issued_at >= limit
+                node.overdue = node.overdue or (late and node.state == "running")
+            elif self._waits(index):
                 self._wait_on(index)
             elif node.state == "deferred" and self.now >= node.retry_at:
                 node.state = "ready"
@@ -764,7 +790,8 @@ class Reference:
                 self.now if node.first_issued_at is None else node.first_issued_at
             )
             node.heard_at, node.worker, node.sent, node.place = None, None, False, None
-            node.state = "running" if spec.type == "coordinator_fn" else "issued"
+            node.overdue = False
+            node.state = "running" if spec.type in ("coordinator_fn", "subflow") else "issued"
             if node.state == "running":
                 node.began_at = self.now
                 self.begun = True

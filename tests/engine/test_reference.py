@@ -12,6 +12,9 @@ from flowkit._engine import (
     CallFunction,
     CancelRequested,
     CheckCommand,
+    ChildCreated,
+    ChildFailed,
+    ChildFinished,
     CommandsLost,
     CommandsSent,
     ConditionEvaluated,
@@ -29,6 +32,7 @@ from flowkit._engine import (
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    RunChild,
     SendCancel,
     SendCommand,
     SentCommand,
@@ -46,6 +50,7 @@ from flowkit.messages import (
     BatchesRetried,
     BatchRetries,
     BatchStored,
+    ChildEnded,
     NodeFailed,
     NodeProgressed,
     NodeReleased,
@@ -60,7 +65,7 @@ from tests.engine.flows import MAX_NODES, Word, graphs, scripts
 from tests.engine.reference import Reference
 
 FOREIGN = "0" * 24
-AFTER = {CheckCommand: "check", AskWorker: "ask", CallFunction: "call"}
+AFTER = {CheckCommand: "check", AskWorker: "ask", CallFunction: "call", RunChild: "follow"}
 VALUES = {
     "sleep": ("for_sec", (1, 3, 20, "much")),
     "wait_signal": ("signal", ("go", "stop", "go", 7)),
@@ -180,7 +185,9 @@ class Both:
         pending = pending_effects(self.task)
         assert all(effect in pending for effect in self.not_carried_out)
         assert {effect.index for effect in pending if isinstance(effect, SendCancel)} == {
-            index for index, mark in enumerate(self.task.marks) if mark == Mark.CANCELLING
+            index
+            for index, mark in enumerate(self.task.marks)
+            if mark == Mark.CANCELLING and index not in self.plan.nested
         }
 
     def _still_matters(self, effect: Effect) -> bool:
@@ -197,6 +204,9 @@ class Both:
                 )
             case CallFunction(_, attempt):
                 return mark == Mark.RUNNING and record is not None and record.attempt == attempt
+            case RunChild(_, attempt):
+                begun = mark in (Mark.RUNNING, Mark.CANCELLING)
+                return begun and record is not None and record.attempt == attempt
             case EvaluateArguments(_, attempt):
                 return (
                     mark == Mark.DEFERRED
@@ -257,6 +267,8 @@ class Both:
             since = None if choice % 3 else self.now
             said = OutputEvaluated(choice, "broken" if choice > 80 else None, since)
             self.do(OutputDelayed() if choice < 40 else said)
+        elif index in self.plan.nested and kind > 50:
+            self.do(self._about_child(kind, index, choice))
         elif kind < 42:
             self.do(ConditionEvaluated(index, choice < 70, "broken" if choice > 94 else None))
         else:
@@ -286,6 +298,19 @@ class Both:
         name = "stop" if choice % 5 == 0 else "go"
         nodes = (index,) if choice % 7 == 0 else None
         return SignalReceived(name, self.sent, f"s{self.sent}", nodes)
+
+    def _about_child(self, kind: int, index: int, choice: int) -> Event:
+        """Generate a report about a child task: mostly of the current attempt."""
+        record = self.task.records.get(index)
+        attempt = (record.attempt if record else 0) - (choice > 90)
+        if kind < 60:
+            return ChildEnded(task_id="t", index=index)
+        if kind < 65:
+            return ChildCreated(index, attempt)
+        if kind < 80:
+            return ChildFinished(index, attempt, choice)
+        reason_code = ("subflow_failed", "bad_input")[choice % 7 == 0]
+        return ChildFailed(index, attempt, reason_code, "", permanent=choice % 5 == 0)
 
     def _commands(self, index: int, choice: int) -> list[SentCommand]:
         """Generate lost commands: mostly the current ones, sometimes others."""
@@ -366,6 +391,9 @@ class Both:
                     self._answer_wait(index)
                 elif mark == Mark.CHECKING:
                     self.do(ConditionEvaluated(index, True))
+                elif index in self.plan.nested:
+                    if mark in (Mark.RUNNING, Mark.CANCELLING):
+                        self.do(ChildFinished(index, self.task.records[index].attempt))
                 elif mark in (Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING):
                     self.do(self._report(70, index, 0))
             if not self.task.terminal and self.task.wake_at is not None:

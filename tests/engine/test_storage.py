@@ -27,7 +27,7 @@ from flowkit._records.task_records import (
 )
 from flowkit.graph import Graph
 from flowkit.protocols import Commit, TaskRecord
-from flowkit.task import ENDED, NodeRecord, Task, TaskSpec, Wait
+from flowkit.task import ENDED, ChildLink, NodeRecord, Task, TaskSpec, Wait
 from flowkit.tracing import TraceContext
 from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph
 
@@ -193,6 +193,7 @@ FULL = NodeRecord(
     wait=Wait("signal", 9.5, {"signal": "go"}),
     ended_task=True,
     after=3,
+    child=ChildLink(created=True, overdue=True),
 )
 
 

@@ -10,6 +10,9 @@ from flowkit._engine import (
     NODE_REPORTS,
     TASK_MOVES,
     ArgumentsEvaluated,
+    ChildCreated,
+    ChildFailed,
+    ChildFinished,
     ChildrenDue,
     ConditionDelayed,
     ConditionEvaluated,
@@ -216,6 +219,19 @@ def slept() -> Play:
     return play
 
 
+WORK = {"node_id": "x", "type": "work"}
+
+
+def nested() -> Play:
+    return Play(graph("n", n={"type": "subflow", "io": {"graph": {"nodes": [WORK]}}}))
+
+
+def stopped_nested() -> Play:
+    play = nested()
+    play.cancel()
+    return play
+
+
 Given = Callable[[], Play]
 Act = Callable[[Play], Any]
 
@@ -368,6 +384,12 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (MapFailed, Mark.MAPPING): (mapping, lambda play: play.map_fails("n")),
     (ChildrenDue, Mark.MAPPING): (mapping_over_two, lambda play: play.begins("n")),
     (MapCollected, Mark.MAPPING): (collecting, lambda play: play.collects("n", 1, 2)),
+    (ChildCreated, Mark.RUNNING): (nested, lambda play: play.do(ChildCreated(0, 1))),
+    (ChildCreated, Mark.CANCELLING): (stopped_nested, lambda play: play.do(ChildCreated(0, 1))),
+    (ChildFinished, Mark.RUNNING): (nested, lambda play: play.child_finishes("n")),
+    (ChildFinished, Mark.CANCELLING): (stopped_nested, lambda play: play.child_finishes("n")),
+    (ChildFailed, Mark.RUNNING): (nested, lambda play: play.child_fails("n")),
+    (ChildFailed, Mark.CANCELLING): (stopped_nested, lambda play: play.child_fails("n")),
 }
 
 

@@ -74,7 +74,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         spec = TaskSpec(
             "t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1}, labels={"a": "b"}
         )
-        row = submission(spec, graph, certainly_new=True, settings=EngineSettings()).record
+        row = submission(spec, graph.source, certainly_new=True, settings=EngineSettings()).record
         yield (
             "record",
             b"\0".join(

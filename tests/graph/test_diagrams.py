@@ -104,6 +104,18 @@ def test_the_tree_has_every_edge() -> None:
     assert [line.node_id for line in lines if line.repeated] == ["end"]
 
 
+def test_a_subflow_says_which_nodes_its_graph_has() -> None:
+    def labels(*names: str) -> str:
+        flow = Graph()
+        flow.node("s", "subflow", graph={"nodes": [{"node_id": n, "type": "w"} for n in names]})
+        assert to_mermaid(flow).splitlines()[1].startswith('    n0(["s<br/>subflow of ')
+        assert "shape=oval" in to_dot(flow)
+        return str(next(tree_lines(flow)))
+
+    assert labels("a", "b") == "s  subflow of a, b"
+    assert labels(*"abcde") == "s  subflow of a, b, c and 2 more"
+
+
 def test_nodes_that_wait_have_a_shape_of_their_own_and_say_for_what() -> None:
     flow = Graph()
     flow.node("nap", "sleep", for_sec=60)

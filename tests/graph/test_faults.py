@@ -18,6 +18,13 @@ def call(node_id: str = "a", **fields: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "coordinator_fn", **fields}
 
 
+WORK = {"node_id": "x", "type": "work"}
+
+
+def subflow(**io: Any) -> dict[str, Any]:
+    return {"node_id": "a", "type": "subflow", "io": io}
+
+
 def sleep(node_id: str = "a", **io: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "sleep", "io": io}
 
@@ -396,12 +403,88 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'm[0]': node_id: the map 'm' has children with such ids; use another id",
     ),
     "a map of sub-flows": (
-        {"nodes": [{"node_id": "a", "type": "subflow", "map": {"over": []}}]},
-        "node 'a': type 'subflow' is not supported yet; use a role",
+        {"nodes": [subflow(graph={"nodes": [WORK]}) | {"map": {"over": []}}]},
+        "node 'a': map: a node of the type 'subflow' cannot be mapped yet; map a handler or a",
     ),
-    "a sub-flow": (
-        {"nodes": [{"node_id": "a", "type": "subflow"}]},
-        "node 'a': type 'subflow' is not supported yet; use a role",
+    # sub-flows
+    "a sub-flow without a graph": (
+        {"nodes": [subflow()]},
+        "node 'a': io.graph is missing; a node of type 'subflow' needs it",
+    ),
+    "a sub-flow of a named flow": (
+        {"nodes": [subflow(flow="daily")]},
+        "node 'a': io.flow: flows with names are not supported yet; write the graph in io.graph",
+    ),
+    "a sub-flow whose graph is a list": (
+        {"nodes": [subflow(graph=[WORK])]},
+        "node 'a': io.graph must be an object, not",
+    ),
+    "a sub-flow with an empty graph": (
+        {"nodes": [subflow(graph={"nodes": []})]},
+        "node 'a': io.graph: nodes is empty; a graph needs at least one node",
+    ),
+    "a cycle in a sub-flow": (
+        {"nodes": [subflow(graph={"nodes": [WORK], "edges": [["x", "x"]]})]},
+        "node 'a': io.graph: node 'x':",
+    ),
+    "an unknown field in the graph of a sub-flow": (
+        {"nodes": [subflow(graph={"nodes": [WORK], "node": 1})]},
+        "node 'a': io.graph: unknown field 'node'; did you mean 'nodes'?",
+    ),
+    "an expression in a sub-flow that reads a node of the parent": (
+        {
+            "nodes": [
+                {"node_id": "p", "type": "work"},
+                subflow(graph={"nodes": [WORK | {"when": "results.p == 1"}]}),
+            ]
+        },
+        "node 'a': io.graph: node 'x': when: 'results.p == 1' reads results of 'p', which is",
+    ),
+    "params of a sub-flow that are a list": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}, params=[1])]},
+        "node 'a': io.params must be an object, not",
+    ),
+    "params of a sub-flow that do not fit its graph": (
+        {"nodes": [subflow(graph={"nodes": [WORK], "params": {"required": ["n"]}})]},
+        "node 'a': io.params: \"n\" is a required property",
+    ),
+    "params of a sub-flow that read no node above": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}, params={"n": "${results.p}"})]},
+        "node 'a': /io/params/n: 'results.p' reads results of 'p', which is not in the graph",
+    ),
+    "an unknown argument of a sub-flow": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}, param={})]},
+        "node 'a': unknown field 'param' in io; did you mean 'params'?",
+    ),
+    "a sub-flow with an input": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}, input_inline=1)]},
+        "node 'a': io.input_inline has no effect on a node of type 'subflow'",
+    ),
+    "a sub-flow with a heartbeat": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}) | {"timeouts": {"heartbeat_sec": 1}}]},
+        "node 'a': timeouts.heartbeat_sec: a node of type 'subflow' sends no heartbeats",
+    ),
+    "a sub-flow that waits for a worker": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}) | {"timeouts": {"schedule_to_start_sec": 1}}]},
+        "node 'a': timeouts.schedule_to_start_sec: a node of type 'subflow' does not wait for a",
+    ),
+    "a sub-flow that skips batches": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}) | {"on_batch_failure": "skip"}]},
+        "node 'a': on_batch_failure: a node of type 'subflow' has no batches; remove it",
+    ),
+    "a sub-flow that streams": (
+        {
+            "nodes": [
+                subflow(graph={"nodes": [WORK]}),
+                {"node_id": "b", "type": "work", "io": {"start_when": "first_batch"}},
+            ],
+            "edges_ex": [{"from": "a", "to": "b", "trigger": "on_batch"}],
+        },
+        "a node of type 'subflow' produces no batches; remove it",
+    ),
+    "the graph of a sub-flow at a handler": (
+        {"nodes": [WORK | {"io": {"graph": {"nodes": [WORK]}}}]},
+        "node 'x': io.graph is only for nodes of type 'subflow'; change the type or remove",
     ),
     # control types
     "a sleep without a time": (
@@ -1247,9 +1330,16 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"undo": {"type": "coordinator_fn"}}),
         "node 'a': undo: io.fn is missing; a node of type 'coordinator_fn' needs it",
     ),
-    "an undo of a type that is not supported yet": (
-        chain({"undo": {"type": "subflow"}}),
-        "node 'a': undo: type 'subflow' is not supported yet",
+    "an undo that runs a sub-flow": (
+        chain({"undo": {"type": "subflow", "io": {"graph": {"nodes": [WORK]}}}}),
+        "node 'a': undo: type 'subflow': an undo runs no child tasks; use a role or",
+    ),
+    "a cycle in a sub-flow of finally": (
+        {
+            "nodes": [WORK],
+            "finally": [subflow(graph={"nodes": [WORK], "edges": [["x", "x"]]})],
+        },
+        "node 'a': io.graph: node 'x':",
     ),
     "an undo that sleeps": (
         chain({"undo": {"type": "sleep", "io": {"for_sec": 5}}}),
@@ -1592,6 +1682,12 @@ def test_a_wrong_graph_is_refused_with_the_place_and_a_remedy(name: str) -> None
     source, sentence = WRONG[name]
     found = faults_of(source)
     assert [fault for fault in found if sentence in fault], found
+
+
+def test_faults_in_sub_flows_of_finally_are_found_beside_unknown_fields() -> None:
+    broken = subflow(graph={"nodes": [WORK], "edges": [["x", "x"]]})
+    faults = faults_of({"nodes": [WORK], "finally": [broken], "node": 1})
+    assert any(fault.startswith("node 'a': io.graph: node 'x':") for fault in faults), faults
 
 
 def test_one_mistake_is_one_fault() -> None:

@@ -15,6 +15,7 @@ from flowkit.messages import (
     BatchRetries,
     BatchStored,
     CancelRun,
+    ChildEnded,
     NodeFailed,
     NodeProgressed,
     NodeReleased,
@@ -65,6 +66,7 @@ ALL: list[Any] = [
     NodeStopped(**REPORT),
     NodeReleased(**REPORT, progress=1),
     TaskTouched(task_id="t"),
+    ChildEnded(task_id="t", index=3),
 ]
 STARTED = json.loads(encode(NodeStarted(**REPORT)))
 

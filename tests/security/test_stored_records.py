@@ -28,7 +28,7 @@ from tests.builders import TWO, work
 def stored() -> TaskRecord:
     graph = Graph.parse(TWO)
     spec = TaskSpec("t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1})
-    return submission(spec, graph, certainly_new=True, settings=EngineSettings()).record
+    return submission(spec, graph.source, certainly_new=True, settings=EngineSettings()).record
 
 
 WHOLE = stored()

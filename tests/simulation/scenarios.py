@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from flowkit.errors import AlreadyDecided, SignalRefused, TaskRefused
+from flowkit.errors import AlreadyDecided, SignalRefused, TaskNotFound, TaskRefused
 from flowkit.task import TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
@@ -438,15 +438,18 @@ STATUSES = ("finished", "failed", "cancelled")
 
 
 async def random_ends(cluster: SimCluster) -> None:
-    """Run a random graph with undos, ``finally``, maps and nodes that sleep, and end it in a
-    random way.
+    """Run a random graph with undos, ``finally``, maps, sub-flows and nodes that sleep, and end it
+    in a random way.
     """
     pick = cluster.random.choice
     roles = ("work", "work", "work", "third_time", "wrong", "never", "slow")
 
-    def some(node_id: str, after: list[str], **fields: Any) -> dict[str, Any]:
+    def some(node_id: str, after: list[str], *, level: int = 0, **fields: Any) -> dict[str, Any]:
         if pick([True, False, False, False, False]):
             return sleep(node_id, after, for_sec=pick([0, 0.5, 40])) | fields
+        if level < 2 and pick([True, False, False, False, False]):
+            few = policy_of("never")
+            return subflow(node_id, inner(level + 1), after, **{"retry_policy": few} | fields)
         role = pick(roles)
         if pick([True, False, False, False]):
             fields.pop("undo", None)
@@ -456,6 +459,13 @@ async def random_ends(cluster: SimCluster) -> None:
                 "on_item_failure": pick(["fail", "continue"]),
             }
         return node(node_id, role, after, retry_policy=policy_of(role), **fields)
+
+    def inner(level: int) -> dict[str, Any]:
+        return graph(
+            some("x", [], level=level, undo=undo()),
+            some("y", ["x"], level=level),
+            **{"finally": [some("z", [], level=level)][: pick([0, 1])]},
+        )
 
     def undo() -> dict[str, Any]:
         role = pick(["work", "third_time", "never"])
@@ -1003,6 +1013,75 @@ async def decide_about_all(cluster: SimCluster, by: str, ended: anyio.Event) -> 
         await cluster.clock.sleep(pick([0.5, 2.0, 10.0]))
 
 
+def subflow(
+    node_id: str, inner: dict[str, Any], after: list[str] | None = None, **fields: Any
+) -> dict[str, Any]:
+    io = {"graph": inner, **({"params": fields.pop("params")} if "params" in fields else {})}
+    return {
+        "node_id": node_id,
+        "type": "subflow",
+        "depends_on": after or [],
+        "io": io,
+        "retry_policy": PATIENT,
+        **fields,
+    }
+
+
+async def subflows(cluster: SimCluster) -> None:
+    """Sub-flows in sub-flows, with params, a failure that a retry repairs, and one that fails."""
+    lowest = graph(
+        node("x", "plain", io={"input_inline": ["${params.n}", 1]}), node("y", "third_time")
+    )
+    middle = graph(subflow("low", lowest, params={"n": "${params.n}"}), node("z", after=["low"]))
+    bad = graph(node("x", "never", retry_policy={"max": 0}))
+    view = await cluster.run(
+        graph(
+            node("a", "plain", io={"input_inline": [2, 3]}),
+            subflow("s", middle, ["a"], params={"n": "${results.a.sum}"}),
+            subflow("t", lowest, params={"n": 1}),
+            subflow("bad", bad, retry_policy={"max": 1, "backoff_sec": 1}, optional=True),
+            node("end", after=["s", "t", "bad"]),
+        )
+    )
+    cluster.assert_finished(view)
+    assert (view.nodes["bad"].reason_code, view.nodes["bad"].attempt) == ("subflow_failed", 2)
+    child = await cluster.client.get_task(view.nodes["s"].child_task_id or "")
+    assert (child.status, child.parent, child.params) == ("finished", view.id, {"n": 5})
+    assert child.result == view.nodes["s"].result
+
+
+async def subflow_verbs(cluster: SimCluster) -> None:
+    """Cancel, pause, resume, the deadline and retry of a task with sub-flows."""
+    inner = graph(node("x", "slow"), node("y", after=["x"]))
+    flow = graph(
+        subflow("s", graph(subflow("low", inner), node("z", after=["low"]))),
+        subflow("t", inner, timeouts={"start_to_close_sec": 30.0}, retry_policy={"max": 0}),
+        node("end", after=["s", "t"]),
+    )
+    client, chance = cluster.client, cluster.random
+    task_id = await client.create_task(graph=flow, deadline_sec=chance.choice([None, 5.0]))
+    for _ in range(2):
+        await cluster.clock.sleep(chance.choice([0.0, 0.1, 2.0, 9.0]))
+        await client.pause(task_id)
+        await cluster.clock.sleep(chance.choice([0.0, 1.0]))
+        await client.resume(task_id)
+    if chance.random() < 0.6:
+        await client.cancel(task_id)
+    view = await client.wait(task_id)
+    if view.status != "finished":
+        await client.retry(task_id)
+        await cluster.clock.sleep(chance.choice([0.0, 0.5, 4.0]))
+        await client.cancel(task_id)
+        view = await client.wait(task_id)
+    for one in view.nodes.values():
+        if one.child_task_id is not None and one.status != "queued":
+            try:
+                child = await client.get_task(one.child_task_id)
+            except TaskNotFound:
+                continue
+            assert child.status in ("finished", "failed", "cancelled"), (one, child)
+
+
 async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
@@ -1245,6 +1324,8 @@ STANDARD = {
         Standard(retry_of_an_output, 2, once=False),
         Standard(functions, 3),
         Standard(sleeping, 2, once=False),
+        Standard(subflows, 3, once=False),
+        Standard(subflow_verbs, 4, once=False),
         Standard(cancelled_sleep, 1),
         Standard(signals, 3, once=False),
         Standard(decisions, 2, once=False),

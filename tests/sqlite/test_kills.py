@@ -16,6 +16,7 @@ import pytest
 
 from flowkit import Client
 from flowkit.config import CommonConfig
+from flowkit.task import TaskView
 from tests.chaos.checker import check, describe
 from tests.chaos.clients import CLIENTS
 from tests.chaos.evidence import Evidence, gather
@@ -77,3 +78,55 @@ def test_nothing_is_lost_or_recorded_twice_when_processes_are_killed(tmp_path: P
     found = [describe(violation, evidence, []) for violation in check(evidence)]
     assert not found, "\n".join([f"seed {SEED}", *found[:5]])
     assert any(stored.view.status == "finished" for stored in evidence.stored)
+
+
+SUBFLOW_KILLS = 8
+SUBFLOWS = 12
+
+
+def nested(levels: int) -> dict[str, object]:
+    """Return a graph of a node and, below it, a sub-flow with such a graph, and so on."""
+    item = {"seconds": 0.05, "value": 1}
+    nodes: list[dict[str, object]] = [
+        {"node_id": "x", "type": "work", "io": {"input_inline": item}, "retry_policy": {"max": 60}}
+    ]
+    if levels:
+        nodes.append(
+            {
+                "node_id": "s",
+                "type": "subflow",
+                "depends_on": ["x"],
+                "io": {"graph": nested(levels - 1)},
+            }
+        )
+    return {"nodes": nodes}
+
+
+async def run_nested(members: Members, tasks: list[str]) -> list[TaskView]:
+    """Submit sub-flows in sub-flows while coordinators and workers are killed; return all tasks."""
+    chance = random.Random(SEED)
+    kinds = ["coordinator", "worker", "coordinator"]
+    pids = [members.start(kind) for kind in kinds]
+    async with Client(cfg=CommonConfig(**members.common)) as client:
+        for number in range(SUBFLOWS):
+            tasks.append(await client.create_task(graph=nested(2), task_id=f"t{number}"))
+        for _ in range(SUBFLOW_KILLS):
+            await anyio.sleep(chance.uniform(*PAUSE_SEC))
+            victim = chance.randrange(len(pids))
+            members.kill(pids[victim])
+            pids[victim] = members.start(kinds[victim])
+        for task_id in tasks:
+            await client.wait(task_id, timeout=PATIENCE_SEC)
+        return (await client.list_tasks(limit=1_000)).items
+
+
+def test_each_child_task_exists_once_and_its_end_reaches_the_parent(tmp_path: Path) -> None:
+    with Members(tmp_path, seed=SEED, nodes_per_sec=NODES_PER_SEC) as members:
+        views = {view.id: view for view in anyio.run(run_nested, members, [])}
+        check_integrity(members.path)
+    assert {view.status for view in views.values()} == {"finished"}, f"seed {SEED}"
+    assert len(views) == 3 * SUBFLOWS, f"seed {SEED}"
+    for view in views.values():
+        if (node := view.nodes.get("s")) is not None:
+            child = views[str(node.child_task_id)]
+            assert (child.parent, child.result) == (view.id, node.result)

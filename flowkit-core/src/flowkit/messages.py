@@ -290,6 +290,17 @@ class TaskTouched(_Message):
     kind: Literal["task_touched"] = "task_touched"
 
 
+# ---------------------------------------------------------------- coordinator to coordinator
+
+
+class ChildEnded(_Message):
+    """Hint to the coordinator of a task that the child task of a node has ended."""
+
+    kind: Literal["child_ended"] = "child_ended"
+    index: int = Field(ge=0, le=2**31 - 1)
+    """Position of the node in the graph."""
+
+
 WorkerReport = (
     NodeStarted
     | NodeProgressed
@@ -313,7 +324,8 @@ AnyMessage = Annotated[
     | NodeFailed
     | NodeStopped
     | NodeReleased
-    | TaskTouched,
+    | TaskTouched
+    | ChildEnded,
     Field(discriminator="kind"),
 ]
 KINDS: tuple[str, ...] = tuple(

@@ -1,6 +1,7 @@
 """Tasks: the views for users, and the state that the engine works on."""
 
 import hmac
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -93,6 +94,8 @@ class NodeView(_View):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     next_retry_at: datetime | None = None
+    child_task_id: str | None = None
+    """Task that a node of type ``subflow`` runs."""
     waiting: Literal["timer", "signal", "approval"] | None = None
     """Kind of event for which a deferred node of a control type waits."""
     waiting_until: datetime | None = None
@@ -104,6 +107,10 @@ class TaskView(_View):
 
     id: str
     pipeline: str | None = None
+    parent: str | None = None
+    """Id of the task whose node runs this task."""
+    parent_node: str | None = None
+    """Node of the parent that runs this task."""
     status: TaskStatus
     params: dict[str, JsonValue] = {}
     vars: dict[str, JsonValue] = {}
@@ -341,6 +348,16 @@ class MapState:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ChildLink:
+    """State of a node that runs a child task."""
+
+    created: bool = False
+    """The child task was stored. If it is missing, it was deleted."""
+    overdue: bool = False
+    """The attempt has exceeded its time limit, and ends when the child task has stopped."""
+
+
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
 WorkerId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS)]
 
@@ -409,6 +426,8 @@ class NodeRecord:
     """For an undo: number of the change in the history with which its node finished; 0 if there is
     nothing to undo.
     """
+    child: ChildLink | None = None
+    """State of the child task, if the node runs one and has begun."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -445,6 +464,34 @@ class NodeRecord:
             self.wait,
             self.ended_task,
             self.after,
+            self.child,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ParentNode:
+    """Node that runs a child task."""
+
+    task_id: str
+    node_id: str
+    index: Count
+    generation: Count
+    attempt: Count
+    """Attempt of the node in which the child task was created."""
+    pauses: Count = 0
+    """Number of pauses and resumes of the parent before that."""
+
+    def child_id(self) -> str:
+        """Return the id of the child task: a hash, so that every coordinator computes the same."""
+        cause = json.dumps([self.task_id, self.node_id, self.generation]).encode()
+        return blake2b(cause, person=b"flowkit child", digest_size=16).hexdigest()
+
+    def is_same_node(self, other: "ParentNode | None") -> bool:
+        """Return whether this is the same node of the same task in the same generation."""
+        return other is not None and (self.task_id, self.node_id, self.generation) == (
+            other.task_id,
+            other.node_id,
+            other.generation,
         )
 
 
@@ -475,6 +522,8 @@ class TaskSpec:
     """Trace in which the task was submitted."""
     params_key: str | None = field(default=None, compare=False)
     """Hash of large params, empty for small ones; None if it is not known yet."""
+    parent: ParentNode | None = None
+    """Node that runs the task, if it is a child task."""
 
     @property
     def given_params(self) -> dict[str, Any]:
@@ -531,6 +580,14 @@ class Task:
     """Children of all runs of maps, in the order of their indexes."""
     maps: dict[int, MapState] = field(default_factory=dict)
     """Maps whose items are known, by index."""
+    pauses: int = 0
+    """Number of pauses and resumes, which child tasks follow in order."""
+    forced: bool = False
+    """A forced cancel came, which child tasks follow."""
+    parent_attempt: int = 0
+    """Attempt of the parent's node for which a child task runs."""
+    parent_pauses: int = 0
+    """Number of pauses and resumes of the parent that a child task has followed."""
 
     taken: list[int] = field(default_factory=list)
     """Per node of the graph: edges from parents that were taken, with data."""

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from flowkit._engine import RetryRequested
+from flowkit._records.parents import check_retried_alone
 from flowkit._records.queries import load_task, records_of
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit.errors import (
@@ -162,6 +163,7 @@ class Redriver:
                 f"task {task_id!r} is {task.status}: its dead letters can be retried when it has"
                 " ended"
             )
+        await check_retried_alone(self._store, task)
         places = task.spec.plan.index
         known = [letter for letter in letters if letter.node_id in places]
         records = await records_of(

@@ -3,11 +3,22 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+from flowkit._engine.child_tasks import (
+    child_created,
+    child_ended,
+    child_failed,
+    child_finished,
+    force_children,
+    run_children,
+)
 from flowkit._engine.conditions import condition_delayed, condition_evaluated
 from flowkit._engine.decisions import decision_made
 from flowkit._engine.events import (
     ArgumentsEvaluated,
     CancelRequested,
+    ChildCreated,
+    ChildFailed,
+    ChildFinished,
     ChildrenDue,
     CommandsLost,
     CommandsSent,
@@ -16,6 +27,7 @@ from flowkit._engine.events import (
     ConditionEvaluated,
     DecisionMade,
     Event,
+    FollowParent,
     FunctionFailed,
     FunctionReturned,
     MapCollected,
@@ -28,6 +40,7 @@ from flowkit._engine.events import (
     RetryRequested,
     SignalReceived,
     TaskSubmitted,
+    TellParent,
     Woke,
 )
 from flowkit._engine.later_reruns import (
@@ -80,6 +93,7 @@ from flowkit._engine.waits import arguments_evaluated
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,
+    ChildEnded,
     NodeFailed,
     NodeProgressed,
     NodeReleased,
@@ -117,11 +131,14 @@ def settle(draft: Transition, settings: EngineSettings) -> None:
     """Derive the status of the task from its nodes and its output."""
     if draft.open == 0 and not awaits_output(draft):
         draft.outcome = draft.outcome or main_outcome(draft)
-        draft.finished_at = draft.now
+        if draft.finished_at is None:
+            draft.finished_at = draft.now
         draft.wake_at = None
         draft.paused = False
         status = end_status(draft.task.spec.plan, draft) or draft.outcome
         draft.set_status(status, draft.error if status is TaskStatus.FAILED else draft.reason)
+        if draft.task.spec.parent is not None:
+            draft.effects.append(TellParent())
     elif draft.outcome is not None and (
         end_status(draft.task.spec.plan, draft) is not TaskStatus.FINISHED
     ):
@@ -169,8 +186,13 @@ def _cancel(draft: Transition, event: CancelRequested, settings: EngineSettings)
     if event.reason or draft.reason is None:
         draft.reason = event.reason
     if event.force:
+        force_children(draft)
         abandon_later_phases(draft, settings)
-        draft.ignored = not draft.marks and draft.outcome is draft.task.outcome
+        draft.ignored = (
+            not draft.marks
+            and draft.outcome is draft.task.outcome
+            and draft.forced is draft.task.forced
+        )
     else:
         stop_everything(draft, "cancelled", settings)
 
@@ -179,17 +201,53 @@ def _pause(draft: Transition, event: PauseRequested, settings: EngineSettings) -
     if draft.status.terminal or draft.outcome is not None or draft.paused:
         draft.ignored = True
         return
-    draft.paused = True
+    _set_paused(draft, paused=True)
 
 
 def _resume(draft: Transition, event: ResumeRequested, settings: EngineSettings) -> None:
     if not draft.paused:
         draft.ignored = True
         return
-    draft.paused = False
-    for index in draft.task.spec.plan.controls:
+    _set_paused(draft, paused=False)
+
+
+def _set_paused(draft: Transition, *, paused: bool) -> None:
+    """Pause or resume a task and its child tasks."""
+    draft.paused = paused
+    draft.pauses += 1
+    for index in () if paused else draft.task.spec.plan.controls:
         if draft.mark(index) == Mark.READY:
             draft.queue(index)
+    run_children(draft)
+
+
+def _follow_parent(draft: Transition, event: FollowParent, settings: EngineSettings) -> None:
+    """Bring a child task in line with the node that runs it. Earlier attempts of the node do not
+    count any more.
+    """
+    newer = event.attempt > draft.parent_attempt
+    if event.attempt < draft.parent_attempt or (draft.status.terminal and not newer):
+        draft.ignored = True
+    elif event.stop is not None:
+        draft.parent_attempt = event.attempt
+        _cancel(draft, CancelRequested(event.stop, force=event.force), settings)
+        draft.ignored = draft.ignored and not newer
+    elif draft.status.terminal and not event.paused:
+        draft.parent_attempt = event.attempt
+        _retry(draft, RetryRequested(), settings)
+        _follow_pauses(draft, event)
+    elif draft.outcome is None and (newer or event.pauses > draft.parent_pauses):
+        draft.parent_attempt = event.attempt
+        _follow_pauses(draft, event)
+    else:
+        # If it stops for an earlier attempt, it runs again for this one when it has ended.
+        draft.ignored = True
+
+
+def _follow_pauses(draft: Transition, event: FollowParent) -> None:
+    if event.pauses > draft.parent_pauses and event.paused != draft.paused:
+        _set_paused(draft, paused=event.paused)
+    draft.parent_pauses = max(event.pauses, draft.parent_pauses)
 
 
 def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -> None:
@@ -198,6 +256,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         draft.ignored = True
         return
     draft.rederive = True
+    draft.forced = False
     plan = task.spec.plan
     chosen = chosen_nodes(plan, event.nodes)
     if only_later_nodes(plan, chosen):
@@ -273,6 +332,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     RetryRequested: _retry,
     SignalReceived: signal_received,
     DecisionMade: decision_made,
+    FollowParent: _follow_parent,
     ConditionEvaluated: condition_evaluated,
     ConditionDelayed: condition_delayed,
     OutputEvaluated: output_evaluated,
@@ -284,6 +344,10 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     MapFailed: map_failed,
     ChildrenDue: children_due,
     MapCollected: map_collected,
+    ChildCreated: child_created,
+    ChildEnded: child_ended,
+    ChildFinished: child_finished,
+    ChildFailed: child_failed,
     Woke: woke,
     CommandsSent: commands_sent,
     CommandWaiting: command_waiting,
@@ -298,5 +362,5 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     NodeReleased: node_released,
 }
 
-_MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting, OutputDelayed})
+_MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting, OutputDelayed, ChildCreated})
 """Events after which no node can start and the status of the task is the same."""

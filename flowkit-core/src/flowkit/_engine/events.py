@@ -11,7 +11,7 @@ from flowkit._engine.readiness import awaits_output
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
 from flowkit.graph._models import COORDINATOR_FUNCTION
-from flowkit.messages import WorkerReport
+from flowkit.messages import ChildEnded, WorkerReport
 from flowkit.task import Mark, NodeRecord, Task, TaskStatus
 
 # ---------------------------------------------------------------- events
@@ -208,6 +208,49 @@ class ArgumentsEvaluated:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildCreated:
+    """The child task of a node is stored."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFinished:
+    """The child task of a node finished."""
+
+    index: int
+    attempt: int
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFailed:
+    """The child task of a node failed, was cancelled, or cannot be created."""
+
+    index: int
+    attempt: int
+    reason_code: str
+    error: str
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FollowParent:
+    """A child task follows the state of the node that runs it."""
+
+    attempt: int
+    """Current attempt of the node. An ended task runs again for a new attempt."""
+    pauses: int
+    """Number of pauses and resumes of the parent."""
+    paused: bool
+    stop: str | None = None
+    """Reason why the task is to stop."""
+    force: bool = False
+    """The stop also ends undos and ``finally``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """A timer of the task is due."""
 
@@ -259,7 +302,7 @@ ClientEvent = (
     | SignalReceived
     | DecisionMade
 )
-DeferrableEvent = CommandsSent | CommandWaiting
+DeferrableEvent = CommandsSent | CommandWaiting | ChildCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.
 """
@@ -275,6 +318,10 @@ Event = (
     | MapEvent
     | FunctionReturned
     | FunctionFailed
+    | ChildFinished
+    | ChildFailed
+    | ChildEnded
+    | FollowParent
     | Woke
     | CommandsLost
     | WorkerReport
@@ -343,6 +390,21 @@ class CollectMap:
 
 
 @dataclass(slots=True)
+class RunChild:
+    """Bring the child task of a node in line with the node: create it, run it again, stop it, pause
+    it, or report its end. Repeating this is harmless.
+    """
+
+    index: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class TellParent:
+    """Notify the parent's coordinator that the child task has ended."""
+
+
+@dataclass(slots=True)
 class SendCancel:
     """Ask the worker of this attempt to stop."""
 
@@ -404,6 +466,8 @@ Effect = (
     | EvaluateArguments
     | OpenMap
     | CollectMap
+    | RunChild
+    | TellParent
     | SendCancel
     | CheckCommand
     | AskWorker
@@ -426,7 +490,7 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     """
     effects: list[Effect] = []
     if task.terminal:
-        return effects
+        return effects if task.spec.parent is None else [TellParent()]
     if awaits_output(task):
         effects.append(EvaluateOutput())
     plan = task.spec.plan
@@ -434,6 +498,9 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         mark = task.marks[index]
         if mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
             effects.append(SendCommand(index, record.attempt))
+        elif index in plan.nested:
+            if mark in (Mark.RUNNING, Mark.CANCELLING):
+                effects.append(RunChild(index, record.attempt))
         elif mark == Mark.RUNNING and plan.nodes[index].type == COORDINATOR_FUNCTION:
             effects.append(CallFunction(index, record.attempt))
         elif mark == Mark.MAPPING:

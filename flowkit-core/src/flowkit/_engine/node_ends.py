@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from flowkit._engine.events import DropLetter, KeepLetter, SendCancel, TellReaders
+from flowkit._engine.events import DropLetter, KeepLetter, RunChild, SendCancel, TellReaders
 from flowkit._engine.map_expansion import begun_children
 from flowkit._engine.readiness import (
     BROKEN,
@@ -195,6 +195,12 @@ def stop_node(
         if stop_children(draft, index, reason_code, settings):
             draft.move(index, Mark.CLOSING, data={"reason_code": reason_code})
             return
+    if index in draft.task.spec.plan.nested and mark == Mark.RUNNING:
+        # It ends after its child task, so that no child task runs without a node that waits for it.
+        draft.effects.append(RunChild(index, record.attempt))
+        draft.wake(draft.now + settings.resend_sec)
+        draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
+        return
     if mark in (Mark.ISSUED, Mark.RUNNING):
         token = draft.task.spec.token(index, record.attempt, record.handovers)
         draft.effects.append(

@@ -1,5 +1,6 @@
 """Starts of nodes: from waiting to issued, and their commands until a worker starts them."""
 
+from flowkit._engine.child_tasks import start_child
 from flowkit._engine.events import (
     CallFunction,
     CommandsLost,
@@ -113,6 +114,10 @@ def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: Engi
         record.started_at = now
         draft.started_at = draft.started_at or now
         draft.effects.append(CallFunction(index, record.attempt))
+        limit = node.timeouts.start_to_close_sec
+    elif index in draft.task.spec.plan.nested:
+        draft.move(index, Mark.RUNNING, data=data)
+        start_child(draft, index, record)
         limit = node.timeouts.start_to_close_sec
     else:
         draft.move(index, Mark.ISSUED, data=data)

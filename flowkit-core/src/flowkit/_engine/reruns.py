@@ -134,6 +134,7 @@ def reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> N
         progress=None if from_nothing else record.progress,
         letter=record.letter,
         required=required,
+        child=None if from_nothing else record.child,
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+from flowkit._engine.child_tasks import child_woke, next_child_wake
 from flowkit._engine.events import (
     AskWorker,
     CallFunction,
@@ -58,6 +59,8 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     now = draft.now
     if mark == Mark.CHECKING:
         draft.effects.append(EvaluateCondition(index))
+    elif mark in (Mark.RUNNING, Mark.CANCELLING) and index in draft.task.spec.plan.nested:
+        child_woke(draft, index)
     elif mark == Mark.DEFERRED:
         if record.next_retry_at is None and index in draft.task.spec.plan.controls:
             wait_woke(draft, index, settings)
@@ -154,6 +157,8 @@ def _next_wake(
 ) -> float | None:
     record = draft.record(index)
     now = draft.now
+    if mark in (Mark.RUNNING, Mark.CANCELLING) and index in draft.task.spec.plan.nested:
+        return next_child_wake(draft, index, settings)
     if mark == Mark.CHECKING:
         return now + min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
     if mark == Mark.DEFERRED:

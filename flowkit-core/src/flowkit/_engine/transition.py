@@ -47,6 +47,7 @@ class Transition:
         "error",
         "failures",
         "finished_at",
+        "forced",
         "fresh",
         "ignored",
         "in_flight",
@@ -61,7 +62,10 @@ class Transition:
         "opened",
         "outcome",
         "output",
+        "parent_attempt",
+        "parent_pauses",
         "paused",
+        "pauses",
         "phase",
         "reason",
         "records",
@@ -111,6 +115,10 @@ class Transition:
         self.output = task.output
         self.paused = task.paused
         self.phase = task.phase
+        self.pauses = task.pauses
+        self.forced = task.forced
+        self.parent_attempt = task.parent_attempt
+        self.parent_pauses = task.parent_pauses
         self.vars = task.vars
         self.error = task.error
         self.reason = task.reason
@@ -415,6 +423,8 @@ class Transition:
         task.vars, task.output = self.vars, self.output
         task.error, task.reason = self.error, self.reason
         task.signals = self.signals
+        task.pauses, task.forced = self.pauses, self.forced
+        task.parent_attempt, task.parent_pauses = self.parent_attempt, self.parent_pauses
         task.started_at, task.finished_at = self.started_at, self.finished_at
         task.deadline_at, task.wake_at = self.deadline_at, self.wake_at
         task.open, task.in_flight = self.open, self.in_flight

@@ -6,6 +6,9 @@ drawn from them.
 
 from flowkit._engine.events import (
     ArgumentsEvaluated,
+    ChildCreated,
+    ChildFailed,
+    ChildFinished,
     ChildrenDue,
     ConditionDelayed,
     ConditionEvaluated,
@@ -50,6 +53,9 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     FunctionFailed: _marks("running cancelling"),
     NodeStopped: _marks("issued running cancelling"),
     NodeReleased: _marks("issued running cancelling"),
+    ChildCreated: _marks("running cancelling"),
+    ChildFinished: _marks("running cancelling"),
+    ChildFailed: _marks("running cancelling"),
     ConditionEvaluated: _marks("checking"),
     ConditionDelayed: _marks("checking"),
     ArgumentsEvaluated: _marks("deferred"),

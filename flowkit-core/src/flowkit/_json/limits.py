@@ -29,6 +29,8 @@ MAX_VALUE_LEVELS = 128
 """Levels of nested lists and objects in a value. JSON readers stop not far above."""
 MAX_INTEGER_BITS = 1_024
 
+LONGEST_REASON = 1_000
+"""Characters of the reason why a task is cancelled."""
 MAX_ID_CHARS = 200
 """Length of the ids of tasks and nodes, of roles, reason codes and other names."""
 MAX_WORKER_ID_CHARS = 400

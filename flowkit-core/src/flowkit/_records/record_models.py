@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from flowkit._json.limits import Count, Moment, PositiveSeconds, Priority
-from flowkit.task import LogEntry, NodeRecord, SignalBox, TaskOutput, TaskStatus
+from flowkit.task import LogEntry, NodeRecord, ParentNode, SignalBox, TaskOutput, TaskStatus
 
 
 @dataclass(slots=True)
@@ -34,6 +34,7 @@ class Head:
     deadline_sec: PositiveSeconds | None
     trace: Trace | None = None
     defaulted: tuple[str, ...] = ()
+    parent: ParentNode | None = None
 
 
 @dataclass(slots=True)
@@ -57,6 +58,10 @@ class State:
     """Children of maps: the map, their number, the items in a part, the hash of the items, and
     whether they belong to the current run of the map.
     """
+    pauses: Count = 0
+    forced: bool = False
+    parent_attempt: Count = 0
+    parent_pauses: Count = 0
 
 
 HEAD: TypeAdapter[Head] = TypeAdapter(Head)

@@ -61,6 +61,13 @@ def encode_state(task: Task) -> bytes:
     if task.blocks:
         state["marks"] = task.marks[: task.spec.plan.size].decode("ascii")
         state["maps"] = encode_blocks(task)
+    if task.pauses:
+        state["pauses"] = task.pauses
+    if task.forced:
+        state["forced"] = True
+    if task.spec.parent is not None:
+        state["parent_attempt"] = task.parent_attempt
+        state["parent_pauses"] = task.parent_pauses
     return to_json(state)
 
 

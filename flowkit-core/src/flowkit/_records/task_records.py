@@ -56,6 +56,8 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
         head["defaulted"] = spec.defaulted
     if spec.trace is not None:
         head["trace"] = {"traceparent": spec.trace.traceparent, "tracestate": spec.trace.tracestate}
+    if spec.parent is not None:
+        head["parent"] = spec.parent
     PLANS.add(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
@@ -83,6 +85,7 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
         trace=None
         if head.trace is None
         else TraceContext(head.trace.traceparent, head.trace.tracestate),
+        parent=head.parent,
     )
 
 
@@ -198,6 +201,10 @@ def _task(record: TaskRecord) -> Task:
         wake_at=record.header.wake_at,
         records=decode_nodes(parts),
         signals=signals_of(parts),
+        pauses=state.pauses,
+        forced=state.forced,
+        parent_attempt=state.parent_attempt,
+        parent_pauses=state.parent_pauses,
     )
     if len(task.marks) != len(spec.plan.ids):
         raise ValueError("its marks do not fit its nodes")

@@ -25,6 +25,7 @@ from flowkit._engine import (
 )
 from flowkit._records.record_parts import RecordWriter
 from flowkit._runtime.concurrency import Recent
+from flowkit._tasks.child_states import child_states
 from flowkit._tasks.conditions import Allowance, evaluate_at_once
 from flowkit._tasks.maps import map_event_at_once
 from flowkit._tasks.outputs import output_at_once
@@ -65,13 +66,15 @@ class CachedTask:
 class TaskEffects:
     """Effects of a task's events, to be carried out after the commit."""
 
-    __slots__ = ("cached", "effects", "task")
+    __slots__ = ("cached", "children", "effects", "task")
 
     def __init__(self, cached: CachedTask, effects: Sequence[Effect]) -> None:
         self.cached = cached
         self.effects = effects
         self.task = cached.task
         """The task as of the commit, or later."""
+        self.children = child_states(self.task, effects) if self.task.spec.plan.nested else ()
+        """Nodes whose child tasks are to follow, as of the commit."""
 
 
 @dataclass(slots=True)

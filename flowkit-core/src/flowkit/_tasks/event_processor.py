@@ -36,7 +36,6 @@ from flowkit.errors import (
     StoreError,
     StoreUnavailable,
 )
-from flowkit.graph import Graph
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Commit, DeadLetter, Store, TaskRecord
 from flowkit.task import TaskSpec, TaskStatus
@@ -183,8 +182,8 @@ class EventProcessor:
 
     # ------------------------------------------------------------ new tasks
 
-    def submit(self, spec: TaskSpec, graph: Graph, *, certainly_new: bool) -> Submission:
-        """Apply the first event of a task that is not stored yet.
+    def submit(self, spec: TaskSpec, graph: bytes, *, certainly_new: bool) -> Submission:
+        """Apply the first event of a task that is not stored yet. ``graph`` is its JSON.
 
         If the task is not ``certainly_new``, the process that loads it sends its first commands.
         """
@@ -235,6 +234,8 @@ class EventProcessor:
                 cached = await self._cache_record(task_id, record)
                 if cached is not None and cached.task.terminal:
                     self._cache.evict(task_id)
+                    if effects := pending_effects(cached.task):
+                        call.outcome.effects.append(TaskEffects(cached, effects))
                 elif cached is not None:
                     changed[task_id] = ()
             if changed:

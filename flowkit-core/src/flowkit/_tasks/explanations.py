@@ -2,7 +2,7 @@
 
 from itertools import chain
 
-from flowkit._engine import BROKEN, edge_outcomes, sources_progress, stop_cause
+from flowkit._engine import BROKEN, child_node, edge_outcomes, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
 from flowkit.graph import Plan
 from flowkit.graph._expanded_plan import map_of
@@ -55,6 +55,8 @@ def explain_node(
         else ""
     )
     match mark:
+        case Mark.RUNNING | Mark.CANCELLING if index in plan.nested and record is not None:
+            return _runs_child(task, index, record)
         case Mark.RUNNING:
             return (
                 f"{name} is running on {record.worker_id!r}."
@@ -182,6 +184,18 @@ def _limit_of_map(task: Task, index: int) -> str:
     if plan.max_parallel is not None and task.in_flight >= plan.max_parallel:
         return f"max_parallel nodes ({plan.max_parallel}) are in flight"
     return f"{task.in_flight} nodes of the task are in flight already"
+
+
+def _runs_child(task: Task, index: int, record: NodeRecord) -> str:
+    """Return what a node that runs a child task waits for."""
+    name = f"{task.spec.plan.ids[index]!r}"
+    child = f"{child_node(task, index, record).child_id()!r}"
+    if task.marks[index] == Mark.RUNNING:
+        return f"{name} runs as task {child}: see `flowkit show {child[1:-1]}`."
+    return (
+        f"{name} is being cancelled: {_stopped(task, index, record)}. It ends when its task {child}"
+        " has ended."
+    )
 
 
 _SKIPPED = {

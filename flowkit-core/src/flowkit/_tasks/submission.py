@@ -7,7 +7,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from flowkit._engine import Effect, EngineSettings, TaskSubmitted, first_marks
-from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS, PositiveSeconds, Priority
+from flowkit._json.limits import (
+    LONGEST_REASON,
+    MAX_ID_CHARS,
+    MAX_VALUE_LEVELS,
+    PositiveSeconds,
+    Priority,
+)
 from flowkit._json.python_objects import NotWritable, plain_object
 from flowkit._json.values import (
     NotJson,
@@ -29,6 +35,7 @@ from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
 from flowkit.graph._control_types import runs_on_worker
 from flowkit.graph._faults import refusal
+from flowkit.graph._nested_graphs import nodes_with_nested
 from flowkit.graph._params_schema import with_defaults
 from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import Task, TaskSpec
@@ -46,9 +53,6 @@ def _printable(text: str) -> str:
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(_printable)]
 Label = Annotated[str, Field(max_length=1_000)]
-
-
-LONGEST_REASON = 1_000
 
 
 class TaskOptions(BaseModel):
@@ -138,9 +142,9 @@ async def checked(
 def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> Iterator[Fault]:
     """Yield a fault for the first node of each role that has no valid topic name."""
     first_nodes: dict[str, str] = {}
-    for node in graph.plan.nodes:
+    for top, node in nodes_with_nested(graph.plan.nodes):
         if runs_on_worker(node.type):
-            first_nodes.setdefault(node.type, node.node_id)
+            first_nodes.setdefault(node.type, top.node_id)
     for role, node_id in first_nodes.items():
         try:
             command_topic(role)
@@ -178,9 +182,9 @@ def _items(params: Any) -> Any:
 
 
 def submission(
-    spec: TaskSpec, graph: Graph, *, certainly_new: bool, settings: EngineSettings
+    spec: TaskSpec, graph: bytes, *, certainly_new: bool, settings: EngineSettings
 ) -> Submission:
-    """Return a new task after its first event, and the record to store."""
+    """Return a new task after its first event, and the record to store. ``graph`` is its JSON."""
     size = len(spec.plan.ids)
     task = Task(
         spec=spec,
@@ -189,12 +193,14 @@ def submission(
         empty=[0] * size,
         broken=[0] * size,
         open=spec.plan.main,
+        parent_attempt=0 if spec.parent is None else spec.parent.attempt,
+        parent_pauses=0 if spec.parent is None else spec.parent.pauses,
     )
     cached = CachedTask(task, RecordWriter(task, {}))
     update = TaskUpdate(cached, spec.created_at, settings)
     update.apply(TaskSubmitted())
     commit = cached.writer.commit(task, op_id="")
-    record = TaskRecord(header_of(task), encode_spec(spec, graph.source), commit.put)
+    record = TaskRecord(header_of(task), encode_spec(spec, graph), commit.put)
     return Submission(cached, record, commit, update.effects, certainly_new)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flowkit._engine import Transition, error_of, stop_cause
+from flowkit._engine import Transition, child_node, error_of, stop_cause
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.graph._expanded_plan import node_of
 from flowkit.plugins import Plugins
@@ -77,6 +77,7 @@ def node_view(
         started_at=_time(record.started_at),
         finished_at=_time(record.finished_at),
         next_retry_at=_time(record.next_retry_at),
+        child_task_id=None if record.child is None else child_node(task, index, record).child_id(),
         waiting=None if wait is None else wait.kind,
         waiting_until=None if wait is None else _time(wait.until),
     )
@@ -95,6 +96,8 @@ def task_view(
     return TaskView(
         id=spec.task_id,
         pipeline=spec.pipeline,
+        parent=None if spec.parent is None else spec.parent.task_id,
+        parent_node=None if spec.parent is None else spec.parent.node_id,
         status=state.status,
         params=spec.params,
         vars=state.vars,

@@ -213,6 +213,8 @@ def details(node: NodeView) -> str:
     """Return the error or reason of a node, what it waits for, and the number of batches it
     skipped.
     """
+    if node.child_task_id is not None and not node.status.terminal and not node.error:
+        return f"runs as task {node.child_task_id}"
     if node.waiting is not None:
         return waiting_text(node.waiting, node.waiting_until)
     if node.status in ("cancelled", "cancelling") and node.reason_code and node.error:

@@ -27,6 +27,7 @@ from flowkit.cli._output import (
     table,
     time_text,
 )
+from flowkit.cli._task_tree import TaskBranch, nodes_in_order, task_branches
 from flowkit.cli._timeline import print_timeline
 from flowkit.task import NodeStatus, NodeView, Page, TaskEvent, TaskView
 
@@ -81,18 +82,32 @@ def _labels(labels: dict[str, str]) -> str:
 
 def show(
     task_id: options.TaskId,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show the nodes of the child tasks as well.")
+    ] = False,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show the current state of a task and its nodes."""
+    """Show the current state of a task and its nodes.
 
-    async def main() -> TaskView:
+    With --tree and --json, prints the task and then its child tasks, one per line.
+    """
+
+    async def main() -> list[TaskBranch]:
         async with connected(config, db, bus) as client:
-            return await client.get_task(task_id)
+            view = await client.get_task(task_id)
+            if not tree:
+                return [TaskBranch(0, view)]
+            return [branch async for branch in task_branches(client, view)]
 
-    view = run_async(main)
+    branches = run_async(main)
+    view = branches[0].view
+    if as_json and tree:
+        for branch in branches:
+            print_json_line(branch.view)
+        return
     if as_json:
         print_json(view)
         return
@@ -100,6 +115,7 @@ def show(
     facts = {
         "pipeline": view.pipeline,
         "labels": _labels(view.labels),
+        "parent": view.parent and f"node {view.parent_node} of {view.parent}",
         "created": time_text(view.created_at),
         "params": compact(view.params or None),
         "vars": compact(view.vars or None),
@@ -109,14 +125,14 @@ def show(
             out.print(
                 Text(f"{name}: ", style="bold").append(value, style="not bold"), soft_wrap=True
             )
-    _print_nodes(out, view.nodes.values())
+    _print_nodes(out, nodes_in_order(branches))
     print_end(out, view)
 
 
-def _print_nodes(out: Console, nodes: Iterable[NodeView]) -> None:
+def _print_nodes(out: Console, nodes: Iterable[tuple[int, NodeView]]) -> None:
     rows = [
         (
-            node.node_id,
+            "  " * depth + node.node_id,
             node.type,
             status_text(node.status),
             node.attempt or None,
@@ -124,7 +140,7 @@ def _print_nodes(out: Console, nodes: Iterable[NodeView]) -> None:
             node.worker_id,
             details(node) or compact(node.metrics or node.progress),
         )
-        for node in nodes
+        for depth, node in nodes
     ]
     out.print(table(None, ("node", "type", "status", "attempt", "took", "worker", "details"), rows))
 
@@ -168,7 +184,7 @@ def nodes(
     if as_json:
         print_json({"items": page.items, "next": page.next})
         return
-    _print_nodes(console(), page.items)
+    _print_nodes(console(), ((0, node) for node in page.items))
     print_next(console(), page.next)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from flowkit._engine import RetryRequested
+from flowkit._records.parents import check_retried_alone
 from flowkit._records.task_records import decode_task
 from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
@@ -18,6 +19,7 @@ async def retry_task(session: Session, task_id: str, from_nodes: Collection[str]
         raise TaskRefused(
             f"task {task_id!r} is {task.status}: only a failed or cancelled task is retried"
         )
+    await check_retried_alone(session.store, task)
     await session.change(task_id, RetryRequested(_indexes(task, from_nodes)), record)
 
 

@@ -132,11 +132,11 @@ class Session:
             trace=current_trace(),
         )
         if plugins.checks_submissions:
-            await _ask_plugins(plugins, spec, parsed)
+            await ask_plugins(plugins, spec, parsed)
         named = task_id is not None or idempotency_key is not None
         new = self._processor.submit(
             spec,
-            parsed,
+            parsed.source,
             certainly_new=not named
             and not any(starts_later(plan.nodes[root]) for root in plan.roots),
         )
@@ -285,7 +285,7 @@ def index_of(task: Task, node_id: str) -> int:
     return index
 
 
-async def _ask_plugins(plugins: Plugins, spec: TaskSpec, graph: Graph) -> None:
+async def ask_plugins(plugins: Plugins, spec: TaskSpec, graph: Graph) -> None:
     """Ask the plugins whether they refuse a task.
 
     Raises:

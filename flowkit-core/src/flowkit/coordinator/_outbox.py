@@ -22,6 +22,7 @@ from flowkit._engine import (
     SendCancel,
     SendCommand,
     SentCommand,
+    TellParent,
     TellReaders,
 )
 from flowkit._records.claims import withdraw
@@ -49,7 +50,7 @@ from flowkit.errors import (
 )
 from flowkit.graph import NodeSpec
 from flowkit.graph._nodes_read import input_needed_at_once
-from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
+from flowkit.messages import VERSION, AskRun, CancelRun, ChildEnded, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
 from flowkit.task import Mark, NodeRecord, Task
 
@@ -154,7 +155,8 @@ class Outbox:
     async def _outgoing(self, held: CachedTask, effect: Effect) -> _Outgoing | None:
         """Return the message of an effect, or None if there is nothing to send."""
         task = held.task
-        message: CancelRun | AskRun | StreamMoved
+        topic = self._config.control_topic
+        message: CancelRun | AskRun | StreamMoved | ChildEnded
         match effect:
             case SendCommand(index, attempt):
                 record = task.records.get(index)
@@ -194,12 +196,13 @@ class Outbox:
                     generation=generation,
                     ended=True,
                 )
+            case TellParent() if task.spec.parent is not None:
+                topic, parent = self._config.events_topic, task.spec.parent
+                message = ChildEnded(task_id=parent.task_id, index=parent.index)
             case _:
                 return None
         headers = headers_of(task.spec.trace)
-        return _Outgoing(
-            held, Message(self._config.control_topic, encode(message), task.task_id, headers)
-        )
+        return _Outgoing(held, Message(topic, encode(message), message.task_id, headers))
 
     def _note(self, outgoing: Sequence[_Outgoing]) -> None:
         """Record which commands are on the bus, and let the others be checked."""

@@ -33,6 +33,7 @@ from flowkit.client._hints import Hints
 from flowkit.client._session import engine_settings
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._arguments import Arguments
+from flowkit.coordinator._children import Children
 from flowkit.coordinator._command_watch import CommandWatch, all_read, ends_of
 from flowkit.coordinator._evaluator import Evaluator
 from flowkit.coordinator._function_calls import FunctionCalls
@@ -118,6 +119,16 @@ class Scheduler:
             report=self._report,
             leaving=self._leaving,
         )
+        self._children = Children(
+            group=group,
+            store=store,
+            clock=clock,
+            plugins=plugins,
+            processor=processor,
+            carry_out=self._carry_out,
+            report=self._report_all,
+            leaving=self._leaving,
+        )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
         self._turns = Turns(least=TURNS, most=TURNS)
@@ -190,6 +201,8 @@ class Scheduler:
             task = todo.cached.task
             if task.wake_at is not None:
                 self._timers.add(task.spec.task_id, task.wake_at)
+            for state in todo.children:
+                self._children.start(task, state)
         for held, effect in await self.outbox.carry_out(effects):
             match effect:
                 case CallFunction(index, attempt):

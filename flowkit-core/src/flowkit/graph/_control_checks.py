@@ -54,6 +54,8 @@ def _field_faults(node: NodeSpec) -> Iterator[str]:
     kind = f"a node of type {node.type!r}"
     if node.on_batch_failure != "fail":
         yield f"on_batch_failure: {kind} has no batches; remove it"
+    if CONTROL_TYPES[node.type].runs_child:
+        return
     if node.concurrency_key is not None:
         yield f"concurrency_key: {kind} takes no place of a key; remove it"
     if node.priority:
@@ -73,7 +75,7 @@ def _limit_faults(node: NodeSpec, control: ControlType, given: Mapping[str, Any]
             "timeouts.start_to_close_sec has no effect: the node ends after"
             f" io.{control.ends_after} ({ends:g} s) at the latest; remove it"
         )
-    if limit is None and node.retry_policy.model_fields_set:
+    if limit is None and node.retry_policy.model_fields_set and not control.runs_child:
         yield (
             f"retry_policy: {kind} is retried only after timeouts.start_to_close_sec; add that"
             " limit or remove the policy"

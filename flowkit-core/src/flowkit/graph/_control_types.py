@@ -135,6 +135,35 @@ def _sleep_label(given: Mapping[str, Any]) -> str:
     return f"sleep until {until}" if for_sec is None else f"sleep {for_sec} s"
 
 
+MAX_NAMED = 3
+"""Nodes of a graph that are named in a drawing."""
+
+
+class SubflowIO(ControlIO):
+    """Arguments of ``subflow``."""
+
+    graph: dict[str, Any] | None = None
+    """Graph of the child task."""
+    flow: Any = None
+    """Name of a flow, which is not supported yet."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Params of the child task."""
+
+
+def _subflow_faults(given: Mapping[str, Any]) -> Iterator[str]:
+    if "flow" in given:
+        yield "io.flow: flows with names are not supported yet; write the graph in io.graph"
+    elif given.get("graph") is None:
+        yield "io.graph is missing; a node of type 'subflow' needs it"
+
+
+def _subflow_label(given: Mapping[str, Any]) -> str:
+    graph = given.get("graph") or {}
+    ids = [str(node["node_id"]) for node in graph.get("nodes", [])]
+    more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
+    return f"subflow of {', '.join(ids[:MAX_NAMED])}{more}"
+
+
 @dataclass(frozen=True, slots=True)
 class ControlType:
     """Control type: the model of its ``io`` and the checks of its nodes."""
@@ -148,6 +177,8 @@ class ControlType:
     """Fields of ``io`` whose strings are no expressions."""
     ends_after: str = ""
     """Field of ``io`` with the seconds after which the node ends in any case."""
+    runs_child: bool = False
+    """Nodes run child tasks, and do not wait by themselves."""
 
 
 CONTROL_TYPES: Mapping[str, ControlType] = {
@@ -166,10 +197,17 @@ CONTROL_TYPES: Mapping[str, ControlType] = {
         literal=frozenset({"form", "on_timeout", "on_reject"}),
         ends_after="timeout_sec",
     ),
+    "subflow": ControlType(
+        SubflowIO,
+        _subflow_label,
+        _subflow_faults,
+        literal=frozenset({"graph"}),
+        runs_child=True,
+    ),
 }
 
 
-NOT_YET_TYPES = frozenset({"subflow", "loop"})
+NOT_YET_TYPES = frozenset({"loop"})
 """Control types that are not supported yet. Their names are reserved."""
 
 

@@ -14,11 +14,12 @@ def check_later_phases(faults: Faults, document: GraphDocument, phases: LaterPha
     ``document`` has all nodes of the plan.
     """
     for node in () if phases is None else document.nodes[phases.undos.start :]:
-        if node.type in CONTROL_TYPES:
+        control = CONTROL_TYPES.get(node.type)
+        if control is not None:
+            reason = "runs no child tasks" if control.runs_child else "does not wait"
             faults.add(
                 node.node_id,
-                f"type {node.type!r}: an undo does not wait; use a role or"
-                f" {COORDINATOR_FUNCTION!r}",
+                f"type {node.type!r}: an undo {reason}; use a role or {COORDINATOR_FUNCTION!r}",
             )
     for node in () if phases is None else document.nodes[phases.main :]:
         if node.type == COORDINATOR_FUNCTION and node.io.fn == "task.end":

@@ -60,10 +60,12 @@ def _check_map(faults: Faults, node: NodeSpec, spec: MapSpec, links: Iterable[Li
             f" {MAX_ID_CHARS - LONGEST_CHILD_SUFFIX} characters, because its children have longer"
             " ids; shorten it",
         )
-    if node.type in CONTROL_TYPES:
+    control = CONTROL_TYPES.get(node.type)
+    if control is not None:
+        reason = "cannot be mapped yet" if control.runs_child else "has no items"
         faults.add(
             name,
-            f"map: a node of the type {node.type!r} has no items; map a handler or a coordinator"
+            f"map: a node of the type {node.type!r} {reason}; map a handler or a coordinator"
             " function",
         )
     if node.type == COORDINATOR_FUNCTION and node.io.fn == "task.end":

@@ -21,7 +21,8 @@ from flowkit.graph._later_phases import (
     without_later_nodes,
 )
 from flowkit.graph._map_checks import check_maps
-from flowkit.graph._models import GraphDocument
+from flowkit.graph._models import GraphDocument, NodeSpec
+from flowkit.graph._nested_graphs import ParseNested, check_nested_graphs
 from flowkit.graph._node_checks import (
     check_cycles,
     check_graph,
@@ -162,7 +163,7 @@ def _read(
     known = None if faults.found else _checked.get(key)
     if known is not None:
         return known
-    return UncheckedDocument(data, key, faults, bad_values, functions)
+    return UncheckedDocument(data, key, faults, bad_values, limits, functions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ class UncheckedDocument:
     key: _Key
     faults: Faults
     bad_values: set[Path]
+    limits: GraphLimits
     functions: Collection[str] | None
 
     @property
@@ -193,16 +195,23 @@ class UncheckedDocument:
             document = _DOCUMENT.validate_json(self.data)
         except ValidationError as error:
             source = from_json(self.data)
-            found = _all_faults(faults, error, source, self.bad_values, functions)
+            found = _all_faults(faults, error, source, self.bad_values, functions, self._nested)
             raise GraphError(found) from None
         checked = _check(faults, document, functions)
+        check_nested_graphs(faults, _written_nodes(document), self._nested)
         if faults.found:
-            raise GraphError(
-                faults.in_order(node.node_id for node in (*document.nodes, *document.final_nodes))
-            )
+            raise GraphError(faults.in_order(node.node_id for node in _written_nodes(document)))
         valid = ValidDocument(checked, self.data)
         _keep(self.key, valid)
         return valid
+
+    def _nested(self, graph: dict[str, Any]) -> GraphDocument:
+        """Return the document of a graph inside."""
+        return parse_document(graph, limits=self.limits, functions=self.functions).document
+
+
+def _written_nodes(document: GraphDocument) -> tuple[NodeSpec, ...]:
+    return (*document.nodes, *document.final_nodes)
 
 
 def _keep(key: _Key, checked: ValidDocument) -> None:
@@ -297,6 +306,7 @@ def _all_faults(
     source: dict[str, Any],
     bad_values: set[Path],
     functions: Collection[str] | None,
+    nested: ParseNested,
 ) -> list[Fault]:
     """Return the faults found by the models and those in the valid parts of the document."""
     ids = _written_ids(source)
@@ -310,6 +320,8 @@ def _all_faults(
     _check_parts(
         faults, document, parts, {node_id for node_id in ids if node_id is not None}, functions
     )
+    written = _written_nodes(document)
+    check_nested_graphs(faults, [written[place] for place in parts.whole], nested)
     return faults.in_order(filter(None, ids))
 
 

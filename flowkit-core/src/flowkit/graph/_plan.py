@@ -75,7 +75,9 @@ class Plan:
     computed: Container[int]
     """Nodes with expressions in their input."""
     controls: frozenset[int]
-    """Nodes of control types."""
+    """Nodes of control types that wait."""
+    nested: frozenset[int]
+    """Nodes of control types that run child tasks."""
     on_node_failure: str
     deadline_sec: float | None
     max_parallel: int | None
@@ -101,11 +103,11 @@ def make_plan(document: GraphDocument) -> Plan:
     ends = later_phases(document)
     document = with_later_nodes(document)
     nodes = document.nodes
-    controls = frozenset(place for place, node in enumerate(nodes) if node.type in CONTROL_TYPES)
-    if controls:
+    controls, nested = _control_nodes(nodes)
+    if controls or nested:
         nodes = with_control_defaults(nodes)
     if len(nodes) == 1:
-        return _plan_of_one(document, nodes[0], controls)
+        return _plan_of_one(document, nodes[0], controls, nested)
     main = len(nodes) if ends is None else ends.main
     ids = tuple(node.node_id for node in nodes)
     index = {node_id: place for place, node_id in enumerate(ids)}
@@ -136,6 +138,7 @@ def make_plan(document: GraphDocument) -> Plan:
         ),
         computed=frozenset(place for place, node in enumerate(nodes) if has_expressions(node.io)),
         controls=controls,
+        nested=nested,
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
@@ -144,7 +147,19 @@ def make_plan(document: GraphDocument) -> Plan:
     )
 
 
-def _plan_of_one(document: GraphDocument, node: NodeSpec, controls: frozenset[int]) -> Plan:
+def _control_nodes(nodes: Sequence[NodeSpec]) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the control nodes that wait, and those that run child tasks."""
+    places: dict[bool, set[int]] = {False: set(), True: set()}
+    for place, node in enumerate(nodes):
+        control = CONTROL_TYPES.get(node.type)
+        if control is not None:
+            places[control.runs_child].add(place)
+    return frozenset(places[False]), frozenset(places[True])
+
+
+def _plan_of_one(
+    document: GraphDocument, node: NodeSpec, controls: frozenset[int], nested: frozenset[int]
+) -> Plan:
     index = {node.node_id: 0}
     return Plan(
         size=1,
@@ -163,6 +178,7 @@ def _plan_of_one(document: GraphDocument, node: NodeSpec, controls: frozenset[in
         sources=(_sources(node, (), index),),
         computed=frozenset((0,) if has_expressions(node.io) else ()),
         controls=controls,
+        nested=nested,
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,

@@ -19,6 +19,7 @@ from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
 from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, Task, TaskStatus, TaskView
+from flowkit_testing.simulation._child_tasks import broken_creation, broken_end, child_id
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._later_phases import broken_phase
 from flowkit_testing.simulation._maps import broken_map
@@ -52,6 +53,7 @@ class _Known:
         self.seq: int = state["seq"]
         self.status: str = state["status"]
         self.outcome: str | None = state["outcome"]
+        self.parent_attempt: int = state.get("parent_attempt", 0)
         self.nodes: dict[int, NodeRecord] = _nodes_of(record.parts)
         self.finished: set[tuple[int, int]] = set()
         """By node, the number of the first attempt of each run that finished."""
@@ -139,7 +141,9 @@ class Invariants:
     def created(self, record: TaskRecord, task_id: str) -> None:
         stored = at_once(self._reading.load([task_id])).get(task_id)
         if record.header.task_id == task_id and task_id not in self._tasks and stored is not None:
-            self._tasks[task_id] = _Known(decode_task(stored, to_look_at=True), stored)
+            known = _Known(decode_task(stored, to_look_at=True), stored)
+            self._tasks[task_id] = known
+            self._check_creation(known)
             for invariant in self._more:
                 invariant(None, self._view(stored))
 
@@ -193,7 +197,8 @@ class Invariants:
                 f"the version changed from {known.version} to {before.version} and then to"
                 f" {after.version}"
             )
-        if again and not self.retries[commit.task_id]:
+        followed = state.get("parent_attempt", 0) > known.parent_attempt
+        if again and not self.retries[commit.task_id] and not followed:
             raise InvariantBroken("nodes run again without a retry request")
         restarted = bool(again) or (
             awaits_output(known.spec.plan, marks, state["status"])
@@ -204,6 +209,7 @@ class Invariants:
             {name: data for name, data in known.record.parts.items() if name not in after.parts},
         )
         self._check_history(known, entries, state["seq"])
+        restarted = restarted or followed
         self._check_marks(known, marks, state, again, restarted=restarted)
         for index, node in nodes.items():
             self._check_node(known, index, node, marks, again)
@@ -217,6 +223,7 @@ class Invariants:
         if (wrong := known.signals.fault(entries, box, nodes)) is not None:
             raise InvariantBroken(wrong)
         known.nodes.update(nodes)
+        self._check_child_ends(known, marks)
         reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
         plan = known.spec.plan
         if (wrong := broken_fan_in(plan, marks[: plan.size], reason_codes)) is not None:
@@ -246,6 +253,7 @@ class Invariants:
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
         known.note_issued(nodes)
         known.status, known.outcome = state["status"], state["outcome"]
+        known.parent_attempt = state.get("parent_attempt", 0)
 
     def _check_archive(self, task_id: str, dropped: Mapping[str, bytes]) -> None:
         """Check that the nodes that left the record are unchanged in the archive.
@@ -335,6 +343,14 @@ class Invariants:
             return
         if role == "coordinator_fn":
             return
+        if index in plan.nested:
+            child = self._tasks[child_id(known.spec, index, node)]
+            if (result := self._view(child.record).result) != node.result:
+                raise InvariantBroken(
+                    f"node {node_id!r} finished with {node.result!r}; its child task with"
+                    f" {result!r}"
+                )
+            return
         if index in plan.controls:
             if (wrong := broken_wait(role, known.nodes.get(index), node)) is not None:
                 raise InvariantBroken(f"node {node_id!r} has finished, but {wrong}")
@@ -362,6 +378,29 @@ class Invariants:
                 f"map {known.spec.plan.ids[index]!r} finished with {result!r}; its children gave"
                 f" {expected!r}"
             )
+
+    def _check_creation(self, known: _Known) -> None:
+        """Check that a child task is created for a node that runs it, and never a second time."""
+        node = known.spec.parent
+        parent = None if node is None else self._tasks.get(node.task_id)
+        wrong = (
+            broken_creation(known.spec, None, "", {})
+            if parent is None
+            else broken_creation(known.spec, parent.spec, parent.marks, parent.nodes)
+        )
+        if wrong is not None:
+            raise InvariantBroken(f"task {known.spec.task_id!r} was created, but {wrong}")
+
+    def _check_child_ends(self, known: _Known, marks: str) -> None:
+        """Check that a node ends after its child task."""
+        for index in known.spec.plan.nested:
+            if marks[index] == known.marks[index] or index not in known.nodes:
+                continue
+            child = self._tasks.get(child_id(known.spec, index, known.nodes[index]))
+            wrong = broken_end(ord(marks[index]), None if child is None else child.status)
+            if wrong is not None:
+                node_id = known.spec.plan.ids[index]
+                raise InvariantBroken(f"node {node_id!r} has ended, but {wrong}")
 
     def _check_letter(self, known: _Known, index: int, node: NodeRecord) -> None:
         """Check that a node that failed in an attempt left a dead letter, or that its batch did."""

@@ -40,6 +40,8 @@ class _State:
         self.marks = marks
         self.outcome = outcome
         self.nodes = nodes
+        self.was_forced = any(marks[index] == Mark.CANCELLED for index in ends.final)
+        """A forced cancel came while ``finally`` ran, maybe of a task that would have finished."""
 
     def _has_begun(self, index: int) -> bool:
         return self.marks[index] not in (Mark.HELD, Mark.CANCELLED)
@@ -87,6 +89,7 @@ class _State:
                 return f"the task has ended, and node {self.ids[index]!r} has not"
         for index, undone in self.ends.undone_by.items():
             due = self.marks[undone] == Mark.FINISHED and self.outcome != "finished"
+            due = due and not self.was_forced
             if due and self.marks[index] == Mark.SKIPPED:
                 return f"node {self.ids[undone]!r} had finished and was not undone"
         return None

@@ -1,0 +1,137 @@
+"""Nodes that run child tasks, and child tasks that follow the nodes that run them.
+
+A node runs while its child task does, and ends after it. :class:`RunChild` brings the child in line
+with the node, and is repeated until the node has ended.
+"""
+
+from dataclasses import replace
+
+from flowkit._engine.events import ChildCreated, ChildFailed, ChildFinished, RunChild
+from flowkit._engine.node_ends import fail_attempt, finish_node
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.transition import Transition
+from flowkit._engine.transition_tables import NODE_REPORTS
+from flowkit.messages import ChildEnded
+from flowkit.task import ChildLink, Mark, NodeRecord, ParentNode, Task
+
+FOLLOWED = frozenset({Mark.RUNNING, Mark.CANCELLING})
+"""Marks of a node in which its child task follows it."""
+LONGEST_PAUSE_SEC = 60.0
+"""Longest pause between two checks of a child task: the notice of its end may be lost."""
+
+
+def child_node(task: Task, index: int, record: NodeRecord) -> ParentNode:
+    """Return the node as the parent of its current child task."""
+    return ParentNode(
+        task.spec.task_id,
+        task.spec.plan.ids[index],
+        index,
+        record.generation,
+        record.attempt,
+        task.pauses,
+    )
+
+
+def start_child(draft: Transition, index: int, record: NodeRecord) -> None:
+    """Start the attempt of a node that runs a child task. ``record`` may be changed."""
+    record.started_at = draft.now
+    record.child = replace(record.child or ChildLink(), overdue=False)
+    draft.started_at = draft.started_at or draft.now
+    draft.effects.append(RunChild(index, record.attempt))
+
+
+def child_created(draft: Transition, event: ChildCreated, settings: EngineSettings) -> None:
+    """Record that a child task is stored."""
+    link = draft.record(event.index).child
+    if not _is_current(draft, event) or link is None or link.created:
+        draft.ignored = True
+        return
+    draft.edit(event.index).child = replace(link, created=True)
+
+
+def child_ended(draft: Transition, event: ChildEnded, settings: EngineSettings) -> None:
+    """Read the end of a child task from the store. The message is only a hint."""
+    draft.ignored = True
+    index = event.index
+    if index in draft.task.spec.plan.nested and draft.mark(index) in FOLLOWED:
+        draft.effects.append(RunChild(index, draft.record(index).attempt))
+
+
+def child_finished(draft: Transition, event: ChildFinished, settings: EngineSettings) -> None:
+    """Finish a node with the result of its child task."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    draft.edit(event.index).result = event.result
+    finish_node(draft, event.index, settings)
+
+
+def child_failed(draft: Transition, event: ChildFailed, settings: EngineSettings) -> None:
+    """Fail the attempt of a node whose child task did not finish."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    reason_code, error, permanent = event.reason_code, event.error, event.permanent
+    link = draft.record(event.index).child
+    if link is not None and link.overdue:
+        reason_code, error, permanent = *overdue_error(draft, event.index), False
+    fail_attempt(draft, event.index, reason_code, error, settings, permanent=permanent)
+
+
+def _is_current(draft: Transition, event: ChildCreated | ChildFinished | ChildFailed) -> bool:
+    return (
+        draft.mark(event.index) in NODE_REPORTS[type(event)]
+        and event.attempt == draft.record(event.index).attempt
+    )
+
+
+# ---------------------------------------------------------------- time
+
+
+def child_woke(draft: Transition, index: int) -> None:
+    """Check the child task of a node, and have it stopped if the attempt is overdue."""
+    record = draft.record(index)
+    limit = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
+    if (
+        limit is not None
+        and draft.mark(index) == Mark.RUNNING
+        and draft.now >= record.issued_at + limit
+        and record.child is not None
+        and not record.child.overdue
+    ):
+        record = draft.edit(index)
+        record.child = replace(record.child or ChildLink(), overdue=True)
+    draft.effects.append(RunChild(index, record.attempt))
+
+
+def overdue_error(draft: Transition, index: int) -> tuple[str, str]:
+    """Return the reason code and the error of an attempt that exceeded its time limit."""
+    limit = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
+    return "start_to_close_timeout", f"it ran longer than {limit or 0:g} s"
+
+
+def next_child_wake(draft: Transition, index: int, settings: EngineSettings) -> float:
+    """Return when to check the child task of a node next. The pauses double."""
+    record = draft.record(index)
+    now = draft.now
+    pause = min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
+    limit = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
+    if limit is None or draft.mark(index) != Mark.RUNNING or now >= record.issued_at + limit:
+        return now + pause
+    return min(now + pause, record.issued_at + limit)
+
+
+def force_children(draft: Transition) -> None:
+    """Let the child tasks follow a forced cancel, also those that are being stopped."""
+    nested = draft.task.spec.plan.nested
+    draft.forced = draft.forced or bool(nested)
+    for index in nested:
+        if draft.mark(index) == Mark.CANCELLING:
+            draft.effects.append(RunChild(index, draft.record(index).attempt))
+
+
+def run_children(draft: Transition) -> None:
+    """Bring all child tasks in line with their nodes."""
+    for index in draft.task.spec.plan.nested:
+        if draft.mark(index) in FOLLOWED:
+            draft.effects.append(RunChild(index, draft.record(index).attempt))

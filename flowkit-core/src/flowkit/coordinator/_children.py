@@ -1,0 +1,343 @@
+"""Child tasks of nodes: their creation, and the changes that they follow."""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+from anyio.abc import TaskGroup
+from pydantic_core import to_json
+
+from flowkit._engine import (
+    ChildCreated,
+    ChildFailed,
+    ChildFinished,
+    Event,
+    FollowParent,
+    error_of,
+)
+from flowkit._records.queries import records_of
+from flowkit._records.task_records import PLANS, decode_task
+from flowkit._tasks.cached_tasks import TaskEffects
+from flowkit._tasks.check_threads import CheckThreads
+from flowkit._tasks.child_states import ChildState
+from flowkit._tasks.evaluation import Evaluations
+from flowkit._tasks.event_processor import EventProcessor
+from flowkit._tasks.run_inputs import evaluated_io, needed_by
+from flowkit._tasks.scopes import scope_of
+from flowkit._tasks.submission import Submission
+from flowkit._tasks.views import full_view, task_view
+from flowkit._user_code.containment import awaited, undo_cancellation
+from flowkit.client._session import ask_plugins
+from flowkit.errors import (
+    CorruptRecord,
+    NodeFailure,
+    PayloadError,
+    RecordRefused,
+    RecordTooLarge,
+    StoreError,
+    TaskRefused,
+)
+from flowkit.graph import Graph
+from flowkit.graph._control_types import evaluated_fields, read_arguments
+from flowkit.graph._nested_graphs import graph_of
+from flowkit.graph._params_schema import with_defaults
+from flowkit.plugins import Plugins
+from flowkit.protocols import Clock, Store
+from flowkit.task import ParentNode, Task, TaskSpec, TaskStatus
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 200
+"""Child tasks of a task that are served together."""
+_PRIORITIES = 2**31
+
+
+class _Refused(Exception):
+    """A child task cannot be created, or does not exist any more."""
+
+    def __init__(self, reason_code: str, error: str) -> None:
+        super().__init__(error)
+        self.reason_code = reason_code
+        self.error = error
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A node that runs a child task, and what follows for both."""
+
+    task: Task
+    state: ChildState
+    report: Event | None = None
+    """Event for the parent."""
+
+    @property
+    def node(self) -> ParentNode:
+        return self.state.node
+
+    @property
+    def child_id(self) -> str:
+        return self.state.node.child_id()
+
+    def refuse(self, refused: _Refused) -> None:
+        node = self.node
+        self.report = ChildFailed(
+            node.index, node.attempt, refused.reason_code, refused.error, permanent=True
+        )
+
+
+class Children:
+    """Brings child tasks in line with the nodes that run them, task by task. What is lost is done
+    again when the parent wakes up.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: TaskGroup,
+        store: Store,
+        clock: Clock,
+        plugins: Plugins,
+        processor: EventProcessor,
+        carry_out: Callable[[Sequence[TaskEffects]], Awaitable[None]],
+        report: Callable[[str, Sequence[Event]], Awaitable[None]],
+        leaving: Callable[[], bool],
+    ) -> None:
+        """``leaving`` returns True while the coordinator cancels what it runs."""
+        self._group = group
+        self._store = store
+        self._clock = clock
+        self._plugins = plugins
+        self._processor = processor
+        self._carry_out = carry_out
+        self._report = report
+        self._leaving = leaving
+        self._evaluations = Evaluations()
+        self._threads = CheckThreads()
+        self._waiting: dict[str, dict[int, _Followed]] = {}
+        """Nodes whose child tasks are to be served, by task, each with its latest state."""
+
+    def start(self, task: Task, state: ChildState) -> None:
+        """Bring the child task of a node in line with the node."""
+        waiting = self._waiting.get(task.task_id)
+        if waiting is None:
+            waiting = self._waiting[task.task_id] = {}
+            self._group.start_soon(self._serve, task.task_id, waiting)
+        waiting[state.node.index] = _Followed(task, state)
+
+    async def _serve(self, task_id: str, waiting: dict[int, _Followed]) -> None:
+        try:
+            while waiting:
+                some = [waiting.pop(index) for index in list(islice(waiting, MOST_AT_ONCE))]
+                await awaited(self._follow(task_id, some), ending=self._leaving)
+        except StoreError as error:
+            logger.warning(
+                "The store is unavailable: %s",
+                error,
+                extra={"action": "store_unavailable", "task_id": task_id},
+            )
+        except Exception:
+            logger.exception(
+                "Child tasks do not follow their nodes",
+                extra={"action": "children_lost", "task_id": task_id},
+            )
+        finally:
+            del self._waiting[task_id]
+
+    async def _follow(self, task_id: str, followed: Sequence[_Followed]) -> None:
+        await self._create([one for one in followed if _may_be_missing(one.state)])
+        children = await self._children([one for one in followed if one.report is None])
+        requests: dict[bool, dict[str, Sequence[Event]]] = {False: {}, True: {}}
+        for one, child in children:
+            node, state = one.node, one.state
+            if _has_ended_for(child, node):
+                one.report = await self._end_of(child, node)
+            elif state.stop is not None or _is_behind(child, node):
+                event = FollowParent(
+                    node.attempt, node.pauses, state.paused, state.stop, state.forced
+                )
+                requests[child.terminal][child.task_id] = [event]
+        for whole, events in requests.items():
+            if events:
+                outcome = await self._processor.apply(events, whole=whole)
+                await self._carry_out(outcome.effects)
+        if reports := [one.report for one in followed if one.report is not None]:
+            await self._report(task_id, reports)
+
+    async def _children(self, followed: Sequence[_Followed]) -> list[tuple[_Followed, Task]]:
+        """Return the child tasks of nodes, with the nodes. Leave out damaged ones until they are
+        repaired, and those that a paused task has not created.
+        """
+        stored = await self._store.load([one.child_id for one in followed]) if followed else {}
+        found = []
+        for one in followed:
+            record = stored.get(one.child_id)
+            try:
+                if record is not None:
+                    child = decode_task(record, to_look_at=True)
+                    _check_origin(child, one.node)
+                    found.append((one, child))
+                elif one.state.link.created:
+                    raise _Refused("subflow_failed", f"task {one.child_id!r} was deleted")
+            except CorruptRecord as error:
+                if one.state.stop is not None:
+                    one.refuse(_Refused("subflow_failed", str(error)))
+            except _Refused as refused:
+                one.refuse(refused)
+        return found
+
+    # ------------------------------------------------------------ creation
+
+    async def _create(self, followed: Sequence[_Followed]) -> None:
+        """Store the child tasks of nodes and start them, unless they are stored already.
+
+        One is also created for a node that is being stopped, and then cancelled: another
+        coordinator may be about to create it.
+        """
+        new: dict[str, Submission] = {}
+        refused: list[tuple[_Followed, _Refused]] = []
+        for one in followed:
+            try:
+                new[one.child_id] = await self._submission(one.task, one.node)
+            except _Refused as refusal:
+                refused.append((one, refusal))
+        if refused:
+            # A child task may have been created when its params had values.
+            stored = await self._store.load([one.child_id for one, _ in refused])
+            for one, why in refused:
+                if one.child_id not in stored:
+                    one.refuse(why)
+        created = [one for one in followed if one.child_id in new]
+        await self._store_new(created, new)
+        created = [one for one in created if one.report is None]
+        if not created:
+            return
+        outcome = await self._processor.refresh([one.child_id for one in created])
+        await self._notify({one.child_id: new[one.child_id] for one in created})
+        await self._carry_out(outcome.effects)
+        for held in self._processor.find_cached([created[0].task.task_id]):
+            for one in created:
+                self._processor.apply_deferred(held, ChildCreated(one.node.index, one.node.attempt))
+
+    async def _store_new(
+        self, followed: Sequence[_Followed], new: Mapping[str, Submission]
+    ) -> None:
+        """Store child tasks together. If the store refuses them, store each alone."""
+        if not followed:
+            return
+        try:
+            await self._processor.create([new[one.child_id] for one in followed])
+        except (RecordTooLarge, RecordRefused, PayloadError) as error:
+            if len(followed) == 1:
+                followed[0].refuse(_Refused("subflow_failed", f"it cannot be stored: {error}"))
+                return
+            for one in followed:
+                await self._store_new([one], new)
+
+    async def _notify(self, new: Mapping[str, Submission]) -> None:
+        """Notify plugins of child tasks that were created here, and not by another coordinator."""
+        if not self._plugins.observes_tasks:
+            return
+        for cached in self._processor.find_cached(new):
+            submitted = new[cached.task.task_id].task
+            if cached.task.spec.secret == submitted.spec.secret:
+                view = task_view(submitted)
+                self._plugins.notify("flowkit_task_changed", before=None, after=view)
+        await undo_cancellation()
+
+    async def _submission(self, task: Task, node: ParentNode) -> Submission:
+        spec = task.spec.plan.nodes[node.index]
+        source = to_json(graph_of(spec))
+        plan = PLANS.get(source)
+        child = TaskSpec(
+            task_id=node.child_id(),
+            plan=plan,
+            created_at=self._clock.now(),
+            secret=os.urandom(16),
+            params=await self._params(task, node.index, source),
+            labels=spec.labels,
+            priority=_limited(task.spec.priority + spec.priority),
+            deadline_sec=plan.deadline_sec,
+            trace=task.spec.trace,
+            parent=node,
+        )
+        if self._plugins.checks_submissions:
+            try:
+                await ask_plugins(self._plugins, child, Graph.restore(source))
+            except TaskRefused as error:
+                raise _Refused("subflow_failed", str(error)) from error
+        return self._processor.submit(child, source, certainly_new=False)
+
+    async def _params(self, task: Task, index: int, source: bytes) -> dict[str, object]:
+        """Return the params of a child task, with defaults."""
+        node = task.spec.plan.nodes[index]
+        given, names = evaluated_fields(node)
+        try:
+            if index in task.spec.plan.computed:
+                scope = await scope_of(self._store, task, index, await needed_by(task, index))
+                given = await evaluated_io(given, scope, self._evaluations, fields=names)
+            params: dict[str, object] = getattr(read_arguments(node, given), "params", {})
+        except NodeFailure as error:
+            raise _Refused("bad_expression", str(error)) from error
+        except ValueError as error:
+            raise _Refused("bad_input", str(error)) from error
+        schema = _schema(source)
+        if schema is None:
+            return params
+        params = with_defaults(schema, params)
+        if faults := await self._threads.value_faults(schema, params, "params"):
+            raise _Refused("bad_input", "; ".join(faults))
+        return params
+
+    # ------------------------------------------------------------ ends
+
+    async def _end_of(self, child: Task, node: ParentNode) -> Event:
+        if child.status is TaskStatus.FINISHED:
+            records = await records_of(self._store, child, child.spec.plan.leaves)
+            return ChildFinished(node.index, node.attempt, full_view(child, records).result)
+        why = error_of(child)
+        ended = "failed" if child.status is TaskStatus.FAILED else "was cancelled"
+        text = f"task {child.task_id!r} {ended}{f': {why}' if why else ''}"
+        return ChildFailed(node.index, node.attempt, "subflow_failed", text)
+
+
+@lru_cache(maxsize=256)
+def _schema(graph: bytes) -> dict[str, object] | None:
+    """Return the schema of the params of a valid graph."""
+    return Graph.restore(graph).document.params
+
+
+def _may_be_missing(state: ChildState) -> bool:
+    """Return whether a child task is to be created, unless it is stored already."""
+    return not state.link.created and (state.stop is not None or not state.paused)
+
+
+def _check_origin(child: Task, node: ParentNode) -> None:
+    """Check that a task is the child task of a node.
+
+    Raises:
+        _Refused: it is another task.
+    """
+    if not node.is_same_node(child.spec.parent):
+        raise _Refused(
+            "id_taken",
+            f"its child task needs the id {child.task_id!r}, which another task has; delete that"
+            " task, then retry",
+        )
+
+
+def _has_ended_for(child: Task, node: ParentNode) -> bool:
+    """Return whether the end of a child task is that of the current attempt of the node."""
+    return child.status is TaskStatus.FINISHED or (
+        child.terminal and child.parent_attempt >= node.attempt
+    )
+
+
+def _is_behind(child: Task, node: ParentNode) -> bool:
+    return child.parent_attempt < node.attempt or child.parent_pauses < node.pauses
+
+
+def _limited(priority: int) -> int:
+    return min(max(priority, -_PRIORITIES), _PRIORITIES - 1)

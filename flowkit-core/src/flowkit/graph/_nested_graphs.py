@@ -1,0 +1,59 @@
+"""Graphs inside graphs: those of the nodes that run child tasks."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from pydantic_core import to_json
+
+from flowkit.errors import GraphError
+from flowkit.graph._control_types import CONTROL_TYPES, arguments_of
+from flowkit.graph._faults import Faults
+from flowkit.graph._later_phases import with_later_nodes
+from flowkit.graph._models import GraphDocument, NodeSpec
+from flowkit.graph._params_schema import params_faults, with_defaults
+from flowkit.graph._templates import templates_in
+
+ParseNested = Callable[[dict[str, Any]], GraphDocument]
+"""Returns the valid document of a graph. Raises a GraphError if it has faults."""
+
+
+def graph_of(node: NodeSpec) -> dict[str, Any] | None:
+    """Return the graph of the child tasks of a node as it is written; None if it runs none."""
+    control = CONTROL_TYPES.get(node.type)
+    graph = arguments_of(node).get("graph") if control and control.runs_child else None
+    return graph if isinstance(graph, dict) else None
+
+
+def check_nested_graphs(faults: Faults, nodes: Iterable[NodeSpec], parse: ParseNested) -> None:
+    """Check the graphs of child tasks, and the params that they get."""
+    for node in nodes:
+        graph = graph_of(node)
+        if graph is None:
+            continue
+        try:
+            schema = parse(graph).params
+        except GraphError as error:
+            for fault in error.faults:
+                faults.add(node.node_id, f"io.graph: {fault}")
+            continue
+        params = arguments_of(node).get("params", {})
+        if not isinstance(params, dict) or any(templates_in({"params": params}, ("params",))):
+            continue  # a fault of io, or checked when the node starts
+        if schema is None:
+            continue
+        for text in params_faults(schema, with_defaults(schema, params)):
+            faults.add(node.node_id, f"io.{text}")
+
+
+def nodes_with_nested(
+    nodes: Iterable[NodeSpec], top: NodeSpec | None = None
+) -> Iterator[tuple[NodeSpec, NodeSpec]]:
+    """Yield the nodes of a valid graph and of the graphs inside, each after the node of the outer
+    graph in which it is.
+    """
+    for node in nodes:
+        yield top or node, node
+        graph = graph_of(node)
+        if graph is not None:
+            document = GraphDocument.model_validate_json(to_json(graph))
+            yield from nodes_with_nested(with_later_nodes(document).nodes, top or node)
