@@ -17,7 +17,7 @@ from tests.simulation.scenarios import STANDARD, Standard, handing_back, of_seed
 FOUND = 10
 """Exit status. Python itself ends with 1, for example when a mutant breaks the import of a module.
 """
-FREE_OF_FAULTS_SEC = 120.0
+FREE_OF_FAULTS_SEC = 150.0
 """Longer than any scenario takes without faults."""
 
 

@@ -24,8 +24,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Operation = Callable[[], Coroutine[Any, Any, object]]
 
-GRACE_SEC = 1.0
-"""Time after which a cancelled operation that has not ended is cancelled again."""
+GRACE_SEC = 10.0
+"""Time after which a cancelled operation that has not ended is cancelled again. Many operations
+that are cancelled together end one after another, which takes seconds on a busy machine.
+"""
 
 
 class Calls:

@@ -157,7 +157,7 @@ class ManualClock:
                 continue
             rounds = 0
             if watch.something_real_is_going_on():
-                await self._let_real_time_pass()
+                await self._let_real_time_pass(watch)
             elif due := self._deadlines.first(1):
                 self._move(due[0][0])
 
@@ -168,8 +168,10 @@ class ManualClock:
         finally:
             self._sleep_began = None
 
-    async def _let_real_time_pass(self) -> None:
+    async def _let_real_time_pass(self, watch: LoopWatch) -> None:
         began = time.monotonic()
         await asyncio.sleep(_LOOK_SEC)
+        if not watch.something_real_is_going_on():
+            return  # It ended meanwhile: what followed it takes no time.
         # Do not count a long block of the loop in full: no lease could be renewed during it.
         self._move(self._monotonic + min(time.monotonic() - began, 2 * _LOOK_SEC))
