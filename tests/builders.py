@@ -3,7 +3,9 @@
 The graphs are plain dictionaries, as a user would submit them.
 """
 
-from collections.abc import Callable
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,3 +100,21 @@ async def until(condition: Callable[[], bool]) -> None:
     with anyio.fail_after(20):
         while not condition():
             await anyio.sleep(0.005)
+
+
+# ---------------------------------------------------------------- the event loop
+
+
+async def turns_during(work: Awaitable[Any]) -> tuple["asyncio.Future[Any]", int]:
+    """Return some work that has ended, and the turns of the event loop meanwhile."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.000_5)  # threads take turns often, on any machine
+    turns = 0
+    try:
+        running = asyncio.ensure_future(work)
+        while not running.done():
+            await asyncio.sleep(0)
+            turns += 1
+    finally:
+        sys.setswitchinterval(interval)
+    return running, turns

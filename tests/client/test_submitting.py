@@ -3,10 +3,7 @@
 None of them is stored and found unreadable later.
 """
 
-import asyncio
 import json
-import sys
-from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -14,7 +11,7 @@ import pytest
 from flowkit import GraphError, TaskRefused
 from flowkit.errors import SignalRefused
 from flowkit_testing import Cluster
-from tests.builders import ONE, graph, node
+from tests.builders import ONE, graph, node, turns_during
 
 LONE = "\ud800"
 
@@ -127,21 +124,6 @@ async def test_nodes_to_begin_from_are_a_list() -> None:
 
 
 # ---------------------------------------------------------------- checks that take long
-
-
-async def turns_during(work: Awaitable[Any]) -> tuple[Any, int]:
-    """Return the outcome of some work, and the turns of the event loop meanwhile."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.000_5)  # threads take turns often, on any machine
-    turns = 0
-    try:
-        running = asyncio.ensure_future(work)
-        while not running.done():
-            await asyncio.sleep(0)
-            turns += 1
-    finally:
-        sys.setswitchinterval(interval)
-    return running, turns
 
 
 MANY = graph(

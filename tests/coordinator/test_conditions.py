@@ -1,7 +1,5 @@
 """Slow conditions are evaluated beside other work, and end at their limits."""
 
-import asyncio
-import sys
 from typing import Any
 
 import pytest
@@ -32,7 +30,7 @@ from flowkit.plugins import Plugins
 from flowkit.task import Mark, Task, TaskSpec
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
-from tests.builders import graph, node
+from tests.builders import graph, node, turns_during
 from tests.engine.drive import new_task
 
 ROWS = {"rows": list(range(200))}
@@ -120,21 +118,10 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
 
 
 async def test_the_event_loop_turns_while_a_condition_is_evaluated_in_a_thread() -> None:
-    turns = 0
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(
-        0.000_5
-    )  # threads take turns often, so the evaluation takes many of them on any machine
-    try:
-        evaluation = asyncio.create_task(
-            evaluate_delayed(InMemoryStore(), task_of(node("a", when=BOMB)), 0, 1.0, Evaluations())
-        )
-        while not evaluation.done():
-            await asyncio.sleep(0)
-            turns += 1
-    finally:
-        sys.setswitchinterval(interval)
-    outcome = await evaluation
+    task = task_of(node("a", when=BOMB))
+    evaluation = evaluate_delayed(InMemoryStore(), task, 0, 1.0, Evaluations())
+    done, turns = await turns_during(evaluation)
+    outcome = await done
     assert (outcome.index, outcome.value, outcome.since) == (0, False, 1.0)
     assert "2,000,000 steps" in (outcome.error or "")
     assert turns > 20

@@ -1,7 +1,6 @@
 """Expressions in inputs are evaluated for each attempt: in the worker, or in the coordinator."""
 
 import asyncio
-import sys
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from flowkit.errors import NodeFailure
 from flowkit.worker import BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 from flowkit_testing._cluster import UNHURRIED_COORDINATOR
-from tests.builders import graph, node
+from tests.builders import graph, node, turns_during
 
 BOMB = "${params.rows.all(a, params.rows.all(b, params.rows.all(c, a + b + c >= 0)))}"
 LONG = "${params.rows.map(a, params.rows.filter(b, a == b)[0])}"
@@ -242,21 +241,6 @@ async def test_arguments_of_an_input_adapter_are_evaluated() -> None:
 
 
 # ---------------------------------------------------------------- bounds
-
-
-async def turns_during(awaitable: Any) -> tuple[Any, int]:
-    """Return the outcome, and the turns of the event loop meanwhile."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.000_5)  # threads take turns often, on any machine
-    turns = 0
-    try:
-        running = asyncio.ensure_future(awaitable)
-        while not running.done():
-            await asyncio.sleep(0)
-            turns += 1
-    finally:
-        sys.setswitchinterval(interval)
-    return running, turns
 
 
 async def test_the_event_loop_turns_while_a_large_input_is_evaluated() -> None:
