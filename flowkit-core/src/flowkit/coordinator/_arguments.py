@@ -1,6 +1,5 @@
 """Evaluation of the arguments of control nodes, beside the other work of the coordinator."""
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 
@@ -11,12 +10,11 @@ from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.run_inputs import evaluated_io, needed_by
 from flowkit._tasks.scopes import scope_of
 from flowkit._user_code.containment import awaited
-from flowkit.errors import NodeFailure, StoreError
+from flowkit.coordinator._logged_failures import failures_logged
+from flowkit.errors import NodeFailure
 from flowkit.graph._control_types import evaluated_fields
 from flowkit.protocols import Store
 from flowkit.task import Task
-
-logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 200
 """Nodes of a task whose arguments are stored in one commit."""
@@ -66,20 +64,10 @@ class Arguments:
         """Evaluate arguments and report their values. If the store is unavailable, the wake-up of
         the task tries again.
         """
-        try:
+        message = "The arguments of nodes were not recorded"
+        with failures_logged(message, action="report_lost", task_id=task_id):
             events = [await self._evaluate(task, *place) for place, task in some.items()]
             await self._report(task_id, events)
-        except StoreError as error:
-            logger.warning(
-                "The store is unavailable: %s",
-                error,
-                extra={"action": "store_unavailable", "task_id": task_id},
-            )
-        except Exception:
-            logger.exception(
-                "The arguments of nodes were not recorded",
-                extra={"action": "report_lost", "task_id": task_id},
-            )
 
     async def _evaluate(self, task: Task, index: int, attempt: int) -> ArgumentsEvaluated:
         given, names = evaluated_fields(task.spec.plan.nodes[index])

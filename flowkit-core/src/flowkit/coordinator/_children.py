@@ -1,6 +1,5 @@
 """Child tasks of nodes: their creation, and the changes that they follow."""
 
-import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,13 +30,13 @@ from flowkit._tasks.submission import Submission
 from flowkit._tasks.views import full_view, task_view
 from flowkit._user_code.containment import awaited, undo_cancellation
 from flowkit.client._session import ask_plugins
+from flowkit.coordinator._logged_failures import failures_logged
 from flowkit.errors import (
     CorruptRecord,
     NodeFailure,
     PayloadError,
     RecordRefused,
     RecordTooLarge,
-    StoreError,
     TaskRefused,
 )
 from flowkit.graph import Graph
@@ -47,8 +46,6 @@ from flowkit.graph._params_schema import with_defaults
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
 from flowkit.task import ParentNode, Task, TaskSpec, TaskStatus
-
-logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 200
 """Child tasks of a task that are served together."""
@@ -128,21 +125,12 @@ class Children:
         waiting[state.node.index] = _Followed(task, state)
 
     async def _serve(self, task_id: str, waiting: dict[int, _Followed]) -> None:
+        message = "Child tasks do not follow their nodes"
         try:
-            while waiting:
-                some = [waiting.pop(index) for index in list(islice(waiting, MOST_AT_ONCE))]
-                await awaited(self._follow(task_id, some), ending=self._leaving)
-        except StoreError as error:
-            logger.warning(
-                "The store is unavailable: %s",
-                error,
-                extra={"action": "store_unavailable", "task_id": task_id},
-            )
-        except Exception:
-            logger.exception(
-                "Child tasks do not follow their nodes",
-                extra={"action": "children_lost", "task_id": task_id},
-            )
+            with failures_logged(message, action="children_lost", task_id=task_id):
+                while waiting:
+                    some = [waiting.pop(index) for index in list(islice(waiting, MOST_AT_ONCE))]
+                    await awaited(self._follow(task_id, some), ending=self._leaving)
         finally:
             del self._waiting[task_id]
 

@@ -13,7 +13,7 @@ from flowkit._tasks.conditions import evaluate_delayed
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.outputs import output_delayed
 from flowkit._user_code.containment import awaited
-from flowkit.errors import StoreError
+from flowkit.coordinator._logged_failures import failures_logged
 from flowkit.protocols import Store
 from flowkit.task import Mark, Task
 
@@ -87,19 +87,9 @@ class Evaluator:
         """
         if _delayed_since(task, index) != since:
             return None
-        try:
+        message = "An expression was not evaluated"
+        with failures_logged(message, action="condition_lost", task_id=task.task_id):
             return await awaited(self._value(task, index, since), ending=self._leaving)
-        except StoreError as error:
-            logger.warning(
-                "The store is unavailable: %s",
-                error,
-                extra={"action": "store_unavailable", "task_id": task.task_id},
-            )
-        except Exception:
-            logger.exception(
-                "An expression was not evaluated",
-                extra={"action": "condition_lost", "task_id": task.task_id},
-            )
         return None
 
     def _value(

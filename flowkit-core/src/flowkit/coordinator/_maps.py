@@ -1,6 +1,5 @@
 """Items and results of large maps, evaluated beside the other work of the coordinator."""
 
-import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -10,11 +9,9 @@ from flowkit._engine import EngineSettings, Event
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.maps import MapEffect, map_event
 from flowkit._user_code.containment import awaited
-from flowkit.errors import StoreError
+from flowkit.coordinator._logged_failures import failures_logged
 from flowkit.protocols import Store
 from flowkit.task import Task
-
-logger = logging.getLogger(__name__)
 
 MOST_MAPS = 4
 """Large maps that are evaluated or collected at a time. Each may hold many items in memory."""
@@ -53,21 +50,14 @@ class Maps:
         """Report the outcome of an effect. If it is not known now, the wake-up of the task tries
         again.
         """
-        extra = {"task_id": task.task_id}
+        message = "A map was not evaluated"
         try:
-            async with self._places:
-                if task.records[effect.index].attempt != effect.attempt:
-                    return
-                found = map_event(self._store, task, effect, self._settings, self._evaluations)
-                event = await awaited(found, ending=self._leaving)
-            await awaited(self._report(task.task_id, event), ending=self._leaving)
-        except StoreError as error:
-            logger.warning(
-                "The store is unavailable: %s",
-                error,
-                extra=extra | {"action": "store_unavailable"},
-            )
-        except Exception:
-            logger.exception("A map was not evaluated", extra=extra | {"action": "map_lost"})
+            with failures_logged(message, action="map_lost", task_id=task.task_id):
+                async with self._places:
+                    if task.records[effect.index].attempt != effect.attempt:
+                        return
+                    found = map_event(self._store, task, effect, self._settings, self._evaluations)
+                    event = await awaited(found, ending=self._leaving)
+                await awaited(self._report(task.task_id, event), ending=self._leaving)
         finally:
             self._running.discard(key)
