@@ -35,6 +35,13 @@ def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
+def shown_status(task: Task, mark: int) -> NodeStatus:
+    """Return the status of a node with this mark, as users see it."""
+    if task.paused and mark in (Mark.READY, Mark.CHECKING):
+        return NodeStatus.PAUSED
+    return STATUS_OF_MARK[mark]
+
+
 def node_view(
     task: Task,
     index: int,
@@ -48,9 +55,6 @@ def node_view(
         mark, record = step.mark(index), step.record(index)
     if records is not None and index in records:
         record = records[index]
-    status = STATUS_OF_MARK[mark]
-    if task.paused and mark in (Mark.READY, Mark.CHECKING):
-        status = NodeStatus.PAUSED
     reason_code, error = record.reason_code, record.error
     plan = task.spec.plan
     phase = "main" if plan.ends is None else plan.ends.phase_name(node_of(plan, index))
@@ -62,7 +66,7 @@ def node_view(
     return NodeView(
         node_id=task.spec.plan.ids[index],
         type=task.spec.plan.nodes[index].type,
-        status=status,
+        status=shown_status(task, mark),
         phase=phase,
         labels=task.spec.plan.nodes[index].labels,
         optional=phase != "undo" and task.spec.plan.nodes[index].optional,

@@ -154,12 +154,7 @@ def nodes(
         NodeStatus | None, typer.Option("--status", help="Only nodes with this status.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of nodes.")] = 100,
-    after: Annotated[
-        str | None,
-        typer.Option(
-            "--after", metavar="NEXT", help="Continue after a page: the `next` that it returned."
-        ),
-    ] = None,
+    after: options.After = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,

@@ -2,21 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from itertools import chain
 
 from flowkit._records.artifact_scan import scan_artifacts
 from flowkit._records.queries import artifact_meta, load_task, records_of
+from flowkit.client._nodes import current_nodes
 from flowkit.client._session import Session, index_of
 from flowkit.protocols import utc
-from flowkit.task import Artifact, Mark, Task
-
-
-def current_nodes(task: Task) -> list[int]:
-    """Return all nodes of a task, without children of earlier runs of maps."""
-    blocks = [state.block for state in task.maps.values()]
-    return [
-        *range(task.spec.plan.size),
-        *(child for block in blocks for child in range(block.first, block.end)),
-    ]
+from flowkit.task import Artifact, Mark
 
 
 async def read_artifacts(
@@ -26,7 +19,8 @@ async def read_artifacts(
     store = session.store
     task = await load_task(store, task_id)
     plan = task.spec.plan
-    indexes = current_nodes(task) if node_id is None else [index_of(task, node_id)]
+    named = [[index_of(task, node_id)]] if node_id is not None else current_nodes(task)
+    indexes = list(chain.from_iterable(named))
     records = await records_of(store, task, indexes)
     found = scan_artifacts(
         store.artifacts,

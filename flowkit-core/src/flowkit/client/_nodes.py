@@ -4,11 +4,9 @@ import re
 
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
-from flowkit._tasks.views import node_view
+from flowkit._tasks.views import node_view, shown_status
 from flowkit.client._session import Session, index_of
-from flowkit.task import STATUS_OF_MARK, Mark, NodeStatus, NodeView, Page, Task
-
-_PAUSABLE = frozenset({Mark.READY, Mark.CHECKING})
+from flowkit.task import STATUS_OF_MARK, NodeStatus, NodeView, Page, Task
 
 
 async def list_nodes(
@@ -25,7 +23,7 @@ async def list_nodes(
         raise ValueError(f"limit is at least 1, not {limit}")
     wanted = None if status is None else NodeStatus(status)
     task = decode_task(await session.record(task_id), to_look_at=True)
-    ranges = _all_nodes(task) if map_id is None else _children(task, map_id)
+    ranges = current_nodes(task) if map_id is None else _children(task, map_id)
     start = _position(after)
     found: list[int] = []
     for nodes in ranges:
@@ -39,10 +37,10 @@ async def list_nodes(
     )
 
 
-def _all_nodes(task: Task) -> list[range]:
-    blocks = sorted(state.block.first for state in task.maps.values())
-    ends = {state.block.first: state.block.end for state in task.maps.values()}
-    return [range(task.spec.plan.size), *(range(first, ends[first]) for first in blocks)]
+def current_nodes(task: Task) -> list[range]:
+    """Return all nodes of a task in their order, without children of earlier runs of maps."""
+    blocks = sorted((state.block for state in task.maps.values()), key=lambda block: block.first)
+    return [range(task.spec.plan.size), *(range(block.first, block.end) for block in blocks)]
 
 
 def _children(task: Task, map_id: str) -> list[range]:
@@ -71,7 +69,7 @@ def _matching(task: Task, nodes: range, wanted: NodeStatus | None, limit: int) -
     """Return the first of these nodes that have a status."""
     if wanted is None:
         return list(nodes[:limit])
-    marks = bytes(mark for mark in STATUS_OF_MARK if _status(task, mark) is wanted)
+    marks = bytes(mark for mark in STATUS_OF_MARK if shown_status(task, mark) is wanted)
     if not marks:
         return []
     found = []
@@ -80,7 +78,3 @@ def _matching(task: Task, nodes: range, wanted: NodeStatus | None, limit: int) -
         if len(found) == limit:
             break
     return found
-
-
-def _status(task: Task, mark: int) -> NodeStatus:
-    return NodeStatus.PAUSED if task.paused and mark in _PAUSABLE else STATUS_OF_MARK[mark]
