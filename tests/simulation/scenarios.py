@@ -946,7 +946,7 @@ async def random_waits(cluster: SimCluster) -> None:
             for _ in range(2):
                 group.start_soon(send_signals, cluster, task_id, numbers, ended)
             for by in ("ann", "bob"):
-                group.start_soon(decide_about_all, cluster, by, ended)
+                group.start_soon(decide_about_all, cluster, task_id, by, ended)
             if pick([True, False, False]):
                 await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
                 await client.pause(task_id)
@@ -1000,14 +1000,22 @@ async def send_signals(
         await cluster.clock.sleep(pick([0.0, 0.5, 5.0, 30.0]))
 
 
-async def decide_about_all(cluster: SimCluster, by: str, ended: anyio.Event) -> None:
-    """Decide about every node that waits for it until a task has ended."""
+async def decide_about_all(
+    cluster: SimCluster, task_id: str, by: str, ended: anyio.Event
+) -> None:
+    """Decide about every node of a task that waits for it until the task has ended.
+
+    Approvals of other tasks are left alone: a fault of the simulation copies this task and
+    damages the copy.
+    """
     pick = cluster.random.choice
     while not ended.is_set():
         for waiting in (await cluster.client.approvals()).items:
+            if waiting.task_id != task_id:
+                continue
             try:
                 choice = pick(waiting.choices)
-                await cluster.client.decide(waiting.task_id, waiting.node_id, choice, by=by)
+                await cluster.client.decide(task_id, waiting.node_id, choice, by=by)
             except TaskRefused:
                 cluster.log(f"{by} is too late")
         await cluster.clock.sleep(pick([0.5, 2.0, 10.0]))
