@@ -9,7 +9,15 @@ from rich.console import Console
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.cli._connection import closing
 from flowkit.cli._live_view import event_line, follow, progress_table
-from flowkit.cli._output import compact, print_end, print_result, seconds_text, table
+from flowkit.cli._output import (
+    compact,
+    details,
+    hidden_children,
+    print_end,
+    print_result,
+    seconds_text,
+    table,
+)
 from flowkit.cli._progress import BatchCounter, TaskProgress
 from flowkit.config import CommonConfig
 from flowkit.protocols import ArtifactRecord, Stream
@@ -23,19 +31,21 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 def fed(progress: TaskProgress, *items: tuple[str | None, str, Any]) -> TaskProgress:
     for number, (node_id, status, data) in enumerate(items, start=1):
-        kind = "progress" if status == "progress" else "status"
-        progress.apply(
-            TaskEvent(
-                seq=number,
-                at=NOON + timedelta(seconds=number),
-                task_id="t",
-                node_id=node_id,
-                kind=kind,
-                status=status if kind == "status" else None,
-                data=data,
-            )
-        )
+        progress.apply(fed_event(node_id, status, data, number))
     return progress
+
+
+def fed_event(node_id: str | None, status: str, data: Any, number: int = 1) -> TaskEvent:
+    kind = status if status in ("progress", "children") else "status"
+    return TaskEvent(
+        seq=number,
+        at=NOON + timedelta(seconds=number),
+        task_id="t",
+        node_id=node_id,
+        kind=kind,
+        status=status if kind == "status" else None,
+        data=data,
+    )
 
 
 def test_an_attempt_that_was_handed_back_does_not_count():
@@ -219,12 +229,48 @@ def test_children_of_a_map_are_counted_in_the_row_of_the_map():
     progress = fed(
         TaskProgress.of(["m", "m[0]", "x[1]"]),
         ("m", "running", None),
+        ("m", "children", {"number": 1_500, "added": 1_500}),
         ("m[0]", "running", {"worker_id": "w"}),
         ("m[1]", "running", {"worker_id": "w"}),
         ("m[0]", "finished", None),
     )
     assert list(progress.nodes) == ["m", "x[1]"]
-    assert progress.nodes["m"].children_text == "1 running, 1 finished"
+    assert progress.nodes["m"].children == {"running": 1, "finished": 1, "queued": 1_498}
+    line = event_line(fed_event("m", "children", {"number": 3, "added": 3}), progress)
+    assert line.plain.endswith("m  1500 children")
+    fed(progress, ("m[1]", "failed", None), ("m", "failed", None))
+    assert progress.nodes["m"].children == {"finished": 1, "failed": 1, "cancelled": 1_498}
+
+
+def test_the_children_of_a_new_list_replace_those_of_the_last_one():
+    progress = fed(
+        TaskProgress.of(["m"]),
+        ("m", "children", {"number": 2, "added": 2}),
+        ("m[0]", "running", {"worker_id": "w"}),
+        ("m[1]", "running", {"worker_id": "w"}),
+        ("m[1]", "finished", None),
+        ("m", "children", {"number": 3, "added": 3}),
+        ("m[0]", "running", {"worker_id": "w"}),
+    )
+    assert progress.nodes["m"].children == {"running": 1, "queued": 2}
+
+
+def test_a_view_that_leaves_out_children_is_counted_in_full():
+    def node(name: str, **fields: Any) -> NodeView:
+        return NodeView(node_id=name, type="t", status=NodeStatus.FINISHED, **fields)
+
+    nodes = [node("a"), node("m", children={"finished": 1_200, "failed": 3}), node("m[0]")]
+    view = TaskView(
+        id="t",
+        status=TaskStatus.FINISHED,
+        created_at=NOON,
+        nodes={one.node_id: one for one in nodes},
+    )
+    out = Console(file=io.StringIO(), width=200)
+    print_end(out, view)
+    assert "1205 nodes" in out.file.getvalue()  # type: ignore[attr-defined]
+    assert hidden_children(view) == {"m": 1_202}
+    assert details(nodes[1]) == "1200 finished, 3 failed"
 
 
 def test_the_duration_of_a_retried_task_says_how_many_nodes_it_leaves_out():

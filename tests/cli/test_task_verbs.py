@@ -450,6 +450,22 @@ def test_a_refused_signal_and_a_payload_that_is_no_json_are_usage_errors(
     assert "--payload" in wrong.stderr
 
 
+def test_a_large_map_is_shown_with_the_number_of_all_its_children(
+    cli: Cli, installation: Installation
+):
+    m = {"node_id": "m", "type": "coordinator_fn", "io": {"fn": "noop"}}
+    installation.finish({"nodes": [{**m, "map": {"over": [0] * 1_002}}]}, task_id="t1")
+    where = ("--db", installation.address)
+    shown = cli("show", "t1", *where).stdout
+    assert "1002 finished" in shown
+    assert "2 more children of 'm': see flowkit nodes t1 --map m" in shown
+    assert "1003 nodes" in shown
+    assert cli("nodes", "t1", "--map", "m", "--status", "failed", *where).stdout == "no nodes\n"
+    missing = cli("explain", "t1", "m[1002]", *where)
+    assert missing.exit_code == 2
+    assert "the children of 'm' are 'm[0]' to 'm[1001]'" in missing.stderr
+
+
 ASKING = {
     "nodes": [
         {"node_id": "ok", "type": "approval", "io": {"prompt": "Ship?", "assignees": ["ann"]}}

@@ -361,8 +361,7 @@ def test_it_is_explained(case: str):
     given, name, said = EXPLAINED[case]
     play = given()
     index = play.index(name)
-    record = play.task.records.get(index)
-    assert explain_node(play.task, index, record, now=NOON, unserved=None) == said
+    assert explain_node(play.task, index, play.task.records, now=NOON, unserved=None) == said
 
 
 def test_the_result_that_ended_a_task_is_stored_as_such():

@@ -6,6 +6,7 @@ import pytest
 
 from flowkit._engine import CollectMap, OpenMap
 from flowkit._tasks.explanations import explain_node
+from flowkit._tasks.views import node_view
 from flowkit.task import NodeStatus, TaskStatus
 from tests.engine.drive import ONCE, STEADY, Play, changes, effects, graph, started
 
@@ -189,8 +190,8 @@ def test_a_map_that_is_being_stopped_takes_no_place():
         "queued",
     ]
     assert play.task.in_flight == 2
-    index, record = play.index("m"), play.record("m")
-    assert explain_node(play.task, index, record, now=play.now, unserved=None) == (
+    index = play.index("m")
+    assert explain_node(play.task, index, play.task.records, now=play.now, unserved=None) == (
         "'m' is being cancelled: node 'z' needs no more parents. 1 of its 1 children have not"
         " ended."
     )
@@ -242,6 +243,49 @@ def test_a_map_that_is_not_needed_any_more_is_stopped():
     assert statuses(play) == ["cancelled", "cancelling"]
     play.stops("m[1]")
     assert play.status("m") is NodeStatus.CANCELLED
+
+
+def reasons(play: Play) -> dict[str, tuple[str | None, str | None]]:
+    """Return the reason codes and errors of the map and its children."""
+    ids = play.task.spec.plan.ids
+    views = [node_view(play.task, index) for index in range(len(ids))]
+    return {one.node_id: (one.reason_code, one.error) for one in views if one.node_id[0] == "m"}
+
+
+def test_children_have_the_reason_of_their_map():
+    play = Play(graph("m a -> z", m=mapped(), z={"fan_in": "any", "on_satisfied": "cancel"}))
+    play.opens("m", 3)
+    play.starts("m[1]")
+    play.succeeds("a")
+    expected = ("not_needed", "node 'z' needs no more parents")
+    assert set(reasons(play).values()) == {expected}
+    play.stops("m[1]")
+    play.succeeds("z")
+    assert play.task.status is TaskStatus.FINISHED
+    assert set(reasons(play).values()) == {expected}
+
+
+def test_children_that_have_not_begun_have_the_reason_that_another_child_failed():
+    play = running(3, m={**mapped(max_parallel=2), **ONCE})
+    play.starts("m[0]")
+    play.breaks("m[1]")
+    assert reasons(play)["m[2]"] == ("map_item_failed", "another child of 'm' failed")
+    play.stops("m[0]")
+    assert play.task.status is TaskStatus.FAILED
+    assert reasons(play)["m[2]"] == ("map_item_failed", "another child of 'm' failed")
+
+
+def test_the_children_of_an_earlier_list_have_no_ids():
+    play = running(3, "m -> z", m=mapped(), z=ONCE)
+    for child in ("m[0]", "m[1]", "m[2]"):
+        play.succeeds(child)
+    play.collects("m", 1, 2, 3)
+    play.breaks("z")
+    play.retry("m")
+    assert "m[0]" not in play.task.spec.plan.index
+    play.opens("m", 2)
+    found = [name in play.task.spec.plan.index for name in ("m[0]", "m[1]", "m[2]")]
+    assert found == [True, True, False]
 
 
 def test_a_map_stops_the_parents_that_it_does_not_need():

@@ -1,12 +1,13 @@
 """Maps on a cluster: items, results, failures, retries and restarts."""
 
+import re
 from typing import Any
 
 import anyio
 import pytest
 
 from flowkit import CoordinatorConfig
-from flowkit.errors import TaskNotFound
+from flowkit.errors import TaskNotFound, TaskRefused
 from flowkit.task import TaskView
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
@@ -166,7 +167,24 @@ async def test_results_above_the_limit_fail_the_map() -> None:
     cfg = CoordinatorConfig(limits={"max_result_bytes": 5})
     async with Cluster(handlers=[double], coordinator_config=cfg) as cluster:
         view = await failed(cluster, mapped([1000, 2000, 3000]))
-    assert view.nodes["m"].reason_code == "result_too_large"
+    assert view.nodes["m"].error == (
+        "the results of the children have more than 5 bytes as JSON (limits.max_result_bytes);"
+        " store them elsewhere, and return their places"
+    )
+
+
+async def test_one_result_above_the_limit_of_a_message_fails_the_map() -> None:
+    @handler("large")
+    async def large(size: int) -> str:
+        return "x" * size
+
+    async with Cluster(handlers=[large]) as cluster:
+        m = mapped([1, 2_000_000], "large", io={"input_inline": "${item}"})
+        view = await failed(cluster, m)
+    assert view.nodes["m[1]"].reason_code == "result_too_large"
+    assert "'m[1]' failed: result_too_large: the result has 2000002 bytes as JSON" in (
+        view.error or ""
+    )
 
 
 async def test_a_child_that_fails_fails_the_map_and_is_named() -> None:
@@ -262,6 +280,57 @@ async def test_pages_of_nodes_have_all_children_of_a_map() -> None:
     assert [one.result for one in ended.items] == [0, 2, 4]
     assert ended.next is not None
     assert (none.items, none.next) == ([], None)
+
+
+async def test_the_view_of_a_large_map_counts_all_its_children() -> None:
+    handled, spec = Flaky(5), {"on_item_failure": "continue"}
+    async with Cluster(handlers=flaky(handled)) as cluster:
+        view = await cluster.run(graph(mapped(list(range(1_005)), "flaky", map=spec, **ONCE)))
+        (one,) = (await cluster.client.nodes(view.id, limit=1)).items
+    assert view.nodes["m"].children == {"finished": 1_004, "failed": 1}
+    assert one.children == view.nodes["m"].children
+    assert view.nodes["m[0]"].children == {}
+
+
+async def test_children_have_the_reason_of_their_map_after_its_record_was_archived() -> None:
+    @handler("long")
+    async def long(item: Any, ctx: RunContext) -> None:
+        await ctx.cancellable(anyio.sleep(DAY))
+
+    nodes = (
+        mapped([1, 2], "long", map={"max_parallel": 1}),
+        node("a", "double", io={"input_inline": {"item": 1}}),
+        node("z", "rows", depends_on=["m", "a"], fan_in="any", on_satisfied="cancel"),
+        *(node(f"n{number}", "rows", depends_on=["z"]) for number in range(600)),
+    )
+    async with Cluster(handlers=[long, double, rows]) as cluster:
+        view = await cluster.run(graph(*nodes))
+        page = await cluster.client.nodes(view.id, map="m")
+        explained = await cluster.client.explain(view.id, "m[1]")
+    assert {(one.reason_code, one.error) for one in page.items} == {
+        ("not_needed", "node 'z' needs no more parents")
+    }
+    assert view.nodes["m[1]"].reason_code == "not_needed"
+    assert explained == "'m[1]' was cancelled: node 'z' needs no more parents."
+
+
+async def test_a_child_that_is_not_in_the_list_any_more_is_not_found() -> None:
+    above = node("r", "shrinks")
+    broken = node("z", "flaky", depends_on=["m"], io={"input_inline": {"item": 9}}, **ONCE)
+    sizes = iter([[1, 2, 3], [1], []])
+    shrinks = handler("shrinks")(lambda: next(sizes))
+    handlers = {"shrinks": shrinks, "double": double, **flaky(Flaky(9))}
+    async with Cluster(handlers=handlers) as cluster:
+        view = await failed(cluster, above, mapped("${results.r}", depends_on=["r"]), broken)
+        client = cluster.client
+        for why in ("the children of 'm' are 'm[0]' to 'm[0]'", "'m' has no children until its"):
+            await client.retry(view.id, from_nodes=["r"])
+            view = await client.wait(view.id, timeout=DAY)
+            known = re.escape(f"has no node 'm[2]': {why}")
+            with pytest.raises(TaskRefused, match=known):
+                await client.retry(view.id, from_nodes=["m[2]"])
+            with pytest.raises(TaskNotFound, match=known):
+                await client.explain(view.id, "m[2]")
 
 
 async def test_a_page_of_nodes_refuses_arguments_that_are_not_valid() -> None:

@@ -346,6 +346,27 @@ WRONG: dict[str, tuple[Any, str]] = {
         },
         "node 'b': the edge from 'm' has the trigger 'on_batch', but a map has no batches",
     ),
+    "a start on the first batch of a map": (
+        {
+            "nodes": [
+                {"node_id": "m", "type": "x", "map": {"over": []}},
+                node("a"),
+                {
+                    "node_id": "b",
+                    "type": "x",
+                    "depends_on": ["a", "m"],
+                    "io": {
+                        "start_when": "first_batch",
+                        "input_inline": {
+                            "input_adapter": "pull.from_artifacts",
+                            "input_args": {"from_node": "a"},
+                        },
+                    },
+                },
+            ]
+        },
+        "node 'b': io.start_when: the parent 'm' is a map, which has no batches of its own",
+    ),
     "a reader of the artifacts of a map": (
         {
             "nodes": [

@@ -6,6 +6,7 @@ import pytest
 
 from flowkit import first, flow
 from flowkit.flows import Flow
+from flowkit.flows.functions import CoordinatorFunction, noop, vars_incr, vars_merge
 from flowkit_testing import Cluster
 from tests.python_flows.handlers import (
     HANDLERS,
@@ -70,6 +71,38 @@ def test_a_map_may_be_over_the_first_results_of_some_nodes() -> None:
     assert nodes(mapped)["square_3"]["fan_in"] == "count:1"
 
 
+def test_a_map_calls_a_coordinator_function_for_each_value() -> None:
+    @flow
+    def mapped(names: list[str]) -> None:
+        vars_incr.map(names, by=2, max_parallel=1)
+        vars_merge.map([{"a": square(2)}])
+
+    assert nodes(mapped) == {
+        "vars_incr": {
+            "type": "coordinator_fn",
+            "map": {"over": "${params.names}", "max_parallel": 1},
+            "io": {"fn": "vars.incr", "fn_args": {"key": "${item}", "by": 2}},
+        },
+        "square": {"type": "square", "io": {"input_inline": 2}},
+        "vars_merge": {
+            "type": "coordinator_fn",
+            "depends_on": ["square"],
+            "map": {"over": [{"a": "${results.square}"}]},
+            "io": {"fn": "vars.merge", "fn_args": {"data": "${item}"}},
+        },
+    }
+
+
+async def test_a_map_of_a_coordinator_function_runs(flowkit_cluster: Cluster) -> None:
+    @flow
+    def mapped(names: list[str]) -> Any:
+        return vars_incr.map(names, by=2)
+
+    view = await flowkit_cluster.run(mapped, handlers=BY_ROLE, params={"names": ["a", "b"]})
+    assert view.error is None
+    assert view.vars == {"a": 2, "b": 2}
+
+
 async def test_the_results_of_a_map_are_a_value(flowkit_cluster: Cluster) -> None:
     @flow
     def mapped(tenants: list[Tenant], day: str) -> Any:
@@ -84,6 +117,21 @@ async def test_the_results_of_a_map_are_a_value(flowkit_cluster: Cluster) -> Non
 
 
 # ---------------------------------------------------------------- mistakes
+
+
+@faulty("other.map needs to know the parameters; give the function, as in CoordinatorFunction('")
+def a_map_of_a_coordinator_function_with_unknown_parameters() -> None:
+    CoordinatorFunction("other").map([1])  # here
+
+
+@faulty("noop.map: noop has no parameter for the items")
+def a_map_of_a_coordinator_function_without_parameters() -> None:
+    noop.map([1])  # type: ignore[misc,list-item]  # here
+
+
+@faulty("the values of vars_incr.map does not match: 0: Input should be a valid string")
+def a_map_of_a_coordinator_function_over_values_of_another_type() -> None:
+    vars_incr.map([3])  # type: ignore[list-item]  # here
 
 
 @faulty("alert.map: alert has no parameter for the items")

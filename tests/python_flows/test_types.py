@@ -112,6 +112,8 @@ def mapping(tenants: list[Tenant], day: date) -> None:
     texts: NodeRef[list[str]] = load.map(rows, limit=5, max_parallel=2)
     load.options(priority=3).map(rows).options(priority=4)
     publish.map(texts)
+    counts: NodeRef[list[Any]] = vars_incr.map(["a", "b"], by=2, max_parallel=1)
+    vars_set.map([{"a": rows}])
     export.map(rows, place="here")
     join.map(rows, right=rows[0], how="inner")
     merge.map([rows, rows], day=day)
@@ -204,7 +206,7 @@ from typing import Any
 
 from flowkit import Client, approval, finally_, first, flow, sleep, wait_signal
 from flowkit.flows import this_task
-from flowkit.flows.functions import task_end, vars_incr, vars_set
+from flowkit.flows.functions import noop, task_end, vars_incr, vars_set
 from flowkit.worker import RunContext, handler
 
 from correct import (
@@ -260,6 +262,9 @@ def mapping(tenants: list[Tenant], rows: list[Rows]) -> None:
     fetch.map(rows)  # error
     alert.map(tenants)  # error
     load.map(tenants, limit=3)  # error
+    vars_incr.map([3], by=2)  # error
+    vars_incr.map(["a"], max_parallel="2")  # error
+    noop.map(["a"])  # error
 
 
 @flow

@@ -217,6 +217,11 @@ async def test_a_result_above_the_limit_of_the_bus_fails_for_good(bench: Bench) 
     async with bench.worker({"work": work}):
         end = await bench.run()
         assert (end.reason_code, end.permanent) == ("result_too_large", True)
+        size = bench.bus.max_message_bytes
+        assert end.error == (
+            f"the result has {size + 2} bytes as JSON, too many for a message of at most {size}"
+            " bytes; store it in an artifact or elsewhere, and return its place"
+        )
 
 
 async def test_with_batching_a_function_is_called_with_the_items_of_each_batch(

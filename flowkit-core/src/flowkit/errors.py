@@ -106,12 +106,14 @@ class WorkerIdTaken(FlowKitError):
 class TaskNotFound(FlowKitError, LookupError):
     """No task has this id, or the task has no node with this ``node_id``."""
 
-    def __init__(self, task_id: str, *, node_id: str | None = None) -> None:
+    def __init__(self, task_id: str, *, node_id: str | None = None, why: str = "") -> None:
         self.task_id = task_id
         self.node_id = node_id
         task, node = repr(shortened(task_id, 200)), repr(shortened(node_id or "", 200))
         super().__init__(
-            f"there is no task {task}" if node_id is None else f"task {task} has no node {node}"
+            f"there is no task {task}"
+            if node_id is None
+            else f"task {task} has no node {node}{f': {why}' if why else ''}"
         )
 
 

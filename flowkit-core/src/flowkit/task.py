@@ -100,6 +100,10 @@ class NodeView(_View):
     """Kind of event for which a deferred node of a control type waits."""
     waiting_until: datetime | None = None
     """Time at which this wait ends in any case."""
+    children: dict[NodeStatus, int] = {}
+    """Number of all children of a map in each status. It is empty until the items are known, and
+    for other nodes.
+    """
 
 
 class TaskView(_View):
@@ -131,7 +135,7 @@ class TaskView(_View):
 
 class TaskEvent(_View):
     """One change of a task. ``seq`` counts 1, 2, 3, … per task; ``kind`` is ``status``,
-    ``progress``, ``batch`` or ``signal``.
+    ``progress``, ``batch``, ``signal`` or ``children``: a map has got children.
     """
 
     seq: int
@@ -628,6 +632,10 @@ class Task:
     def mark(self, index: int) -> int:
         """Return the mark of a node."""
         return self.marks[index]
+
+    def record(self, index: int) -> NodeRecord:
+        """Return the record of a node, or an empty one if it has none in memory."""
+        return self.records.get(index) or NodeRecord()
 
     def issued_token_matches(
         self, index: int, record: NodeRecord, attempt: int, token: str

@@ -507,7 +507,7 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
             effects += map_effects(task, index, record.attempt)
         elif mark == Mark.CANCELLING:
             token = task.spec.token(index, record.attempt, record.handovers)
-            code, cause = stop_cause(task, index, record.reason_code)
+            code, cause = stop_cause(task, index)
             effects.append(SendCancel(index, record.attempt, token, cause or code))
         elif mark == Mark.DEFERRED and lacks_arguments(record):
             effects.append(EvaluateArguments(index, record.attempt))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from flowkit.graph import NodeSpec
-from flowkit.graph._expanded_plan import ExpandedPlan, add_children, expanded
+from flowkit.graph._expanded_plan import ExpandedPlan, add_children, drop_children, expanded
 from flowkit.task import ENDED, IN_FLIGHT, MapBlock, MapState, Mark, Task
 
 
@@ -19,6 +19,14 @@ def add_block(task: Task, block: MapBlock) -> None:
     task.blocks.append(block)
     task.marks += b"%c" % Mark.WAITING * block.size
     task.maps[block.owner] = new_state(block)
+
+
+def drop_block(task: Task, index: int) -> None:
+    """Drop the current children of a map. They keep their places, and have no ids any more."""
+    plan = task.spec.plan
+    assert isinstance(plan, ExpandedPlan)
+    drop_children(plan, index)
+    del task.maps[index]
 
 
 def new_state(block: MapBlock) -> MapState:

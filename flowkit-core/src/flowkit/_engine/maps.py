@@ -41,6 +41,7 @@ def map_opened(draft: Transition, event: MapOpened, settings: EngineSettings) ->
     block = MapBlock(event.index, len(draft.task.marks), event.size, event.items_a_part, event.tag)
     draft.opened = block, event.parts
     draft.open += event.size
+    draft.note(event.index, "children", None, {"number": event.size, "added": event.size})
     draft.effects.append(OpenMap(event.index, event.attempt))
 
 

@@ -208,7 +208,7 @@ def stop_node(
                 index,
                 record.attempt,
                 token,
-                stop_cause(draft, index, reason_code)[1] or reason_code,
+                stop_cause(draft, index)[1] or reason_code,
             )
         )
     if mark == Mark.RUNNING:

@@ -34,7 +34,7 @@ def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings
     draft.ignored = True
     if event.index < len(draft.task.marks) and draft.mark(event.index) == Mark.CANCELLED:
         # The command was in the queue when the node was cancelled: stop the worker that started it.
-        code, cause = stop_cause(draft, event.index, draft.record(event.index).reason_code)
+        code, cause = stop_cause(draft, event.index)
         draft.effects.append(SendCancel(event.index, event.attempt, event.token, cause or code))
 
 

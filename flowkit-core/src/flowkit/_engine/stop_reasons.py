@@ -1,12 +1,14 @@
 """Reasons of stopped nodes, derived from their task: a node that had not started has no record."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from flowkit.graph._expanded_plan import map_of
-from flowkit.task import UNBEGUN, Mark, TaskSpec, TaskStatus
+from flowkit.graph._expanded_plan import map_of, node_of
+from flowkit.task import UNBEGUN, NodeRecord, TaskSpec, TaskStatus
 
 MAP_ITEM_FAILED = "map_item_failed"
 """Reason code of a map of which a child failed, and of the other children of the map."""
+_NONE: Mapping[int, NodeRecord] = {}
 DEADLINE_PASSED = "the task's deadline passed"
 
 
@@ -20,17 +22,26 @@ class TaskState(Protocol):
     @property
     def spec(self) -> TaskSpec: ...
     def mark(self, index: int) -> int: ...
+    def record(self, index: int) -> NodeRecord: ...
 
 
-def stop_cause(state: TaskState, index: int, reason_code: str | None) -> tuple[str, str | None]:
+def stop_cause(
+    state: TaskState, index: int, records: Mapping[int, NodeRecord] = _NONE
+) -> tuple[str, str | None]:
     """Return the reason code of a stopped node, and its cause as a text if there is one.
 
-    ``reason_code`` is that of the node's record. A node without a record was stopped with its task.
+    A node without a record was stopped with its task; a child of a map, for the reason of its map.
+    ``records`` are those records of the node and its map that are in the archive.
     """
     plan = state.spec.plan
-    code = reason_code or (
-        task_stop_code(state) if index < plan.size else _of_map(state, map_of(plan, index))
-    )
+
+    def reason(node: int) -> str | None:
+        return (records.get(node) or state.record(node)).reason_code
+
+    code = reason(index)
+    if code is None and index >= plan.size:
+        code = reason(map_of(plan, index))
+    code = code or task_stop_code(state)
     match code:
         case "cancelled":
             text = state.reason
@@ -40,8 +51,8 @@ def stop_cause(state: TaskState, index: int, reason_code: str | None) -> tuple[s
             text = "the task was ended by task.end"
         case "map_item_failed":
             text = f"another child of {plan.ids[map_of(plan, index)]!r} failed"
-        case "not_needed" if index < plan.size:
-            text = _satisfied_child(state, index)
+        case "not_needed":
+            text = _satisfied_child(state, node_of(plan, index))
         case _:
             text = None
     return code, text or None
@@ -54,13 +65,6 @@ def task_stop_code(state: TaskState) -> str:
     if state.outcome is TaskStatus.FINISHED:
         return "task_ended"
     return "deadline_exceeded" if state.error == DEADLINE_PASSED else "task_failed"
-
-
-def _of_map(state: TaskState, index: int) -> str:
-    """Return the reason code of a child that was stopped before it began."""
-    if state.mark(index) == Mark.FAILED:
-        return MAP_ITEM_FAILED
-    return "not_needed" if state.outcome is None else task_stop_code(state)
 
 
 def _satisfied_child(state: TaskState, index: int) -> str | None:

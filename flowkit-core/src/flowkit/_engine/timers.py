@@ -74,7 +74,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
             end_cancelled(draft, index, settings)
         else:
             token = draft.task.spec.token(index, record.attempt, record.handovers)
-            code, cause = stop_cause(draft, index, record.reason_code)
+            code, cause = stop_cause(draft, index)
             draft.effects.append(SendCancel(index, record.attempt, token, cause or code))
     elif mark in (Mark.ISSUED, Mark.RUNNING):
         overdue = _overdue(draft, index, mark, record, event, settings)

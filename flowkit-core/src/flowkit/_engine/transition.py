@@ -5,7 +5,12 @@ from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.events import Effect, EvaluateCondition, Letter
-from flowkit._engine.map_expansion import add_block, end_waiting_children, may_start_child
+from flowkit._engine.map_expansion import (
+    add_block,
+    drop_block,
+    end_waiting_children,
+    may_start_child,
+)
 from flowkit._engine.readiness import derive, fails_task, queue_rank
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
@@ -432,7 +437,7 @@ class Transition:
         task.seq += len(self.log)
         task.maps.update(self.maps)
         for index in self.dropped_maps:
-            del task.maps[index]
+            drop_block(task, index)
         for block in self.unbegun_ended:
             end_waiting_children(task, block)
         if self.opened is not None:

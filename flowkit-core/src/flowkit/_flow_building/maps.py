@@ -1,47 +1,87 @@
-"""Maps of handlers in a flow in Python."""
+"""Maps of handlers and coordinator functions in a flow in Python."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import Parameter
 from types import GenericAlias
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from flowkit._flow_building.building import FlowBuilding
-from flowkit._flow_building.drafts import Callee, Expression
-from flowkit._flow_building.inputs import arguments
+from flowkit._flow_building.building import FlowBuilding, required_flow
+from flowkit._flow_building.drafts import Draft, Expression
+from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.values import NodeRef, Value
+
+R_co = TypeVar("R_co", covariant=True)
+Item_contra = TypeVar("Item_contra", contravariant=True)
 
 ITEM = "item"
 """Name of the item in expressions, if ``map.as`` gives no other one."""
 
 
+class MakesNode(Protocol[Item_contra, R_co]):
+    """Handler or coordinator function that is called with one argument."""
+
+    def __call__(self, item: Item_contra, /) -> NodeRef[R_co]: ...
+
+
+class MakesNodeOfMore(Protocol[Item_contra, R_co]):
+    """Handler or coordinator function that may be called with more than one argument. Types cannot
+    say which ones are fixed for all items, so they are checked when the flow is built.
+    """
+
+    def __call__(
+        self, item: Item_contra, second: Any, /, *more: Any, **named: Any
+    ) -> NodeRef[R_co]: ...
+
+
+class Mapped(Protocol):
+    """Handler or coordinator function of a map."""
+
+    __name__: str
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """Parameters aside from the context, with their annotations."""
+
+    def new_draft(self, flow: FlowBuilding) -> Draft:
+        """Add a node that calls it, without its input."""
+
+    def written_io(self, writer: InputWriter, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the input of its node with these arguments."""
+
+
 def map_node(
-    flow: FlowBuilding,
-    callee: Callee,
+    mapped: Mapped,
     values: Any,
     fixed: Mapping[str, Any],
-    options: Mapping[str, Any],
+    *,
+    max_parallel: int | None,
+    on_item_failure: str,
 ) -> NodeRef[Any]:
-    """Make a node that calls a handler for each of some values, as its first argument.
-
-    ``fixed`` are the other arguments, and ``options`` the other fields of the map.
+    """Make a node that calls a handler or a coordinator function for each of some values, as its
+    first argument. ``fixed`` are the other arguments.
 
     Raises:
-        GraphError: the arguments are wrong. The message names their line.
+        GraphError: no flow is being built, or the arguments are wrong. The message names their
+            line.
     """
-    name, parameters = callee.__name__, callee.parameters
+    name, parameters = mapped.__name__, mapped.parameters
+    flow = required_flow(f"{name}.map makes a node")
     if not parameters:
         raise flow_error(f"{name}.map: {name} has no parameter for the items")
     first = parameters[0]
     if first.name in fixed:
         raise flow_error(f"{name}.map: {first.name!r} is the item; give the items as the values")
-    item = Value(Expression(ITEM))
-    given = arguments(name, parameters, (item,), fixed)
-    draft = flow.handler_node(callee)
-    writer = flow.writer()
+    given = arguments(name, parameters, (Value(Expression(ITEM)),), fixed)
+    draft, writer = mapped.new_draft(flow), flow.writer()
     over = writer.argument(_items(name, values), _list_of(first), f"the values of {name}.map")
-    draft.fields["map"] = {"over": over, **options}
-    draft.io["input_inline"] = writer.arguments(callee, given)
+    fields: dict[str, Any] = {"over": over}
+    if max_parallel is not None:
+        fields["max_parallel"] = max_parallel
+    if on_item_failure != "fail":
+        fields["on_item_failure"] = on_item_failure
+    draft.fields["map"] = fields
+    draft.io |= mapped.written_io(writer, given)
     return flow.node(draft, writer, list[Any])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from flowkit._engine import Transition
-from flowkit._engine.map_expansion import add_block
+from flowkit._engine.map_expansion import add_block, drop_block
 from flowkit.task import MapBlock, Task
 
 MARKS_A_PART = 1024
@@ -56,7 +56,7 @@ def restore_children(
         block = MapBlock(index, len(task.marks), size, number, tag)
         add_block(task, block)
         if not is_current:
-            del task.maps[index]
+            drop_block(task, index)
     marks = "".join(from_json(parts[name]) for name in sorted(parts) if name[0] == "c")
     if len(marks) != len(task.marks) - plan.size:
         raise ValueError("its marks do not fit its nodes")

@@ -45,8 +45,8 @@ def _child_state(task: Task, index: int) -> ChildState | None:
 
 
 def _stop_reason(task: Task, index: int) -> str:
-    record, name = task.records[index], task.spec.plan.ids[index]
+    name = task.spec.plan.ids[index]
     if task.marks[index] != Mark.CANCELLING:
         return f"node {name!r} of the parent ran too long"
-    code, cause = stop_cause(task, index, record.reason_code)
+    code, cause = stop_cause(task, index)
     return f"node {name!r} of the parent was stopped: {cause or code}"[:LONGEST_REASON]

@@ -1,5 +1,6 @@
 """Explanations why a node is not running."""
 
+from collections.abc import Mapping
 from itertools import chain
 
 from flowkit._engine import BROKEN, child_node, edge_outcomes, sources_progress, stop_cause
@@ -38,13 +39,19 @@ def explain_quarantine(letter: DeadLetter, *, now: float) -> str:
 
 
 def explain_node(
-    task: Task, index: int, record: NodeRecord | None, *, now: float, unserved: str | None
+    task: Task,
+    index: int,
+    records: Mapping[int, NodeRecord],
+    *,
+    now: float,
+    unserved: str | None,
 ) -> str:
     """Return why a node is not running, and what it waits for.
 
-    ``unserved`` says why no live worker serves its role; it is None if one does.
+    ``records`` has its record, and that of its map if it is a child. ``unserved`` says why no live
+    worker serves its role; it is None if one does.
     """
-    plan = task.spec.plan
+    plan, record = task.spec.plan, records.get(index)
     name = f"{plan.ids[index]!r}"
     mark = task.marks[index]
     because = (
@@ -56,7 +63,7 @@ def explain_node(
     )
     match mark:
         case Mark.RUNNING | Mark.CANCELLING if index in plan.nested and record is not None:
-            return _runs_child(task, index, record)
+            return _runs_child(task, index, record, records)
         case Mark.RUNNING:
             return (
                 f"{name} is running on {record.worker_id!r}."
@@ -70,7 +77,7 @@ def explain_node(
         case Mark.FAILED:
             return f"{name} failed{_attempts(record)}{because}.{_goes_on(task, index)}"
         case Mark.CANCELLED:
-            return f"{name} was cancelled: {_stopped(task, index, record)}."
+            return f"{name} was cancelled: {_stop(task, index, records)}."
         case Mark.SKIPPED:
             return f"{name} was skipped: {_skipped(task, index, record)}."
         case Mark.HELD:
@@ -79,13 +86,13 @@ def explain_node(
             return f"{name} was skipped because {_failure_above(task, index)}."
         case Mark.CANCELLING:
             return (
-                f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace period"
+                f"{name} is being cancelled: {_stop(task, index, records)}. It has a grace period"
                 " to end by itself."
             )
         case Mark.CLOSING:
             state = task.maps[index]
             return (
-                f"{name} is being cancelled: {_stopped(task, index, record)}. {state.open} of its"
+                f"{name} is being cancelled: {_stop(task, index, records)}. {state.open} of its"
                 f" {state.block.size} children have not ended."
             )
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
@@ -186,14 +193,16 @@ def _limit_of_map(task: Task, index: int) -> str:
     return f"{task.in_flight} nodes of the task are in flight already"
 
 
-def _runs_child(task: Task, index: int, record: NodeRecord) -> str:
+def _runs_child(
+    task: Task, index: int, record: NodeRecord, records: Mapping[int, NodeRecord]
+) -> str:
     """Return what a node that runs a child task waits for."""
     name = f"{task.spec.plan.ids[index]!r}"
     child = f"{child_node(task, index, record).child_id()!r}"
     if task.marks[index] == Mark.RUNNING:
         return f"{name} runs as task {child}: see `flowkit show {child[1:-1]}`."
     return (
-        f"{name} is being cancelled: {_stopped(task, index, record)}. It ends when its task {child}"
+        f"{name} is being cancelled: {_stop(task, index, records)}. It ends when its task {child}"
         " has ended."
     )
 
@@ -250,9 +259,9 @@ def _without(task: Task, record: NodeRecord | None) -> str:
     )
 
 
-def _stopped(task: Task, index: int, record: NodeRecord | None) -> str:
+def _stop(task: Task, index: int, records: Mapping[int, NodeRecord]) -> str:
     """Return why a node was stopped."""
-    code, cause = stop_cause(task, index, record.reason_code if record else None)
+    code, cause = stop_cause(task, index, records)
     if code == "cancelled":
         return f"the task was cancelled, {cause!r}" if cause else "the task was cancelled"
     return cause or code

@@ -153,7 +153,8 @@ async def collected(
                 effect.index,
                 effect.attempt,
                 "result_too_large",
-                f"the results of the children have more than {settings.max_result_bytes} bytes",
+                f"the results of the children have more than {settings.max_result_bytes} bytes as"
+                " JSON (limits.max_result_bytes); store them elsewhere, and return their places",
             )
     return MapCollected(effect.index, effect.attempt, results)
 

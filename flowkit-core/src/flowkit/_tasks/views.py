@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowkit._engine import Transition, child_node, error_of, stop_cause
+from flowkit._tasks.map_children import marks_of_children
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.graph._expanded_plan import node_of
 from flowkit.plugins import Plugins
@@ -48,7 +49,9 @@ def node_view(
     step: Transition | None = None,
     records: Mapping[int, NodeRecord] | None = None,
 ) -> NodeView:
-    """Return the view of a node; after ``step``, if given."""
+    """Return the view of a node; after ``step``, if given. ``records`` are records from the
+    archive: of the node, and of its map if it is a child.
+    """
     if step is None:
         mark, record = task.marks[index], task.records.get(index, _NOTHING)
     else:
@@ -61,7 +64,7 @@ def node_view(
     if mark == Mark.SKIPPED and phase == "undo":
         reason_code = "nothing_to_undo"
     if mark in (Mark.CANCELLED, *STOPPING):
-        reason_code, error = stop_cause(task if step is None else step, index, reason_code)
+        reason_code, error = stop_cause(task if step is None else step, index, records or {})
     wait = record.wait if mark == Mark.DEFERRED else None
     return NodeView(
         node_id=task.spec.plan.ids[index],
@@ -84,7 +87,17 @@ def node_view(
         child_task_id=None if record.child is None else child_node(task, index, record).child_id(),
         waiting=None if wait is None else wait.kind,
         waiting_until=None if wait is None else _time(wait.until),
+        children=_children(task, index, step) if index in task.maps else {},
     )
+
+
+def _children(task: Task, index: int, step: Transition | None) -> dict[NodeStatus, int]:
+    """Return the number of the children of a map in each status."""
+    counts: dict[NodeStatus, int] = {}
+    for mark, number in marks_of_children(task, index, step).items():
+        status = shown_status(task, mark)
+        counts[status] = counts.get(status, 0) + number
+    return counts
 
 
 def task_view(

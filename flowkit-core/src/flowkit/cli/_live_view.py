@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowkit.cli._connection import closing
-from flowkit.cli._output import compact, seconds_text, status_text
+from flowkit.cli._output import children_text, compact, seconds_text, status_text
 from flowkit.cli._progress import BatchCounter, NodeProgress, TaskProgress
 from flowkit.client import TaskVerbs
 from flowkit.task import TaskEvent, TaskView
@@ -96,7 +96,7 @@ def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Gro
             status_text(node.status),
             str(node.attempt or ""),
             str(node.batches or ""),
-            Text(node.note or node.children_text or compact(node.progress)),
+            Text(node.note or children_text(node.children) or compact(node.progress)),
             seconds_text(node.seconds(now)),
             Text(node.worker_id or ""),
         )
@@ -128,6 +128,8 @@ def event_line(event: TaskEvent, progress: TaskProgress) -> Text:
     if event.kind == "signal":
         data = event.data if isinstance(event.data, dict) else {}
         return line.append(f"signal {compact(data.get('signal'))}")
+    if event.kind == "children" and node is not None:
+        return line.append(f"{node.size} children" if node.size > 1 else "1 child")
     if event.kind == "progress":
         return line.append(f"progress {compact(event.data)}")
     return line.append("first batch stored" if event.kind == "batch" else event.kind)

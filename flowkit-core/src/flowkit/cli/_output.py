@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flowkit._text.redaction import printable, printable_json
-from flowkit.task import NodeView, TaskView
+from flowkit.graph._expanded_plan import split_child_id
+from flowkit.task import NodeStatus, NodeView, TaskView
 
 PIPE_WIDTH = 200
 STYLES = {
@@ -223,9 +225,23 @@ def details(node: NodeView) -> str:
         wrong = node.error or node.reason_code
     if node.optional and node.status == "failed":
         wrong = f"optional: {wrong}"
-    return "; ".join(
-        filter(None, (wrong, skipped_text(node.skipped_batches) if node.skipped_batches else None))
-    )
+    skipped = skipped_text(node.skipped_batches) if node.skipped_batches else None
+    return "; ".join(filter(None, (wrong, children_text(node.children), skipped)))
+
+
+def children_text(children: Mapping[NodeStatus, int] | Mapping[str, int]) -> str:
+    """Format the number of the children of a map in each status: ``12 finished, 3 queued``."""
+    return ", ".join(f"{number} {status}" for status, number in children.items() if number)
+
+
+def hidden_children(view: TaskView) -> dict[str, int]:
+    """Return how many children each map has that the view of its task leaves out."""
+    shown = Counter(split_child_id(node_id)[0] for node_id in view.nodes)
+    return {
+        node.node_id: hidden
+        for node in view.nodes.values()
+        if (hidden := sum(node.children.values()) - shown[node.node_id] + 1) > 0 and node.children
+    }
 
 
 def _since_retry(view: TaskView) -> str:
@@ -244,7 +260,8 @@ def print_end(out: Console, view: TaskView, *, options: str | None = "") -> None
     The output mentions how to list the task's dead letters, with these ``options`` of the command
     line. If they are None, its store is gone.
     """
-    nodes = f"{len(view.nodes)} node{'' if len(view.nodes) == 1 else 's'}"
+    number = len(view.nodes) + sum(hidden_children(view).values())
+    nodes = f"{number} node{'' if number == 1 else 's'}"
     line = Text("task ").append(view.id).append(" ").append_text(status_text(view.status))
     took = seconds_text(duration(view))
     since = _since_retry(view) if took else ""

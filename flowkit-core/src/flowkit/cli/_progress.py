@@ -31,8 +31,10 @@ class NodeProgress:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     note: str = ""
-    children: Counter[str] = field(default_factory=Counter)
+    begun: Counter[str] = field(default_factory=Counter)
     """Number of the children of a map in each status, of those that have begun."""
+    size: int = 0
+    """Number of all children of a map."""
     changed: int = 0
     """Sequence number of the event that last changed the status."""
 
@@ -78,9 +80,12 @@ class NodeProgress:
         return NodeStatus(self.status).terminal
 
     @property
-    def children_text(self) -> str:
-        """Number of the children in each status."""
-        return ", ".join(f"{number} {status}" for status, number in self.children.items() if number)
+    def children(self) -> Counter[str]:
+        """Number of the children of a map in each status. Those that have not begun have no events
+        of their own, and are cancelled when the map ends.
+        """
+        unbegun = "cancelled" if self.ended else "queued"
+        return self.begun + Counter({unbegun: self.size - self.begun.total()})
 
     def seconds(self, now: datetime) -> float | None:
         """Return the run time of the current or the last attempt."""
@@ -138,7 +143,9 @@ class TaskProgress:
             node = self.node(event.node_id)
             before = node.status
             node.apply(event)
-            if event.node_id not in self.nodes:
+            if event.kind == "children":
+                self._add_children(node, event.data)
+            elif event.node_id not in self.nodes and node.status != before:
                 self._count_child(event.node_id, before, node.status)
         elif event.kind == "status" and event.status is not None:
             self.status, self.note = event.status, str(event.data or "")
@@ -147,15 +154,27 @@ class TaskProgress:
         """Return the progress of a node of the graph, or of a child of a map."""
         found = self.nodes.get(node_id) or self.children.get(node_id)
         if found is None:
-            found = self.children[node_id] = NodeProgress(node_id)
+            found = self.children[node_id] = NodeProgress(node_id, status="")
         return found
+
+    def _add_children(self, owner: NodeProgress, data: Any) -> None:
+        """Add children of a map. If they are all that it has, they replace those of an earlier
+        run.
+        """
+        if data["added"] == data["number"]:
+            owner.begun.clear()
+            for node_id in list(self.children):
+                if split_child_id(node_id)[0] == owner.node_id:
+                    del self.children[node_id]
+        owner.size = data["number"]
 
     def _count_child(self, node_id: str, before: str, status: str) -> None:
         """Count the children of a map in each status."""
         owner = self.nodes.get(split_child_id(node_id)[0])
         if owner is not None:
-            owner.children[before] -= owner.children[before] > 0
-            owner.children[status] += 1
+            if before:
+                owner.begun[before] -= 1
+            owner.begun[status] += 1
 
     def counts(self) -> Counter[str]:
         """Count the nodes in each status."""

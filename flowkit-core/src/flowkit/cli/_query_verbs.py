@@ -1,5 +1,6 @@
 """Verbs that read tasks: ``ls``, ``show``, ``nodes``, ``watch``, ``explain``, ``artifacts``."""
 
+import shlex
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from flowkit.cli._output import (
     console,
     details,
     duration,
+    hidden_children,
     print_end,
     print_json,
     print_json_line,
@@ -126,6 +128,13 @@ def show(
                 Text(f"{name}: ", style="bold").append(value, style="not bold"), soft_wrap=True
             )
     _print_nodes(out, nodes_in_order(branches))
+    for branch in branches:
+        for node_id, hidden in hidden_children(branch.view).items():
+            out.print(
+                f"{hidden} more children of {node_id!r}: see"
+                f" flowkit nodes {branch.view.id} --map {shlex.quote(node_id)}",
+                soft_wrap=True,
+            )
     print_end(out, view)
 
 
@@ -178,6 +187,9 @@ def nodes(
     page = run_async(main)
     if as_json:
         print_json({"items": page.items, "next": page.next})
+        return
+    if not page.items:
+        console().print("no nodes")
         return
     _print_nodes(console(), ((0, node) for node in page.items))
     print_next(console(), page.next)

@@ -4,6 +4,7 @@ import re
 
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
+from flowkit._tasks.map_children import with_maps
 from flowkit._tasks.views import node_view, shown_status
 from flowkit.client._session import Session, index_of
 from flowkit.task import STATUS_OF_MARK, NodeStatus, NodeView, Page, Task
@@ -31,7 +32,7 @@ async def list_nodes(
             first = max(nodes.start, start)
             found += _matching(task, range(first, nodes.stop), wanted, limit + 1 - len(found))
     page, more = found[:limit], found[limit:]
-    records = await records_of(session.store, task, page)
+    records = await records_of(session.store, task, with_maps(task, page))
     return Page(
         [node_view(task, index, records=records) for index in page], str(more[0]) if more else None
     )

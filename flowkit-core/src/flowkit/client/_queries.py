@@ -14,6 +14,7 @@ from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
 from flowkit._runtime.worker_sessions import why_unserved
 from flowkit._tasks.explanations import explain_node, explain_quarantine, keeps_waiting
+from flowkit._tasks.map_children import with_maps
 from flowkit._tasks.views import event_view, full_view, shown_nodes
 from flowkit.client._session import Session, index_of
 from flowkit.errors import CorruptRecord, PayloadError
@@ -106,11 +107,11 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
     index = index_of(task, node_id)
     if letter is not None and keeps_waiting(task, index, record, letter):
         return explain_quarantine(letter, now=clock.now())
-    records, now = await records_of(store, task, [index]), clock.now()
+    records, now = await records_of(store, task, with_maps(task, [index])), clock.now()
     waits = task.marks[index] == Mark.ISSUED
     role = task.spec.plan.nodes[index].type
     unserved = await why_unserved(store, role, clock) if waits else None
-    return explain_node(task, index, records.get(index), now=now, unserved=unserved)
+    return explain_node(task, index, records, now=now, unserved=unserved)
 
 
 # ---------------------------------------------------------------- ends and events

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from flowkit._engine import RetryRequested
 from flowkit._records.parents import check_retried_alone
 from flowkit._records.task_records import decode_task
+from flowkit._tasks.map_children import no_such_node
 from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
 from flowkit.graph._expanded_plan import node_of
@@ -42,7 +43,7 @@ def _indexes(task: Task, node_ids: Collection[str] | None) -> tuple[int, ...] | 
     index, ends = plan.index, plan.ends
     for node_id in node_ids:
         if node_id not in index:
-            raise TaskRefused(f"task {task.task_id!r} has no node {node_id!r}")
+            raise TaskRefused(str(no_such_node(task, node_id)))
         if ends is not None and (node := node_of(plan, index[node_id])) >= ends.main:
             raise TaskRefused(
                 f"node {node_id!r} is {_LATER[ends.phase_name(node)]}, and runs again by itself"

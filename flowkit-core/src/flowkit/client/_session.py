@@ -13,6 +13,7 @@ from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, retry
 from flowkit._tasks.check_threads import CheckThreads
 from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, EventProcessor, Outcome
+from flowkit._tasks.map_children import no_such_node
 from flowkit._tasks.submission import Submission, checked, new_id
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import error_text, undo_cancellation
@@ -281,7 +282,7 @@ def index_of(task: Task, node_id: str) -> int:
     """
     index = task.spec.plan.index.get(node_id)
     if index is None:
-        raise TaskNotFound(task.task_id, node_id=node_id)
+        raise no_such_node(task, node_id)
     return index
 
 

@@ -6,13 +6,15 @@ A call makes a node of ``type: "coordinator_fn"``. Arguments that name nodes are
     merge_generic(rows, target="rows")
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
-from flowkit._flow_building import NodeRef, required_flow
+from flowkit._flow_building import FlowBuilding, NodeRef, required_flow
 from flowkit._flow_building.annotations import UnusableAnnotation, resolved
+from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.inputs import InputWriter, arguments
+from flowkit._flow_building.maps import MakesNode, MakesNodeOfMore, map_node
 from flowkit._flow_building.places import defined_at, flow_error, with_place
 from flowkit.coordinator import _builtin_functions
 from flowkit.coordinator.functions import FunctionContext
@@ -22,6 +24,7 @@ from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Item = TypeVar("Item")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -63,10 +66,70 @@ class CoordinatorFunction(Generic[P, R_co]):
         """Make a node of the flow that is being built."""
         flow = required_flow(f"{self.__name__} makes a node")
         given = self._given(args, kwargs)
-        draft, writer = flow.new_node(self.__name__, COORDINATOR_FUNCTION), flow.writer()
-        written = {name: self._written(writer, name, value) for name, value in given.items()}
-        draft.io |= {"fn": self.name, "fn_args": written}
+        draft, writer = self.new_draft(flow), flow.writer()
+        draft.io |= self.written_io(writer, given)
         return flow.node(draft, writer, self._returns)
+
+    @overload
+    def map(
+        self: "MakesNode[Item, R]",
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+    ) -> NodeRef[list[R]]: ...
+    @overload
+    def map(
+        self: "MakesNodeOfMore[Item, R]",
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[list[R]]: ...
+    def map(
+        self: Any,
+        values: Iterable[Any],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[Any]:
+        """Make a node that calls this function for each value of a list.
+
+        A value is the first argument of its call, and ``fixed`` are the other ones. The value of
+        the node is the list of the results.
+        """
+        return map_node(
+            self, values, fixed, max_parallel=max_parallel, on_item_failure=on_item_failure
+        )
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """Parameters aside from the context.
+
+        Raises:
+            GraphError: they are not known.
+        """
+        if self._parameters is None:
+            raise flow_error(
+                f"{self.__name__}.map needs to know the parameters; give the function, as in"
+                f" CoordinatorFunction({self.name!r}, function)"
+            )
+        return list(self._parameters.values())
+
+    def new_draft(self, flow: FlowBuilding) -> Draft:
+        """Add a node that calls it."""
+        draft = flow.new_node(self.__name__, COORDINATOR_FUNCTION)
+        draft.io["fn"] = self.name
+        return draft
+
+    def written_io(self, writer: InputWriter, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the input of a node that calls it with these arguments."""
+        return {"fn_args": {name: self._written(writer, name, one) for name, one in given.items()}}
 
     def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._parameters is not None:

@@ -51,6 +51,12 @@ def add_children(plan: ExpandedPlan, index: int, size: int) -> None:
     plan.index.blocks[plan.ids[index]] = range(first, first + size)
 
 
+def drop_children(plan: ExpandedPlan, index: int) -> None:
+    """Drop the ids of the children of a map. Their places are not used again."""
+    assert isinstance(plan.index, _Index)
+    del plan.index.blocks[plan.ids[index]]
+
+
 _PER_NODE = ("nodes", "children", "parents", "need", "streamed", "mixed", "sources")
 _NO_EDGES: tuple[Edge, ...] = ()
 _OWN: Mapping[str, Any] = {"children": _NO_EDGES, "need": ALL, "streamed": False, "mixed": False}

@@ -48,6 +48,17 @@ def check_maps(
                     f"the edge from {short(nodes[parent].node_id)} has the trigger 'on_batch', but"
                     " a map has no batches of its own; remove the trigger",
                 )
+            elif (
+                node.io.start_when == "first_batch"
+                and not link.routed
+                and nodes[parent].map is not None
+            ):
+                faults.add(
+                    node.node_id,
+                    f"io.start_when: the parent {short(nodes[parent].node_id)} is a map, which has"
+                    " no batches of its own; remove 'first_batch', and give the edges from other"
+                    " parents the trigger 'on_batch'",
+                )
         _check_reads(faults, node, maps, {nodes[parent].node_id for parent in above})
 
 

@@ -2,14 +2,30 @@
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from copy import copy
 from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import anyio.to_thread
 
-from flowkit._flow_building import NodeOptions, NodeRef, building_flow, required_flow
-from flowkit._flow_building.maps import map_node
+from flowkit._flow_building import (
+    FlowBuilding,
+    NodeOptions,
+    NodeRef,
+    building_flow,
+    required_flow,
+)
+from flowkit._flow_building.drafts import Draft
+from flowkit._flow_building.inputs import InputWriter
+from flowkit._flow_building.maps import MakesNode, MakesNodeOfMore, map_node
 from flowkit._flow_building.options import unknown_option
 from flowkit._flow_building.places import flow_error
 from flowkit._user_code import threads as _threads
@@ -100,7 +116,7 @@ class FunctionHandler(Generic[P, R_co]):
 
     @overload
     def map(
-        self: "_MakesNode[Item, R]",
+        self: "MakesNode[Item, R]",
         values: Iterable[Item],
         /,
         *,
@@ -109,7 +125,7 @@ class FunctionHandler(Generic[P, R_co]):
     ) -> NodeRef[list[R]]: ...
     @overload
     def map(
-        self: "_MakesNodeOfMore[Item, R]",
+        self: "MakesNodeOfMore[Item, R]",
         values: Iterable[Item],
         /,
         *,
@@ -131,13 +147,17 @@ class FunctionHandler(Generic[P, R_co]):
         A value is the first argument of its call, and ``fixed`` are the other ones. The value of
         the node is the list of the results.
         """
-        options: dict[str, Any] = {}
-        if max_parallel is not None:
-            options["max_parallel"] = max_parallel
-        if on_item_failure != "fail":
-            options["on_item_failure"] = on_item_failure
-        flow = required_flow(f"{self.__name__}.map makes a node")
-        return map_node(flow, self, values, fixed, options)
+        return map_node(
+            self, values, fixed, max_parallel=max_parallel, on_item_failure=on_item_failure
+        )
+
+    def new_draft(self, flow: FlowBuilding) -> Draft:
+        """Add a node with its role."""
+        return flow.handler_node(self)
+
+    def written_io(self, writer: InputWriter, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the input of a node that calls it with these arguments."""
+        return {"input_inline": writer.arguments(self, given)}
 
     @property
     def parameters(self) -> Sequence[inspect.Parameter]:
@@ -183,22 +203,6 @@ class FunctionHandler(Generic[P, R_co]):
 
 
 AnyFunctionHandler = FunctionHandler[..., Any]
-
-
-class _MakesNode(Protocol[Item_contra, R_co]):
-    """Handler that is called with one argument."""
-
-    def __call__(self, item: Item_contra, /) -> NodeRef[R_co]: ...
-
-
-class _MakesNodeOfMore(Protocol[Item_contra, R_co]):
-    """Handler that may be called with more than one argument. Types cannot say which ones are fixed
-    for all items, so they are checked when the flow is built.
-    """
-
-    def __call__(
-        self, item: Item_contra, second: Any, /, *more: Any, **named: Any
-    ) -> NodeRef[R_co]: ...
 
 
 class _TakesContext(Protocol[R_co]):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+from pydantic_core import to_json
 
 from flowkit._runtime.retries import patiently
 from flowkit._text.redaction import writable
@@ -332,7 +333,7 @@ class ReportSender:
         try:
             value = encode(report, limit=self._bus.max_message_bytes)
         except MessageError as error:
-            substitute = _substitute(report, error)
+            substitute = _substitute(report, error, self._bus.max_message_bytes)
             if substitute is None:
                 logger.warning(
                     "A report of progress of task %s was dropped: it is too large", report.task_id
@@ -373,7 +374,8 @@ class ReportSender:
     async def _publish_substitute(
         self, message: Message, error: MessageTooLarge | PayloadError
     ) -> None:
-        substitute = _substitute(decode(message.value, limit=self._bus.max_message_bytes), error)
+        most = self._bus.max_message_bytes
+        substitute = _substitute(decode(message.value, limit=most), error, most)
         if substitute is not None:
             try:
                 await self._bus.publish([replace(message, value=encode(substitute))])
@@ -388,15 +390,25 @@ class ReportSender:
         )
 
 
-def _substitute(report: WorkerReport, error: MessageError | PayloadError) -> WorkerReport | None:
-    """Return a smaller report in place of one that cannot be sent; None for progress."""
+def _substitute(
+    report: WorkerReport, error: MessageError | PayloadError, most: int
+) -> WorkerReport | None:
+    """Return a smaller report in place of one that cannot be sent; None for progress. ``most`` is
+    the limit of a message in bytes.
+    """
     ids = {
         name: getattr(report, name)
         for name in ("task_id", "index", "attempt", "token", "worker_id", "at")
     }
     if isinstance(report, NodeSucceeded):
         reason, permanent = _REFUSED_RESULTS.get(type(error), ("bad_result", True))
-        text = f"the result cannot be sent: {writable(str(error))}"
+        size = len(to_json(report.result)) if isinstance(error, MessageTooLarge) else 0
+        text = (
+            f"the result has {size} bytes as JSON, too many for a message of at most {most} bytes;"
+            " store it in an artifact or elsewhere, and return its place"
+            if size > most
+            else f"the result cannot be sent: {writable(str(error))}"
+        )
         return NodeFailed(
             **ids, started_at=report.started_at, reason_code=reason, permanent=permanent, error=text
         )

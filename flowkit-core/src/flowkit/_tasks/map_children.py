@@ -1,0 +1,48 @@
+"""Children of maps: their number in each status, and errors about ids that no child has."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from flowkit._engine import Transition
+from flowkit.errors import TaskNotFound
+from flowkit.graph._expanded_plan import child_id, is_map, node_of, split_child_id
+from flowkit.task import Mark, Task
+
+
+def with_maps(task: Task, nodes: Iterable[int]) -> list[int]:
+    """Return nodes, and the maps of the children among them: a child that was stopped with its map
+    has the reason of the map.
+    """
+    plan = task.spec.plan
+    return list(dict.fromkeys(place for node in nodes for place in (node, node_of(plan, node))))
+
+
+def marks_of_children(task: Task, index: int, step: Transition | None = None) -> Counter[int]:
+    """Return how many children of a map have each mark; after ``step``, if given."""
+    state = task.maps.get(index)
+    if state is None:
+        return Counter()
+    block = state.block
+    marks = task.marks[block.first : block.end]
+    if step is not None:
+        for child, mark in step.marks.items():
+            if block.first <= child < block.end:
+                marks[child - block.first] = mark
+        if block in step.unbegun_ended:
+            marks = marks.replace(b"%c" % Mark.WAITING, b"%c" % Mark.CANCELLED)
+    return Counter(marks)
+
+
+def no_such_node(task: Task, node_id: str) -> TaskNotFound:
+    """Return the error for an id that no node of a task has."""
+    owner, number = split_child_id(node_id)
+    index = task.spec.plan.index.get(owner)
+    if number < 0 or index is None or not is_map(task.spec.plan, index):
+        return TaskNotFound(task.task_id, node_id=node_id)
+    state = task.maps.get(index)
+    if state is None:
+        why = f"{owner!r} has no children until its items are known"
+    else:
+        last = child_id(owner, state.block.size - 1)
+        why = f"the children of {owner!r} are {child_id(owner, 0)!r} to {last!r}"
+    return TaskNotFound(task.task_id, node_id=node_id, why=why)
