@@ -1,5 +1,7 @@
 """A flow in Python is the graph that its calls describe."""
 
+from copy import deepcopy
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
@@ -208,6 +210,41 @@ def test_a_comparison_is_a_condition() -> None:
     ] * 2
 
 
+def test_conditions_are_combined() -> None:
+    @flow
+    def conditions(n: int, flag: bool) -> None:
+        count = square(3)
+        for when in (
+            (count > n) & (count < 5) | ~flag,  # type: ignore[operator]
+            ~(count > n),  # type: ignore[operator]
+            (count > n) == (flag | False),
+            True & (count == n),
+            f"{count} > {n} && {count == 9}",
+        ):
+            note.options(when=when)()
+
+    found = list(nodes(conditions).values())[1:]
+    assert [node["when"] for node in found] == [
+        "((results.square > params.n) && (results.square < 5)) || !params.flag",
+        "!(results.square > params.n)",
+        "(results.square > params.n) == (params.flag || false)",
+        "(results.square == params.n) && true",
+        "results.square > params.n && (results.square == 9)",
+    ]
+    assert [node["depends_on"] for node in found] == [["square"]] * 5
+
+
+def test_values_may_be_copied() -> None:
+    @flow
+    def copied() -> None:
+        rows = Rows(square(3), None)
+        add(asdict(rows))
+        add({"a": deepcopy(rows.total)})
+
+    assert nodes(copied)["add"]["io"]["input_inline"] == {"total": "${results.square}", "day": None}
+    assert nodes(copied)["add_2"]["depends_on"] == ["square"]
+
+
 def test_branches_are_nodes_or_handlers_without_arguments() -> None:
     @flow
     def branches() -> None:
@@ -216,7 +253,7 @@ def test_branches_are_nodes_or_handlers_without_arguments() -> None:
 
     found = nodes(branches)
     assert found["square"]["routing"] == {"on_success": ["note_2", "note"], "on_failure": ["alert"]}
-    assert found["note"] == {"type": "note", "io": {"input_inline": "${results.square}"}}
+    assert found["note"] == {"type": "note", "io": {"input_inline": "${string(results.square)}"}}
 
 
 def test_the_first_results_of_some_nodes_are_a_list() -> None:

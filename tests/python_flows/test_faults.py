@@ -1,12 +1,15 @@
 """Each mistake in a flow in Python is an error that names the line and says what to use."""
 
+import json
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from flowkit import GraphError, first, flow
 from flowkit.errors import ConfigError
@@ -413,6 +416,118 @@ def a_flow_in_a_flow() -> None:
     inner()  # here
 
 
+@faulty("cannot be called in a flow, which only builds a graph")
+def a_run_in_a_flow(n: int) -> None:
+    inner.run(n)  # type: ignore[call-arg]  # here
+
+
+@faulty("on_success: square: missing a required argument: 'n'; give a call, such as square(...)")
+def a_branch_to_a_handler_that_needs_an_argument() -> None:
+    square(3).on_success(square)  # type: ignore[arg-type]  # here
+
+
+@faulty("on_failure: <lambda>: missing a required argument: 'error'; give a call")
+def a_branch_to_a_function_that_needs_an_argument() -> None:
+    square(3).on_failure(lambda error: note(error))  # type: ignore[arg-type,misc]  # here
+
+
+@faulty("square.map: a set has no order; give a list, such as sorted(...)")
+def a_map_over_a_set() -> None:
+    square.map({3, 1, 2})  # here
+
+
+@faulty("square.map takes a list, or a value of the flow that is a list, not 'abc'")
+def a_map_over_a_text() -> None:
+    square.map("abc")  # type: ignore[arg-type]  # here
+
+
+@faulty("square.map takes a list, or a value of the flow that is a list, not {'a': 1}")
+def a_map_over_an_object() -> None:
+    square.map({"a": 1})  # type: ignore[arg-type]  # here
+
+
+@faulty("max_parallel is fixed when the flow is built; give it a plain value")
+def a_map_with_an_option_that_is_a_value(n: int, rows: list[int]) -> None:
+    square.map(rows, max_parallel=n)  # here
+
+
+@faulty("node_id is fixed when the flow is built; give it a plain value")
+def a_node_id_with_a_value(n: int) -> None:
+    square.options(node_id=f"square_{n}")(3)  # here
+
+
+@faulty("cannot be changed")
+def a_changed_field(rows: Any) -> None:
+    rows.total = 3  # here
+
+
+@faulty("cannot be changed")
+def a_deleted_field(rows: Any) -> None:
+    del rows.total  # here
+
+
+@faulty("params.folder is known only while the task runs, so it cannot be a path")
+def a_value_in_a_path(folder: str) -> None:
+    note(str(Path(folder) / "a.png"))  # here
+
+
+@faulty("TypeError: sequence item 0: expected str instance, Value found; a value of the flow is")
+def joined_values(name: str) -> None:
+    note(", ".join([name, name]))  # here
+
+
+@faulty("TypeError: Object of type Value is not JSON serializable; a value of the flow is known")
+def a_value_as_json(name: str) -> None:
+    note(json.dumps({"name": name}))  # here
+
+
+@faulty("ValidationError: 1 validation error for Tenant name Input should be a valid string")
+def a_value_in_a_model(name: str) -> None:
+    extract(Tenant(name=name))  # here
+
+
+@faulty("KeyError: <value of params.name>; a value of the flow is known only while the task runs")
+def a_value_as_a_key_of_a_dict(name: str) -> None:
+    note({"a": "b"}[name])  # here
+
+
+@faulty("ValueError: <value of params.color> is not a valid Color; a value of the flow is known")
+def a_member_of_an_enum(color: str) -> None:
+    note(Color(color))  # here
+
+
+@faulty("AttributeError: <value of params.row> has no attribute '_id'; use ['_id']")
+def an_attribute_with_an_underscore(row: Any) -> None:
+    note(row._id)  # here
+
+
+@faulty("a value contains itself or is nested too deeply")
+def a_list_that_contains_itself(n: int) -> None:
+    rows: list[Any] = [n]
+    rows.append(rows)
+    add(rows)  # type: ignore[arg-type]  # here
+
+
+@faulty("a node is expected, the value of a call, not list")
+def a_branch_that_is_a_list() -> None:
+    square(3).on_success([square(4)])  # type: ignore[arg-type]  # here
+
+
+@faulty("cannot be a condition")
+def conditions_joined_with_and(n: int) -> None:
+    note.options(when=n > 3 and n < 5)()  # here
+
+
+@faulty("cannot be a condition")
+def a_chained_comparison(n: int) -> None:
+    note.options(when=3 < n < 5)()  # here
+
+
+@faulty("cannot be combined with 3")
+def a_condition_joined_with_a_number(n: int) -> None:
+    note.options(when=n & 3)()  # here
+
+
 @faulty("has no nodes; call handlers in it")  # here
 def a_flow_without_nodes() -> None:
     pass
@@ -437,11 +552,6 @@ def an_output_of_the_first() -> Any:
 @faulty("the output of an_output_that_is_not_json is not JSON")  # here
 def an_output_that_is_not_json() -> Any:
     return [square(1), {1, 2}]
-
-
-@faulty("a list cannot contain the text '${results.square} rows'; return an object")  # here
-def an_output_with_a_text_in_a_list() -> Any:
-    return [f"{square(1)} rows"]
 
 
 @faulty("node 'square' belongs to another flow")  # here
@@ -476,6 +586,11 @@ def _nameless() -> Any:
 
 nameless = _nameless()
 LEAKED: list[Any] = []
+SECRET = SecretStr("x")
+
+
+class Color(StrEnum):
+    RED = "red"
 
 
 @flow
@@ -570,6 +685,21 @@ def a_default_that_is_not_json() -> None:
     def one(names: Any = frozenset("ab")) -> None: ...
 
 
+def a_default_without_a_time_zone() -> None:
+    @flow
+    def one(at: datetime = datetime(2026, 1, 1)) -> None: ...
+
+
+def a_default_that_is_hidden_in_json() -> None:
+    @flow
+    def one(key: SecretStr = SECRET) -> None: ...
+
+
+def a_default_that_is_no_text() -> None:
+    @flow
+    def one(key: bytes = b"\xff") -> None: ...
+
+
 def an_output_beside_a_function() -> None:
     @flow(output="${results.square}")
     def one() -> None: ...
@@ -592,6 +722,9 @@ WRONG: dict[Callable[[], None], str] = {
     a_type_without_a_json_schema: "a type has no JSON Schema",
     a_default_of_another_type: "the default of 'n' does not match its type",
     a_default_that_is_not_json: "the default of 'names' is not JSON",
+    a_default_without_a_time_zone: "the default of 'at' is a time without a zone; write datetime(",
+    a_default_that_is_hidden_in_json: "the default of 'key' is not JSON",
+    a_default_that_is_no_text: "the default of 'key' is not JSON",
     an_output_beside_a_function: "returns its output; remove output= of @flow",
     params_beside_a_signature: "has its params in its signature; remove params= of @flow",
 }

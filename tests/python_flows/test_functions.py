@@ -68,7 +68,7 @@ def test_calls_are_nodes_of_the_coordinator() -> None:
             depends_on: [merge_generic]
             io:
               fn: vars.set
-              fn_args: {kv: {n: "${params.n}", task: "${task.id}"}, block_sensitive: true}
+              fn_args: {kv: {n: "${params.n}", task: "${string(task.id)}"}, block_sensitive: true}
           - node_id: square
             type: square
             io: {input_inline: 2}
@@ -79,7 +79,7 @@ def test_calls_are_nodes_of_the_coordinator() -> None:
             type: coordinator_fn
             depends_on: [extract]
             when: results.extract.total == 0
-            io: {fn: task.end, fn_args: {status: failed, error: "${params.n}"}}
+            io: {fn: task.end, fn_args: {status: failed, error: "${string(params.n)}"}}
           - node_id: kafka_publish
             type: coordinator_fn
             io: {fn: kafka.publish, fn_args: {topic: topic, value: "${params.n}"}}

@@ -114,7 +114,7 @@ def test_calls_in_the_block_are_nodes_of_finally() -> None:
               input_inline:
                 trip: "${results.book}"
                 amount: "${results.book.id}"
-                reason: "${results.note}"
+                reason: "${string(results.note)}"
           - {node_id: sleep, type: sleep, depends_on: [refund], io: {for_sec: 5}}
           - {node_id: numbers, type: numbers, io: {input_inline: 3}}
           - node_id: double
@@ -325,7 +325,7 @@ def a_misspelt_field_of_the_result() -> None:
     book("Rome").undo(lambda trip: note(trip.idd))  # type: ignore[attr-defined]  # here
 
 
-@faulty("undo: /io/input_inline: 'results.square' reads results of 'square', which is not upstream")
+@faulty("undo: /io/input_inline: 'string(results.square)' reads results of 'square', which is not")
 def an_undo_that_reads_a_node_below() -> None:
     trip = book("Rome")
     trip.undo(note(f"{square(3)}"))  # here

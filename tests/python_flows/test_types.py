@@ -137,6 +137,11 @@ def record(decision: Decision[Tenant]) -> None:
     print(decision.choice, decision.values and decision.values.name)
 
 
+@handler("approve")
+def approve(decision: Decision) -> None:
+    print(decision.by, decision.values and decision.values.anything)
+
+
 async def publish_record(ctx: FunctionContext, /, topic: str, value: Any = None) -> int:
     return 1
 
@@ -156,6 +161,7 @@ def waiting(tenant: Tenant, due: datetime, seconds: float, names: list[str]) -> 
     approval(f"{signal.n}?", on_reject="continue").on_failure(alert).undo(alert)
     extract(named)
     record(ok)
+    approve(approval("Ship?")).options(when=(ok.choice == "yes") & (tenant.name != "a"))
     load(first(1, signal, wait_signal("b"))[0])
     embed({"pause": pause, "counted": counted})
     publish.options(when=typed.choice == "yes")(typed.comment)

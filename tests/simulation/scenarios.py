@@ -1000,9 +1000,7 @@ async def send_signals(
         await cluster.clock.sleep(pick([0.0, 0.5, 5.0, 30.0]))
 
 
-async def decide_about_all(
-    cluster: SimCluster, task_id: str, by: str, ended: anyio.Event
-) -> None:
+async def decide_about_all(cluster: SimCluster, task_id: str, by: str, ended: anyio.Event) -> None:
     """Decide about every node of a task that waits for it until the task has ended.
 
     Approvals of other tasks are left alone: a fault of the simulation copies this task and

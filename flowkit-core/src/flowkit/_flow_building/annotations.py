@@ -10,6 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
+from flowkit._json.values import NotJson, json_copy
+
 
 class UnusableAnnotation(Exception):
     """An annotation cannot be used. The message is a sentence about it."""
@@ -52,6 +54,49 @@ def adapter_of(annotation: Any, name: str) -> TypeAdapter[Any] | None:
             f"pydantic cannot validate the annotation {annotation!r} of {name}:"
             f" {str(error).splitlines()[0]}"
         ) from None
+
+
+def json_of(value: Any, adapter: TypeAdapter[Any] | None, what: str) -> Any:
+    """Return a value as JSON. If it is not JSON, it is written as its type is, provided that the
+    type reads the same value: a ``timedelta``, a ``Decimal``, a set. ``what`` names it in errors.
+
+    Raises:
+        NotJson: it has no such form.
+    """
+    try:
+        return json_copy(value, what)
+    except NotJson:
+        if adapter is None:
+            raise
+        try:
+            made = json_copy(_dumped(value, adapter), what)
+            is_same = adapter.validate_python(made) == value
+        except ValueError:
+            is_same = False
+        if not is_same:
+            raise
+        return made
+
+
+def _dumped(value: Any, adapter: TypeAdapter[Any]) -> Any:
+    """Return a value as its type writes it. Sets are sorted: their order differs from one process
+    to the next.
+    """
+    return _sorted(
+        adapter.dump_python(value, mode="json", warnings=False),
+        adapter.dump_python(value, mode="python", warnings=False),
+    )
+
+
+def _sorted(written: Any, value: Any) -> Any:
+    if isinstance(written, list) and isinstance(value, (set, frozenset)):
+        return sorted(written, key=repr)
+    if isinstance(written, list) and isinstance(value, (list, tuple)):
+        return [_sorted(*pair) for pair in zip(written, value, strict=True)]
+    if isinstance(written, dict) and isinstance(value, dict):
+        parts = zip(written.items(), value.values(), strict=True)
+        return {key: _sorted(part, item) for (key, part), item in parts}
+    return written
 
 
 def fields_of(annotation: Any) -> Collection[str] | None:

@@ -11,6 +11,7 @@ from flowkit._flow_building.node_table import NodeTable
 from flowkit._flow_building.options import NodeOptions, unknown_option
 from flowkit._flow_building.phases import (
     call_undo,
+    check_branch,
     check_same_phase,
     check_undo,
     check_undone,
@@ -117,7 +118,7 @@ class FlowBuilding:
 
     def writer(self) -> InputWriter:
         """Return a writer of the input of a node."""
-        return InputWriter(self._nodes.by_id)
+        return InputWriter(self._nodes)
 
     def node(self, draft: Draft, writer: InputWriter, returns: Any) -> NodeRef[Any]:
         """Return a node whose input is written. ``returns`` is the type of its result."""
@@ -147,10 +148,9 @@ class FlowBuilding:
         self._nodes.check_own([draft])
         if (fault := unknown_option(options)) is not None:
             raise flow_error(fault)
-        fields: dict[str, Any] = dict(options)
+        fields, writer = dict[str, Any](options), self.writer()
         if "node_id" in fields:
-            self._nodes.rename(draft, fields.pop("node_id"))
-        writer = self.writer()
+            self._nodes.rename(draft, writer.option("node_id", fields.pop("node_id")))
         if "when" in fields:
             draft.fields["when"] = writer.condition(fields.pop("when"))
             self._connect(draft, writer)
@@ -171,6 +171,7 @@ class FlowBuilding:
 
     def _add_branch(self, draft: Draft, branch: str, target: object) -> None:
         if not isinstance(target, Value) and callable(target):
+            check_branch(branch, target)
             with self.phase(is_final=draft.is_final):
                 target = target()
         found = self._draft_of(target)
@@ -224,7 +225,7 @@ class FlowBuilding:
         Raises:
             GraphError: it is not JSON, or waits for the first of some nodes.
         """
-        writer = InputWriter(self._nodes.by_id, place=self.place)
+        writer = InputWriter(self._nodes, place=self.place)
         written = writer.output(value, f"the output of {self.name}")
         self._nodes.check_own(writer.parents, self.place)
         return written

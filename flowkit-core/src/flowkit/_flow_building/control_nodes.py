@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -15,15 +15,21 @@ from flowkit._flow_building.values import NodeRef, Value
 from flowkit.graph._control_types import CONTROL_TYPES
 
 T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    Form = TypeVarWithDefault("Form", default=Any)
+else:
+    Form = TypeVar("Form")
 
 
-class Decision(BaseModel, Generic[T]):
-    """Result of an approval. ``T`` is the type of the form."""
+class Decision(BaseModel, Generic[Form]):
+    """Result of an approval. ``Form`` is the type of the form, and any type by default."""
 
     choice: str
     by: str
     at: datetime
-    values: T | None = None
+    values: Form | None = None
     """Values of the form, if there are any."""
     comment: str | None = None
 

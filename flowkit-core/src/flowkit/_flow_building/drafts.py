@@ -1,6 +1,7 @@
 """Nodes of a flow that is being built, and the expressions of their results."""
 
 import inspect
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,6 +67,8 @@ class Draft:
     undo: "Draft | None" = None
     undoes: "Draft | None" = None
     """Node that it is the undo of."""
+    number: int = field(default_factory=itertools.count(1).__next__)
+    """Number by which a text names the node. No other node of any flow has it."""
 
     def document(self) -> dict[str, Any]:
         """Return the node as it is written in a graph document."""
@@ -113,15 +116,24 @@ class Expression:
     """Nodes of which some must finish."""
     fan_in: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the node that takes the value, which say how many."""
+    is_compound: bool = False
+    """Whether it needs parentheses inside of another expression."""
 
-    def derived(self, source: str, *others: "Expression") -> "Expression":
+    @property
+    def operand(self) -> str:
+        """Expression as a part of another one."""
+        return f"({self.source})" if self.is_compound else self.source
+
+    def derived(
+        self, source: str, *others: "Expression", is_compound: bool = False
+    ) -> "Expression":
         """Return an expression that is made of this one and others."""
         parents, counted, fan_in = dict(self.parents), dict(self.counted), dict(self.fan_in)
         for other in others:
             parents |= other.parents
             counted |= other.counted
             fan_in |= other.fan_in
-        return Expression(source, parents, counted=counted, fan_in=fan_in)
+        return Expression(source, parents, counted=counted, fan_in=fan_in, is_compound=is_compound)
 
 
 @dataclass(frozen=True, slots=True)

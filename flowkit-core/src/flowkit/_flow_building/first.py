@@ -15,7 +15,7 @@ def first(count: int, *nodes: NodeRef[R], rest: Literal["leave", "cancel"] = "le
 
     The node that takes the value starts when ``count`` of ``nodes`` have finished. The value is the
     list of the results that are there when it starts, in the order of ``nodes``; nodes without a
-    result are left out. ``rest="cancel"`` cancels the others.
+    result, or with the result None, are left out. ``rest="cancel"`` cancels the others.
 
     Raises:
         GraphError: the arguments are wrong. The message names their line.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import Parameter, Signature
 from typing import Any
@@ -10,10 +10,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from flowkit._expressions import InvalidExpression
-from flowkit._expressions.templates import OPENING, Placed, split_template
-from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of
+from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of, json_of
 from flowkit._flow_building.drafts import Callee, Draft, Expression
+from flowkit._flow_building.node_table import NodeTable
 from flowkit._flow_building.places import flow_error
+from flowkit._flow_building.texts import (
+    FlowText,
+    UnusableText,
+    contains_value,
+    read_expression,
+    read_text,
+    source_of,
+)
 from flowkit._flow_building.values import NodeRef, Value, expression_of, node_of
 from flowkit._json.values import NotJson, json_copy
 from flowkit.errors import GraphError
@@ -23,9 +31,9 @@ from flowkit.graph._conditions import nodes_read
 class InputWriter:
     """Writer of the input of one node. It collects the nodes whose results the input reads."""
 
-    def __init__(self, ids: Mapping[str, Draft], *, place: str | None = None) -> None:
+    def __init__(self, nodes: NodeTable, *, place: str | None = None) -> None:
         """``place`` is named in errors instead of the line that is being run."""
-        self._ids = ids
+        self._nodes = nodes
         self._place = place
         self.parents: dict[Draft, None] = {}
         self.fan_in: Expression | None = None
@@ -42,7 +50,8 @@ class InputWriter:
             what = f"the argument {name!r} of {callee.__name__}"
             if name not in given:
                 if len(callee.parameters) == 1:
-                    written[name] = self.value(parameter.default, what)
+                    default = self._typed(parameter.default, parameter.annotation, what)
+                    written[name] = self.value(default, what)
                 continue
             written[name] = self.argument(given[name], parameter.annotation, what)
         return next(iter(written.values())) if len(callee.parameters) == 1 else written
@@ -51,6 +60,7 @@ class InputWriter:
         """Return an argument as it is written in a document. Its type is checked if it is known."""
         if not _has_values(value):
             _check_type(value, annotation, what)
+            value = self._typed(value, annotation, what)
         return self.value(value, what)
 
     def node_ids(self, value: Any, what: str) -> Any:
@@ -60,7 +70,7 @@ class InputWriter:
         if isinstance(value, NodeRef):
             self._read(value)
             return node_of(value).draft.node_id
-        if isinstance(value, str) and OPENING not in value:
+        if isinstance(value, str) and not contains_value(value):
             return value
         raise self._error(f"{what} names nodes: values of calls, or node ids")
 
@@ -70,8 +80,7 @@ class InputWriter:
             self._read(value)
             return f"${{{expression_of(value).source}}}"
         if isinstance(value, str):
-            self._read_text(value)
-            return value
+            return self._text(value)
         if isinstance(value, (list, tuple)):
             return [self.value(item, what) for item in value]
         if isinstance(value, dict):
@@ -89,8 +98,7 @@ class InputWriter:
             self._read(value)
             return expression_of(value).source
         if isinstance(value, str):
-            self._read_expression(value)
-            return value
+            return self._read_found(read_expression, value)
         raise self._error(
             "when must be an expression or a value of the flow, such as rows.total > 3, not"
             f" {value!r:.80}"
@@ -99,7 +107,7 @@ class InputWriter:
     def output(self, value: Any, what: str) -> Any:
         """Return a value as the output of a graph: an object, or a text with expressions."""
         is_written = value is None or isinstance(value, (Value, dict))
-        is_written |= isinstance(value, str) and OPENING in value
+        is_written |= isinstance(value, str) and contains_value(value)
         written = self.value(value, what) if is_written else f"${{{self._source(value, what)}}}"
         if self.fan_in is not None:
             raise self._error(
@@ -121,10 +129,16 @@ class InputWriter:
                 for key, item in value.items()
             ]
             return f"{{{', '.join(pairs)}}}"
-        if isinstance(value, str) and OPENING in value:
-            raise self._error(
-                f"{what}: a list cannot contain the text {value!r:.80}; return an object"
-            )
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = [field.name for field in dataclasses.fields(value)]
+            return self._source({name: getattr(value, name) for name in names}, what)
+        if isinstance(value, str) and contains_value(value):
+            try:
+                return source_of(self._text(value))
+            except InvalidExpression as error:
+                raise self._error(
+                    f"{what}: {value!r:.80} is not a valid text: {error.reason}"
+                ) from None
         return json.dumps(self._json(value, what), ensure_ascii=False)
 
     def option(self, name: str, value: Any) -> Any:
@@ -147,23 +161,32 @@ class InputWriter:
             )
         self.fan_in = expression
 
-    def _read_text(self, text: str) -> None:
-        if OPENING not in text:
-            return
+    def _text(self, text: str) -> str:
+        """Return a text as it is written in a document."""
+        return self._read_found(read_text, text) if contains_value(text) else text
+
+    def _read_found(self, read: Callable[[str], FlowText], text: str) -> str:
         try:
-            for part in split_template(text):
-                if isinstance(part, Placed):
-                    self._read_expression(part.source)
-        except InvalidExpression:
-            return  # the graph is checked as a whole, with all its faults
+            found = read(text)
+        except UnusableText as error:
+            raise self._error(str(error)) from None
+        for one in found.marks:
+            for number in one.nodes:
+                draft = self._nodes.by_number.get(number)
+                if draft is None:
+                    raise self._error(f"the node of {one.source} belongs to another flow")
+                self.parents[draft] = None
+        for expression in found.expressions:
+            self._read_expression(expression)
+        return found.template
 
     def _read_expression(self, expression: str) -> None:
         try:
             names = nodes_read(expression).get("results") or ()
-        except InvalidExpression:
+        except InvalidExpression:  # the graph is checked as a whole, with all its faults
             return
         for node_id in sorted(names):
-            if (parent := self._ids.get(node_id)) is not None:
+            if (parent := self._nodes.by_id.get(node_id)) is not None:
                 parent.is_named = True
                 self.parents[parent] = None
 
@@ -179,6 +202,13 @@ class InputWriter:
         try:
             return json_copy(value, what)
         except NotJson as error:
+            raise self._error(str(error)) from None
+
+    def _typed(self, value: Any, annotation: Any, what: str) -> Any:
+        """Return a value as JSON, in the form of its type."""
+        try:
+            return json_of(value, adapter_of(annotation, what), what)
+        except (NotJson, UnusableAnnotation) as error:
             raise self._error(str(error)) from None
 
     def _error(self, message: str) -> GraphError:
@@ -228,7 +258,7 @@ def _has_values(value: Any) -> bool:
     if isinstance(value, Value):
         return True
     if isinstance(value, str):
-        return OPENING in value
+        return contains_value(value)
     if isinstance(value, dict):
         return any(map(_has_values, value.values()))
     if isinstance(value, (list, tuple)):

@@ -1,6 +1,6 @@
 """Maps of handlers and coordinator functions in a flow in Python."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from inspect import Parameter
 from types import GenericAlias
 from typing import Any, Protocol, TypeVar
@@ -77,9 +77,9 @@ def map_node(
     over = writer.argument(_items(name, values), _list_of(first), f"the values of {name}.map")
     fields: dict[str, Any] = {"over": over}
     if max_parallel is not None:
-        fields["max_parallel"] = max_parallel
+        fields["max_parallel"] = writer.option("max_parallel", max_parallel)
     if on_item_failure != "fail":
-        fields["on_item_failure"] = on_item_failure
+        fields["on_item_failure"] = writer.option("on_item_failure", on_item_failure)
     draft.fields["map"] = fields
     draft.io |= mapped.written_io(writer, given)
     return flow.node(draft, writer, list[Any])
@@ -89,6 +89,8 @@ def _items(name: str, values: Any) -> Any:
     """Return the values as a value of the flow, or as a list."""
     if isinstance(values, Value):
         return values
+    if isinstance(values, Set):
+        raise flow_error(f"{name}.map: a set has no order; give a list, such as sorted(...)")
     if isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping)):
         return list(values)
     raise flow_error(

@@ -14,6 +14,8 @@ class NodeTable:
     def __init__(self, place: str) -> None:
         """``place`` is that of the flow."""
         self.by_id: dict[str, Draft] = {}
+        self.by_number: dict[int, Draft] = {}
+        """Nodes that were made by calls, with the undos."""
         self._place = place
         self._drafts: dict[Draft, None] = {}
 
@@ -27,7 +29,7 @@ class NodeTable:
             number += 1
             node_id = f"{name}_{number}"
         draft = Draft(node_id, node_type, calling_place(), is_final)
-        self.by_id[node_id] = draft
+        self.by_id[node_id] = self.by_number[draft.number] = draft
         self._drafts[draft] = None
         return draft
 

@@ -1,17 +1,36 @@
 """Params of a flow: the JSON Schema of a function's parameters."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
 
-from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of, resolved
-from flowkit._json.values import NotJson, json_copy
+from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of, json_of, resolved
+from flowkit._json.values import NotJson
 
 REFERENCE = "#/$defs/{model}"
+DURATION = r"^[-+]?P(\d+[YMWD])*(T(\d+(\.\d+)?[HMS])+)?$"
+TIME = r"^\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[-+]\d\d:\d\d)?$"
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+class ParamsJsonSchema(GenerateJsonSchema):
+    """JSON Schemas that accept all durations and times that pydantic writes. The formats of JSON
+    Schema have no fractions of a second, no negative durations, and no times without a zone.
+    """
+
+    def timedelta_schema(self, schema: Any) -> dict[str, Any]:
+        """Return the schema of a duration, such as ``PT1H30M``."""
+        return {"type": "string", "pattern": DURATION}
+
+    def time_schema(self, schema: Any) -> dict[str, Any]:
+        """Return the schema of a time of day, such as ``08:30:00``."""
+        return {"type": "string", "pattern": TIME}
 
 
 class UnusableParameter(Exception):
@@ -56,6 +75,7 @@ def params_schema(parameters: list[inspect.Parameter]) -> dict[str, Any]:
         schemas, definitions = TypeAdapter.json_schemas(
             [(name, "validation", adapter) for name, adapter in adapters.items()],
             ref_template=REFERENCE,
+            schema_generator=ParamsJsonSchema,
         )
     except PydanticInvalidForJsonSchema as error:
         raise UnusableParameter(f"a type has no JSON Schema: {error.message}") from None
@@ -84,9 +104,14 @@ def _adapter(parameter: inspect.Parameter) -> TypeAdapter[Any]:
 
 
 def _default(parameter: inspect.Parameter, adapter: TypeAdapter[Any]) -> Any:
+    if isinstance(parameter.default, datetime) and parameter.default.tzinfo is None:
+        raise UnusableParameter(
+            f"the default of {parameter.name!r} is a time without a zone; write"
+            " datetime(..., tzinfo=UTC)"
+        )
     try:
         adapter.validate_python(parameter.default)
-        return json_copy(parameter.default, f"the default of {parameter.name!r}")
+        return json_of(parameter.default, adapter, f"the default of {parameter.name!r}")
     except ValidationError as error:
         reason = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise UnusableParameter(
@@ -94,3 +119,16 @@ def _default(parameter: inspect.Parameter, adapter: TypeAdapter[Any]) -> Any:
         ) from None
     except NotJson as error:
         raise UnusableParameter(str(error)) from None
+
+
+def written_params(parameters: list[inspect.Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params as they are submitted: values that are not JSON are written as their types
+    are. Those that do not fit are refused by the JSON Schema.
+    """
+    written = dict(given)
+    for one in parameters:
+        if one.name in given:
+            with suppress(NotJson):
+                value = given[one.name]
+                written[one.name] = json_of(value, _adapter(one), f"the param {one.name!r}")
+    return written

@@ -1,7 +1,7 @@
 """Undos and ``finally``: the parts of a flow that run after the other nodes."""
 
-from collections.abc import Callable, Iterable
-from inspect import signature
+from collections.abc import Callable, Iterable, Sequence
+from inspect import Parameter, Signature, signature
 from typing import Any
 
 from flowkit._flow_building.drafts import Draft, Expression
@@ -45,6 +45,21 @@ def parents_of(draft: Draft, read: Iterable[Draft]) -> dict[Draft, None]:
     return {other: None for other in read if other.is_final == draft.is_final}
 
 
+def check_branch(branch: str, function: Callable[..., Any]) -> None:
+    """Check that a handler, or a function that makes a call, needs no argument.
+
+    Raises:
+        GraphError: it needs one.
+    """
+    try:
+        Signature(list(_parameters_of(function))).bind()
+    except TypeError as error:
+        name = getattr(function, "__name__", repr(function)[:80])
+        raise flow_error(f"{branch}: {name}: {error}; give a call, such as {name}(...)") from None
+    except ValueError:
+        return  # a builtin does not tell its parameters
+
+
 def check_undone(draft: Draft) -> None:
     """Check that a node can get an undo.
 
@@ -62,13 +77,18 @@ def call_undo(function: Callable[..., Any], annotation: Any) -> Any:
     parameter. ``annotation`` is the type of the result.
     """
     try:
-        found = getattr(function, "parameters", None)
-        takes = signature(function).parameters if found is None else found
+        takes = _parameters_of(function)
     except (TypeError, ValueError):
         raise flow_error(
             f"an undo is a handler or the value of a call, not {function!r:.80}"
         ) from None
     return function(Value(Expression("result", annotation=annotation))) if takes else function()
+
+
+def _parameters_of(function: Callable[..., Any]) -> Sequence[Parameter]:
+    """Return the parameters of a handler aside from its context, or of another function."""
+    found: Sequence[Parameter] | None = getattr(function, "parameters", None)
+    return list(signature(function).parameters.values()) if found is None else found
 
 
 def check_undo(draft: Draft, undone: Draft) -> None:

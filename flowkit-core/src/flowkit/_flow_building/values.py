@@ -10,18 +10,26 @@ from flowkit._flow_building.annotations import field_type, fields_of, present
 from flowkit._flow_building.drafts import Expression, NodeResult, member
 from flowkit._flow_building.options import NodeOptions
 from flowkit._flow_building.places import flow_error
+from flowkit._flow_building.texts import mark, representation
 from flowkit._json.values import NotJson, json_copy
 
 R_co = TypeVar("R_co", covariant=True)
 Target = TypeVar("Target", bound="NodeRef[Any] | Iterable[NodeRef[Any]]")
 
-COMPUTE = "compute it in a handler, or give the text of an expression, such as '${results.a.n + 1}'"
+COMPUTE = (
+    "compute it in a handler, put it into a text with f'{value}', or give the text of an"
+    " expression, such as '${results.a.n + 1}'"
+)
+DECIDE = (
+    "let the node decide with .options(when=...), which takes conditions that are combined with"
+    " (a) & (b), (a) | (b) and ~(a)"
+)
 OPERATORS = (
     "add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv mod rmod divmod"
-    " rdivmod pow rpow and rand or ror xor rxor lshift rlshift rshift rrshift neg pos abs invert"
+    " rdivmod pow rpow xor rxor lshift rlshift rshift rrshift neg pos abs"
 )
 USES = {
-    "a condition": ("bool", "let the node decide with .options(when=...)"),
+    "a condition": ("bool", DECIDE),
     "iterated": ("iter reversed", "give it to a handler, or its items with handler.map(...)"),
     "measured with len()": ("len length_hint", "compute the length in a handler"),
     "searched with 'in'": ("contains", "search it in a handler"),
@@ -29,12 +37,15 @@ USES = {
     "rounded": ("trunc round floor ceil", COMPUTE),
     "an operand": (OPERATORS, COMPUTE),
     "called": ("call", "it is data and has no such method"),
-    "changed": ("setitem delitem", "let a handler return the changed value"),
+    "a path": ("fspath", "put it into the text of the path: f'{folder}/name'"),
+    "changed": ("setitem delitem setattr delattr", "let a handler return the changed value"),
     "a context manager": ("enter exit", "open it in a handler"),
 }
 """Uses that need the value itself: the special methods that Python calls, and what to do instead.
 """
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+COMBINATIONS = {"and": "&&", "rand": "&&", "or": "||", "ror": "||"}
+"""Operators of conditions: the special methods that Python calls, and those of expressions."""
 
 
 # For type checkers, a value may be given where a value of any type is expected.
@@ -51,11 +62,11 @@ class Value(_AnyType):  # type: ignore[misc]
     __slots__ = ("_stands_for",)
 
     def __init__(self, stands_for: Expression | NodeResult) -> None:
-        self._stands_for = stands_for
+        object.__setattr__(self, "_stands_for", stands_for)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            raise AttributeError(name)
+            raise AttributeError(f"{self!r} has no attribute {name!r}; use [{name!r}]")
         expression = expression_of(self)
         _check_field(expression, name)
         return Value(_field(expression, name))
@@ -64,11 +75,11 @@ class Value(_AnyType):  # type: ignore[misc]
         expression = expression_of(self)
         if isinstance(key, Value):
             place = expression_of(key)
-            return Value(expression.derived(f"{expression.source}[{place.source}]", place))
+            return Value(expression.derived(f"{expression.operand}[{place.source}]", place))
         if isinstance(key, str):
             return Value(_field(expression, key))
         if isinstance(key, int) and not isinstance(key, bool) and key >= 0:
-            return Value(expression.derived(f"{expression.source}[{key}]"))
+            return Value(expression.derived(f"{expression.operand}[{key}]"))
         raise flow_error(
             f"{expression.source}[{key!r:.80}]: an item has a name or a position from 0; compute"
             " others in a handler"
@@ -77,7 +88,7 @@ class Value(_AnyType):  # type: ignore[misc]
     def __str__(self) -> str:
         if expression_of(self).fan_in:
             raise _early_use(self, "part of a text", "put it into the text in a handler")
-        return f"${{{expression_of(self).source}}}"
+        return mark(expression_of(self))
 
     def __format__(self, spec: str) -> str:
         if spec:
@@ -85,7 +96,17 @@ class Value(_AnyType):  # type: ignore[misc]
         return str(self)
 
     def __repr__(self) -> str:
-        return f"<value of {expression_of(self).source}>"
+        return representation(expression_of(self))
+
+    def __invert__(self) -> Any:
+        expression = expression_of(self)
+        return Value(expression.derived(f"!{expression.operand}"))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     __hash__ = object.__hash__
 
@@ -103,7 +124,7 @@ def expression_of(value: Value) -> Expression:
 
 
 def _field(expression: Expression, name: str) -> Expression:
-    found = expression.derived(f"{expression.source}{member(name)}")
+    found = expression.derived(f"{expression.operand}{member(name)}")
     return replace(found, annotation=field_type(expression.annotation, name))
 
 
@@ -130,14 +151,32 @@ def _comparison(operator: str) -> Callable[[Value, Any], Value]:
         left = expression_of(self)
         if isinstance(other, Value):
             right = expression_of(other)
-            return Value(left.derived(f"{left.source} {operator} {right.source}", right))
+            return _compound(left, operator, right.operand, right)
         try:
             literal = json.dumps(json_copy(other, "the compared value"), ensure_ascii=False)
         except NotJson as error:
             raise flow_error(str(error)) from None
-        return Value(left.derived(f"{left.source} {operator} {literal}"))
+        return _compound(left, operator, literal)
 
     return compare
+
+
+def _combination(operator: str) -> Callable[[Value, Any], Value]:
+    def combine(self: Value, other: Any) -> Value:
+        left = expression_of(self)
+        if isinstance(other, Value):
+            right = expression_of(other)
+            return _compound(left, operator, right.operand, right)
+        if isinstance(other, bool):
+            return _compound(left, operator, json.dumps(other))
+        raise _early_use(self, f"combined with {other!r:.80}", COMPUTE)
+
+    return combine
+
+
+def _compound(left: Expression, operator: str, right: str, *others: Expression) -> Value:
+    source = f"{left.operand} {operator} {right}"
+    return Value(left.derived(source, *others, is_compound=True))
 
 
 def _refusal(use: str, advice: str) -> Callable[..., NoReturn]:
@@ -149,6 +188,8 @@ def _refusal(use: str, advice: str) -> Callable[..., NoReturn]:
 
 for _name, _operator in COMPARISONS.items():
     setattr(Value, f"__{_name}__", _comparison(_operator))
+for _name, _operator in COMBINATIONS.items():
+    setattr(Value, f"__{_name}__", _combination(_operator))
 for _use, (_names, _advice) in USES.items():
     for _name in _names.split():
         setattr(Value, f"__{_name}__", _refusal(_use, _advice))

@@ -6,10 +6,16 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec
 
 from flowkit._embedded import run_embedded
-from flowkit._flow_building import FlowBuilding, Value
+from flowkit._flow_building import FlowBuilding, Value, building_flow
 from flowkit._flow_building.drafts import Expression, member
+from flowkit._flow_building.early_uses import early_uses
 from flowkit._flow_building.inputs import arguments
-from flowkit._flow_building.params import UnusableParameter, flow_parameters, params_schema
+from flowkit._flow_building.params import (
+    UnusableParameter,
+    flow_parameters,
+    params_schema,
+    written_params,
+)
 from flowkit._flow_building.places import defined_at, flow_error
 from flowkit.flows._declarations import check_function, wrong_flow
 from flowkit.graph import Graph
@@ -77,7 +83,7 @@ class Flow(Generic[P]):
             for one in self._parameters
         }
         function: Callable[..., Any] = self._function
-        with building.active():
+        with building.active(), early_uses():
             returned = function(**values)
             output = building.output(returned)
         return BuiltFlow(building.graph({**self._fields, "output": output}), building.handlers)
@@ -93,6 +99,7 @@ class Flow(Generic[P]):
             ConfigError: flowkit-sqlite is not installed.
             RuntimeError: an event loop is running in this thread.
         """
+        self._check_outside("run")
         params = self._params(*args, **kwargs)
         try:
             asyncio.get_running_loop()
@@ -109,7 +116,15 @@ class Flow(Generic[P]):
         Raises:
             GraphError: the flow or its params have faults.
         """
+        self._check_outside("submit")
         return await client.create_task(graph=self, params=self._params(*args, **kwargs))
 
+    def _check_outside(self, verb: str) -> None:
+        if building_flow() is not None:
+            raise flow_error(
+                f"{self.__name__}.{verb} cannot be called in a flow, which only builds a graph"
+            )
+
     def _params(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-        return arguments(self.__name__, self._parameters, args, kwargs)
+        given = arguments(self.__name__, self._parameters, args, kwargs)
+        return written_params(self._parameters, given)
