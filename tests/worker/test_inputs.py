@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from flowkit import Client
-from flowkit.messages import Source, StreamMoved, encode
+from flowkit.messages import RunContextData, Source, StreamMoved, encode
 from flowkit.protocols import ArtifactRecord, Message, Stream
 from flowkit.worker import Batch, BatchResult, Handler, InputRequest, RunContext
 from flowkit_testing import InMemoryArtifactStore
@@ -362,6 +362,25 @@ async def test_a_parent_that_is_known_to_have_ended_ends_the_reader_without_a_hi
             pull(poll_ms=1000), task_id=task_id, index=1, sources=(Source(node_id="up"),)
         )
     assert (end.kind, end.batches) == ("node_succeeded", 1)
+
+
+async def test_params_that_are_read_once_cost_later_children_no_report_of_their_own(
+    bench: Bench,
+) -> None:
+    """A run that ends at once reports its start and its end in one message."""
+    graph = {"nodes": [{"node_id": "n", "type": "other"}]}
+    async with Client(db=bench.store, bus=bench.bus) as client:
+        task_id = await client.create_task(graph=graph, params={"p": 1})
+
+    async def echo(item: Any, ctx: RunContext) -> Any:
+        return dict(ctx.params)
+
+    data = RunContextData(io={}, params={}, vars={}, results={}, params_key="hash")
+    async with bench.worker({"echo": echo}):
+        for _ in range(2):
+            command = await bench.send(role="echo", task_id=task_id, data=data)
+            assert (await bench.end(command)).result == {"p": 1}
+    assert bench.kinds(command) == ["node_succeeded"]
 
 
 async def test_what_does_not_travel_is_read_from_the_store(bench: Bench) -> None:

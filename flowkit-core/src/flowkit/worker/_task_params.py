@@ -39,6 +39,11 @@ class TaskParamsCache:
             TaskNotFound: there is no such task.
             StoreError: the store is unavailable.
         """
+        # Without the lock, which gives a turn to other runs: then the start of this run would be
+        # reported apart from its end.
+        found = self._found.get((task_id, key))
+        if found is not None:
+            return found
         async with self._lock:
             found = self._found.get((task_id, key))
             if found is None:
