@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowkit._engine import Transition
+from flowkit._engine import Transition, Woke
 from flowkit.graph import Graph, Plan
 from tests.engine.drive import Play, graph
 
@@ -108,3 +108,35 @@ def test_looking_at_a_task_costs_what_is_under_way():
     Counted.reads = 0
     play.later(60)
     assert Counted.reads < READS_PER_EVENT
+
+
+class Read(dict[int, Any]):
+    """Records that count how often they are read."""
+
+    reads = 0
+
+    def get(self, key: int, default: Any = None) -> Any:
+        Read.reads += 1
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[int]:
+        Read.reads += len(self)
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_wake_up_examines_the_nodes_that_are_due(known: bool):
+    sleeps = {
+        name: {"type": "sleep", "io": {"for_sec": 100 + number}}
+        for number, name in enumerate(NAMES)
+    }
+    play = Play(graph(" ".join(NAMES), **sleeps), check=False)
+    if known:
+        play.do(Woke())
+    play.task.records = Read(play.task.records)
+    Read.reads = 0
+    play.now = play.task.wake_at
+    play.do(Woke(due_only=True))
+    assert play.task.marks.count(b"F") == 1
+    assert play.task.wake_at == play.now + 1
+    assert (Read.reads <= 10) == known

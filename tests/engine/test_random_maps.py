@@ -69,6 +69,7 @@ class Maps(Play):
             assert all(after[at] == mark for at, mark in enumerate(before) if mark in ENDED)
             self._assert_repeated(event)
         self._assert_limits()
+        self._assert_due()
         self._assert_restored(step.effects)
         for effect in step.effects:
             if isinstance(effect, OpenMap) and effect.index in self.task.maps:
@@ -82,6 +83,16 @@ class Maps(Play):
         assert not advance(again, event, now=self.now, settings=self.settings).marks or isinstance(
             event, Woke | ChildrenDue
         )
+
+    def _assert_due(self) -> None:
+        """Assert that what time alone changes is due."""
+        every, due = (
+            advance(self.task, Woke(due_only=due_only), now=self.now, settings=self.settings)
+            for due_only in (False, True)
+        )
+        assert due.marks == every.marks
+        assert every.wake_at is None or due.wake_at is not None
+        assert every.wake_at is None or due.wake_at <= every.wake_at
 
     def _assert_limits(self) -> None:
         task = self.task
@@ -127,7 +138,7 @@ class Maps(Play):
         kind, place, choice = word
         if kind < 4:
             self.now += (1.0, 5.0, 10.0)[choice % 3]
-            self.do(Woke())
+            self.do(Woke(due_only=place % 2 == 0))
         elif kind < 5:
             self.do(CancelRequested())
         elif kind < 8:
@@ -215,7 +226,7 @@ class Maps(Play):
                     self._settle(index, 2)
             if not self.task.terminal and self.task.wake_at is not None:
                 self.now = max(self.now, self.task.wake_at)
-                self.do(Woke())
+                self.do(Woke(due_only=True))
         raise AssertionError(f"not at its end: {self.task.marks!r} {self.task.status}")
 
 

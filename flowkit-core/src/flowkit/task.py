@@ -352,6 +352,15 @@ class MapState:
         )
 
 
+@dataclass(slots=True)
+class DueTimes:
+    """Times at which the nodes of a task are to be examined next."""
+
+    of_node: dict[int, float] = field(default_factory=dict)
+    in_order: list[tuple[float, int]] = field(default_factory=list)
+    """The times with their nodes, the earliest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChildLink:
     """State of a node that runs a child task."""
@@ -614,6 +623,8 @@ class Task:
     """Heap of (-priority, index) of ready nodes. It may contain nodes that are not ready any
     more.
     """
+    due: DueTimes | None = None
+    """None if the times are not known. Then the next wake-up examines all nodes."""
     recalled: dict[int, NodeRecord] = field(default_factory=dict)
     """Cache of records from the archive."""
     items: dict[str, list[Any]] = field(default_factory=dict)

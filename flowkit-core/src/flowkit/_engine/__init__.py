@@ -7,6 +7,7 @@ change. :func:`derive` and :func:`pending_effects` restore what is not stored fr
 from flowkit._engine.advance import advance
 from flowkit._engine.child_tasks import FOLLOWED, child_node
 from flowkit._engine.conditions import is_delayed
+from flowkit._engine.due_times import due_nodes
 from flowkit._engine.events import (
     ArgumentsEvaluated,
     AskWorker,
@@ -134,6 +135,7 @@ __all__ = [
     "confirmed_until",
     "contradiction",
     "derive",
+    "due_nodes",
     "edge_outcomes",
     "end_status",
     "error_of",

@@ -37,7 +37,7 @@ def condition_delayed(draft: Transition, event: ConditionDelayed, settings: Engi
         draft.ignored = True
         return
     draft.edit(event.index).issued_at = draft.now
-    draft.wake(draft.now + settings.resend_sec)
+    draft.schedule(event.index, draft.now + settings.resend_sec)
 
 
 def is_delayed(record: NodeRecord | None) -> bool:

@@ -256,6 +256,8 @@ class Woke:
 
     silent: dict[str, float] = field(default_factory=dict)
     """Seconds without a heartbeat, for each worker that may be lost; infinite if it has ended."""
+    due_only: bool = False
+    """Examine only the nodes that are due. After the loss of a worker, all nodes are examined."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def begin_map(draft: Transition, index: int, settings: EngineSettings) -> None:
     draft.started_at = draft.started_at or draft.now
     draft.move(index, Mark.MAPPING)
     draft.effects.append(OpenMap(index, record.attempt))
-    draft.wake(draft.now + settings.resend_sec)
+    draft.schedule(index, draft.now + settings.resend_sec)
 
 
 def map_opened(draft: Transition, event: MapOpened, settings: EngineSettings) -> None:
@@ -90,7 +90,7 @@ def close_maps(draft: Transition, settings: EngineSettings) -> None:
 
 def _collect(draft: Transition, index: int, settings: EngineSettings) -> None:
     draft.effects.append(CollectMap(index, draft.record(index).attempt))
-    draft.wake(draft.now + settings.resend_sec)
+    draft.schedule(index, draft.now + settings.resend_sec)
 
 
 def _finish(draft: Transition, index: int, result: list[object], settings: EngineSettings) -> None:

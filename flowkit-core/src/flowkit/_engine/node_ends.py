@@ -69,7 +69,7 @@ def fail_attempt(
         Mark.DEFERRED,
         data={"reason_code": reason_code, "error": error, "attempt": record.attempt},
     )
-    draft.wake(record.next_retry_at)
+    draft.schedule(index, record.next_retry_at)
 
 
 def fail_node(draft: Transition, index: int, settings: EngineSettings) -> None:
@@ -198,7 +198,7 @@ def stop_node(
     if index in draft.task.spec.plan.nested and mark == Mark.RUNNING:
         # It ends after its child task, so that no child task runs without a node that waits for it.
         draft.effects.append(RunChild(index, record.attempt))
-        draft.wake(draft.now + settings.resend_sec)
+        draft.schedule(index, draft.now + settings.resend_sec)
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return
     if mark in (Mark.ISSUED, Mark.RUNNING):
@@ -213,7 +213,7 @@ def stop_node(
         )
     if mark == Mark.RUNNING:
         record.cancel_by = draft.now + settings.cancel_grace_sec
-        draft.wake(min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
+        draft.schedule(index, min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return
     record.finished_at = draft.now

@@ -123,7 +123,8 @@ def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: Engi
         draft.move(index, Mark.ISSUED, data=data)
         draft.effects.append(SendCommand(index, record.attempt))
         limit = node.timeouts.schedule_to_start_sec
-    draft.wake(now + (settings.resend_sec if limit is None else min(limit, settings.resend_sec)))
+    soon = settings.resend_sec if limit is None else min(limit, settings.resend_sec)
+    draft.schedule(index, now + soon)
 
 
 FIRST_CHECK_SEC = 30.0
@@ -173,7 +174,7 @@ def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettin
         record.claimed = settings.sends
         record.confirmed_at = None
         draft.effects.append(SendCommand(command.index, command.attempt))
-        draft.wake(draft.now + settings.resend_sec)
+        draft.schedule(command.index, draft.now + settings.resend_sec)
         draft.ignored = False
 
 

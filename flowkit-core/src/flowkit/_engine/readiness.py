@@ -122,7 +122,7 @@ def awaits_output(state: TaskEnd) -> bool:
 
 def derive(task: Task) -> None:
     """Derive the fields of a task that are not stored: counters, the queue of ready nodes, and the
-    holders of concurrency keys.
+    holders of concurrency keys. When its nodes are due is known after the next wake-up.
     """
     plan, marks = task.spec.plan, task.marks
     size = plan.size
@@ -130,6 +130,7 @@ def derive(task: Task) -> None:
     task.open = task.in_flight = task.deferred = task.failures = 0
     task.phase = Phase.MAIN if plan.ends is None else phase_of(plan.ends, task.mark)
     task.ready, task.key_holders, task.key_waiters, task.recalled = [], {}, {}, {}
+    task.due = None
     for index, mark in enumerate(marks[:size]):
         if mark == Mark.HELD:
             continue

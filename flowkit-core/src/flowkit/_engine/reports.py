@@ -252,9 +252,13 @@ def _record_start(
     record.confirmed_at = None
     draft.started_at = draft.started_at or record.started_at
     timeouts = draft.task.spec.plan.nodes[index].timeouts
-    for seconds in (timeouts.start_to_close_sec, timeouts.heartbeat_sec, settings.lease_ttl_sec):
+    for since, seconds in (
+        (record.started_at, timeouts.start_to_close_sec),
+        (now, timeouts.heartbeat_sec),
+        (now, settings.lease_ttl_sec),
+    ):
         if seconds is not None:
-            draft.wake(now + seconds)
+            draft.schedule(index, since + seconds)
     return record
 
 

@@ -3,6 +3,7 @@
 import math
 
 from flowkit._engine.child_tasks import child_woke, next_child_wake
+from flowkit._engine.due_times import due_nodes, first_due
 from flowkit._engine.events import (
     AskWorker,
     CallFunction,
@@ -31,26 +32,32 @@ LONGEST_ASK_PAUSE_SEC = 300.0
 
 
 def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
-    """Do everything that is due, and schedule the next wake-up."""
+    """Do everything that is due, and schedule the next wake-up.
+
+    The time is proportional to the number of nodes that are due, if the event is about these only.
+    """
     task, now = draft.task, draft.now
     if draft.status.terminal:
         draft.ignored = True
         return
+    examined = due_nodes(task, now) if event.due_only else task.records
     if draft.deadline_at is not None and now >= draft.deadline_at and draft.outcome is None:
         draft.outcome = TaskStatus.FAILED
         draft.error = DEADLINE_PASSED
         stop_everything(draft, "deadline_exceeded", settings)
     else:
-        for index in sorted(task.records):
+        for index in sorted(examined):
             if task.marks[index] not in ENDED:
                 _node_woke(draft, index, event, settings)
-    draft.wake_at = None
+    for index in {*examined, *draft.records}:
+        mark = draft.mark(index)
+        draft.due[index] = (
+            None if mark in ENDED else _next_wake(draft, index, mark, event, settings)
+        )
+    draft.due_again = examined is task.records
+    draft.wake_at = first_due(None if draft.due_again else task.due, draft.due)
     if draft.outcome is None:
         draft.wake(draft.deadline_at)
-    for index in {*task.records, *draft.records}:
-        mark = draft.mark(index)
-        if mark not in ENDED:
-            draft.wake(_next_wake(draft, index, mark, event, settings))
 
 
 def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSettings) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+from flowkit._engine.due_times import change_times
 from flowkit._engine.events import Effect, EvaluateCondition, Letter
 from flowkit._engine.map_expansion import (
     add_block,
@@ -20,6 +21,7 @@ from flowkit.task import (
     ENDED,
     IN_FLIGHT,
     STATUS_OF_MARK,
+    DueTimes,
     LogEntry,
     MapBlock,
     MapState,
@@ -48,6 +50,8 @@ class Transition:
         "deadline_at",
         "deferred",
         "dropped_maps",
+        "due",
+        "due_again",
         "effects",
         "error",
         "failures",
@@ -103,6 +107,10 @@ class Transition:
         """Children to add to the task, and their items as they are archived."""
         self.unbegun_ended: list[MapBlock] = []
         """Maps of which the children end that have not begun."""
+        self.due: dict[int, float | None] = {}
+        """New due times; None for a node that has none any more."""
+        self.due_again = False
+        """The due times of all nodes are among the new ones."""
         self.log: list[LogEntry] = []
         self.fresh: list[tuple[int, int]] = []
         self.beginning: list[int] = []
@@ -193,6 +201,7 @@ class Transition:
             if key is not None:
                 self._release_key(index, key)
         if mark in ENDED:
+            self.due[index] = None
             self.open -= 1
             self.failures += mark == Mark.FAILED and fails_task(plan, index)
             if index in self.task.maps:
@@ -228,6 +237,13 @@ class Transition:
         """Schedule a wake-up no later than ``at``."""
         if at is not None and (self.wake_at is None or at < self.wake_at):
             self.wake_at = at
+
+    def schedule(self, index: int, at: float) -> None:
+        """Have a node examined no later than ``at``."""
+        known = self.task.due.of_node.get(index) if self.task.due is not None else None
+        known = self.due.get(index, known)
+        self.due[index] = at if known is None else min(at, known)
+        self.wake(at)
 
     # ------------------------------------------------------------ queue of ready nodes
 
@@ -448,6 +464,10 @@ class Transition:
         if self.rederive:
             derive(task)
             return
+        if self.due_again:
+            task.due = DueTimes()
+        if task.due is not None and self.due:
+            change_times(task.due, self.due)
         if self.taken_from_ready == 1:
             heappop(task.ready)
         elif self.taken_from_ready:

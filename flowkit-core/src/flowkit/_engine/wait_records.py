@@ -21,7 +21,7 @@ def start_wait(draft: Transition, index: int, wait: Wait) -> None:
         data["signal"] = wait.arguments["signal"]
     if wait.until is not None:
         data["until"] = datetime.fromtimestamp(wait.until, UTC).isoformat()
-        draft.wake(wait.until)
+        draft.schedule(index, wait.until)
     draft.move(index, Mark.DEFERRED, data=data)
 
 

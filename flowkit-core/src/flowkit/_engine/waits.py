@@ -52,13 +52,13 @@ def _begin(draft: Transition, index: int, settings: EngineSettings) -> None:
     plan = draft.task.spec.plan
     limit = plan.nodes[index].timeouts.start_to_close_sec
     if limit is not None:
-        draft.wake(now + limit)
+        draft.schedule(index, now + limit)
     if index not in plan.computed:
         _start(draft, index, {}, settings)
         return
     draft.move(index, Mark.DEFERRED, data={"attempt": record.attempt})
     draft.effects.append(EvaluateArguments(index, record.attempt))
-    draft.wake(now + settings.resend_sec)
+    draft.schedule(index, now + settings.resend_sec)
 
 
 def arguments_evaluated(

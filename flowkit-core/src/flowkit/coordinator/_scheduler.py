@@ -23,6 +23,7 @@ from flowkit._engine import (
     SendCancel,
     SentCommand,
     Woke,
+    due_nodes,
 )
 from flowkit._runtime.concurrency import Turns, within
 from flowkit._runtime.retries import keep_alive, notices_of, owner_leaves, patiently
@@ -266,16 +267,21 @@ class Scheduler:
             elif wake_at is not None:
                 due.append(held.task.task_id)
         if due:
-            await self._apply_wake(await self.processor.evict_changed(due))
+            await self._apply_wake(await self.processor.evict_changed(due), due_only=True)
 
     async def wake(self, task_ids: Collection[str]) -> None:
         """Load these tasks and wake them."""
         await self._handle(task_ids, {})
         await self._apply_wake(task_ids)
 
-    async def _apply_wake(self, task_ids: Collection[str]) -> None:
-        silent = self._watch.silent(held.task for held in self.processor.find_cached(task_ids))
-        await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
+    async def _apply_wake(self, task_ids: Collection[str], *, due_only: bool = False) -> None:
+        now = self._clock.now()
+        nodes = [
+            (held.task, due_nodes(held.task, now) if due_only else held.task.records)
+            for held in self.processor.find_cached(task_ids)
+        ]
+        woke = Woke(self._watch.silent(nodes), due_only=due_only)
+        await self._handle((), {task_id: [woke] for task_id in task_ids})
 
     # ------------------------------------------------------------ losses
 

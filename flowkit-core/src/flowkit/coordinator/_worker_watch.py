@@ -110,11 +110,12 @@ class WorkerWatch:
             self.stopped.add(worker_id)
             self.ended[worker_id] = None
 
-    def silent(self, tasks: Iterable[Task]) -> dict[str, float]:
-        """Return for how many seconds each worker that runs a node of these tasks is silent."""
+    def silent(self, nodes: Iterable[tuple[Task, Collection[int]]]) -> dict[str, float]:
+        """Return for how many seconds each worker that runs one of these nodes is silent."""
         silent = {}
-        for task in tasks:
-            for index, record in task.records.items():
+        for task, indexes in nodes:
+            for index in indexes:
+                record = task.records[index]
                 if record.worker_id is not None and task.marks[index] == Mark.RUNNING:
                     _, since = self._heartbeats.setdefault(record.worker_id, (-1, self._read_at))
                     silent[record.worker_id] = self._read_at - since
