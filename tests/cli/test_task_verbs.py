@@ -517,3 +517,24 @@ def test_show_tree_shows_the_nodes_of_child_tasks_below_the_nodes_that_run_them(
     assert f"parent: node s of {view.id}" in cli("show", str(child_id), *args[2:]).stdout
     lines = cli(*args, "--tree", "--json").stdout.splitlines()
     assert [json.loads(line)["parent_node"] for line in lines] == [None, "s", "low"]
+
+
+def test_show_tree_shows_the_nodes_of_some_child_tasks_of_a_map(
+    cli: Cli, installation: Installation
+):
+    mapped = {
+        "node_id": "m",
+        "type": "subflow",
+        "map": {"over": list(range(22))},
+        "io": {"graph": ONE},
+    }
+    installation.finish({"nodes": [mapped]}, task_id="t1")
+    said = cli("show", "t1", "--db", installation.address, "--tree").stdout
+    shown = [line.split("│")[1].rstrip() for line in said.splitlines() if "│" in line]
+    assert shown == [
+        " m",
+        *(cell for number in range(20) for cell in (f" m[{number}]", "   a")),
+        " m[20]",
+        " m[21]",
+    ]
+    assert "2 more child tasks: run `flowkit show` with the id of one" in said

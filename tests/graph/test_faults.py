@@ -397,7 +397,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a map of a control type": (
         {"nodes": [{"node_id": "m", "type": "sleep", "map": {"over": []}, "io": {"for_sec": 1}}]},
-        "node 'm': map: a node of the type 'sleep' has no items; map a handler or a coordinator",
+        "node 'm': map: a node of the type 'sleep' has no items; map a handler, a sub-flow or a",
     ),
     "a map of task.end": (
         {
@@ -423,9 +423,58 @@ WRONG: dict[str, tuple[Any, str]] = {
         },
         "node 'm[0]': node_id: the map 'm' has children with such ids; use another id",
     ),
-    "a map of sub-flows": (
-        {"nodes": [subflow(graph={"nodes": [WORK]}) | {"map": {"over": []}}]},
-        "node 'a': map: a node of the type 'subflow' cannot be mapped yet; map a handler or a",
+    "a mapped sub-flow without a graph": (
+        {"nodes": [subflow() | {"map": {"over": []}}]},
+        "node 'a': io.graph is missing; a node of type 'subflow' needs it",
+    ),
+    "a name of another item in the params of a mapped sub-flow": (
+        {
+            "nodes": [
+                subflow(graph={"nodes": [WORK]}, params={"n": "${item}"})
+                | {"map": {"over": [], "as": "row"}}
+            ]
+        },
+        "node 'a': /io/params/n: 'item' uses the unknown name 'item'",
+    ),
+    "an item in the graph of a mapped sub-flow": (
+        {
+            "nodes": [
+                subflow(graph={"nodes": [WORK | {"io": {"input_inline": "${item}"}}]})
+                | {"map": {"over": []}}
+            ]
+        },
+        "node 'a': io.graph: node 'x': /io/input_inline: 'item' uses the unknown name 'item'",
+    ),
+    "params of a mapped sub-flow that do not fit its graph": (
+        {
+            "nodes": [
+                subflow(graph={"nodes": [WORK], "params": {"required": ["n"]}})
+                | {"map": {"over": []}}
+            ]
+        },
+        "node 'a': io.params: \"n\" is a required property",
+    ),
+    "the undo of a mapped sub-flow": (
+        {
+            "nodes": [
+                subflow(graph={"nodes": [WORK]}) | {"map": {"over": []}, "undo": {"type": "u"}}
+            ]
+        },
+        "node 'a': undo: the undo of a map is not supported yet; remove it",
+    ),
+    "a reader of the artifacts of a mapped sub-flow": (
+        {
+            "nodes": [
+                subflow(graph={"nodes": [WORK]}) | {"map": {"over": []}},
+                {
+                    "node_id": "b",
+                    "type": "x",
+                    "depends_on": ["a"],
+                    "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}},
+                },
+            ]
+        },
+        "node 'b': reads the artifacts of",
     ),
     # sub-flows
     "a sub-flow without a graph": (

@@ -650,6 +650,13 @@ while self._unstored and self._error is None:
         suite="tests/flows/test_subflow_phases.py",
     ),
     Mutant(
+        "a pause does not reach the child tasks of a map",
+        "_followed",
+        "begun_children(task.marks, task.maps[index].block)",
+        "()",
+        suite="tests/engine/test_mapped_child_tasks.py",
+    ),
+    Mutant(
         "a task of another origin is taken for a child task",
         "_check_origin",
         "not node.is_same_node(child.spec.parent)",

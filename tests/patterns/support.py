@@ -10,6 +10,7 @@ import pytest
 from examples.patterns.handlers import HANDLERS
 from flowkit import NodeView, TaskView
 from flowkit.cli._loader import LoadedFlow, load_flow
+from flowkit.graph._nested_graphs import nodes_with_nested
 from flowkit.plugins import Plugins
 from flowkit.worker import RunContext, Worker, handler
 from flowkit_testing import Cluster
@@ -57,7 +58,8 @@ def fails(text: str = "no network", *, times: int = 1000) -> Step:
 
 def _handlers(flow: LoadedFlow, steps: Mapping[str, Step]) -> dict[str, Any]:
     """Return the handlers of a pattern. Roles with a scripted node follow the script."""
-    roles = {node.node_id: node.type for node in flow.graph.plan.nodes}
+    nodes = (node for _, node in nodes_with_nested(flow.graph.plan.nodes))
+    roles = {node.node_id: node.type for node in nodes}
     scripted_roles = {roles[_node_of(node_id)] for node_id in steps}
 
     async def scripted(item: Any, ctx: RunContext) -> Any:

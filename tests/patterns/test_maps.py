@@ -1,11 +1,35 @@
 """Patterns that run a node once for each item of a list."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flowkit.worker import RunContext
 from flowkit_testing import Cluster
-from tests.patterns.support import ends, fails, play, ran, shows, starts, takes, took
+from tests.patterns.support import Step, ends, fails, play, ran, shows, starts, takes, took
+
+
+def slow_for(name: str) -> Step:
+    """Return a step that takes a minute for this item, and returns its input."""
+
+    async def step(item: Any, ctx: RunContext) -> Any:
+        if str(item).endswith(name):
+            await ctx.cancellable(ctx.clock.sleep(60))
+        return item
+
+    return step
+
+
+def fails_for(name: str) -> Step:
+    """Return a step that fails for this item, and returns its input otherwise."""
+
+    async def step(item: Any, ctx: RunContext) -> Any:
+        if str(item).endswith(name):
+            raise ValueError("damaged")
+        return item
+
+    return step
 
 
 @shows("fan_out_over_a_result")
@@ -52,3 +76,28 @@ async def test_a_release_needs_the_success_of_every_job(
     view = await play(flowkit_cluster, flow, **steps)
     assert ends(view)["release"] == ("skipped" if broken else "finished")
     assert {"test[0]", "test[1]", "test[2]"} <= set(ran(view))
+
+
+@shows("pipeline_per_file")
+async def test_the_steps_of_a_file_do_not_wait_for_the_other_files(
+    flow: Path, flowkit_cluster: Cluster
+):
+    files = {"files": ["a", "b", "c", "d"]}
+    view = await play(flowkit_cluster, flow, files, parse=slow_for("b"), load=fails_for("c"))
+    assert view.result == {
+        "report": ["loaded parsed a", "loaded parsed b", None, "loaded parsed d"]
+    }
+    assert (starts(view)["each[3]"], took(view)) == (0, 60)
+
+
+@shows("nested_map")
+async def test_each_order_of_each_shop_is_shipped(flow: Path, flowkit_cluster: Cluster):
+    shops = [
+        {"name": "paris", "orders": [1, 2]},
+        {"name": "rome", "orders": []},
+        {"name": "oslo", "orders": [3]},
+    ]
+    view = await play(flowkit_cluster, flow, {"shops": shops})
+    assert view.result == {"shops": [["1 of paris", "2 of paris"], [], ["3 of oslo"]]}
+    tasks = (await flowkit_cluster.client.list_tasks()).items
+    assert len(tasks) == 4

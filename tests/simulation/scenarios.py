@@ -1088,6 +1088,75 @@ async def subflow_verbs(cluster: SimCluster) -> None:
             assert child.status in ("finished", "failed", "cancelled"), (one, child)
 
 
+async def mapped_subflows(cluster: SimCluster) -> None:
+    """Mapped sub-flows with attempts, a mapped sub-flow inside, and children that fail."""
+    lowest = graph(node("x", "plain", io={"input_inline": ["${params.n}", 1]}))
+    inside = {"over": "${params.row}", "max_parallel": random.choice([1, 9])}
+    middle = graph(
+        subflow("low", lowest, params={"n": "${item}"}, map=inside),
+        node("y", "third_time", ["low"]),
+        output="${results.low}",
+    )
+    rows = {"over": [[1, 2], [], [3]], "as": "row", "max_parallel": random.choice([1, 2, 9])}
+    some = {"over": [1, 2, 3], "on_item_failure": "continue"}
+    few = {"max": 1, "backoff_sec": 1}
+    odd = graph(node("x", "odd", io={"input_inline": "${params.n}"}))
+    view = await cluster.run(
+        graph(
+            subflow("m", middle, params={"row": "${row}"}, map=rows),
+            subflow("some", odd, params={"n": "${item}"}, map=some, retry_policy=few),
+            node("end", after=["m", "some"]),
+        )
+    )
+    cluster.assert_finished(view)
+    sums = [[one["x"]["sum"] for one in row] for row in view.nodes["m"].result]
+    assert sums == [[2, 3], [], [4]]
+    assert view.nodes["some"].result == [{"x": 1}, None, {"x": 3}]
+    failed = view.nodes["some[1]"]
+    assert (failed.reason_code, failed.attempt) == ("subflow_failed", 2)
+    child = await cluster.client.get_task(view.nodes["m[2]"].child_task_id or "")
+    assert (child.parent, child.parent_node, child.params) == (view.id, "m[2]", {"row": [3]})
+
+
+async def mapped_subflow_verbs(cluster: SimCluster) -> None:
+    """Cancel, pause, resume and retry of a task with mapped sub-flows, one of which fails."""
+    client, chance = cluster.client, cluster.random
+    inner = graph(node("x", "odd", io={"input_inline": "${params.n}"}), node("y", "slow", ["x"]))
+    spec = {
+        "over": chance.choice([[1, 3, 5], [1, 2, 3, 5]]),
+        "max_parallel": chance.choice([None, 2]),
+        "on_item_failure": chance.choice(["fail", "continue"]),
+    }
+    flow = graph(
+        subflow("m", inner, params={"n": "${item}"}, map=spec, retry_policy={"max": 0}),
+        **{"finally": [subflow("f", graph(node("x")), map={"over": [1, 2]})]},
+    )
+    task_id = await client.create_task(graph=flow)
+    await cluster.clock.sleep(chance.choice([0.0, 0.1, 2.0, 9.0]))
+    await client.pause(task_id)
+    await cluster.clock.sleep(chance.choice([0.0, 1.0]))
+    await client.resume(task_id)
+    await cluster.clock.sleep(chance.choice([0.0, 0.1, 9.0]))
+    match chance.choice(["cancel", "force", "nothing"]):
+        case "cancel":
+            await client.cancel(task_id, "enough")
+        case "force":
+            await client.cancel(task_id, "enough", force=True)
+    view = await client.wait(task_id)
+    if view.status != "finished":
+        await client.retry(task_id, from_nodes=chance.choice([None, ["m"]]))
+        await cluster.clock.sleep(chance.choice([0.0, 0.5, 40.0]))
+        await client.cancel(task_id)
+        view = await client.wait(task_id)
+    for one in view.nodes.values():
+        if one.child_task_id is not None and one.status != "queued":
+            try:
+                child = await client.get_task(one.child_task_id)
+            except TaskNotFound:
+                continue
+            assert child.status in ("finished", "failed", "cancelled"), (one, child)
+
+
 async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
@@ -1332,6 +1401,8 @@ STANDARD = {
         Standard(sleeping, 2, once=False),
         Standard(subflows, 3, once=False),
         Standard(subflow_verbs, 4, once=False),
+        Standard(mapped_subflows, 2, once=False),
+        Standard(mapped_subflow_verbs, 3, once=False),
         Standard(cancelled_sleep, 1),
         Standard(signals, 3, once=False),
         Standard(decisions, 2, once=False),

@@ -4,13 +4,16 @@ A node runs while its child task does, and ends after it. :class:`RunChild` brin
 with the node, and is repeated until the node has ended.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from flowkit._engine.events import ChildCreated, ChildFailed, ChildFinished, RunChild
+from flowkit._engine.map_expansion import begun_children
 from flowkit._engine.node_ends import fail_attempt, finish_node
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
+from flowkit.graph._expanded_plan import is_map, runs_child_task
 from flowkit.messages import ChildEnded
 from flowkit.task import ChildLink, Mark, NodeRecord, ParentNode, Task
 
@@ -52,8 +55,10 @@ def child_created(draft: Transition, event: ChildCreated, settings: EngineSettin
 def child_ended(draft: Transition, event: ChildEnded, settings: EngineSettings) -> None:
     """Read the end of a child task from the store. The message is only a hint."""
     draft.ignored = True
-    index = event.index
-    if index in draft.task.spec.plan.nested and draft.mark(index) in FOLLOWED:
+    index, task = event.index, draft.task
+    if index >= len(task.marks) or not runs_child_task(task.spec.plan, index):
+        return
+    if draft.mark(index) in FOLLOWED:
         draft.effects.append(RunChild(index, draft.record(index).attempt))
 
 
@@ -123,15 +128,26 @@ def next_child_wake(draft: Transition, index: int, settings: EngineSettings) -> 
 
 def force_children(draft: Transition) -> None:
     """Let the child tasks follow a forced cancel, also those that are being stopped."""
-    nested = draft.task.spec.plan.nested
-    draft.forced = draft.forced or bool(nested)
-    for index in nested:
+    draft.forced = draft.forced or bool(draft.task.spec.plan.nested)
+    for index in _followed(draft):
         if draft.mark(index) == Mark.CANCELLING:
             draft.effects.append(RunChild(index, draft.record(index).attempt))
 
 
 def run_children(draft: Transition) -> None:
     """Bring all child tasks in line with their nodes."""
-    for index in draft.task.spec.plan.nested:
-        if draft.mark(index) in FOLLOWED:
-            draft.effects.append(RunChild(index, draft.record(index).attempt))
+    for index in _followed(draft):
+        draft.effects.append(RunChild(index, draft.record(index).attempt))
+
+
+def _followed(draft: Transition) -> Iterator[int]:
+    """Yield the nodes whose child tasks follow them."""
+    task = draft.task
+    for index in task.spec.plan.nested:
+        if not is_map(task.spec.plan, index):
+            begun: Iterable[int] = (index,)
+        elif index in task.maps:
+            begun = begun_children(task.marks, task.maps[index].block)
+        else:
+            continue
+        yield from (node for node in begun if draft.mark(node) in FOLLOWED)

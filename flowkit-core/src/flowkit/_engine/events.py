@@ -10,6 +10,7 @@ from typing import Any
 from flowkit._engine.readiness import awaits_output
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
+from flowkit.graph._expanded_plan import runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
 from flowkit.task import Mark, NodeRecord, Task, TaskStatus
@@ -500,7 +501,7 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         mark = task.marks[index]
         if mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
             effects.append(SendCommand(index, record.attempt))
-        elif index in plan.nested:
+        elif runs_child_task(plan, index):
             if mark in (Mark.RUNNING, Mark.CANCELLING):
                 effects.append(RunChild(index, record.attempt))
         elif mark == Mark.RUNNING and plan.nodes[index].type == COORDINATOR_FUNCTION:

@@ -21,7 +21,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import MAP_ITEM_FAILED, stop_cause, task_stop_code
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import map_of
+from flowkit.graph._expanded_plan import map_of, runs_child_task
 from flowkit.task import ENDED, IN_FLIGHT, STOPPING, UNBEGUN, Mark, NodeRecord, Phase, TaskStatus
 
 RESEND_CANCEL_SEC = 1.0
@@ -195,7 +195,7 @@ def stop_node(
         if stop_children(draft, index, reason_code, settings):
             draft.move(index, Mark.CLOSING, data={"reason_code": reason_code})
             return
-    if index in draft.task.spec.plan.nested and mark == Mark.RUNNING:
+    if mark == Mark.RUNNING and runs_child_task(draft.task.spec.plan, index):
         # It ends after its child task, so that no child task runs without a node that waits for it.
         draft.effects.append(RunChild(index, record.attempt))
         draft.schedule(index, draft.now + settings.resend_sec)

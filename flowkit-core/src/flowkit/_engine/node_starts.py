@@ -16,7 +16,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import begin_nodes
 from flowkit.graph import NodeSpec
-from flowkit.graph._expanded_plan import is_map
+from flowkit.graph._expanded_plan import is_map, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.task import Mark, NodeRecord, Phase
 
@@ -115,7 +115,7 @@ def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: Engi
         draft.started_at = draft.started_at or now
         draft.effects.append(CallFunction(index, record.attempt))
         limit = node.timeouts.start_to_close_sec
-    elif index in draft.task.spec.plan.nested:
+    elif runs_child_task(draft.task.spec.plan, index):
         draft.move(index, Mark.RUNNING, data=data)
         start_child(draft, index, record)
         limit = node.timeouts.start_to_close_sec

@@ -2,7 +2,7 @@
 
 import math
 
-from flowkit._engine.child_tasks import child_woke, next_child_wake
+from flowkit._engine.child_tasks import FOLLOWED, child_woke, next_child_wake
 from flowkit._engine.due_times import due_nodes, first_due
 from flowkit._engine.events import (
     AskWorker,
@@ -24,6 +24,7 @@ from flowkit._engine.settings import MAX_LEASE_DOUBLINGS, EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import next_wait_wake, wait_woke
+from flowkit.graph._expanded_plan import runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
@@ -66,7 +67,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     now = draft.now
     if mark == Mark.CHECKING:
         draft.effects.append(EvaluateCondition(index))
-    elif mark in (Mark.RUNNING, Mark.CANCELLING) and index in draft.task.spec.plan.nested:
+    elif mark in FOLLOWED and runs_child_task(draft.task.spec.plan, index):
         child_woke(draft, index)
     elif mark == Mark.DEFERRED:
         if record.next_retry_at is None and index in draft.task.spec.plan.controls:
@@ -164,7 +165,7 @@ def _next_wake(
 ) -> float | None:
     record = draft.record(index)
     now = draft.now
-    if mark in (Mark.RUNNING, Mark.CANCELLING) and index in draft.task.spec.plan.nested:
+    if mark in FOLLOWED and runs_child_task(draft.task.spec.plan, index):
         return next_child_wake(draft, index, settings)
     if mark == Mark.CHECKING:
         return now + min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)

@@ -6,7 +6,7 @@ from itertools import chain
 from flowkit._engine import BROKEN, child_node, edge_outcomes, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
 from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import map_of
+from flowkit.graph._expanded_plan import map_of, runs_child_task
 from flowkit.graph._models import ALL
 from flowkit.protocols import DeadLetter, TaskRecord, utc
 from flowkit.task import ENDED, Mark, NodeRecord, Task
@@ -62,7 +62,7 @@ def explain_node(
         else ""
     )
     match mark:
-        case Mark.RUNNING | Mark.CANCELLING if index in plan.nested and record is not None:
+        case Mark.RUNNING | Mark.CANCELLING if record is not None and runs_child_task(plan, index):
             return _runs_child(task, index, record, records)
         case Mark.RUNNING:
             return (

@@ -85,7 +85,10 @@ def _labels(labels: dict[str, str]) -> str:
 def show(
     task_id: options.TaskId,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Show the nodes of the child tasks as well.")
+        bool,
+        typer.Option(
+            "--tree", help="Show the nodes of the child tasks as well, of a map of up to 20."
+        ),
     ] = False,
     db: options.Db = None,
     bus: options.Bus = None,
@@ -101,8 +104,8 @@ def show(
         async with connected(config, db, bus) as client:
             view = await client.get_task(task_id)
             if not tree:
-                return [TaskBranch(0, view)]
-            return [branch async for branch in task_branches(client, view)]
+                return [TaskBranch(view)]
+            return await task_branches(client, view)
 
     branches = run_async(main)
     view = branches[0].view
@@ -135,6 +138,9 @@ def show(
                 f" flowkit nodes {branch.view.id} --map {shlex.quote(node_id)}",
                 soft_wrap=True,
             )
+    if omitted := sum(branch.omitted for branch in branches):
+        more = f"{omitted} more child task{'' if omitted == 1 else 's'}"
+        out.print(f"{more}: run `flowkit show` with the id of one", style="dim", soft_wrap=True)
     print_end(out, view)
 
 

@@ -24,7 +24,7 @@ from flowkit._tasks.check_threads import CheckThreads
 from flowkit._tasks.child_states import ChildState
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.event_processor import EventProcessor
-from flowkit._tasks.run_inputs import evaluated_io, needed_by
+from flowkit._tasks.run_inputs import evaluated_io, needed_by, own_names
 from flowkit._tasks.scopes import scope_of
 from flowkit._tasks.submission import Submission
 from flowkit._tasks.views import full_view, task_view
@@ -265,10 +265,13 @@ class Children:
         try:
             if index in task.spec.plan.computed:
                 scope = await scope_of(self._store, task, index, await needed_by(task, index))
+                scope |= await own_names(self._store, task, index)
                 given = await evaluated_io(given, scope, self._evaluations, fields=names)
             params: dict[str, object] = getattr(read_arguments(node, given), "params", {})
         except NodeFailure as error:
             raise _Refused("bad_expression", str(error)) from error
+        except CorruptRecord as error:
+            raise _Refused("corrupt_record", str(error)) from error
         except ValueError as error:
             raise _Refused("bad_input", str(error)) from error
         schema = _schema(source)

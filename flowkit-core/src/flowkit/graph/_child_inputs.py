@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from flowkit._expressions import compile_expression
 from flowkit.graph._conditions import nodes_read
+from flowkit.graph._control_types import evaluated_fields
 from flowkit.graph._expanded_plan import ExpandedPlan, map_of
 from flowkit.graph._expression_checks import INDEX
 from flowkit.graph._map_items import over_expressions
@@ -46,7 +47,7 @@ def _input_of(plan: Plan, index: int) -> ChildInput:
     own = {node.map.as_, INDEX} if node.map is not None else set()
     names = {
         path[0]
-        for expression in expressions_in(node.io.__dict__)
+        for expression in expressions_in(*evaluated_fields(node))
         for path in compile_expression(expression).paths
     }
     return ChildInput(tuple(parents), frozenset(own & names))

@@ -137,6 +137,11 @@ def is_map(plan: Plan, index: int) -> bool:
     return index < plan.size and plan.nodes[index].map is not None
 
 
+def runs_child_task(plan: Plan, index: int) -> bool:
+    """Return whether a node runs a child task. A map of such nodes leaves that to its children."""
+    return bool(plan.nested) and node_of(plan, index) in plan.nested and not is_map(plan, index)
+
+
 def map_of(plan: Plan, child: int) -> int:
     """Return the map of a child."""
     assert isinstance(plan, ExpandedPlan)

@@ -72,12 +72,11 @@ def _check_map(faults: Faults, node: NodeSpec, spec: MapSpec, links: Iterable[Li
             " ids; shorten it",
         )
     control = CONTROL_TYPES.get(node.type)
-    if control is not None:
-        reason = "cannot be mapped yet" if control.runs_child else "has no items"
+    if control is not None and not control.runs_child:
         faults.add(
             name,
-            f"map: a node of the type {node.type!r} {reason}; map a handler or a coordinator"
-            " function",
+            f"map: a node of the type {node.type!r} has no items; map a handler, a sub-flow or a"
+            " coordinator function",
         )
     if node.type == COORDINATOR_FUNCTION and node.io.fn == "task.end":
         faults.add(name, "map: task.end ends the task with the first item; remove the map")

@@ -77,7 +77,7 @@ class Plan:
     controls: frozenset[int]
     """Nodes of control types that wait."""
     nested: frozenset[int]
-    """Nodes of control types that run child tasks."""
+    """Nodes of control types that run child tasks, and maps of such nodes."""
     on_node_failure: str
     deadline_sec: float | None
     max_parallel: int | None

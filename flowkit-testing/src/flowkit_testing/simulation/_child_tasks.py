@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from flowkit.graph._expanded_plan import runs_child_task
 from flowkit.task import ENDED, Mark, NodeRecord, ParentNode, TaskSpec
 
 FOLLOWED = (Mark.RUNNING, Mark.CANCELLING)
@@ -20,7 +21,7 @@ def broken_creation(
     node = spec.parent
     if node is None:
         return None
-    if parent is None or node.index not in parent.plan.nested:
+    if parent is None or not runs_child_task(parent.plan, node.index):
         return f"its parent {node.task_id!r} has no node that runs child tasks"
     if spec.task_id != node.child_id():
         return f"its id is not that of {node}"

@@ -14,7 +14,7 @@ from flowkit._records.queries import records_of
 from flowkit._records.record_parts import decode_log, decode_node, signals_of
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.views import full_view
-from flowkit.graph._expanded_plan import is_map, node_of
+from flowkit.graph._expanded_plan import is_map, node_of, runs_child_task
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
@@ -343,7 +343,7 @@ class Invariants:
             return
         if role == "coordinator_fn":
             return
-        if index in plan.nested:
+        if runs_child_task(plan, index):
             child = self._tasks[child_id(known.spec, index, node)]
             if (result := self._view(child.record).result) != node.result:
                 raise InvariantBroken(
@@ -393,8 +393,11 @@ class Invariants:
 
     def _check_child_ends(self, known: _Known, marks: str) -> None:
         """Check that a node ends after its child task."""
-        for index in known.spec.plan.nested:
-            if marks[index] == known.marks[index] or index not in known.nodes:
+        plan = known.spec.plan
+        for index, mark in enumerate(marks) if plan.nested else ():
+            if mark == known.mark(index) or index not in known.nodes:
+                continue
+            if not runs_child_task(plan, index):
                 continue
             child = self._tasks.get(child_id(known.spec, index, known.nodes[index]))
             wrong = broken_end(ord(marks[index]), None if child is None else child.status)
