@@ -16,6 +16,7 @@ from tests.services.waiting_patterns import (
     finished_through_kills,
     patterns_that_wait,
 )
+from tests.services.waiting_subflows import subflows_through_kills
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -35,6 +36,15 @@ async def test_each_pattern_that_waits_goes_on_after_its_processes_were_killed(
         async with Client(cfg=CommonConfig(**installation.common)) as client:
             found = await finished_through_kills(processes, client)
     assert found == [case.finishes for case in CASES]
+
+
+async def test_subflows_go_on_after_the_processes_were_killed_while_their_child_tasks_waited(
+    tmp_path: Path,
+) -> None:
+    installation: Any = SimpleNamespace(common={"db": f"sqlite:///{tmp_path / 'tasks.db'}"})
+    with Processes(installation, tmp_path) as processes:
+        async with Client(cfg=CommonConfig(**installation.common)) as client:
+            await subflows_through_kills(processes, client)
 
 
 def test_all_patterns_that_wait_are_among_the_cases() -> None:

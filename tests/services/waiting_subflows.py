@@ -1,0 +1,132 @@
+"""Sub-flows, plain and mapped, whose child tasks wait while the processes are killed."""
+
+from typing import Any
+
+import anyio
+
+from flowkit import Client, TaskView
+from flowkit.errors import TaskNotFound
+from tests.builders import graph, node
+from tests.services.processes import Process, Processes, until
+from tests.services.waiting import waiting
+
+WITHIN_SEC = 150
+PATIENT = {"max": 20, "backoff_sec": 0.1}
+SETTINGS = {
+    "scheduler_tick_sec": 0.5,
+    "heartbeat_soft_sec": 1,
+    "heartbeat_hard_sec": 3,
+    "lease_ttl_sec": 3,
+    "cancel_grace_sec": 1,
+}
+
+
+def subflow(node_id: str, inner: Any, **fields: Any) -> dict[str, Any]:
+    params = {"n": "${item}"} if "map" in fields else {"n": 7}
+    return node(node_id, "subflow", io={"graph": inner, "params": params}, **fields)
+
+
+def after(wait: dict[str, Any]) -> dict[str, Any]:
+    """Return a graph that waits, and then runs a node."""
+    work = node("x", "work", wait["node_id"], io={"input_inline": "${params.n}"})
+    return graph(wait, work | {"retry_policy": PATIENT}, output="${results.x}")
+
+
+ASKS = after(node("ask", "approval", io={"prompt": "${string(params.n)}"}))
+SIGNALLED = after(node("go", "wait_signal", io={"signal": "go"}))
+HANGS = graph(
+    node("nap", "sleep", io={"for_sec": 0.5}),
+    node("hang", "hangs_at_first", "nap", retry_policy=PATIENT),
+)
+FLOW = graph(
+    subflow("plain", SIGNALLED),
+    subflow("mapped", ASKS, map={"over": [1, 2, 3]}),
+    subflow("deep", graph(subflow("low", HANGS))),
+    output={name: f"${{results.{name}}}" for name in ("plain", "mapped", "deep")},
+)
+RESULT = {"plain": 7, "mapped": [1, 2, 3], "deep": {"low": {"hang": None}}}
+TASKS = 7
+"""The task of the flow, and its child tasks."""
+WAITS = {"plain": "go", "mapped[0]": "ask", "mapped[1]": "ask", "mapped[2]": "ask"}
+"""Nodes that wait, by the node that runs their child task."""
+
+
+async def started(processes: Processes) -> list[Process]:
+    members = [processes.coordinator(**SETTINGS), processes.worker(hb_interval_sec=0.3)]
+    await members[0].until("coordinator_ready")
+    return members
+
+
+async def child_of(client: Client, task_id: str, node_id: str) -> str:
+    """Return the id of a child task once it is stored."""
+    while True:
+        one = (await client.get_task(task_id)).nodes.get(node_id)
+        try:
+            return (await client.get_task((one and one.child_task_id) or "none yet")).id
+        except TaskNotFound:
+            await anyio.sleep(0.02)
+
+
+async def all_waiting(client: Client, task_id: str) -> dict[str, str]:
+    """Return the child tasks that wait, once all of them do, by the node that runs each."""
+    children = {node_id: await child_of(client, task_id, node_id) for node_id in WAITS}
+    for node_id, child_id in children.items():
+        await waiting(client, child_id, WAITS[node_id])
+    return children
+
+
+async def finished(client: Client, task_id: str, *node_ids: str) -> None:
+    """Return when these nodes have finished."""
+    left = set(node_ids)
+    async for event in client.watch(task_id):
+        if event.status == "finished":
+            left.discard(event.node_id or "")
+        if not left:
+            return
+
+
+async def subflows_through_kills(processes: Processes, client: Client) -> None:
+    """Kill all processes twice while child tasks wait and one runs a handler; answer, and cancel
+    another task, while no process runs. Check that each child task exists once and that its end
+    reaches its parent.
+    """
+    with anyio.fail_after(WITHIN_SEC):
+        members = await started(processes)
+        task_id = await client.create_task(graph=FLOW)
+        stopped = await client.create_task(graph=FLOW)
+        children = await all_waiting(client, task_id)
+        await all_waiting(client, stopped)
+        await until(lambda: len(processes.recorded("began")) == 2)
+        kill(members)
+
+        await client.signal(children["plain"], "go")
+        for node_id in ("mapped[2]", "mapped[0]"):
+            await client.decide(children[node_id], "ask", "approve", by="ann")
+        await client.cancel(stopped, "enough")
+        members = await started(processes)
+        await finished(client, task_id, "plain", "deep", "mapped[0]", "mapped[2]")
+        assert (await client.wait(stopped)).status == "cancelled"
+        kill(members)
+
+        await client.decide(children["mapped[1]"], "ask", "approve", by="ann")
+        members = await started(processes)
+        view = await client.wait(task_id)
+        kill(members)
+    assert (view.status, view.result) == ("finished", RESULT)
+    assert {one: view.nodes[one].child_task_id for one in children} == children
+    tasks = {one.id: one for one in (await client.list_tasks(limit=100)).items}
+    of_task = [one for one in tasks.values() if root(one, tasks) == task_id]
+    of_stopped = [one for one in tasks.values() if root(one, tasks) == stopped]
+    assert [one.status for one in of_task] == ["finished"] * TASKS
+    assert [one.status for one in of_stopped] == ["cancelled"] * TASKS
+    assert len(tasks) == 2 * TASKS
+
+
+def kill(members: list[Process]) -> None:
+    for process in members:
+        process.kill()
+
+
+def root(view: TaskView, tasks: dict[str, TaskView]) -> str:
+    """Return the task at the top, of which this one is a child task over any number of levels."""
+    return view.id if view.parent is None else root(tasks[view.parent], tasks)
