@@ -17,6 +17,17 @@ async def test_only_large_amounts_are_audited_and_all_are_paid(
     assert ends(view) == {"order": "finished", "audit": audit, "pay": "finished"}
 
 
+@shows("conditional_sub_flow")
+@pytest.mark.parametrize(
+    ("item", "insurance"), [("harp", "not insured"), ("violin", "insured for 600.0")]
+)
+async def test_only_dear_items_are_insured(
+    flow: Path, item: str, insurance: str, flowkit_cluster: Cluster
+):
+    view = await play(flowkit_cluster, Path(f"{flow}:shipped"), {"item": item})
+    assert f" sent, {insurance}" in str(view.result)
+
+
 @shows("if_else")
 @pytest.mark.parametrize(("degrees", "chosen"), [(10, "heat"), (18, "cool")])
 async def test_one_of_two_nodes_runs_and_the_report_follows(

@@ -17,7 +17,18 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal, TypedDict
 
-from flowkit import Client, TaskView, approval, finally_, first, flow, sleep, wait_signal
+from flowkit import (
+    Client,
+    Graph,
+    TaskView,
+    approval,
+    finally_,
+    first,
+    flow,
+    sleep,
+    subflow,
+    wait_signal,
+)
 from flowkit.coordinator.functions import FunctionContext
 from flowkit.flows import Decision, NodeRef, task_vars, this_task
 from flowkit.flows.functions import (
@@ -168,6 +179,31 @@ def waiting(tenant: Tenant, due: datetime, seconds: float, names: list[str]) -> 
 
 
 @flow
+def total(rows: list[Rows], day: date = date(2026, 1, 1)) -> NodeRef[Rows]:
+    return merge(rows, day)
+
+
+@flow
+def loaded(tenant: Tenant) -> str:
+    return load(extract(tenant))
+
+
+@flow
+def untyped(tenant):  # type: ignore[no-untyped-def]
+    return extract(tenant)
+
+
+@flow
+def nesting(tenant: Tenant, day: date) -> None:
+    rows = extract(tenant)
+    merged: NodeRef[Rows] = subflow(total, [rows], day=day)
+    publish(subflow(loaded, tenant)).on_success(publish)
+    subflow(total, rows=[merged, rows]).options(priority=3).undo(refund).on_failure(alert) >> rows
+    anything: NodeRef[Any] = subflow({"nodes": []}, n=3, rows=rows)
+    subflow(Graph(), n=3) >> [subflow(older), subflow(untyped, anything.x)]
+
+
+@flow
 def ending(tenant: Tenant) -> None:
     rows = extract(tenant).undo(refund)
     load(rows).undo(unload).undo(alert).undo(lambda done: publish(f"{done} is undone"))
@@ -210,7 +246,7 @@ FAULTY = """\
 from datetime import date
 from typing import Any
 
-from flowkit import Client, approval, finally_, first, flow, sleep, wait_signal
+from flowkit import Client, approval, finally_, first, flow, sleep, subflow, wait_signal
 from flowkit.flows import this_task
 from flowkit.flows.functions import noop, task_end, vars_incr, vars_set
 from flowkit.worker import RunContext, handler
@@ -223,9 +259,12 @@ from correct import (
     extract,
     fetch,
     load,
+    loaded,
     merge,
     publish,
     publish_value,
+    refund,
+    total,
     unload,
 )
 
@@ -288,6 +327,21 @@ def waiting(tenant: Tenant) -> None:
     approval("a", choices=3)  # error
     approval("a", forms=Tenant)  # error
     approval("a").options(nod_id="x")  # error
+
+
+@flow
+def nesting(tenant: Tenant, day: date, rows: list[Rows]) -> None:
+    subflow(total, rows, dy=day)  # error
+    subflow(total, tenant)  # error
+    subflow(total)  # error
+    subflow(total, rows, day, 3)  # error
+    subflow(total, rows, day="today")  # error
+    subflow(extract, tenant)  # error
+    subflow()  # error
+    subflow("total", rows=rows)  # error
+    subflow({"nodes": []}, rows)  # error
+    subflow(total, rows).options(wen="true")  # error
+    subflow(loaded, tenant).undo(refund)  # error
 
 
 @flow

@@ -6,7 +6,7 @@ from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import FlowKitError, GraphError, NotRunning, TaskNotFound, TaskRefused
-from flowkit.flows import approval, finally_, first, flow, sleep, wait_signal
+from flowkit.flows import approval, finally_, first, flow, sleep, subflow, wait_signal
 from flowkit.graph import Graph
 from flowkit.hookspecs import hookimpl
 from flowkit.task import (
@@ -47,5 +47,6 @@ __all__ = [
     "flow",
     "hookimpl",
     "sleep",
+    "subflow",
     "wait_signal",
 ]

@@ -47,9 +47,17 @@ def required_flow(what: str) -> "FlowBuilding":
 class FlowBuilding:
     """Flow that is being built."""
 
-    def __init__(self, name: str, place: str) -> None:
+    def __init__(self, name: str, place: str, flow: object) -> None:
+        """``flow`` is what is being built.
+
+        Raises:
+            GraphError: it is being built already.
+        """
         self.name = name
         self.place = place
+        self._flow = flow
+        self._outer = building_flow()
+        self._check_no_cycle()
         self.handlers: dict[str, Callee] = {}
         """Handlers that were called, by role."""
         self.unused_blocks: dict[object, str] = {}
@@ -75,6 +83,17 @@ class FlowBuilding:
             yield
         finally:
             self.in_finally = before
+
+    def _check_no_cycle(self) -> None:
+        names, outer = [self.name], self._outer
+        while outer is not None:
+            names.append(outer.name)
+            if outer._flow is self._flow:  # noqa: SLF001 - of the same class
+                raise flow_error(
+                    f"the flow {self.name} contains itself ({' -> '.join(reversed(names))}), and a"
+                    " graph cannot: repeat a flow in a handler or with a map"
+                )
+            outer = outer._outer  # noqa: SLF001 - of the same class
 
     # ------------------------------------------------ nodes
 
@@ -133,15 +152,23 @@ class FlowBuilding:
                 f"{callee.__name__} has no role, so no worker can run it; declare it with"
                 ' @handler("role")'
             )
+        self.add_handler(role, callee)
+        draft = self.new_node(callee.__name__, role)
+        self.set_options(draft, callee.node_options)
+        return draft
+
+    def add_handler(self, role: str, callee: Callee) -> None:
+        """Add a handler that a node calls, here or in a graph inside.
+
+        Raises:
+            GraphError: another function is a handler of this role.
+        """
         known = self.handlers.setdefault(role, callee)
         if known.function is not callee.function:
             raise flow_error(
                 f"{callee.__name__} and {known.__name__} are handlers of the same role {role!r};"
                 " give each its own"
             )
-        draft = self.new_node(callee.__name__, role)
-        self.set_options(draft, callee.node_options)
-        return draft
 
     def set_options(self, draft: Draft, options: NodeOptions) -> None:
         """Set fields of a node."""

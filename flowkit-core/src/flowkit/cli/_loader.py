@@ -15,7 +15,7 @@ from flowkit.errors import ConfigError, FlowKitError, GraphError
 from flowkit.flows import Flow, GraphFlow
 from flowkit.graph import Graph
 from flowkit.graph._control_types import role_fault, runs_on_worker
-from flowkit.graph._nested_graphs import nodes_with_nested
+from flowkit.graph._nested_graphs import roles_of
 from flowkit.graph._parser import DEFAULT_LIMITS
 from flowkit.graph._source_texts import read_text
 from flowkit.plugins import Plugins
@@ -37,13 +37,7 @@ class LoadedFlow:
     @property
     def roles(self) -> dict[str, list[str]]:
         """Roles that workers must serve, each with its nodes."""
-        roles: dict[str, list[str]] = {}
-        for top, node in nodes_with_nested(self.graph.plan.nodes):
-            if runs_on_worker(node.type):
-                nodes = roles.setdefault(node.type, [])
-                if top.node_id not in nodes:
-                    nodes.append(top.node_id)
-        return roles
+        return roles_of(self.graph.plan.nodes)
 
 
 def load_flow(source: str, plugins: Plugins) -> LoadedFlow:

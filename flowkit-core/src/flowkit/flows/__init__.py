@@ -18,6 +18,7 @@ from flowkit._flow_building import (
 from flowkit.flows._decorator import flow
 from flowkit.flows._flow import BuiltFlow, Flow
 from flowkit.flows._graph_flow import GraphFlow
+from flowkit.flows._subflow import subflow
 
 __all__ = [
     "BuiltFlow",
@@ -34,6 +35,7 @@ __all__ = [
     "first",
     "flow",
     "sleep",
+    "subflow",
     "task_vars",
     "this_task",
     "wait_signal",

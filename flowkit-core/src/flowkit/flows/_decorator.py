@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any, ParamSpec, Protocol, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from flowkit.flows._declarations import check_function, wrong_flow
 from flowkit.flows._flow import Flow
@@ -10,6 +10,7 @@ from flowkit.flows._graph_flow import GraphFlow
 from flowkit.graph import Graph
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Describes(Protocol):
@@ -22,13 +23,13 @@ class _Decorate(Protocol):
     @overload
     def __call__(self, function: _Describes, /) -> GraphFlow: ...
     @overload
-    def __call__(self, function: Callable[P, Any], /) -> Flow[P]: ...
+    def __call__(self, function: Callable[P, R], /) -> Flow[P, R]: ...
 
 
 @overload
 def flow(function: _Describes, /) -> GraphFlow: ...
 @overload
-def flow(function: Callable[P, Any], /) -> Flow[P]: ...
+def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
 def flow(
     *,

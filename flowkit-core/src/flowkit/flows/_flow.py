@@ -1,12 +1,25 @@
 """Flow in typed Python: the calls of handlers are its nodes."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec
+from inspect import Parameter, signature
+from types import GenericAlias
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
 from flowkit._embedded import run_embedded
-from flowkit._flow_building import FlowBuilding, Value, building_flow
+from flowkit._flow_building import FlowBuilding, NodeRef, Value, building_flow
+from flowkit._flow_building.annotations import UnusableAnnotation, resolved
 from flowkit._flow_building.drafts import Expression, member
 from flowkit._flow_building.early_uses import early_uses
 from flowkit._flow_building.inputs import arguments
@@ -17,14 +30,22 @@ from flowkit._flow_building.params import (
     written_params,
 )
 from flowkit._flow_building.places import defined_at, flow_error
+from flowkit.errors import ConfigError
 from flowkit.flows._declarations import check_function, wrong_flow
 from flowkit.graph import Graph
+from flowkit.graph._nested_graphs import roles_of
 from flowkit.task import TaskView
 
 if TYPE_CHECKING:
     from flowkit.client import TaskVerbs
 
 P = ParamSpec("P")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    R_co = TypeVarWithDefault("R_co", covariant=True, default=Any)
+else:
+    R_co = TypeVar("R_co", covariant=True)
 
 
 class BuiltFlow(NamedTuple):
@@ -34,16 +55,21 @@ class BuiltFlow(NamedTuple):
     handlers: Mapping[str, Any]
 
 
-class Flow(Generic[P]):
+class Flow(Generic[P, R_co]):
     """Function whose calls of handlers are the nodes of a graph.
 
     Its parameters are the params of the task, and the value that it returns is the task's result.
-    It is accepted wherever a graph is.
+    It is accepted wherever a graph is. For type checkers, ``Flow[...]`` has a result of any type.
     """
 
     __name__: str
 
-    def __init__(self, function: Callable[P, Any], **fields: Any) -> None:
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, types: Any) -> GenericAlias:
+            return GenericAlias(cls, types)
+
+    def __init__(self, function: Callable[P, R_co], **fields: Any) -> None:
         """``fields`` are those of the graph itself.
 
         Raises:
@@ -64,7 +90,7 @@ class Flow(Generic[P]):
         """A flow is not called: its function would only build the graph."""
         raise flow_error(
             f"the flow {self.__name__} cannot be called; use {self.__name__}.run(...) or await"
-            f" {self.__name__}.submit(client, ...)"
+            f" {self.__name__}.submit(client, ...), and subflow({self.__name__}, ...) in a flow"
         )
 
     def build_graph(self) -> Graph:
@@ -77,7 +103,7 @@ class Flow(Generic[P]):
         Raises:
             GraphError: the flow has faults. Each names the line of the file.
         """
-        building = FlowBuilding(self.__name__, defined_at(self._function))
+        building = FlowBuilding(self.__name__, defined_at(self._function), self)
         values: dict[str, Any] = {
             one.name: Value(Expression(f"params{member(one.name)}", {}, one.annotation))
             for one in self._parameters
@@ -88,6 +114,23 @@ class Flow(Generic[P]):
             output = building.output(returned)
         return BuiltFlow(building.graph({**self._fields, "output": output}), building.handlers)
 
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """Parameters, with their annotations."""
+        return self._parameters
+
+    @property
+    def returns(self) -> Any:
+        """Annotation of the result, or None if it is not known."""
+        written = signature(self._function).return_annotation
+        try:
+            found = resolved(written, "the result", self._function)
+        except UnusableAnnotation:
+            return None  # it is imported for type checkers only
+        if get_origin(found) is NodeRef:
+            return get_args(found)[0]
+        return None if found is Parameter.empty else found
+
     def run(self, *args: P.args, **kwargs: P.kwargs) -> TaskView:
         """Run the flow in this process, without any server, and return the ended task.
 
@@ -96,7 +139,8 @@ class Flow(Generic[P]):
 
         Raises:
             GraphError: the flow or its params have faults.
-            ConfigError: flowkit-sqlite is not installed.
+            ConfigError: flowkit-sqlite is not installed, or a graph inside of the flow needs a
+                handler that the flow does not call.
             RuntimeError: an event loop is running in this thread.
         """
         self._check_outside("run")
@@ -104,7 +148,9 @@ class Flow(Generic[P]):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return run_embedded(*self.build(), params)
+            graph, handlers = self.build()
+            self._check_roles(graph, handlers)
+            return run_embedded(graph, handlers, params)
         raise RuntimeError(
             f"{self.__name__}.run cannot be called while an event loop is running; use await"
             f" {self.__name__}.submit(client, ...)"
@@ -119,10 +165,19 @@ class Flow(Generic[P]):
         self._check_outside("submit")
         return await client.create_task(graph=self, params=self._params(*args, **kwargs))
 
+    def _check_roles(self, graph: Graph, handlers: Mapping[str, Any]) -> None:
+        for role, nodes in roles_of(graph.plan.nodes).items():
+            if role not in handlers:
+                raise ConfigError(
+                    f"{self.__name__}.run knows the handlers that the flow calls, and none for the"
+                    f" role {role!r} of node {nodes[0]!r}; use flowkit run --handlers module:attr"
+                )
+
     def _check_outside(self, verb: str) -> None:
         if building_flow() is not None:
             raise flow_error(
-                f"{self.__name__}.{verb} cannot be called in a flow, which only builds a graph"
+                f"{self.__name__}.{verb} cannot be called in a flow, which only builds a graph; use"
+                f" subflow({self.__name__}, ...)"
             )
 
     def _params(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from flowkit.errors import GraphError
-from flowkit.graph._control_types import CONTROL_TYPES, arguments_of
+from flowkit.graph._control_types import CONTROL_TYPES, arguments_of, runs_on_worker
 from flowkit.graph._faults import Faults
 from flowkit.graph._later_phases import with_later_nodes
 from flowkit.graph._models import GraphDocument, NodeSpec
@@ -57,3 +57,16 @@ def nodes_with_nested(
         if graph is not None:
             document = GraphDocument.model_validate_json(to_json(graph))
             yield from nodes_with_nested(with_later_nodes(document).nodes, top or node)
+
+
+def roles_of(nodes: Iterable[NodeSpec]) -> dict[str, list[str]]:
+    """Return the roles that workers must serve for a valid graph and the graphs inside, each with
+    its nodes of the outer graph.
+    """
+    roles: dict[str, list[str]] = {}
+    for top, node in nodes_with_nested(nodes):
+        if runs_on_worker(node.type):
+            found = roles.setdefault(node.type, [])
+            if top.node_id not in found:
+                found.append(top.node_id)
+    return roles

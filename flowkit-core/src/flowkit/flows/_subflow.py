@@ -1,0 +1,110 @@
+"""Sub-flows, as a function of a flow in Python."""
+
+from collections.abc import Mapping, Sequence
+from inspect import Parameter
+from typing import Any, ParamSpec, TypeVar, overload
+
+from flowkit._flow_building import NodeRef, required_flow
+from flowkit._flow_building.building import FlowBuilding
+from flowkit._flow_building.inputs import InputWriter, arguments
+from flowkit._flow_building.places import flow_error
+from flowkit.flows._flow import Flow
+from flowkit.flows._graph_flow import GraphFlow
+from flowkit.graph import Graph
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+AnyGraph = Graph | GraphFlow | Mapping[str, Any]
+
+
+@overload
+def subflow(flow: Flow[P, NodeRef[R]], /, *args: P.args, **params: P.kwargs) -> NodeRef[R]: ...
+@overload
+def subflow(flow: Flow[P, R], /, *args: P.args, **params: P.kwargs) -> NodeRef[R]: ...
+@overload
+def subflow(flow: AnyGraph, /, **params: Any) -> NodeRef[Any]: ...
+def subflow(flow: Any, /, *args: Any, **params: Any) -> NodeRef[Any]:
+    """Make a node that runs a flow or a graph as a task of its own. Its value is the result of that
+    task.
+
+    The arguments are the params of the task. Those of a graph are given by name.
+
+    Raises:
+        GraphError: no flow is being built, the arguments do not fit, or the flow contains itself.
+            The message names the line.
+    """
+    building = required_flow("subflow makes a node")
+    child = ChildFlow.of(building, "subflow", flow)
+    draft, writer = building.new_node(child.name, "subflow"), building.writer()
+    draft.io |= child.io(writer, args, params)
+    return building.node(draft, writer, child.returns)
+
+
+class ChildFlow:
+    """Flow or graph that a node runs as a task of its own."""
+
+    def __init__(
+        self,
+        name: str,
+        graph: dict[str, Any],
+        parameters: Sequence[Parameter] | None = None,
+        returns: Any = None,
+    ) -> None:
+        """``parameters`` are None if only the graph knows its params."""
+        self.name = name
+        self.returns = returns
+        self._graph = graph
+        self._parameters = parameters
+
+    @classmethod
+    def of(cls, building: FlowBuilding, what: str, flow: Any) -> "ChildFlow":
+        """Read what a function of the flow that is being built was given. ``what`` is its name.
+
+        Raises:
+            GraphError: it is neither a flow nor a graph, has faults, or contains itself.
+        """
+        if isinstance(flow, Flow):
+            built = flow.build()
+            for role, callee in built.handlers.items():
+                building.add_handler(role, callee)
+            return cls(flow.__name__, built.graph.to_dict(), flow.parameters, flow.returns)
+        if isinstance(flow, GraphFlow):
+            return cls(flow.__name__, flow.build_graph().to_dict())
+        if isinstance(flow, Graph):
+            return cls(what, flow.to_dict())
+        if isinstance(flow, Mapping):
+            return cls(what, dict(flow))
+        raise flow_error(
+            f"{what} takes a @flow function, a Graph or a graph document, not {flow!r:.80}"
+        )
+
+    def io(
+        self, writer: InputWriter, args: Sequence[Any], params: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the graph and the params as fields of ``io``.
+
+        Raises:
+            GraphError: the params do not fit.
+        """
+        made: dict[str, Any] = {"graph": self._graph}
+        written = self._params(writer, args, params)
+        if written:
+            made["params"] = written
+        return made
+
+    def _params(
+        self, writer: InputWriter, args: Sequence[Any], params: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        if self._parameters is None:
+            if args:
+                raise flow_error(f"{self.name}: give the params of a graph by name")
+            return {
+                name: writer.value(value, f"the param {name!r}") for name, value in params.items()
+            }
+        given = arguments(self.name, self._parameters, args, params)
+        annotations = {one.name: one.annotation for one in self._parameters}
+        return {
+            name: writer.argument(value, annotations[name], f"the argument {name!r} of {self.name}")
+            for name, value in given.items()
+        }
