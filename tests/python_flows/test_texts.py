@@ -1,4 +1,4 @@
-"""A value in a text is an expression, whatever is written around it."""
+"""A value in a text is an expression, with any text around it."""
 
 import json
 from collections.abc import Callable

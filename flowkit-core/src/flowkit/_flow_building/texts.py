@@ -1,8 +1,8 @@
 """Texts of a flow in Python that contain values.
 
 ``str(value)`` is a *mark*: it has the expression of the value between code points that no other
-text contains. So a value in an f-string differs from a ``${…}`` that the user wrote, whatever is
-written around it.
+text contains. So a value in an f-string differs from a ``${…}`` that the user wrote, with any text
+around it.
 """
 
 import json

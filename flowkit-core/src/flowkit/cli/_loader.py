@@ -14,7 +14,7 @@ from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_file
 from flowkit.errors import ConfigError, FlowKitError, GraphError
 from flowkit.flows import Flow, GraphFlow
 from flowkit.graph import Graph
-from flowkit.graph._control_types import role_fault, runs_on_worker
+from flowkit.graph._control_types import role_fault
 from flowkit.graph._nested_graphs import roles_of
 from flowkit.graph._parser import DEFAULT_LIMITS
 from flowkit.graph._source_texts import read_text
