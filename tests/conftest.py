@@ -44,11 +44,13 @@ async def survived_signals() -> AsyncIterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure coverage once.
+    """Begin groups in their order, and measure coverage once.
 
     With ``-n``, pytest-cov also starts a measurement of the controlling process in each worker, and
     never ends it.
     """
+    # Let pytest-xdist begin the groups in their order, not the one with the most tests first.
+    config.option.loadscopereorder = False
     stray = coverage.Coverage.current()
     if hasattr(config, "workerinput") and stray is not None:
         stray.stop()
@@ -64,21 +66,40 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-@pytest.hookimpl(tryfirst=True)  # before the hook of xdist that reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Assign each test to a group. A group runs in one process and shares its servers."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+LONG_GROUPS = ("with-both", "with-mongo", "campaigns", "with-kafka", "chaos")
+"""Groups that take long; they begin first, so that no process is left alone with one of them.
 
+Those with servers wait for most of their time, and leave the processors to others.
+"""
 
 CAMPAIGNS = {"simulation", "mutants", "fuzz"}
 """Folders whose tests need no server and much processor time."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the hook of xdist that reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Assign each test to a group, and put the long groups first.
+
+    A group runs in one process and shares its servers. Tests without servers form a group for each
+    folder, which fill the time that the long groups leave.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _rank(_group(item)))
+
+
 def _group(item: pytest.Item) -> str:
+    folder = item.path.parent.name
     if item.get_closest_marker("services") is None:
-        return "campaigns" if item.path.parent.name in CAMPAIGNS else "memory"
-    return "mongo" if "mongo" in item.path.name or item.path.parent.name == "mongo" else "servers"
+        return "campaigns" if folder in CAMPAIGNS else folder
+    if folder == "chaos":
+        return folder
+    servers = [name for name in ("mongo", "kafka") if name in (folder, item.path.stem[5:])]
+    return f"with-{servers[0]}" if servers else "with-both"
+
+
+def _rank(group: str) -> int:
+    return LONG_GROUPS.index(group) if group in LONG_GROUPS else len(LONG_GROUPS)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -55,7 +55,7 @@ async def work(item):
     return 1
 """
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), pytest.mark.xdist_group("dev")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 
 class Dev:
