@@ -13,7 +13,7 @@ from tests.simulation.pool import Chunk, run_seeds
 from tests.simulation.scenarios import STANDARD, of_seed
 
 ROOT = Path(__file__).parents[2]
-FRESH_SEEDS = 1000
+FRESH_SEEDS = 800
 WITHOUT_GIT = 1_000_000
 REGRESSIONS = json.loads(Path(__file__).with_name("regressions.json").read_text())
 
