@@ -262,7 +262,7 @@ return task.issued_token_matches(index, record, event.attempt, event.token)
     Mutant(
         "a retry is never due",
         "fail_attempt",
-        "draft.wake(record.next_retry_at)",
+        "draft.schedule(index, record.next_retry_at)",
         "",
     ),
     Mutant(
