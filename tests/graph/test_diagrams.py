@@ -108,12 +108,125 @@ def test_a_subflow_says_which_nodes_its_graph_has() -> None:
     def labels(*names: str) -> str:
         flow = Graph()
         flow.node("s", "subflow", graph={"nodes": [{"node_id": n, "type": "w"} for n in names]})
-        assert to_mermaid(flow).splitlines()[1].startswith('    n0(["s<br/>subflow of ')
-        assert "shape=oval" in to_dot(flow)
         return str(next(tree_lines(flow)))
 
     assert labels("a", "b") == "s  subflow of a, b"
     assert labels(*"abcde") == "s  subflow of a, b, c and 2 more"
+
+
+INNER = {
+    "nodes": [{"node_id": "x", "type": "w"}, {"node_id": "y", "type": "w", "depends_on": ["x"]}],
+    "finally": [{"node_id": "f", "type": "w"}],
+}
+NESTED = Graph.parse(
+    {
+        "nodes": [
+            {"node_id": "a", "type": "w"},
+            {
+                "node_id": "s",
+                "type": "subflow",
+                "depends_on": ["a"],
+                "map": {"over": [1, 2]},
+                "io": {
+                    "graph": {
+                        "nodes": [{"node_id": "t", "type": "subflow", "io": {"graph": INNER}}]
+                    }
+                },
+            },
+            {"node_id": "b", "type": "w", "depends_on": ["s"]},
+        ],
+        "finally": [
+            {
+                "node_id": "u",
+                "type": "subflow",
+                "io": {"graph": {"nodes": [{"node_id": "v", "type": "w"}]}},
+            }
+        ],
+    }
+)
+
+
+def test_mermaid_shows_a_subflow_as_a_subgraph_with_the_nodes_of_its_graph() -> None:
+    assert to_mermaid(NESTED) == (
+        "flowchart TD\n"
+        '    n0["a<br/>w"]\n'
+        '    subgraph n1["s<br/>subflow of t<br/>map over 2 items"]\n'
+        '        subgraph n1_0["t<br/>subflow of x, y"]\n'
+        '            n1_0_0["x<br/>w"]\n'
+        '            n1_0_1["y<br/>w"]\n'
+        '            n1_0_2["f<br/>w"]\n'
+        "            n1_0_0 --> n1_0_1\n"
+        '            subgraph n1_0__finally["finally"]\n'
+        "                n1_0_2\n"
+        "            end\n"
+        "        end\n"
+        "    end\n"
+        '    n2["b<br/>w"]\n'
+        '    subgraph n3["u<br/>subflow of v"]\n'
+        '        n3_0["v<br/>w"]\n'
+        "    end\n"
+        "    n0 --> n1\n"
+        "    n1 --> n2\n"
+        '    subgraph n_finally["finally"]\n'
+        "        n3\n"
+        "    end\n"
+    )
+
+
+def test_dot_shows_a_subflow_in_a_cluster_with_the_nodes_of_its_graph() -> None:
+    lines = [line.strip() for line in to_dot(NESTED).splitlines()]
+    assert lines[3:] == [
+        'n0 [label="a\\nw"];',
+        'n1 [label="s\\nsubflow of t\\nmap over 2 items", shape=oval];',
+        'n2 [label="b\\nw"];',
+        'n3 [label="u\\nsubflow of v", shape=oval];',
+        "n0 -> n1;",
+        "n1 -> n2;",
+        "subgraph cluster_n1 {",
+        'label="s";',
+        "n1;",
+        'n1_0 [label="t\\nsubflow of x, y", shape=oval];',
+        "subgraph cluster_n1_0 {",
+        'label="t";',
+        "n1_0;",
+        'n1_0_0 [label="x\\nw"];',
+        'n1_0_1 [label="y\\nw"];',
+        'n1_0_2 [label="f\\nw"];',
+        "n1_0_0 -> n1_0_1;",
+        "subgraph cluster_n1_0__finally {",
+        'label="finally";',
+        "n1_0_2;",
+        "}",
+        "n1_0 -> n1_0_0 [style=dotted, arrowhead=none];",
+        "}",
+        "n1 -> n1_0 [style=dotted, arrowhead=none];",
+        "}",
+        "subgraph cluster_n_finally {",
+        'label="finally";',
+        "n3;",
+        "subgraph cluster_n3 {",
+        'label="u";',
+        "n3;",
+        'n3_0 [label="v\\nw"];',
+        "n3 -> n3_0 [style=dotted, arrowhead=none];",
+        "}",
+        "}",
+        "}",
+    ]
+
+
+def test_the_tree_shows_the_graph_of_a_subflow_behind_a_dotted_line() -> None:
+    assert [str(line) for line in tree_lines(NESTED)] == [
+        "a  w",
+        "└── s  subflow of t map over 2 items",
+        "    │ ┊ t  subflow of x, y",
+        "    │ ┊   ┊ x  w",
+        "    │ ┊   ┊ └── y  w",
+        "    │ ┊   ┊ (finally) f  w",
+        "    └── b  w",
+        "(finally) u  subflow of v",
+        "  ┊ v  w",
+    ]
 
 
 def test_nodes_that_wait_have_a_shape_of_their_own_and_say_for_what() -> None:
@@ -156,7 +269,7 @@ def test_mermaid_shows_undos_and_finally() -> None:
         "    n0 --> n1\n"
         "    n2 --> n3\n"
         "    n0 -.->|undo| n4\n"
-        "    subgraph finally\n"
+        '    subgraph n_finally["finally"]\n'
         "        n2\n"
         "        n3\n"
         "    end\n"
@@ -165,9 +278,13 @@ def test_mermaid_shows_undos_and_finally() -> None:
 
 def test_dot_shows_undos_and_finally() -> None:
     lines = to_dot(WITH_ENDS).splitlines()
-    assert lines[-3:] == [
+    assert lines[-7:] == [
         '    n0 -> n4 [label="undo", style=dotted];',
-        '    subgraph cluster_finally { label="finally"; n2; n3; }',
+        "    subgraph cluster_n_finally {",
+        '        label="finally";',
+        "        n2;",
+        "        n3;",
+        "    }",
         "}",
     ]
 

@@ -1,12 +1,15 @@
 """Diagrams of graphs: Mermaid, Graphviz, and a text tree for a terminal."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from pydantic_core import to_json
 
 from flowkit._json.values import short
 from flowkit.graph._control_types import CONTROL_TYPES, arguments_of
 from flowkit.graph._graph import Graph
 from flowkit.graph._models import COORDINATOR_FUNCTION, MapSpec, NodeSpec
+from flowkit.graph._nested_graphs import graph_of
 from flowkit.graph._plan import Edge, Plan, Route
 
 MAX_INDENT = 40
@@ -19,40 +22,57 @@ _ROUTE_WORDS = {Route.ALWAYS: "", Route.ON_SUCCESS: "success", Route.ON_FAILURE:
 def to_mermaid(graph: Graph) -> str:
     """Return a Mermaid flowchart, as GitHub and MkDocs render it.
 
-    Nodes are named ``n0``, ``n1``, … and labelled with their ids.
+    Nodes are named ``n0``, ``n1``, … and labelled with their ids. A node that runs child tasks is a
+    subgraph with the nodes of their graph: ``n0_0``, ``n0_1``, …
     """
+    return "\n".join(["flowchart TD", *_indented(_mermaid_lines(graph, "n"))]) + "\n"
+
+
+def _mermaid_lines(graph: Graph, name: str) -> Iterator[str]:
+    """Yield the nodes and edges of a graph. ``name`` begins the names of its nodes."""
     plan = graph.plan
-    lines = ["flowchart TD"]
     for place, node in enumerate(plan.nodes):
         label = "<br/>".join(map(_mermaid_text, _labels(plan, place)))
-        opening, closing = _BRACKETS.get(_kind(node), ("[", "]"))
-        lines.append(f'    n{place}{opening}"{label}"{closing}')
+        inner = _inner_graph(node)
+        if inner is not None:
+            yield f'subgraph {name}{place}["{label}"]'
+            yield from _indented(_mermaid_lines(inner, f"{name}{place}_"))
+            yield "end"
+        else:
+            opening, closing = _BRACKETS.get(_kind(node), ("[", "]"))
+            yield f'{name}{place}{opening}"{label}"{closing}'
     for place, children in enumerate(plan.children):
         for edge in children:
             arrow = "-.->" if edge.streams else "-->"
             word = _edge_word(edge)
-            lines.append(f"    n{place} {arrow}{f'|{word}|' if word else ''} n{edge.node}")
+            yield f"{name}{place} {arrow}{f'|{word}|' if word else ''} {name}{edge.node}"
     if plan.ends is not None:
         for undo, undone in plan.ends.undone_by.items():
-            lines.append(f"    n{undone} -.->|undo| n{undo}")
+            yield f"{name}{undone} -.->|undo| {name}{undo}"
         if plan.ends.final:
-            lines.append("    subgraph finally")
-            lines += [f"        n{place}" for place in plan.ends.final]
-            lines.append("    end")
-    return "\n".join(lines) + "\n"
+            yield f'subgraph {name}_finally["finally"]'
+            yield from _indented(f"{name}{place}" for place in plan.ends.final)
+            yield "end"
 
 
 def to_dot(graph: Graph) -> str:
-    """Return a Graphviz digraph."""
-    plan = graph.plan
+    """Return a Graphviz digraph. A node that runs child tasks is in a cluster with the nodes of
+    their graph.
+    """
     lines = [
-        "digraph flow {",
-        "    rankdir=TB;",
-        '    node [shape=box, style=rounded, fontname="sans-serif"];',
+        "rankdir=TB;",
+        'node [shape=box, style=rounded, fontname="sans-serif"];',
+        *_dot_lines(graph, "n"),
     ]
+    return "\n".join(["digraph flow {", *_indented(lines), "}"]) + "\n"
+
+
+def _dot_lines(graph: Graph, name: str) -> Iterator[str]:
+    """Yield the nodes and edges of a graph. ``name`` begins the names of its nodes."""
+    plan = graph.plan
     for place, node in enumerate(plan.nodes):
         label = "\\n".join(map(_dot_text, _labels(plan, place)))
-        lines.append(f'    n{place} [label="{label}"{_SHAPES.get(_kind(node), "")}];')
+        yield f'{name}{place} [label="{label}"{_SHAPES.get(_kind(node), "")}];'
     for place, children in enumerate(plan.children):
         for edge in children:
             word = _edge_word(edge)
@@ -60,14 +80,44 @@ def to_dot(graph: Graph) -> str:
                 ["style=dashed"] if edge.streams else []
             )
             attributes = f" [{', '.join(marks)}]" if marks else ""
-            lines.append(f"    n{place} -> n{edge.node}{attributes};")
+            yield f"{name}{place} -> {name}{edge.node}{attributes};"
+    final: Container[int] = () if plan.ends is None else plan.ends.final
+    for place, node in enumerate(plan.nodes):
+        if place not in final:
+            yield from _dot_cluster(node, f"{name}{place}")
     if plan.ends is not None:
         for undo, undone in plan.ends.undone_by.items():
-            lines.append(f'    n{undone} -> n{undo} [label="undo", style=dotted];')
+            yield f'{name}{undone} -> {name}{undo} [label="undo", style=dotted];'
         if plan.ends.final:
-            inside = " ".join(f"n{place};" for place in plan.ends.final)
-            lines.append(f'    subgraph cluster_finally {{ label="finally"; {inside} }}')
-    return "\n".join([*lines, "}"]) + "\n"
+            yield f"subgraph cluster_{name}_finally {{"
+            yield '    label="finally";'
+            for place in plan.ends.final:
+                yield f"    {name}{place};"
+                yield from _indented(_dot_cluster(plan.nodes[place], f"{name}{place}"))
+            yield "}"
+
+
+def _dot_cluster(node: NodeSpec, name: str) -> Iterator[str]:
+    """Yield the cluster of a node that runs child tasks, with the nodes of their graph."""
+    inner = _inner_graph(node)
+    if inner is not None:
+        yield f"subgraph cluster_{name} {{"
+        yield f'    label="{_dot_text(node.node_id)}";'
+        yield f"    {name};"
+        yield from _indented(_dot_lines(inner, f"{name}_"))
+        for root in inner.plan.roots:
+            yield f"    {name} -> {name}_{root} [style=dotted, arrowhead=none];"
+        yield "}"
+
+
+def _inner_graph(node: NodeSpec) -> Graph | None:
+    """Return the graph of the child tasks of a node; None if it runs none."""
+    graph = graph_of(node)
+    return None if graph is None else Graph.restore(to_json(graph))
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    return (f"    {line}" for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +144,8 @@ class TreeLine:
 def tree_lines(graph: Graph) -> Iterator[TreeLine]:
     """Yield the graph as a tree from its roots, then the nodes of ``finally``.
 
-    A node with several parents is drawn with its children below the first one only.
+    A node with several parents is drawn with its children below the first one only. Below a node
+    that runs child tasks, the tree of their graph comes first, behind a dotted line.
     """
     plan = graph.plan
     drawn: set[int] = set()
@@ -112,6 +163,11 @@ def tree_lines(graph: Graph) -> Iterator[TreeLine]:
                 prefix, node.node_id, " ".join(_labels(plan, edge.node)[1:]), word, repeated
             )
             children = () if repeated else plan.children[edge.node]
+            inner = None if repeated else _inner_graph(node)
+            if inner is not None:
+                margin = f"{indent}{'│' if children else ' '} ┊ "
+                for line in tree_lines(inner):
+                    yield replace(line, prefix=margin + line.prefix)
             for number, child in reversed(list(enumerate(children, start=1))):
                 last = number == len(children)
                 deeper = (
