@@ -230,6 +230,26 @@ def an_option_that_does_not_exist() -> None:
     subflow(plain, 3).options(wen="true")  # type: ignore[call-arg]  # here
 
 
+@faulty("plain.map takes a list, or a value of the flow that is a list, not 3")
+def a_map_over_a_number() -> None:
+    plain.map(3)  # type: ignore[call-overload]  # here
+
+
+@faulty("plain.map: 'n' is the item; give the items as the values")
+def a_fixed_item_of_a_map() -> None:
+    plain.map([1], n=3)  # type: ignore[call-arg]  # here
+
+
+@faulty("the values of plain.map does not match: 0: Input should be a valid integer")
+def an_item_of_another_type() -> None:
+    plain.map(["x"])  # type: ignore[list-item]  # here
+
+
+@faulty("faulty_inside.map: faulty_inside has no parameter for the items")
+def a_map_of_a_flow_without_params() -> None:
+    faulty_inside.map([1])  # type: ignore[misc]  # here
+
+
 @faulty("the flow plain cannot be called; use plain.run(...) or await plain.submit(client, ...)")
 def a_flow_that_is_called() -> None:
     plain(3)  # here
@@ -261,3 +281,55 @@ def test_a_fault_of_a_flow_inside_names_its_own_line() -> None:
 def test_a_sub_flow_is_a_node_of_a_flow_that_is_built() -> None:
     with pytest.raises(GraphError, match="subflow makes a node, so it is called in a @flow"):
         subflow(plain, 3)
+
+
+# ---------------------------------------------------------------- maps
+
+
+@flow
+def summed(tenants: list[Tenant], day: date = date(2026, 1, 1)) -> Rows:
+    return merge([extract(tenants[0]), extract.options(node_id="second")(tenants[1])], day)
+
+
+def test_a_map_of_a_flow_is_a_mapped_sub_flow() -> None:
+    @flow
+    def outer(numbers: list[int], day: date) -> object:
+        plain.map(numbers, max_parallel=2, on_item_failure="continue").options(node_id="each")
+        return summed.map([[Tenant(name="a"), Tenant(name="b")]], day=day)[0].total
+
+    found = outer.build_graph().to_dict()
+    graphs = [node["io"].pop("graph") for node in found["nodes"]]
+    del found["params"]
+    assert found == yaml.safe_load("""\
+        nodes:
+          - node_id: each
+            type: subflow
+            map: {over: "${params.numbers}", max_parallel: 2, on_item_failure: continue}
+            io: {params: {n: "${item}"}}
+          - node_id: summed
+            type: subflow
+            map: {over: [[{name: a}, {name: b}]]}
+            io: {params: {tenants: "${item}", day: "${params.day}"}}
+        output: "${results.summed[0].total}"
+        """)
+    assert graphs == [plain.build_graph().to_dict(), summed.build_graph().to_dict()]
+
+
+async def test_a_map_of_a_flow_runs_a_task_for_each_value() -> None:
+    @flow
+    def squared(n: int) -> int:
+        return square(n)
+
+    @flow
+    def nested(rows: list[int]) -> list[int]:
+        return squared.map(rows)
+
+    @flow
+    def outer(tables: list[list[int]]) -> object:
+        return nested.map(tables)
+
+    async with Cluster(handlers=HANDLERS) as cluster:
+        view = await cluster.run(outer, params={"tables": [[1, 2], [], [3]]})
+        tasks = (await cluster.client.list_tasks()).items
+    assert view.result == [[1, 4], [], [9]]
+    assert len(tasks) == 1 + 3 + 3

@@ -201,6 +201,9 @@ def nesting(tenant: Tenant, day: date) -> None:
     subflow(total, rows=[merged, rows]).options(priority=3).undo(refund).on_failure(alert) >> rows
     anything: NodeRef[Any] = subflow({"nodes": []}, n=3, rows=rows)
     subflow(Graph(), n=3) >> [subflow(older), subflow(untyped, anything.x)]
+    sums: NodeRef[list[Rows]] = total.map([[rows], [merged, rows]], day=day, max_parallel=2)
+    texts: NodeRef[list[str]] = loaded.map([tenant], on_item_failure="continue").on_failure(alert)
+    publish.map(texts) >> merge(sums, day)
 
 
 @flow
@@ -342,6 +345,11 @@ def nesting(tenant: Tenant, day: date, rows: list[Rows]) -> None:
     subflow({"nodes": []}, rows)  # error
     subflow(total, rows).options(wen="true")  # error
     subflow(loaded, tenant).undo(refund)  # error
+    loaded.map(["a"])  # error
+    loaded.map([tenant], max_parallel="2")  # error
+    loaded.map([tenant], on_item_failure="stop")  # error
+    loaded.map()  # error
+    wrong: NodeRef[list[int]] = loaded.map([tenant])  # error
 
 
 @flow

@@ -1,7 +1,7 @@
 """Flow in typed Python: the calls of handlers are its nodes."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import update_wrapper
 from inspect import Parameter, signature
 from types import GenericAlias
@@ -9,20 +9,24 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
+    Literal,
     NamedTuple,
     NoReturn,
     ParamSpec,
+    Protocol,
     TypeVar,
     get_args,
     get_origin,
+    overload,
 )
 
 from flowkit._embedded import run_embedded
 from flowkit._flow_building import FlowBuilding, NodeRef, Value, building_flow
 from flowkit._flow_building.annotations import UnusableAnnotation, resolved
-from flowkit._flow_building.drafts import Expression, member
+from flowkit._flow_building.drafts import Draft, Expression, member
 from flowkit._flow_building.early_uses import early_uses
-from flowkit._flow_building.inputs import arguments
+from flowkit._flow_building.inputs import InputWriter, arguments
+from flowkit._flow_building.maps import map_node
 from flowkit._flow_building.params import (
     UnusableParameter,
     flow_parameters,
@@ -40,6 +44,9 @@ if TYPE_CHECKING:
     from flowkit.client import TaskVerbs
 
 P = ParamSpec("P")
+R = TypeVar("R")
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -55,6 +62,22 @@ class BuiltFlow(NamedTuple):
     handlers: Mapping[str, Any]
 
 
+class _TakesItem(Protocol[Item_contra, R_co]):
+    """Flow that may be given one param."""
+
+    def __call__(self, item: Item_contra, /) -> NoReturn: ...
+    def _result(self) -> R_co: ...
+
+
+class _TakesMore(Protocol[Item_contra, R_co]):
+    """Flow that may be given more than one param. Types cannot say which ones are fixed for all
+    items, so they are checked when the flow is built.
+    """
+
+    def __call__(self, item: Item_contra, second: Any, /, *more: Any, **named: Any) -> NoReturn: ...
+    def _result(self) -> R_co: ...
+
+
 class Flow(Generic[P, R_co]):
     """Function whose calls of handlers are the nodes of a graph.
 
@@ -64,7 +87,11 @@ class Flow(Generic[P, R_co]):
 
     __name__: str
 
-    if not TYPE_CHECKING:
+    if TYPE_CHECKING:
+
+        def _result(self) -> R_co: ...
+
+    else:
 
         def __class_getitem__(cls, types: Any) -> GenericAlias:
             return GenericAlias(cls, types)
@@ -113,6 +140,67 @@ class Flow(Generic[P, R_co]):
             returned = function(**values)
             output = building.output(returned)
         return BuiltFlow(building.graph({**self._fields, "output": output}), building.handlers)
+
+    @overload
+    def map(
+        self: "_TakesItem[Item, NodeRef[R]]",
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+    ) -> NodeRef[list[R]]: ...
+    @overload
+    def map(
+        self: "_TakesItem[Item, R]",
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+    ) -> NodeRef[list[R]]: ...
+    @overload
+    def map(
+        self: "_TakesMore[Item, NodeRef[R]]",
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[list[R]]: ...
+    @overload
+    def map(
+        self: "_TakesMore[Item, R]",
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[list[R]]: ...
+    def map(
+        self: Any,
+        values: Iterable[Any],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[Any]:
+        """Make a node of another flow that runs this flow for each value of a list, each time as a
+        task of its own.
+
+        A value is the first param of its task, and ``fixed`` are the other ones. The value of the
+        node is the list of the results.
+        """
+        return map_node(
+            _MappedFlow(self),
+            values,
+            fixed,
+            max_parallel=max_parallel,
+            on_item_failure=on_item_failure,
+        )
 
     @property
     def parameters(self) -> Sequence[Parameter]:
@@ -183,3 +271,51 @@ class Flow(Generic[P, R_co]):
     def _params(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         given = arguments(self.__name__, self._parameters, args, kwargs)
         return written_params(self._parameters, given)
+
+
+def child_graph(building: FlowBuilding, flow: Flow[Any, Any]) -> dict[str, Any]:
+    """Return the graph of a flow that runs inside of another one, which gets its handlers.
+
+    Raises:
+        GraphError: the flow has faults, or contains itself.
+    """
+    built = flow.build()
+    for role, callee in built.handlers.items():
+        building.add_handler(role, callee)
+    return built.graph.to_dict()
+
+
+def child_params(
+    flow: str, parameters: Sequence[Parameter], writer: InputWriter, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the params of a flow that runs inside of another one, as they are written.
+
+    Raises:
+        GraphError: a value does not fit the annotation of its parameter.
+    """
+    annotations = {one.name: one.annotation for one in parameters}
+    return {
+        name: writer.argument(value, annotations[name], f"the argument {name!r} of {flow}")
+        for name, value in given.items()
+    }
+
+
+class _MappedFlow:
+    """Flow that runs as a child task for each item of a map."""
+
+    def __init__(self, flow: Flow[Any, Any]) -> None:
+        self.__name__ = flow.__name__
+        self._flow = flow
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        return self._flow.parameters
+
+    def new_draft(self, flow: FlowBuilding) -> Draft:
+        graph = child_graph(flow, self._flow)
+        draft = flow.new_node(self.__name__, "subflow")
+        draft.io["graph"] = graph
+        return draft
+
+    def written_io(self, writer: InputWriter, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"params": child_params(self.__name__, self.parameters, writer, given)}

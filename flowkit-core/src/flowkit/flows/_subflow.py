@@ -8,7 +8,7 @@ from flowkit._flow_building import NodeRef, required_flow
 from flowkit._flow_building.building import FlowBuilding
 from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.places import flow_error
-from flowkit.flows._flow import Flow
+from flowkit.flows._flow import Flow, child_graph, child_params
 from flowkit.flows._graph_flow import GraphFlow
 from flowkit.graph import Graph
 
@@ -65,10 +65,8 @@ class ChildFlow:
             GraphError: it is neither a flow nor a graph, has faults, or contains itself.
         """
         if isinstance(flow, Flow):
-            built = flow.build()
-            for role, callee in built.handlers.items():
-                building.add_handler(role, callee)
-            return cls(flow.__name__, built.graph.to_dict(), flow.parameters, flow.returns)
+            graph = child_graph(building, flow)
+            return cls(flow.__name__, graph, flow.parameters, flow.returns)
         if isinstance(flow, GraphFlow):
             return cls(flow.__name__, flow.build_graph().to_dict())
         if isinstance(flow, Graph):
@@ -103,8 +101,4 @@ class ChildFlow:
                 name: writer.value(value, f"the param {name!r}") for name, value in params.items()
             }
         given = arguments(self.name, self._parameters, args, params)
-        annotations = {one.name: one.annotation for one in self._parameters}
-        return {
-            name: writer.argument(value, annotations[name], f"the argument {name!r} of {self.name}")
-            for name, value in given.items()
-        }
+        return child_params(self.name, self._parameters, writer, given)
