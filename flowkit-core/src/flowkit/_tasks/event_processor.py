@@ -202,9 +202,15 @@ class EventProcessor:
         if self._cache.max_nodes:
             for new in submissions:
                 if new.certainly_new:
-                    new.cached.writer.committed(new.cached.task, new.commit)
-                    self._cache.add(new.cached)
+                    self._cache_submission(new)
         return stored
+
+    def _cache_submission(self, new: Submission) -> CachedTask:
+        """Cache a task that was stored as it was submitted."""
+        new.cached.writer.committed(new.cached.task, new.commit)
+        self._cache.evict(new.task.task_id)
+        self._cache.add(new.cached)
+        return new.cached
 
     # ------------------------------------------------------------ events
 
@@ -215,9 +221,11 @@ class EventProcessor:
         if update.changed:
             cached.deferred.append(event)
 
-    async def refresh(self, task_ids: Collection[str]) -> Outcome:
+    async def refresh(
+        self, task_ids: Collection[str], *, submitted: Mapping[str, Submission] | None = None
+    ) -> Outcome:
         """Load those of these tasks that another process has changed, and return the effects that
-        they still need.
+        they still need. One that is stored as it was ``submitted`` is cached as it is in memory.
 
         Raises:
             StoreError: as in :meth:`apply`.
@@ -231,7 +239,12 @@ class EventProcessor:
                 cached = self._cache.get(task_id)
                 if cached is not None and cached.task.version == record.version:
                     continue
-                cached = await self._cache_record(task_id, record)
+                new = None if submitted is None else submitted.get(task_id)
+                cached = (
+                    self._cache_submission(new)
+                    if new is not None and new.is_stored_as(record)
+                    else await self._cache_record(task_id, record)
+                )
                 if cached is not None and cached.task.terminal:
                     self._cache.evict(task_id)
                     if effects := pending_effects(cached.task):
@@ -415,7 +428,8 @@ class EventProcessor:
                 if update.effects or call.restore:
                     call.outcome.effects.append(TaskEffects(cached, update.effects))
                 call.outcome.unchanged.add(task_id)
-                if events and task_id not in loaded.last_operations:
+                # An effect reads the store itself.
+                if events and not update.effects and task_id not in loaded.last_operations:
                     unchanged.append(task_id)
                 continue
             call.operations[task_id] = operation

@@ -86,6 +86,12 @@ class Submission:
         """The task after its first event."""
         return self.cached.task
 
+    def is_stored_as(self, record: TaskRecord) -> bool:
+        """Return whether this record is that of the submission, and has not changed. The secret of
+        the task is in it.
+        """
+        return record.version == 1 and record.fault is None and record.spec == self.record.spec
+
 
 async def checked(
     graph: Any,

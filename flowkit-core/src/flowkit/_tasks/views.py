@@ -150,18 +150,21 @@ def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
     nodes = {
         plan.ids[index]: node_view(task, index, records=records) for index in shown_nodes(task)
     }
-    return task_view(task, nodes=nodes, result=_result(task, nodes) if task.terminal else None)
+    return task_view(task, nodes=nodes, result=result_of(task, records) if task.terminal else None)
 
 
-def _result(task: Task, nodes: Mapping[str, NodeView]) -> Any:
-    """Return the result of an ended task."""
+def result_of(task: Task, records: Mapping[int, NodeRecord]) -> Any:
+    """Return the result of an ended task. ``records`` are the records of nodes from the archive."""
     plan = task.spec.plan
     if task.output is not None or plan.output is not None:
         # A task that would have finished and failed in `finally` has an output, and no result.
         failed_later = task.status is not task.outcome
         return None if task.output is None or failed_later else task.output.value
-    leaves = (nodes[plan.ids[leaf]] for leaf in plan.leaves)
-    return {leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED}
+    return {
+        plan.ids[leaf]: (records.get(leaf) or task.records[leaf]).result
+        for leaf in plan.leaves
+        if task.marks[leaf] == Mark.FINISHED
+    }
 
 
 def event_view(task: Task, seq: int, entry: LogEntry) -> TaskEvent:

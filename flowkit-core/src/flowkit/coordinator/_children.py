@@ -1,8 +1,8 @@
 """Child tasks of nodes: their creation, and the changes that they follow."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 
@@ -27,7 +27,7 @@ from flowkit._tasks.event_processor import EventProcessor
 from flowkit._tasks.run_inputs import evaluated_io, needed_by, own_names
 from flowkit._tasks.scopes import scope_of
 from flowkit._tasks.submission import Submission
-from flowkit._tasks.views import full_view, task_view
+from flowkit._tasks.views import result_of, task_view
 from flowkit._user_code.containment import awaited, undo_cancellation
 from flowkit.client._session import ask_plugins
 from flowkit.coordinator._logged_failures import failures_logged
@@ -45,7 +45,7 @@ from flowkit.graph._nested_graphs import graph_of
 from flowkit.graph._params_schema import with_defaults
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
-from flowkit.task import ParentNode, Task, TaskSpec, TaskStatus
+from flowkit.task import ParentNode, Task, TaskSpec, TaskStatus, TaskView
 
 MOST_AT_ONCE = 200
 """Child tasks of a task that are served together."""
@@ -69,14 +69,14 @@ class _Followed:
     state: ChildState
     report: Event | None = None
     """Event for the parent."""
+    child_id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.child_id = self.state.node.child_id()
 
     @property
     def node(self) -> ParentNode:
         return self.state.node
-
-    @property
-    def child_id(self) -> str:
-        return self.state.node.child_id()
 
     def refuse(self, refused: _Refused) -> None:
         node = self.node
@@ -135,8 +135,14 @@ class Children:
             del self._waiting[task_id]
 
     async def _follow(self, task_id: str, followed: Sequence[_Followed]) -> None:
-        await self._create([one for one in followed if _may_be_missing(one.state)])
-        children = await self._children([one for one in followed if one.report is None])
+        new = await self._create([one for one in followed if _may_be_missing(one.state)])
+        children = await self._children(
+            [
+                one
+                for one in followed
+                if one.report is None and (one.child_id not in new or one.state.stop is not None)
+            ]
+        )
         requests: dict[bool, dict[str, Sequence[Event]]] = {False: {}, True: {}}
         for one, child in children:
             node, state = one.node, one.state
@@ -178,8 +184,9 @@ class Children:
 
     # ------------------------------------------------------------ creation
 
-    async def _create(self, followed: Sequence[_Followed]) -> None:
-        """Store the child tasks of nodes and start them, unless they are stored already.
+    async def _create(self, followed: Sequence[_Followed]) -> Collection[str]:
+        """Store the child tasks of nodes and start them, unless they are stored already. Return the
+        ids of those that were created here, and so are in line with their nodes.
 
         One is also created for a node that is being stopped, and then cancelled: another
         coordinator may be about to create it.
@@ -201,13 +208,23 @@ class Children:
         await self._store_new(created, new)
         created = [one for one in created if one.report is None]
         if not created:
-            return
-        outcome = await self._processor.refresh([one.child_id for one in created])
-        await self._notify({one.child_id: new[one.child_id] for one in created})
+            return ()
+        submitted = {one.child_id: new[one.child_id] for one in created}
+        views = self._views(submitted)
+        outcome = await self._processor.refresh(submitted, submitted=submitted)
+        created_here = {
+            held.task.task_id
+            for held in self._processor.find_cached(submitted)
+            if held.task.spec.secret == submitted[held.task.task_id].task.spec.secret
+        }
+        for child_id in created_here & views.keys():
+            self._plugins.notify("flowkit_task_changed", before=None, after=views[child_id])
+        await undo_cancellation()
         await self._carry_out(outcome.effects)
         for held in self._processor.find_cached([created[0].task.task_id]):
             for one in created:
                 self._processor.apply_deferred(held, ChildCreated(one.node.index, one.node.attempt))
+        return created_here
 
     async def _store_new(
         self, followed: Sequence[_Followed], new: Mapping[str, Submission]
@@ -224,16 +241,11 @@ class Children:
             for one in followed:
                 await self._store_new([one], new)
 
-    async def _notify(self, new: Mapping[str, Submission]) -> None:
-        """Notify plugins of child tasks that were created here, and not by another coordinator."""
+    def _views(self, new: Mapping[str, Submission]) -> dict[str, TaskView]:
+        """Return the views of new child tasks, if a plugin is to be notified of them."""
         if not self._plugins.observes_tasks:
-            return
-        for cached in self._processor.find_cached(new):
-            submitted = new[cached.task.task_id].task
-            if cached.task.spec.secret == submitted.spec.secret:
-                view = task_view(submitted)
-                self._plugins.notify("flowkit_task_changed", before=None, after=view)
-        await undo_cancellation()
+            return {}
+        return {child_id: task_view(submission.task) for child_id, submission in new.items()}
 
     async def _submission(self, task: Task, node: ParentNode) -> Submission:
         spec = task.spec.plan.nodes[node.index]
@@ -287,7 +299,7 @@ class Children:
     async def _end_of(self, child: Task, node: ParentNode) -> Event:
         if child.status is TaskStatus.FINISHED:
             records = await records_of(self._store, child, child.spec.plan.leaves)
-            return ChildFinished(node.index, node.attempt, full_view(child, records).result)
+            return ChildFinished(node.index, node.attempt, result_of(child, records))
         why = error_of(child)
         ended = "failed" if child.status is TaskStatus.FAILED else "was cancelled"
         text = f"task {child.task_id!r} {ended}{f': {why}' if why else ''}"
