@@ -12,9 +12,11 @@ import anyio
 from flowkit._dead_letters.node_letters import NodeLetters
 from flowkit._engine import (
     DeferrableEvent,
+    Effect,
     EngineSettings,
     Event,
     RetryRequested,
+    RunChild,
     pending_effects,
     records_to_load,
 )
@@ -46,6 +48,13 @@ LONGEST_PAUSE_SEC = 2.0
 
 Events = dict[str, Sequence[Event]]
 """Events in order, by task."""
+
+
+def _reads_children(effects: Collection[Effect]) -> bool:
+    """Return whether these effects read child tasks from the store and report what they find, so
+    that an old copy of the parent is noticed then.
+    """
+    return bool(effects) and all(isinstance(effect, RunChild) for effect in effects)
 
 
 def log_store_error(log: logging.Logger, notices: Notices, error: Exception) -> None:
@@ -428,8 +437,11 @@ class EventProcessor:
                 if update.effects or call.restore:
                     call.outcome.effects.append(TaskEffects(cached, update.effects))
                 call.outcome.unchanged.add(task_id)
-                # An effect reads the store itself.
-                if events and not update.effects and task_id not in loaded.last_operations:
+                if (
+                    events
+                    and task_id not in loaded.last_operations
+                    and not _reads_children(update.effects)
+                ):
                     unchanged.append(task_id)
                 continue
             call.operations[task_id] = operation
