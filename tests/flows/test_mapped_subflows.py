@@ -319,6 +319,19 @@ async def test_a_finished_child_that_runs_again_has_a_new_child_task() -> None:
     assert picky.runs == [("p", 1), ("p", 3), ("z", 2), ("p", 3), ("z", 2)]
 
 
+async def test_failed_children_keep_their_child_tasks_when_a_finished_one_runs_again() -> None:
+    picky = Picky(2)
+    flow = graph(mapped(graph(picking()), [1, 2, 3], map={"max_parallel": 1}))
+    async with Cluster(handlers=picky.handlers) as cluster:
+        view = await cluster.run(flow)
+        picky.broken.clear()
+        await cluster.client.retry(view.id, from_nodes=["m[0]"])
+        again = await cluster.client.wait(view.id)
+    assert again.result == {"m": [{"p": 10}, {"p": 20}, {"p": 30}]}
+    assert again.nodes["m[0]"].child_task_id != view.nodes["m[0]"].child_task_id
+    assert again.nodes["m[1]"].child_task_id == view.nodes["m[1]"].child_task_id
+
+
 async def test_a_map_that_runs_again_evaluates_its_items_for_new_child_tasks() -> None:
     picky = Picky(7)
     flow = graph(

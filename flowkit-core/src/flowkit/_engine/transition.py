@@ -410,9 +410,9 @@ class Transition:
         if child is None and state.waiting:
             child = self.task.marks.find(Mark.WAITING, state.cursor, state.block.end)
             state.cursor = child + 1
-            self.edit(child).generation = max(
-                self.record(child).generation, self.record(index).generation
-            )
+            if self.record(child) is _NOTHING:
+                # A child that runs again has a record, and keeps what it has stored.
+                self.edit(child).generation = self.record(index).generation
             self.move(child, Mark.READY)
         self.queue_map(index)
         return child
