@@ -154,6 +154,10 @@ class Processes:
         """Return the number of all lines."""
         return self.record.read_bytes().count(b"\n")
 
+    def slow_from(self, batch: int) -> None:
+        """Let readers of streams be slow from this batch on, until the gate is open."""
+        (self.folder / "slow_from").write_text(str(batch))
+
     def open_gate(self) -> None:
         """Let the ``gated`` nodes end."""
         (self.folder / "open").touch()

@@ -48,12 +48,20 @@ async def hangs_at_first(item: Any, ctx: RunContext) -> None:
 
 
 class Reading(Handler):
-    """Reader of a stream; until the gate is open, it is slow enough to be killed in the middle."""
+    """Reader of a stream that is slow enough to be killed in the middle.
+
+    It is slow from the batch with the number in the file ``slow_from`` on, until the gate is open.
+    """
+
+    def __init__(self) -> None:
+        file = Path(os.environ["FLOWKIT_TEST_RECORD"]).with_name("slow_from")
+        self._slow_from = int(file.read_text()) if file.exists() else 0
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         number = batch.payload["meta"]["n"]
         record(ctx, "batch", str(number))
-        if not Path(os.environ["FLOWKIT_TEST_RECORD"]).with_name("open").exists():
+        gate = Path(os.environ["FLOWKIT_TEST_RECORD"]).with_name("open")
+        if number >= self._slow_from and not gate.exists():
             await anyio.sleep(0.01)
         return BatchResult(success=True, artifacts_ref={"n": number})
 
