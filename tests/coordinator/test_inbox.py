@@ -39,7 +39,7 @@ async def test_reports_that_could_not_be_stored_come_again(error: Exception) -> 
                     except StoreUnavailable:
                         continue
 
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 async with clock.auto(), anyio.create_task_group() as group:
                     group.start_soon(read)
                     for task_id in ("one", "two"):
@@ -90,7 +90,7 @@ async def test_reports_come_again_after_a_release_that_failed(error: Exception) 
                         subscription, Parking(store=InMemoryStore(), clock=clock), clock, handle
                     )
 
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with clock.auto(), anyio.create_task_group() as group:
                 group.start_soon(read)
                 for task_id in ("one", "two"):

@@ -433,7 +433,7 @@ async def test_a_refused_message_is_kept_once_with_where_it_came_from(
     await flowkit_cluster.add_worker([after])
     async with flowkit_cluster.bus.subscribe(["flowkit.dlq"], group="watch") as dead:
         await flowkit_cluster.bus.publish([Message(topic, b"\xff{", "k", {"h": b"\x00"})])
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             (rejected,) = await dead.receive(max_messages=1)
     (letter,) = (await client.dead_letters(kind="message")).items
     assert (letter.topic, letter.key, letter.headers["h"], letter.data, letter.size) == (
@@ -456,7 +456,7 @@ async def test_a_refused_message_is_sent_again_as_it_was(flowkit_cluster: Cluste
         (letter,) = (await client.dead_letters()).items
         (outcome,) = await client.retry_dead_letters([letter.letter_id])
         assert outcome.done
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             (delivery,) = await events.receive(max_messages=100)
     assert delivery.message == Message("flowkit.events", b"no message", "k", letter.headers)
     await flowkit_cluster.clock.sleep(1)
@@ -483,7 +483,7 @@ async def test_a_quarantined_task_is_loaded_again_on_retry(flowkit_cluster: Clus
     async with flowkit_cluster.bus.subscribe(["flowkit.events"], group="watch") as events:
         await store.park([DeadLetter("l", 0.0, "task", "quarantined", "boom", task_id="t")])
         (outcome,) = await client.retry_dead_letters(["l"])
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             (delivery,) = await events.receive(max_messages=10)
     assert outcome.done
     assert delivery.message.value == encode(TaskTouched(task_id="t"))

@@ -69,7 +69,7 @@ async def test_a_signal_that_comes_before_the_start_is_done_ends_it(address: str
             await anyio.sleep_forever()
 
     coordinator = Hangs(cfg=CoordinatorConfig(db=address))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(coordinator.run)
             await until(lambda: coordinator.begun)
@@ -88,7 +88,7 @@ async def test_a_second_signal_cuts_the_stopping_of_a_coordinator_short(address:
             await anyio.sleep_forever()
 
     coordinator = Lingers(cfg=CoordinatorConfig(db=address))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(coordinator.run)
             await anyio.wait_all_tasks_blocked()
@@ -103,7 +103,7 @@ async def test_a_coordinator_that_breaks_ends_its_run_with_the_error(address: st
             ready()
             raise LookupError("broken")
 
-    with pytest.raises(LookupError, match="broken"), anyio.fail_after(10):
+    with pytest.raises(LookupError, match="broken"), anyio.fail_after(60):
         await Breaks(cfg=CoordinatorConfig(db=address)).run()
 
 

@@ -15,7 +15,7 @@ from tests.services.support import Installation
 
 pytestmark = pytest.mark.services
 
-WITHIN_SEC = 30
+WITHIN_SEC = 60
 
 
 async def letters_of(client: Client, kind: str) -> list[DeadLetter]:

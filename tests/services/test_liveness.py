@@ -19,7 +19,7 @@ from tests.services.support import Installation, ends_of, events_of
 
 pytestmark = pytest.mark.services
 
-WITHIN_SEC = 40
+WITHIN_SEC = 90
 LONG_STREAM = int(os.environ.get("FLOWKIT_TEST_STREAM_BATCHES", 10_000))
 QUICK_COORDINATOR = {
     "scheduler_tick_sec": 1,
@@ -218,5 +218,5 @@ async def test_a_running_node_that_is_cancelled_ends_its_task_within_the_grace(
         took = anyio.current_time() - began
         enough.set()
     assert (view.status, view.nodes["n0"].status) == ("cancelled", "cancelled")
-    # The grace period, and a margin for a busy machine.
-    assert took < 2 + 5
+    # The grace period, and a margin for a busy machine. The default would be ten seconds.
+    assert took < 9

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 PACKAGES = ("asyncio", "email", "json", "logging", "multiprocessing", "xml")
 LEFT_OUT = ["test", "mime"]
-WITHIN_SEC = 40
+WITHIN_SEC = 60
 
 
 async def test_the_verbs_see_and_change_what_processes_do(processes: Processes) -> None:

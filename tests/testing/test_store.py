@@ -53,26 +53,26 @@ async def _fill(store: Store) -> None:
 
 async def test_looking_for_due_tasks_does_not_look_at_all_tasks(full_store: InMemoryStore):
     await full_store.create([task("due", at=STORED + 1.0, wake_at=5.0)])
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100):
         assert await full_store.due(before=10.0, limit=100) == ["due"]
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 async def test_a_page_of_the_newest_does_not_look_at_all_tasks(full_store: InMemoryStore):
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100):
         found, after = await full_store.list_tasks(TaskQuery(limit=5, statuses=["finished"]))
         assert (len(found), after) == (5, f"{STORED - 5}.0/old-{STORED - 5}")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 async def test_a_page_far_back_does_not_look_at_what_is_before_it(full_store: InMemoryStore):
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100):
         found, after = await full_store.list_tasks(TaskQuery(limit=5, after="5.0/old-5"))
         assert (len(found), after) == (5, None)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 async def test_what_no_page_gave_is_an_error():
@@ -133,7 +133,7 @@ def test_a_store_serves_one_event_loop_after_the_other():
 async def test_a_wait_ends_when_its_task_is_purged():
     store = InMemoryStore()
     await store.create([TaskRecord(TaskHeader("t", "finished", 0.0, finished_at=1.0), b"", {})])
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(store.wait_for_change, "t", 1)
             await anyio.sleep(0.001)
