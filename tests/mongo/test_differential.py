@@ -1,5 +1,9 @@
-"""MongoStore answers any sequence of calls like InMemoryStore."""
+"""MongoStore answers any sequence of calls like InMemoryStore.
 
+``FLOWKIT_TEST_STORE_SEQUENCES=2000`` compares more sequences than 500.
+"""
+
+import os
 import uuid
 from typing import Any
 
@@ -14,7 +18,8 @@ from tests.store_comparison import compare
 pytestmark = [pytest.mark.services, pytest.mark.no_cover]
 
 LONG, SHORT = 500, 5
-FIRST, SEQUENCES, SHARES, AT_ONCE = 1000, 2000, 4, 8
+SEQUENCES = int(os.environ.get("FLOWKIT_TEST_STORE_SEQUENCES", 500))
+FIRST, SHARES, AT_ONCE = 1000, 4, 8
 
 
 @pytest.fixture
