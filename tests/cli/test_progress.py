@@ -296,3 +296,24 @@ def test_the_duration_of_a_retried_task_says_how_many_nodes_it_leaves_out():
         "task t finished: 3 nodes in 1.00 s since the retry, which kept 2 of them\n"
     )
     assert ended(1) == "task t finished: 3 nodes in 1 min 40 s\n"
+
+
+def test_the_rounds_of_a_loop_are_one_attempt():
+    wait = {"attempt": 1, "waiting": "timer", "until": "2030-01-01T12:01Z"}
+    node = fed(
+        TaskProgress.of(["l"]),
+        ("l", "running", None),
+        ("l", "deferred", wait),
+        ("l", "queued", None),
+        ("l", "running", {"attempt": 1}),
+    ).nodes["l"]
+    assert (node.attempt, node.started_at) == (1, NOON + timedelta(seconds=1))
+
+
+def test_the_details_of_a_loop_name_its_round():
+    fields = {"node_id": "l", "type": "loop", "child_task_id": "c2", "rounds": {1: "c1", 2: "c2"}}
+    running = NodeView(status=NodeStatus.RUNNING, **fields)
+    assert details(running) == "runs as task c2 (round 3)"
+    waiting = {"waiting": "timer", "waiting_until": NOON}
+    text = details(NodeView(status=NodeStatus.DEFERRED, **waiting, **fields))
+    assert (text[:20], text[-15:]) == ("waits until 2030-01-", " before round 4")

@@ -538,3 +538,17 @@ def test_show_tree_shows_the_nodes_of_some_child_tasks_of_a_map(
         " m[21]",
     ]
     assert "2 more child tasks: run `flowkit show` with the id of one" in said
+
+
+def test_show_tree_shows_the_rounds_of_a_loop(cli: Cli, installation: Installation):
+    io = {"graph": ONE, "until": "iteration == 2"}
+    view = installation.finish(
+        {"nodes": [{"node_id": "l", "type": "loop", "io": io}]}, task_id="t1"
+    )
+    args = ("show", "t1", "--db", installation.address)
+    shown = [line.split("│")[1] for line in cli(*args, "--tree").stdout.splitlines() if "│" in line]
+    assert [cell.strip() for cell in shown] == ["l", "a (round 1)", "a (round 2)", "a (round 3)"]
+    assert list(view.nodes["l"].rounds) == [0, 1, 2]
+    assert view.nodes["l"].rounds[2] == view.nodes["l"].child_task_id
+    lines = cli(*args, "--tree", "--json").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["t1", *view.nodes["l"].rounds.values()]

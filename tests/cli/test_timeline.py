@@ -90,3 +90,18 @@ def test_a_wait_is_a_span_of_what_it_waits_for():
         (2, "dawn", "deferred", {"attempt": 1}),
         (9, "nap", "finished", None),
     ) == [("nap", "timer", "finished"), ("dawn", "coordinator", "waiting")]
+
+
+def test_a_loop_with_pauses_has_a_span_for_each_round_and_each_pause():
+    wait = {"attempt": 1, "waiting": "timer", "until": "2030-01-01T12:01Z"}
+    assert summary(
+        (0, "l", "running", None),
+        (2, "l", "deferred", wait),
+        (8, "l", "queued", None),
+        (8, "l", "running", {"attempt": 1}),
+        (9, "l", "finished", None),
+    ) == [
+        ("l", "coordinator", "to wait"),
+        ("l", "timer", "queued"),
+        ("l", "coordinator", "finished"),
+    ]

@@ -31,12 +31,14 @@ from flowkit._engine import (
     MapCollected,
     MapFailed,
     MapOpened,
+    NextRound,
     OpenMap,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    RoundChecked,
     RunChild,
     SendCancel,
     SendCommand,
@@ -445,14 +447,40 @@ class Play:
     ) -> Transition:
         """Report that the child task of a node finished."""
         attempt = self.record(name).attempt if attempt is None else attempt
-        return self.do(ChildFinished(self.index(name), attempt, result))
+        return self.do(ChildFinished(self.index(name), attempt, result, self.round_of(name)))
+
+    def round_of(self, name: str) -> int | None:
+        """Return the round of a loop; None for other nodes."""
+        link = self.record(name).child
+        return None if link is None else link.iteration
+
+    def goes_on(
+        self, name: str, result: Any = None, *, delay_sec: float = 0.0, most: int = 100
+    ) -> Transition:
+        """Report that a round of a loop finished, and that its condition asks for another."""
+        attempt, iteration = self.record(name).attempt, self.round_of(name)
+        following = NextRound(most, delay_sec)
+        return self.do(ChildFinished(self.index(name), attempt, result, iteration, following))
+
+    def checks(self, name: str, goes_on: bool) -> Transition:
+        """Report the value of the condition of a loop before a round."""
+        attempt, iteration = self.record(name).attempt, self.round_of(name)
+        return self.do(RoundChecked(self.index(name), attempt, iteration or 0, goes_on))
 
     def child_fails(
         self, name: str, reason_code: str = "subflow_failed", *, attempt: int | None = None
     ) -> Transition:
         """Report that the child task of a node failed."""
         attempt = self.record(name).attempt if attempt is None else attempt
-        return self.do(ChildFailed(self.index(name), attempt, reason_code, "it failed"))
+        return self.do(
+            ChildFailed(
+                self.index(name),
+                attempt,
+                reason_code,
+                "it failed",
+                iteration=self.round_of(name),
+            )
+        )
 
     def delays(self, name: str) -> Transition:
         """Delay the evaluation of the node's condition."""

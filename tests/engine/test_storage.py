@@ -193,7 +193,7 @@ FULL = NodeRecord(
     wait=Wait("signal", 9.5, {"signal": "go"}),
     ended_task=True,
     after=3,
-    child=ChildLink(created=True, overdue=True),
+    child=ChildLink(created=True, overdue=True, iteration=2, due=False, previous=[1]),
 )
 
 

@@ -23,6 +23,7 @@ from flowkit._engine import (
     MapCollected,
     MapFailed,
     MapOpened,
+    RoundChecked,
     Transition,
 )
 from flowkit.messages import (
@@ -226,6 +227,11 @@ def nested() -> Play:
     return Play(graph("n", n={"type": "subflow", "io": {"graph": {"nodes": [WORK]}}}))
 
 
+def checked_loop() -> Play:
+    io = {"graph": {"nodes": [WORK]}, "while": "true"}
+    return Play(graph("n", n={"type": "loop", "io": io}))
+
+
 def stopped_nested() -> Play:
     play = nested()
     play.cancel()
@@ -390,6 +396,7 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (ChildFinished, Mark.CANCELLING): (stopped_nested, lambda play: play.child_finishes("n")),
     (ChildFailed, Mark.RUNNING): (nested, lambda play: play.child_fails("n")),
     (ChildFailed, Mark.CANCELLING): (stopped_nested, lambda play: play.child_fails("n")),
+    (RoundChecked, Mark.RUNNING): (checked_loop, lambda play: play.checks("n", False)),
 }
 
 

@@ -296,3 +296,16 @@ def test_the_tree_shows_undos_and_finally() -> None:
         "(finally) tidy  tidy",
         "└── tell  mail",
     ]
+
+
+def test_a_loop_is_drawn_with_its_condition_and_the_nodes_of_its_graph() -> None:
+    io = {"graph": {"nodes": [{"node_id": "x", "type": "w"}]}, "until": "previous.x == 1"}
+    loop = Graph.parse({"nodes": [{"node_id": "l", "type": "loop", "io": io}]})
+    assert str(next(tree_lines(loop))) == "l  loop of x until previous.x == 1"
+    assert to_mermaid(loop) == (
+        "flowchart TD\n"
+        '    subgraph n0["l<br/>loop of x until previous.x == 1"]\n'
+        '        n0_0["x<br/>w"]\n'
+        "    end\n"
+    )
+    assert "subgraph cluster_n0 {" in to_dot(loop)

@@ -25,6 +25,12 @@ def subflow(**io: Any) -> dict[str, Any]:
     return {"node_id": "a", "type": "subflow", "io": io}
 
 
+def loop(**io: Any) -> dict[str, Any]:
+    """Return a loop with these fields beside its graph. ``while_`` is the field ``while``."""
+    fields = {name.rstrip("_"): value for name, value in io.items()}
+    return {"node_id": "a", "type": "loop", "io": {"graph": {"nodes": [WORK]}, **fields}}
+
+
 def sleep(node_id: str = "a", **io: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "sleep", "io": io}
 
@@ -554,7 +560,124 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "the graph of a sub-flow at a handler": (
         {"nodes": [WORK | {"io": {"graph": {"nodes": [WORK]}}}]},
-        "node 'x': io.graph is only for nodes of type 'subflow'; change the type or remove",
+        "node 'x': io.graph is only for nodes of type 'subflow' or 'loop'; change the type or",
+    ),
+    # loops
+    "a loop without a condition": (
+        {"nodes": [loop()]},
+        "node 'a': io needs exactly one of while and until for a node of type 'loop'",
+    ),
+    "a loop with two conditions": (
+        {"nodes": [loop(while_="true", until="true")]},
+        "node 'a': io needs exactly one of while and until for a node of type 'loop'",
+    ),
+    "a loop without a graph": (
+        {"nodes": [{"node_id": "a", "type": "loop", "io": {"until": "true"}}]},
+        "node 'a': io.graph is missing; a node of type 'loop' needs it",
+    ),
+    "a loop of a named flow": (
+        {"nodes": [{"node_id": "a", "type": "loop", "io": {"until": "true", "flow": "daily"}}]},
+        "node 'a': io.flow: flows with names are not supported yet; write the graph in io.graph",
+    ),
+    "a loop with an empty graph": (
+        {"nodes": [loop(until="true", graph={"nodes": []})]},
+        "node 'a': io.graph: nodes is empty; a graph needs at least one node",
+    ),
+    "a cycle in a loop": (
+        {"nodes": [loop(until="true", graph={"nodes": [WORK], "edges": [["x", "x"]]})]},
+        "node 'a': io.graph: node 'x':",
+    ),
+    "a loop in a loop without a condition": (
+        {"nodes": [loop(until="true", graph={"nodes": [loop()]})]},
+        "node 'a': io.graph: node 'a': io needs exactly one of while and until",
+    ),
+    "an unknown argument of a loop": (
+        {"nodes": [loop(until="true", max_iteration=3)]},
+        "node 'a': unknown field 'max_iteration' in io; did you mean 'max_iterations'?",
+    ),
+    "a loop without rounds": (
+        {"nodes": [loop(until="true", max_iterations=0)]},
+        "node 'a': io.max_iterations must be at least 1, not 0",
+    ),
+    "a loop with too many rounds": (
+        {"nodes": [loop(until="true", max_iterations=1_000_001)]},
+        "node 'a': io.max_iterations must be at most 1000000, not 1000001",
+    ),
+    "a loop with half a round": (
+        {"nodes": [loop(until="true", max_iterations=1.5)]},
+        "node 'a': io.max_iterations must be a whole number, not 1.5",
+    ),
+    "a loop whose rounds are true": (
+        {"nodes": [loop(until="true", max_iterations=True)]},
+        "node 'a': io.max_iterations must be a whole number, not True",
+    ),
+    "a loop with a negative pause": (
+        {"nodes": [loop(until="true", delay_sec=-1)]},
+        "node 'a': io.delay_sec must be at least 0, not -1",
+    ),
+    "a loop whose pause is true": (
+        {"nodes": [loop(until="true", delay_sec=True)]},
+        "node 'a': io.delay_sec must be a number, not True",
+    ),
+    "a loop with an endless pause": (
+        {"nodes": [loop(until="true", delay_sec=1e300)]},
+        "node 'a': io.delay_sec must be at most",
+    ),
+    "a loop whose condition is no text": (
+        {"nodes": [loop(while_=True)]},
+        "node 'a': io.while must be a string, not True",
+    ),
+    "a loop with an empty condition": (
+        {"nodes": [loop(until="")]},
+        "node 'a': /io/until: '' is not a valid expression:",
+    ),
+    "a loop whose condition is no expression": (
+        {"nodes": [loop(until="previous.x ==")]},
+        "node 'a': /io/until: 'previous.x ==' is not a valid expression:",
+    ),
+    "a loop whose condition is in braces": (
+        {"nodes": [loop(until="${previous.done}")]},
+        "/io/until is a bare expression: leave out '${' and '}'",
+    ),
+    "a loop that misspells previous": (
+        {"nodes": [loop(until="previos.done")]},
+        "uses the unknown name 'previos' (at character 1); did you mean 'previous'?",
+    ),
+    "a loop that reads a node that is not above": (
+        {"nodes": [loop(while_="results.x.n > 1"), WORK]},
+        "node 'a': /io/while: 'results.x.n > 1' reads results of 'x', which is not upstream of",
+    ),
+    "a loop whose limit depends on the round": (
+        {"nodes": [loop(until="true", max_iterations="${iteration + 1}")]},
+        "node 'a': /io/max_iterations: 'iteration + 1' uses the unknown name 'iteration'",
+    ),
+    "a round in the condition of the node": (
+        {"nodes": [loop(until="true") | {"when": "iteration == 0"}]},
+        "node 'a': when: 'iteration == 0' uses the unknown name 'iteration'",
+    ),
+    "a round in a sub-flow": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}, params={"n": "${iteration}"})]},
+        "node 'a': /io/params/n: 'iteration' uses the unknown name 'iteration'",
+    ),
+    "a round in the graph of a loop": (
+        {"nodes": [loop(until="true", graph={"nodes": [WORK | {"when": "previous == null"}]})]},
+        "node 'a': io.graph: node 'x': when: 'previous == null' uses the unknown name 'previous'",
+    ),
+    "params of a loop that do not fit its graph": (
+        {"nodes": [loop(until="true", graph={"nodes": [WORK], "params": {"required": ["n"]}})]},
+        "node 'a': io.params: \"n\" is a required property",
+    ),
+    "a loop with a heartbeat": (
+        {"nodes": [loop(until="true") | {"timeouts": {"heartbeat_sec": 1}}]},
+        "node 'a': timeouts.heartbeat_sec: a node of type 'loop' sends no heartbeats",
+    ),
+    "a mapped loop": (
+        {"nodes": [loop(until="true") | {"map": {"over": []}}]},
+        "node 'a': map: a node of the type 'loop' cannot be mapped yet; map a handler or a",
+    ),
+    "the pause of a loop at a sub-flow": (
+        {"nodes": [subflow(graph={"nodes": [WORK]}, delay_sec=1)]},
+        "node 'a': unknown field 'delay_sec' in io",
     ),
     # control types
     "a sleep without a time": (
@@ -616,7 +739,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an argument of a sleep on a coordinator function": (
         {"nodes": [call(io={"fn": "noop", "until": "x"})]},
-        "node 'a': io.until is only for nodes of type 'sleep'; change the type or remove io.until",
+        "node 'a': io.until is only for nodes of type 'sleep' or 'loop'; change the type or",
     ),
     "an expression of a sleep that cannot be read": (
         {"nodes": [sleep(for_sec="${1 +}")]},
@@ -1403,6 +1526,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an undo that runs a sub-flow": (
         chain({"undo": {"type": "subflow", "io": {"graph": {"nodes": [WORK]}}}}),
         "node 'a': undo: type 'subflow': an undo runs no child tasks; use a role or",
+    ),
+    "an undo that is a loop": (
+        chain({"undo": {"type": "loop", "io": {"graph": {"nodes": [WORK]}, "until": "true"}}}),
+        "node 'a': undo: type 'loop': an undo runs no child tasks; use a role or",
     ),
     "a cycle in a sub-flow of finally": (
         {

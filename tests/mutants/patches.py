@@ -623,9 +623,9 @@ while self._unstored and self._error is None:
     ),
     Mutant(
         "each attempt has a child task of its own",
-        "ParentNode.child_id",
-        "[self.task_id, self.node_id, self.generation]",
-        "[self.task_id, self.node_id, self.generation, self.attempt]",
+        "ParentNode.cause",
+        "return self.task_id, self.node_id, self.generation, self.iteration",
+        "return self.task_id, self.node_id, self.generation, self.iteration, self.attempt",
         suite="tests/engine/test_child_tasks.py",
     ),
     Mutant(
@@ -662,6 +662,42 @@ while self._unstored and self._error is None:
         "not node.is_same_node(child.spec.parent)",
         "False",
         suite="tests/flows/test_subflows.py",
+    ),
+    # ------------------------------------------------ loops
+    Mutant(
+        "the next round does not see the result of the one before",
+        "round_finished",
+        "ChildLink(iteration=rounds, due=not pause, previous=event.result)",
+        "ChildLink(iteration=rounds, due=not pause)",
+        scenarios=("loops",),
+    ),
+    Mutant(
+        "a round begins before its condition is checked",
+        "next_link",
+        "link.due or not is_checked_first(node)",
+        "True",
+        scenarios=("loops",),
+    ),
+    Mutant(
+        "a round is taken for the one after it",
+        "_is_current",
+        "event.iteration == record.child.iteration",
+        "True",
+        suite="tests/engine/test_loops.py",
+    ),
+    Mutant(
+        "a loop that is being cancelled goes on",
+        "round_finished",
+        "draft.mark(index) == Mark.CANCELLING",
+        "False",
+        scenarios=("loop_verbs",),
+    ),
+    Mutant(
+        "a retry of a loop begins with its first round",
+        "reset_record",
+        "None if from_nothing else record.child",
+        "None",
+        suite="tests/engine/test_loops.py",
     ),
     Mutant(
         "a task finishes without its output",

@@ -1158,6 +1158,90 @@ async def mapped_subflow_verbs(cluster: SimCluster) -> None:
             assert child.status in ("finished", "failed", "cancelled"), (one, child)
 
 
+def loop(
+    node_id: str, inner: dict[str, Any], after: list[str] | None = None, **fields: Any
+) -> dict[str, Any]:
+    """Return a loop. ``while_`` is the field ``while``."""
+    names = ("params", "while_", "until", "max_iterations", "delay_sec")
+    io = {name.rstrip("_"): fields.pop(name) for name in names if name in fields}
+    given = subflow(node_id, inner, after, **fields)
+    return given | {"type": "loop", "io": {"graph": inner, **io}}
+
+
+async def loops(cluster: SimCluster) -> None:
+    """Loops of all kinds: in a loop and in a sub-flow, with and without pauses, with a failure that
+    a retry repairs, and without an end.
+    """
+    pick = cluster.random.choice
+    adds = graph(
+        node("x", "plain", io={"input_inline": ["${params.n}", 1]}),
+        node("y", pick(["work", "third_time"]), after=["x"]),
+        output="${results.x.sum}",
+    )
+    count = {"params": {"n": "${previous == null ? params.n : previous}"}}
+    middle = graph(
+        loop("in", adds, until="previous >= params.n + 2", delay_sec=pick([0, 30]), **count),
+        output="${results['in']}",
+    )
+    first = {"params": {"n": "${previous == null ? 0 : previous}"}}
+    view = await cluster.run(
+        graph(
+            loop("a", adds, while_="iteration < 3", delay_sec=pick([0, 5]), **first),
+            loop("b", middle, ["a"], until="iteration == 1", params={"n": "${results.a}"}),
+            subflow("s", graph(loop("l", adds, until="true", params={"n": 1}))),
+            loop("none", adds, while_="false", params={"n": 1}),
+            loop("endless", adds, until="false", max_iterations=2, optional=True, **first),
+            node("end", after=["a", "b", "s", "none", "endless"]),
+        )
+    )
+    cluster.assert_finished(view)
+    ends = {name: view.nodes[name].result for name in ("a", "b", "s", "none")}
+    assert ends == {"a": 3, "b": 5, "s": {"l": 2}, "none": None}
+    assert view.nodes["endless"].reason_code == "loop_limit"
+    rounds = {name: one.progress for name, one in view.nodes.items() if one.type == "loop"}
+    assert rounds == {
+        "a": {"rounds": 3},
+        "b": {"rounds": 2},
+        "none": None,
+        "endless": {"rounds": 2},
+    }
+
+
+async def loop_verbs(cluster: SimCluster) -> None:
+    """Cancel, pause, resume, the deadline and retry of a task with loops."""
+    client, pick = cluster.client, cluster.random.choice
+    inner = graph(node("x", pick(["slow", "work"])), node("y", after=["x"]))
+    condition = pick([{"while_": "iteration < 4"}, {"until": "iteration == 3"}])
+    flow = graph(
+        loop("l", inner, delay_sec=pick([0, 3]), **condition),
+        loop(
+            "t",
+            graph(loop("low", inner, until="iteration == 1", delay_sec=pick([0, 1]))),
+            while_="iteration < 2",
+            timeouts={"start_to_close_sec": 30.0},
+            retry_policy=pick([{"max": 0}, {"max": 1, "backoff_sec": 1}]),
+        ),
+        node("end", after=["l", "t"]),
+    )
+    task_id = await client.create_task(graph=flow, deadline_sec=pick([None, 12.0]))
+    for _ in range(2):
+        await cluster.clock.sleep(pick([0.0, 0.1, 2.0, 9.0]))
+        await client.pause(task_id)
+        await cluster.clock.sleep(pick([0.0, 1.0, 5.0]))
+        await client.resume(task_id)
+    if pick([True, False]):
+        await client.cancel(task_id)
+    view = await client.wait(task_id)
+    if view.status != "finished":
+        await client.retry(task_id)
+        await cluster.clock.sleep(pick([0.0, 0.5, 4.0, 60.0]))
+        await client.cancel(task_id)
+        view = await client.wait(task_id)
+    if view.status == "finished":
+        assert view.nodes["l"].progress == {"rounds": 4}
+        assert view.nodes["t"].progress == {"rounds": 2}
+
+
 async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
@@ -1404,6 +1488,8 @@ STANDARD = {
         Standard(subflow_verbs, 4, once=False),
         Standard(mapped_subflows, 2, once=False),
         Standard(mapped_subflow_verbs, 3, once=False),
+        Standard(loops, 3, once=False, options={"converge_sec": 2_000}),
+        Standard(loop_verbs, 4, once=False, options={"converge_sec": 2_000}),
         Standard(cancelled_sleep, 1),
         Standard(signals, 3, once=False),
         Standard(decisions, 2, once=False),

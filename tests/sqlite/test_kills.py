@@ -102,14 +102,21 @@ def nested(levels: int) -> dict[str, object]:
     return {"nodes": nodes}
 
 
-async def run_nested(members: Members, tasks: list[str]) -> list[TaskView]:
-    """Submit sub-flows in sub-flows while coordinators and workers are killed; return all tasks."""
+def looped() -> dict[str, object]:
+    """Return a graph with a loop of three rounds, the second of which begins after a pause."""
+    io = {"graph": nested(0), "until": "iteration == 2", "delay_sec": "${0.2 * iteration}"}
+    return {"nodes": [{"node_id": "s", "type": "loop", "io": io}]}
+
+
+async def run_tasks(members: Members, graph: dict[str, object]) -> list[TaskView]:
+    """Submit tasks while coordinators and workers are killed; return all tasks."""
     chance = random.Random(SEED)
     kinds = ["coordinator", "worker", "coordinator"]
     pids = [members.start(kind) for kind in kinds]
+    tasks = list[str]()
     async with Client(cfg=CommonConfig(**members.common)) as client:
         for number in range(SUBFLOWS):
-            tasks.append(await client.create_task(graph=nested(2), task_id=f"t{number}"))
+            tasks.append(await client.create_task(graph=graph, task_id=f"t{number}"))
         for _ in range(SUBFLOW_KILLS):
             await anyio.sleep(chance.uniform(*PAUSE_SEC))
             victim = chance.randrange(len(pids))
@@ -120,12 +127,15 @@ async def run_nested(members: Members, tasks: list[str]) -> list[TaskView]:
         return (await client.list_tasks(limit=1_000)).items
 
 
-def test_each_child_task_exists_once_and_its_end_reaches_the_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("graph", "tasks"), [(nested(2), 3), (looped(), 4)])
+def test_each_child_task_exists_once_and_its_end_reaches_the_parent(
+    tmp_path: Path, graph: dict[str, object], tasks: int
+) -> None:
     with Members(tmp_path, seed=SEED, nodes_per_sec=NODES_PER_SEC) as members:
-        views = {view.id: view for view in anyio.run(run_nested, members, [])}
+        views = {view.id: view for view in anyio.run(run_tasks, members, graph)}
         check_integrity(members.path)
     assert {view.status for view in views.values()} == {"finished"}, f"seed {SEED}"
-    assert len(views) == 3 * SUBFLOWS, f"seed {SEED}"
+    assert len(views) == tasks * SUBFLOWS, f"seed {SEED}"
     for view in views.values():
         if (node := view.nodes.get("s")) is not None:
             child = views[str(node.child_task_id)]

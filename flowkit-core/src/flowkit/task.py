@@ -95,7 +95,11 @@ class NodeView(_View):
     finished_at: datetime | None = None
     next_retry_at: datetime | None = None
     child_task_id: str | None = None
-    """Task that a node of type ``subflow`` runs."""
+    """Task that a node of type ``subflow`` runs, or the task of the current or last round of a node
+    of type ``loop``.
+    """
+    rounds: dict[int, str] = {}
+    """Tasks of the last 20 rounds of a node of type ``loop``, by the number of the round from 0."""
     waiting: Literal["timer", "signal", "approval"] | None = None
     """Kind of event for which a deferred node of a control type waits."""
     waiting_until: datetime | None = None
@@ -369,6 +373,21 @@ class ChildLink:
     """The child task was stored. If it is missing, it was deleted."""
     overdue: bool = False
     """The attempt has exceeded its time limit, and ends when the child task has stopped."""
+    iteration: Count | None = None
+    """Round of a loop, from 0; None for a sub-flow."""
+    due: bool = True
+    """The child task is stored or is to be stored. False between rounds, and until the condition
+    of a round is known to be true.
+    """
+    previous: Any = None
+    """Result of the round before."""
+
+    @property
+    def shown_iteration(self) -> int | None:
+        """The last round that has begun; None for a sub-flow, and before the first round."""
+        if self.iteration is None or self.due:
+            return self.iteration
+        return self.iteration - 1 if self.iteration else None
 
 
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -493,19 +512,22 @@ class ParentNode:
     """Attempt of the node in which the child task was created."""
     pauses: Count = 0
     """Number of pauses and resumes of the parent before that."""
+    iteration: Count | None = None
+    """Round of a loop, from 0; None for a sub-flow."""
 
     def child_id(self) -> str:
         """Return the id of the child task: a hash, so that every coordinator computes the same."""
-        cause = json.dumps([self.task_id, self.node_id, self.generation]).encode()
+        cause = json.dumps([one for one in self.cause if one is not None]).encode()
         return blake2b(cause, person=b"flowkit child", digest_size=16).hexdigest()
 
     def is_same_node(self, other: "ParentNode | None") -> bool:
-        """Return whether this is the same node of the same task in the same generation."""
-        return other is not None and (self.task_id, self.node_id, self.generation) == (
-            other.task_id,
-            other.node_id,
-            other.generation,
-        )
+        """Return whether this is the same node of the same task, generation and round."""
+        return other is not None and self.cause == other.cause
+
+    @property
+    def cause(self) -> tuple[str | int | None, ...]:
+        """Values from which the id of the child task follows."""
+        return self.task_id, self.node_id, self.generation, self.iteration
 
 
 def without(params: dict[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ change. :func:`derive` and :func:`pending_effects` restore what is not stored fr
 """
 
 from flowkit._engine.advance import advance
-from flowkit._engine.child_tasks import FOLLOWED, child_node
+from flowkit._engine.child_tasks import FOLLOWED, child_node, shown_child, shown_rounds
 from flowkit._engine.conditions import is_delayed
 from flowkit._engine.due_times import due_nodes
 from flowkit._engine.events import (
@@ -40,12 +40,14 @@ from flowkit._engine.events import (
     MapCollected,
     MapFailed,
     MapOpened,
+    NextRound,
     OpenMap,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    RoundChecked,
     RunChild,
     SendCancel,
     SendCommand,
@@ -111,12 +113,14 @@ __all__ = [
     "MapCollected",
     "MapFailed",
     "MapOpened",
+    "NextRound",
     "OpenMap",
     "OutputDelayed",
     "OutputEvaluated",
     "PauseRequested",
     "ResumeRequested",
     "RetryRequested",
+    "RoundChecked",
     "RunChild",
     "SendCancel",
     "SendCommand",
@@ -144,6 +148,8 @@ __all__ = [
     "pending_effects",
     "records_to_load",
     "retry_delay",
+    "shown_child",
+    "shown_rounds",
     "sources_progress",
     "stop_cause",
 ]

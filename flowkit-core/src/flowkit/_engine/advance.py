@@ -9,6 +9,7 @@ from flowkit._engine.child_tasks import (
     child_failed,
     child_finished,
     force_children,
+    round_checked,
     run_children,
 )
 from flowkit._engine.conditions import condition_delayed, condition_evaluated
@@ -38,6 +39,7 @@ from flowkit._engine.events import (
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    RoundChecked,
     SignalReceived,
     TaskSubmitted,
     TellParent,
@@ -348,6 +350,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     ChildEnded: child_ended,
     ChildFinished: child_finished,
     ChildFailed: child_failed,
+    RoundChecked: round_checked,
     Woke: woke,
     CommandsSent: commands_sent,
     CommandWaiting: command_waiting,

@@ -1,13 +1,27 @@
 """Nodes that run child tasks, and child tasks that follow the nodes that run them.
 
 A node runs while its child task does, and ends after it. :class:`RunChild` brings the child in line
-with the node, and is repeated until the node has ended.
+with the node, and is repeated until the node has ended. A loop has a child task for each of its
+rounds, one after the other: see :mod:`flowkit._engine.loops`.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from flowkit._engine.events import ChildCreated, ChildFailed, ChildFinished, RunChild
+from flowkit._engine.events import (
+    ChildCreated,
+    ChildFailed,
+    ChildFinished,
+    RoundChecked,
+    RunChild,
+)
+from flowkit._engine.loops import (
+    begin_round,
+    finish_loop,
+    next_link,
+    overdue_error,
+    round_finished,
+)
 from flowkit._engine.map_expansion import begun_children
 from flowkit._engine.node_ends import fail_attempt, finish_node
 from flowkit._engine.settings import EngineSettings
@@ -32,13 +46,37 @@ def child_node(task: Task, index: int, record: NodeRecord) -> ParentNode:
         record.generation,
         record.attempt,
         task.pauses,
+        None if record.child is None else record.child.iteration,
     )
+
+
+def shown_child(task: Task, index: int, record: NodeRecord) -> str | None:
+    """Return the id of the child task of a node: in a loop, of the last round that has begun."""
+    if record.child is None:
+        return None
+    if record.child.iteration is None:
+        return child_node(task, index, record).child_id()
+    return next(iter(shown_rounds(task, index, record, most=1).values()), None)
+
+
+def shown_rounds(task: Task, index: int, record: NodeRecord, *, most: int) -> dict[int, str]:
+    """Return the ids of the child tasks of the last rounds of a loop that have begun, by the number
+    of the round. They are empty for other nodes.
+    """
+    last = None if record.child is None else record.child.shown_iteration
+    if last is None:
+        return {}
+    node = child_node(task, index, record)
+    return {
+        iteration: replace(node, iteration=iteration).child_id()
+        for iteration in range(max(last - most + 1, 0), last + 1)
+    }
 
 
 def start_child(draft: Transition, index: int, record: NodeRecord) -> None:
     """Start the attempt of a node that runs a child task. ``record`` may be changed."""
     record.started_at = draft.now
-    record.child = replace(record.child or ChildLink(), overdue=False)
+    record.child = next_link(draft.task.spec.plan.nodes[index], record.child)
     draft.started_at = draft.started_at or draft.now
     draft.effects.append(RunChild(index, record.attempt))
 
@@ -63,12 +101,14 @@ def child_ended(draft: Transition, event: ChildEnded, settings: EngineSettings) 
 
 
 def child_finished(draft: Transition, event: ChildFinished, settings: EngineSettings) -> None:
-    """Finish a node with the result of its child task."""
+    """Finish a node with the result of its child task, or begin the next round of a loop."""
     if not _is_current(draft, event):
         draft.ignored = True
-        return
-    draft.edit(event.index).result = event.result
-    finish_node(draft, event.index, settings)
+    elif event.iteration is not None:
+        round_finished(draft, event, settings)
+    else:
+        draft.edit(event.index).result = event.result
+        finish_node(draft, event.index, settings)
 
 
 def child_failed(draft: Transition, event: ChildFailed, settings: EngineSettings) -> None:
@@ -83,10 +123,26 @@ def child_failed(draft: Transition, event: ChildFailed, settings: EngineSettings
     fail_attempt(draft, event.index, reason_code, error, settings, permanent=permanent)
 
 
-def _is_current(draft: Transition, event: ChildCreated | ChildFinished | ChildFailed) -> bool:
+def round_checked(draft: Transition, event: RoundChecked, settings: EngineSettings) -> None:
+    """Begin a round of a loop, or finish the loop without it."""
+    link = draft.record(event.index).child
+    if not _is_current(draft, event) or link is None or link.due or link.overdue:
+        draft.ignored = True
+    elif event.goes_on:
+        begin_round(draft, event.index, settings)
+    else:
+        finish_loop(draft, event.index, link.previous, settings)
+
+
+def _is_current(
+    draft: Transition, event: ChildCreated | ChildFinished | ChildFailed | RoundChecked
+) -> bool:
+    record = draft.record(event.index)
     return (
         draft.mark(event.index) in NODE_REPORTS[type(event)]
-        and event.attempt == draft.record(event.index).attempt
+        and event.attempt == record.attempt
+        and record.child is not None
+        and event.iteration == record.child.iteration
     )
 
 
@@ -109,17 +165,12 @@ def child_woke(draft: Transition, index: int) -> None:
     draft.effects.append(RunChild(index, record.attempt))
 
 
-def overdue_error(draft: Transition, index: int) -> tuple[str, str]:
-    """Return the reason code and the error of an attempt that exceeded its time limit."""
-    limit = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
-    return "start_to_close_timeout", f"it ran longer than {limit or 0:g} s"
-
-
 def next_child_wake(draft: Transition, index: int, settings: EngineSettings) -> float:
     """Return when to check the child task of a node next. The pauses double."""
     record = draft.record(index)
     now = draft.now
-    pause = min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
+    since = record.issued_at if record.heard_at is None else record.heard_at
+    pause = min(max(now - since, settings.resend_sec), LONGEST_PAUSE_SEC)
     limit = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
     if limit is None or draft.mark(index) != Mark.RUNNING or now >= record.issued_at + limit:
         return now + pause

@@ -214,6 +214,18 @@ class ChildCreated:
 
     index: int
     attempt: int
+    iteration: int | None = None
+    """Round of a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextRound:
+    """The condition of a loop asks for a further round."""
+
+    max_iterations: int
+    """Most rounds of the loop."""
+    delay_sec: float
+    """Pause before the round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +235,20 @@ class ChildFinished:
     index: int
     attempt: int
     result: Any = None
+    iteration: int | None = None
+    """Round of a loop."""
+    following: NextRound | None = None
+    """None if the node has finished as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundChecked:
+    """The condition of a loop was evaluated before a round."""
+
+    index: int
+    attempt: int
+    iteration: int
+    goes_on: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +260,8 @@ class ChildFailed:
     reason_code: str
     error: str
     permanent: bool = False
+    iteration: int | None = None
+    """Round of a loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +351,7 @@ Event = (
     | FunctionFailed
     | ChildFinished
     | ChildFailed
+    | RoundChecked
     | ChildEnded
     | FollowParent
     | Woke

@@ -9,6 +9,7 @@ from flowkit._engine.events import (
     SendCommand,
     SentCommand,
 )
+from flowkit._engine.loops import round_due
 from flowkit._engine.maps import begin_map
 from flowkit._engine.node_ends import cancel_other_parents, skip
 from flowkit._engine.readiness import BROKEN, Readiness, never_because, readiness
@@ -84,10 +85,12 @@ def _issue_at_most(draft: Transition, limit: int, settings: EngineSettings) -> N
 
 
 def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Issue the next attempt of a node, or begin a map."""
+    """Issue the next attempt of a node, begin a map, or continue a loop."""
     node = draft.task.spec.plan.nodes[index]
     if node.map is not None and is_map(draft.task.spec.plan, index):
         begin_map(draft, index, settings)
+    elif draft.record(index).wait is not None:
+        round_due(draft, index, settings)
     else:
         _begin_attempt(draft, index, node, settings)
     if node.on_satisfied == "cancel":

@@ -70,7 +70,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     elif mark in FOLLOWED and runs_child_task(draft.task.spec.plan, index):
         child_woke(draft, index)
     elif mark == Mark.DEFERRED:
-        if record.next_retry_at is None and index in draft.task.spec.plan.controls:
+        if _waits(draft, index, record):
             wait_woke(draft, index, settings)
         elif now >= (record.next_retry_at or now):
             draft.move(index, Mark.READY)
@@ -93,6 +93,12 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
             fail_attempt(draft, index, *overdue, settings)
         elif now - record.issued_at >= settings.resend_sec:
             _check_attempt(draft, index, mark, event, settings)
+
+
+def _waits(draft: Transition, index: int, record: NodeRecord) -> bool:
+    """Return whether a deferred node is a control node that waits, and not for its next attempt."""
+    plan = draft.task.spec.plan
+    return record.next_retry_at is None and (index in plan.controls or index in plan.nested)
 
 
 def _check_attempt(
@@ -170,7 +176,7 @@ def _next_wake(
     if mark == Mark.CHECKING:
         return now + min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
     if mark == Mark.DEFERRED:
-        if record.next_retry_at is None and index in draft.task.spec.plan.controls:
+        if _waits(draft, index, record):
             return next_wait_wake(draft, index, settings)
         return record.next_retry_at
     if mark == Mark.MAPPING:

@@ -18,6 +18,7 @@ from flowkit._engine.events import (
     MapCollected,
     MapFailed,
     MapOpened,
+    RoundChecked,
 )
 from flowkit.messages import (
     BatchesRetried,
@@ -56,6 +57,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     ChildCreated: _marks("running cancelling"),
     ChildFinished: _marks("running cancelling"),
     ChildFailed: _marks("running cancelling"),
+    RoundChecked: _marks("running"),
     ConditionEvaluated: _marks("checking"),
     ConditionDelayed: _marks("checking"),
     ArgumentsEvaluated: _marks("deferred"),

@@ -113,8 +113,17 @@ STARTS: Mapping[str, Callable[[Transition, int, Any, EngineSettings], None]] = {
 # ---------------------------------------------------------------- time
 
 
+def timer_ended(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Finish a sleep, or queue a loop for its next round."""
+    if index in draft.task.spec.plan.nested:
+        draft.move(index, Mark.READY)
+        draft.queue(index)
+    else:
+        finish_node(draft, index, settings)
+
+
 TIMEOUTS: Mapping[str, Callable[[Transition, int, EngineSettings], None]] = {
-    "timer": finish_node,
+    "timer": timer_ended,
     "signal": signal_timeout,
     "approval": approval_timeout,
 }

@@ -27,3 +27,7 @@ async def check_retried_alone(store: Store, task: Task) -> None:
         raise TaskRefused(
             f"{said} {node.task_id!r}, and that node has ended; retry the task {node.task_id!r}"
         )
+    if record.child is not None and record.child.iteration != node.iteration:
+        raise TaskRefused(
+            f"{said} {node.task_id!r}, and that node is a loop whose later rounds have begun"
+        )

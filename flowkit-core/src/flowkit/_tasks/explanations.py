@@ -6,6 +6,7 @@ from itertools import chain
 from flowkit._engine import BROKEN, child_node, edge_outcomes, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
 from flowkit.graph import Plan
+from flowkit.graph._control_types import most_rounds
 from flowkit.graph._expanded_plan import map_of, runs_child_task
 from flowkit.graph._models import ALL
 from flowkit.protocols import DeadLetter, TaskRecord, utc
@@ -96,6 +97,8 @@ def explain_node(
                 f" {state.block.size} children have not ended."
             )
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
+            if index in plan.nested:
+                return f"{name} waits {_until(record, now)} before {_round(task, index, record)}."
             return f"{name} {_waits(record, now)}."
         case Mark.DEFERRED:
             left = max((record.next_retry_at or now) - now, 0) if record else 0
@@ -197,14 +200,30 @@ def _runs_child(
     task: Task, index: int, record: NodeRecord, records: Mapping[int, NodeRecord]
 ) -> str:
     """Return what a node that runs a child task waits for."""
-    name = f"{task.spec.plan.ids[index]!r}"
-    child = f"{child_node(task, index, record).child_id()!r}"
-    if task.marks[index] == Mark.RUNNING:
-        return f"{name} runs as task {child}: see `flowkit show {child[1:-1]}`."
+    name, link = f"{task.spec.plan.ids[index]!r}", record.child
+    child = child_node(task, index, record).child_id()
+    if task.marks[index] == Mark.CANCELLING:
+        ends = (
+            "It ends soon"
+            if link is not None and not link.due
+            else f"It ends when its task {child!r} has ended"
+        )
+        return f"{name} is being cancelled: {_stop(task, index, records)}. {ends}."
+    if link is None or link.iteration is None:
+        return f"{name} runs as task {child!r}: see `flowkit show {child}`."
+    if not link.due:
+        return f"{name} has its condition checked before {_round(task, index, record)}."
     return (
-        f"{name} is being cancelled: {_stop(task, index, records)}. It ends when its task {child}"
-        " has ended."
+        f"{name} waits for {_round(task, index, record)}, task {child!r}: see `flowkit show"
+        f" {child}`."
     )
+
+
+def _round(task: Task, index: int, record: NodeRecord) -> str:
+    """Return the round of a loop, for humans: they count from 1."""
+    number = 1 + (record.child.iteration or 0 if record.child is not None else 0)
+    most = most_rounds(task.spec.plan.nodes[index])
+    return f"round {number}" if most is None else f"round {number} of at most {most}"
 
 
 _SKIPPED = {
@@ -289,10 +308,13 @@ def _waits(record: NodeRecord, now: float) -> str:
     if wait is None:
         return "waits for its arguments to be evaluated"
     what = _WAITS_FOR[wait.kind].format_map(wait.arguments)
-    if wait.until is None:
-        return what
-    at = utc(wait.until).isoformat(timespec="seconds")
-    return f"{what} until {at} ({max(wait.until - now, 0):.1f} s)"
+    return what if wait.until is None else f"{what} {_until(record, now)}"
+
+
+def _until(record: NodeRecord, now: float) -> str:
+    """Return when the wait of a node ends."""
+    until = now if record.wait is None or record.wait.until is None else record.wait.until
+    return f"until {utc(until).isoformat(timespec='seconds')} ({max(until - now, 0):.1f} s)"
 
 
 _WAITS_FOR = {

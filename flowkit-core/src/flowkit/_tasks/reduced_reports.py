@@ -89,8 +89,8 @@ def _without_payload(event: Event, reason: str, permanent: bool, why: str) -> Ev
             return OutputEvaluated(error=f"{reason}: {why}", since=event.since)
         case MapOpened() | MapCollected():
             return MapFailed(event.index, event.attempt, reason, why)
-        case ChildFinished(index, attempt):
-            return ChildFailed(index, attempt, reason, why, permanent)
+        case ChildFinished():
+            return ChildFailed(event.index, event.attempt, reason, why, permanent, event.iteration)
         case NodeProgressed() | NodeReleased() if event.progress is not None:
             return event.model_copy(update={"progress": None})
         case _:

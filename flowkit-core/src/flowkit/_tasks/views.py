@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flowkit._engine import Transition, child_node, error_of, stop_cause
+from flowkit._engine import Transition, error_of, shown_child, shown_rounds, stop_cause
 from flowkit._tasks.map_children import marks_of_children
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.graph._expanded_plan import node_of
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 CHILDREN_SHOWN = 1_000
 """Children of a map in the view of its task."""
+ROUNDS_SHOWN = 20
+"""Rounds of a loop in the view of its node."""
 _NOTHING = NodeRecord()
 
 
@@ -84,7 +86,8 @@ def node_view(
         started_at=_time(record.started_at),
         finished_at=_time(record.finished_at),
         next_retry_at=_time(record.next_retry_at),
-        child_task_id=None if record.child is None else child_node(task, index, record).child_id(),
+        child_task_id=shown_child(task, index, record),
+        rounds=shown_rounds(task, index, record, most=ROUNDS_SHOWN),
         waiting=None if wait is None else wait.kind,
         waiting_until=None if wait is None else _time(wait.until),
         children=_children(task, index, step) if index in task.maps else {},

@@ -16,7 +16,7 @@ from flowkit.errors import GraphError
 from flowkit.graph import Graph
 from flowkit.graph._conditions import NAMES, names_in_scope
 from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines
-from flowkit.graph._expression_checks import NO_NAMES, item_names
+from flowkit.graph._expression_checks import NO_NAMES, own_names
 from flowkit.graph._nodes_read import nodes_above
 from flowkit.graph._schema_properties import nested_defaults
 from flowkit.plugins import Plugins
@@ -109,7 +109,7 @@ def _scope(graph: Graph, index: int | None) -> Scope:
     None.
     """
     plan, schema = graph.plan, graph.document.params or {}
-    own = NO_NAMES if index is None else item_names(plan.nodes[index])
+    own = NO_NAMES if index is None else own_names(plan.nodes[index])
     names = names_in_scope(plan.ends, index, own)
     above = [plan.ids[node] for node in nodes_above(plan, index) or ()]
     return {

@@ -215,10 +215,13 @@ def details(node: NodeView) -> str:
     """Return the error or reason of a node, what it waits for, and the number of batches it
     skipped.
     """
-    if node.child_task_id is not None and not node.status.terminal and not node.error:
-        return f"runs as task {node.child_task_id}"
+    if node.rounds and node.waiting is not None:
+        return f"waits until {time_text(node.waiting_until)} before round {max(node.rounds) + 2}"
     if node.waiting is not None:
         return waiting_text(node.waiting, node.waiting_until)
+    if node.child_task_id is not None and not node.status.terminal and not node.error:
+        number = f" (round {max(node.rounds) + 1})" if node.rounds else ""
+        return f"runs as task {node.child_task_id}{number}"
     if node.status in ("cancelled", "cancelling") and node.reason_code and node.error:
         wrong: str | None = f"{node.reason_code}: {node.error}"
     else:

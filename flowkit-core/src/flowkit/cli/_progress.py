@@ -47,9 +47,10 @@ class NodeProgress:
             return
         self.status, self.changed, self.note = event.status, event.seq, ""
         if event.status == NodeStatus.RUNNING:
-            self.attempt += 1
+            attempt = data.get("attempt", self.attempt + 1)
+            if attempt != self.attempt:  # a loop goes on in the same attempt after a pause
+                self.attempt, self.started_at, self.ended_at = attempt, event.at, None
             self.worker_id = data.get("worker_id")
-            self.started_at, self.ended_at = event.at, None
         elif waits(event):
             if self.attempt != data["attempt"]:
                 self.started_at, self.ended_at = event.at, None

@@ -144,10 +144,11 @@ def show(
     print_end(out, view)
 
 
-def _print_nodes(out: Console, nodes: Iterable[tuple[int, NodeView]]) -> None:
+def _print_nodes(out: Console, nodes: Iterable[tuple[str, NodeView]]) -> None:
+    """Print nodes, each with its name in the table."""
     rows = [
         (
-            "  " * depth + node.node_id,
+            name,
             node.type,
             status_text(node.status),
             node.attempt or None,
@@ -155,7 +156,7 @@ def _print_nodes(out: Console, nodes: Iterable[tuple[int, NodeView]]) -> None:
             node.worker_id,
             details(node) or compact(node.metrics or node.progress),
         )
-        for depth, node in nodes
+        for name, node in nodes
     ]
     out.print(table(None, ("node", "type", "status", "attempt", "took", "worker", "details"), rows))
 
@@ -197,7 +198,7 @@ def nodes(
     if not page.items:
         console().print("no nodes")
         return
-    _print_nodes(console(), ((0, node) for node in page.items))
+    _print_nodes(console(), ((node.node_id, node) for node in page.items))
     print_next(console(), page.next)
 
 

@@ -27,8 +27,8 @@ class TaskBranch:
 async def task_branches(client: Client, view: TaskView) -> list[TaskBranch]:
     """Return a task and its child tasks, each before its own child tasks.
 
-    Of maps with many children, and of very many tasks, some are left out. A child task that is not
-    created yet, or was deleted, is left out as well.
+    Of maps with many children, loops with many rounds, and very many tasks, some are left out. A
+    child task that is not created yet, or was deleted, is left out as well.
     """
     branches: list[TaskBranch] = []
     waiting = [view]
@@ -36,12 +36,14 @@ async def task_branches(client: Client, view: TaskView) -> list[TaskBranch]:
         view = waiting.pop()
         nodes = [node for node in view.nodes.values() if node.child_task_id is not None]
         places = MOST_TASKS - len(branches) - len(waiting) - 1
-        chosen = _some_of_each_map(nodes, view)[: max(places, 0)]
-        branches.append(TaskBranch(view, len(nodes) - len(chosen)))
+        some = _some_of_each_map(nodes, view)
+        chosen = [child_id for node in some for child_id in _child_ids(node)][: max(places, 0)]
+        known = sum(max(node.rounds, default=0) + 1 for node in nodes)
+        branches.append(TaskBranch(view, known - len(chosen)))
         children = []
-        for node in chosen:
+        for child_id in chosen:
             try:
-                child = await client.get_task(node.child_task_id or "")
+                child = await client.get_task(child_id)
             except TaskNotFound:
                 continue
             if child.parent == view.id:
@@ -65,15 +67,26 @@ def _some_of_each_map(nodes: Iterable[NodeView], view: TaskView) -> list[NodeVie
     return [node for node in nodes if node.node_id in chosen]
 
 
-def nodes_in_order(branches: Iterable[TaskBranch]) -> Iterator[tuple[int, NodeView]]:
-    """Yield the nodes of a task with their levels. The nodes of a child task follow the node that
-    runs it.
+def _child_ids(node: NodeView) -> list[str]:
+    """Return the child tasks of a node: in a loop, those of its last rounds."""
+    if node.rounds:
+        return list(node.rounds.values())
+    return [] if node.child_task_id is None else [node.child_task_id]
+
+
+def nodes_in_order(branches: Iterable[TaskBranch]) -> Iterator[tuple[str, NodeView]]:
+    """Yield the nodes of a task with their names, indented by their levels. The nodes of a child
+    task follow the node that runs it, round by round in a loop.
     """
     views = {branch.view.id: branch.view for branch in branches}
-    stack = [(0, node) for node in reversed(next(iter(views.values())).nodes.values())]
+    stack = [(0, "", node) for node in reversed(next(iter(views.values())).nodes.values())]
     while stack:
-        depth, node = stack.pop()
-        yield depth, node
-        child = views.get(node.child_task_id or "")
-        if child is not None:
-            stack += [(depth + 1, below) for below in reversed(child.nodes.values())]
+        depth, note, node = stack.pop()
+        yield f"{'  ' * depth}{node.node_id}{note}", node
+        numbers = {child_id: number for number, child_id in node.rounds.items()}
+        for child_id in reversed(_child_ids(node)):
+            if child_id not in views:
+                continue
+            note = f" (round {numbers[child_id] + 1})" if child_id in numbers else ""
+            below = reversed(views[child_id].nodes.values())
+            stack += [(depth + 1, note, one) for one in below]

@@ -47,6 +47,8 @@ def spans(events: Iterable[TaskEvent]) -> list[Span]:
             running[node_id] = Span(node_id, data.get("worker_id") or IN_COORDINATOR, event.at)
             found.append(running[node_id])
         elif waits(event):
+            if span is not None and span.ending != "waiting":  # a loop between two rounds
+                span.ended_at, span.ending, span = event.at, "to wait", None
             if span is None:
                 span = running[node_id] = Span(node_id, IN_COORDINATOR, event.at, ending="waiting")
                 found.append(span)

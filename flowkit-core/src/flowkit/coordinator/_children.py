@@ -3,7 +3,6 @@
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import islice
 
 from anyio.abc import TaskGroup
@@ -20,16 +19,13 @@ from flowkit._engine import (
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import PLANS, decode_task
 from flowkit._tasks.cached_tasks import TaskEffects
-from flowkit._tasks.check_threads import CheckThreads
 from flowkit._tasks.child_states import ChildState
-from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.event_processor import EventProcessor
-from flowkit._tasks.run_inputs import evaluated_io, needed_by, own_names
-from flowkit._tasks.scopes import scope_of
 from flowkit._tasks.submission import Submission
 from flowkit._tasks.views import result_of, task_view
 from flowkit._user_code.containment import awaited, undo_cancellation
 from flowkit.client._session import ask_plugins
+from flowkit.coordinator._child_arguments import ChildArguments
 from flowkit.coordinator._logged_failures import failures_logged
 from flowkit.errors import (
     CorruptRecord,
@@ -40,9 +36,7 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.graph import Graph
-from flowkit.graph._control_types import evaluated_fields, read_arguments
 from flowkit.graph._nested_graphs import graph_of
-from flowkit.graph._params_schema import with_defaults
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
 from flowkit.task import ParentNode, Task, TaskSpec, TaskStatus, TaskView
@@ -59,6 +53,17 @@ class _Refused(Exception):
         super().__init__(error)
         self.reason_code = reason_code
         self.error = error
+
+
+def _failed(node: ParentNode, refused: _Refused) -> ChildFailed:
+    return ChildFailed(
+        node.index,
+        node.attempt,
+        refused.reason_code,
+        refused.error,
+        permanent=True,
+        iteration=node.iteration,
+    )
 
 
 @dataclass(slots=True)
@@ -79,10 +84,7 @@ class _Followed:
         return self.state.node
 
     def refuse(self, refused: _Refused) -> None:
-        node = self.node
-        self.report = ChildFailed(
-            node.index, node.attempt, refused.reason_code, refused.error, permanent=True
-        )
+        self.report = _failed(self.node, refused)
 
 
 class Children:
@@ -111,8 +113,7 @@ class Children:
         self._carry_out = carry_out
         self._report = report
         self._leaving = leaving
-        self._evaluations = Evaluations()
-        self._threads = CheckThreads()
+        self._arguments = ChildArguments(store)
         self._waiting: dict[str, dict[int, _Followed]] = {}
         """Nodes whose child tasks are to be served, by task, each with its latest state."""
 
@@ -135,11 +136,15 @@ class Children:
             del self._waiting[task_id]
 
     async def _follow(self, task_id: str, followed: Sequence[_Followed]) -> None:
-        new = await self._create([one for one in followed if _may_be_missing(one.state)])
+        for one in followed:
+            if not one.state.link.due:
+                await self._check_round(one)
+        due = [one for one in followed if one.state.link.due]
+        new = await self._create([one for one in due if _may_be_missing(one.state)])
         children = await self._children(
             [
                 one
-                for one in followed
+                for one in due
                 if one.report is None and (one.child_id not in new or one.state.stop is not None)
             ]
         )
@@ -147,7 +152,7 @@ class Children:
         for one, child in children:
             node, state = one.node, one.state
             if _has_ended_for(child, node):
-                one.report = await self._end_of(child, node)
+                one.report = await self._end_of(one, child)
             elif state.stop is not None or _is_behind(child, node):
                 event = FollowParent(
                     node.attempt, node.pauses, state.paused, state.stop, state.forced
@@ -195,7 +200,7 @@ class Children:
         refused: list[tuple[_Followed, _Refused]] = []
         for one in followed:
             try:
-                new[one.child_id] = await self._submission(one.task, one.node)
+                new[one.child_id] = await self._submission(one.task, one.state)
             except _Refused as refusal:
                 refused.append((one, refusal))
         if refused:
@@ -223,7 +228,10 @@ class Children:
         await self._carry_out(outcome.effects)
         for held in self._processor.find_cached([created[0].task.task_id]):
             for one in created:
-                self._processor.apply_deferred(held, ChildCreated(one.node.index, one.node.attempt))
+                node = one.node
+                self._processor.apply_deferred(
+                    held, ChildCreated(node.index, node.attempt, node.iteration)
+                )
         return created_here
 
     async def _store_new(
@@ -247,16 +255,23 @@ class Children:
             return {}
         return {child_id: task_view(submission.task) for child_id, submission in new.items()}
 
-    async def _submission(self, task: Task, node: ParentNode) -> Submission:
+    async def _submission(self, task: Task, state: ChildState) -> Submission:
+        node = state.node
         spec = task.spec.plan.nodes[node.index]
         source = to_json(graph_of(spec))
         plan = PLANS.get(source)
+        try:
+            params = await self._arguments.params(task, state, source)
+        except NodeFailure as error:
+            raise _refused(error) from error
+        except CorruptRecord as error:
+            raise _Refused("corrupt_record", str(error)) from error
         child = TaskSpec(
             task_id=node.child_id(),
             plan=plan,
             created_at=self._clock.now(),
             secret=os.urandom(16),
-            params=await self._params(task, node.index, source),
+            params=params,
             labels=spec.labels,
             priority=_limited(task.spec.priority + spec.priority),
             deadline_sec=plan.deadline_sec,
@@ -270,46 +285,42 @@ class Children:
                 raise _Refused("subflow_failed", str(error)) from error
         return self._processor.submit(child, source, certainly_new=False)
 
-    async def _params(self, task: Task, index: int, source: bytes) -> dict[str, object]:
-        """Return the params of a child task, with defaults."""
-        node = task.spec.plan.nodes[index]
-        given, names = evaluated_fields(node)
-        try:
-            if index in task.spec.plan.computed:
-                scope = await scope_of(self._store, task, index, await needed_by(task, index))
-                scope |= await own_names(self._store, task, index)
-                given = await evaluated_io(given, scope, self._evaluations, fields=names)
-            params: dict[str, object] = getattr(read_arguments(node, given), "params", {})
-        except NodeFailure as error:
-            raise _Refused("bad_expression", str(error)) from error
-        except CorruptRecord as error:
-            raise _Refused("corrupt_record", str(error)) from error
-        except ValueError as error:
-            raise _Refused("bad_input", str(error)) from error
-        schema = _schema(source)
-        if schema is None:
-            return params
-        params = with_defaults(schema, params)
-        if faults := await self._threads.value_faults(schema, params, "params"):
-            raise _Refused("bad_input", "; ".join(faults))
-        return params
-
     # ------------------------------------------------------------ ends
 
-    async def _end_of(self, child: Task, node: ParentNode) -> Event:
-        if child.status is TaskStatus.FINISHED:
-            records = await records_of(self._store, child, child.spec.plan.leaves)
-            return ChildFinished(node.index, node.attempt, result_of(child, records))
-        why = error_of(child)
-        ended = "failed" if child.status is TaskStatus.FAILED else "was cancelled"
-        text = f"task {child.task_id!r} {ended}{f': {why}' if why else ''}"
-        return ChildFailed(node.index, node.attempt, "subflow_failed", text)
+    async def _end_of(self, one: _Followed, child: Task) -> Event:
+        """Return the event for the parent of a child task that has ended."""
+        node = one.node
+        if child.status is not TaskStatus.FINISHED:
+            why = error_of(child)
+            ended = "failed" if child.status is TaskStatus.FAILED else "was cancelled"
+            text = f"task {child.task_id!r} {ended}{f': {why}' if why else ''}"
+            return ChildFailed(
+                node.index, node.attempt, "subflow_failed", text, iteration=node.iteration
+            )
+        records = await records_of(self._store, child, child.spec.plan.leaves)
+        result = result_of(child, records)
+        if node.iteration is None:
+            return ChildFinished(node.index, node.attempt, result)
+        try:
+            return await self._arguments.end_round(one.task, one.state, result)
+        except NodeFailure as error:
+            return _failed(node, _refused(error))
+
+    async def _check_round(self, one: _Followed) -> None:
+        """Check the condition of a loop before a round, unless the loop is paused. One that is to
+        stop has no child task to wait for.
+        """
+        if one.state.stop is not None:
+            one.refuse(_Refused("subflow_failed", one.state.stop))
+        elif not one.state.paused:
+            try:
+                one.report = await self._arguments.check_round(one.task, one.state)
+            except NodeFailure as error:
+                one.refuse(_refused(error))
 
 
-@lru_cache(maxsize=256)
-def _schema(graph: bytes) -> dict[str, object] | None:
-    """Return the schema of the params of a valid graph."""
-    return Graph.restore(graph).document.params
+def _refused(error: NodeFailure) -> _Refused:
+    return _Refused(error.reason_code, str(error))
 
 
 def _may_be_missing(state: ChildState) -> bool:

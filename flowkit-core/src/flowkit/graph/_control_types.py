@@ -25,7 +25,7 @@ from flowkit.graph._models import (
     RetryPolicy,
 )
 from flowkit.graph._params_schema import object_schema_faults, value_schema_faults
-from flowkit.graph._templates import FIELDS
+from flowkit.graph._templates import FIELDS, expressions_in, has_expressions
 
 REJECT = "reject"
 """Choice by which ``on_reject`` decides about an approval."""
@@ -139,29 +139,82 @@ MAX_NAMED = 3
 """Nodes of a graph that are named in a drawing."""
 
 
-class SubflowIO(ControlIO):
-    """Arguments of ``subflow``."""
+class ChildTaskIO(ControlIO):
+    """Arguments of a node that runs child tasks."""
 
     graph: dict[str, Any] | None = None
-    """Graph of the child task."""
+    """Graph of the child tasks."""
     flow: Any = None
     """Name of a flow, which is not supported yet."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """Params of the child task."""
+    """Params of a child task."""
 
 
-def _subflow_faults(given: Mapping[str, Any]) -> Iterator[str]:
+def _child_task_faults(given: Mapping[str, Any], node_type: str) -> Iterator[str]:
     if "flow" in given:
         yield "io.flow: flows with names are not supported yet; write the graph in io.graph"
     elif given.get("graph") is None:
-        yield "io.graph is missing; a node of type 'subflow' needs it"
+        yield f"io.graph is missing; a node of type {node_type!r} needs it"
 
 
-def _subflow_label(given: Mapping[str, Any]) -> str:
+def _named_nodes(given: Mapping[str, Any]) -> str:
     graph = given.get("graph") or {}
     ids = [str(node["node_id"]) for node in graph.get("nodes", [])]
     more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
-    return f"subflow of {', '.join(ids[:MAX_NAMED])}{more}"
+    return f"{', '.join(ids[:MAX_NAMED])}{more}"
+
+
+class SubflowIO(ChildTaskIO):
+    """Arguments of ``subflow``."""
+
+
+def _subflow_faults(given: Mapping[str, Any]) -> Iterator[str]:
+    yield from _child_task_faults(given, "subflow")
+
+
+def _subflow_label(given: Mapping[str, Any]) -> str:
+    return f"subflow of {_named_nodes(given)}"
+
+
+DEFAULT_ITERATIONS = 100
+MAX_ITERATIONS = 1_000_000
+"""Most rounds that a loop may be allowed."""
+
+
+class LoopIO(ChildTaskIO):
+    """Arguments of ``loop``: exactly one of ``while`` and ``until``."""
+
+    goes_on: str | None = Field(None, alias="while")
+    """Condition of each round, evaluated before it."""
+    ends: str | None = Field(None, alias="until")
+    """Condition of the end, evaluated after each round."""
+    max_iterations: Annotated[int, Field(ge=1, le=MAX_ITERATIONS)] = DEFAULT_ITERATIONS
+    """Most rounds."""
+    delay_sec: Seconds = 0.0
+    """Pause between two rounds."""
+
+
+def _loop_faults(given: Mapping[str, Any]) -> Iterator[str]:
+    yield from _child_task_faults(given, "loop")
+    if (given.get("while") is None) == (given.get("until") is None):
+        yield "io needs exactly one of while and until for a node of type 'loop'"
+
+
+def _loop_label(given: Mapping[str, Any]) -> str:
+    name = "until" if given.get("while") is None else "while"
+    condition = shortened(" ".join(str(given.get(name)).split()), MAX_LABEL_CHARS)
+    return f"loop of {_named_nodes(given)} {name} {condition}"
+
+
+def is_checked_first(node: NodeSpec) -> bool:
+    """Return whether a condition is checked before each round of a loop."""
+    return (node.io.model_extra or {}).get("while") is not None
+
+
+def most_rounds(node: NodeSpec) -> int | None:
+    """Return the limit of the rounds of a loop; None if an expression gives it."""
+    most = (node.io.model_extra or {}).get("max_iterations", DEFAULT_ITERATIONS)
+    return most if isinstance(most, int) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +232,11 @@ class ControlType:
     """Field of ``io`` with the seconds after which the node ends in any case."""
     runs_child: bool = False
     """Nodes run child tasks, and do not wait by themselves."""
+    bare: frozenset[str] = frozenset()
+    """Fields of ``io`` that are expressions without ``${`` and ``}``."""
+    names: frozenset[str] = frozenset()
+    """Names that only the expressions in ``names_in`` can read."""
+    names_in: frozenset[str] = frozenset()
 
 
 CONTROL_TYPES: Mapping[str, ControlType] = {
@@ -204,16 +262,22 @@ CONTROL_TYPES: Mapping[str, ControlType] = {
         literal=frozenset({"graph"}),
         runs_child=True,
     ),
+    "loop": ControlType(
+        LoopIO,
+        _loop_label,
+        _loop_faults,
+        literal=frozenset({"graph"}),
+        runs_child=True,
+        bare=frozenset({"while", "until"}),
+        names=frozenset({"iteration", "previous"}),
+        names_in=frozenset({"params", "while", "until", "delay_sec"}),
+    ),
 }
-
-
-NOT_YET_TYPES = frozenset({"loop"})
-"""Control types that are not supported yet. Their names are reserved."""
 
 
 def role_fault(role: str) -> str | None:
     """Return what is wrong with the name of a role, or None."""
-    if runs_on_worker(role) and role not in NOT_YET_TYPES:
+    if runs_on_worker(role):
         return None
     return (
         f"{role!r} is a built-in type of nodes, which no worker runs; choose another name for the"
@@ -251,27 +315,51 @@ def arguments_of(node: NodeSpec) -> dict[str, Any]:
 
 
 def evaluated_fields(node: NodeSpec) -> tuple[Mapping[str, Any], Collection[str]]:
-    """Return the fields of a node's ``io``, and the names of those in which expressions are
+    """Return the fields of a node's ``io``, and the names of those in which ``${ … }`` is
     evaluated.
     """
     control = CONTROL_TYPES.get(node.type)
     if control is None:
         return node.io.__dict__, FIELDS
     given = arguments_of(node)
-    return given, given.keys() - control.literal
+    return given, given.keys() - control.literal - control.bare
 
 
-def read_arguments(node: NodeSpec, values: Mapping[str, Any]) -> ControlIO:
-    """Return the arguments of a control node, given the values of their expressions.
+def bare_expressions(node: NodeSpec) -> dict[str, str]:
+    """Return the fields of a node's ``io`` that are expressions without ``${`` and ``}``."""
+    control = CONTROL_TYPES.get(node.type)
+    if control is None or not control.bare:
+        return {}
+    given = arguments_of(node)
+    return {name: given[name] for name in sorted(control.bare) if isinstance(given.get(name), str)}
+
+
+def is_computed(node: NodeSpec) -> bool:
+    """Return whether the ``io`` of a node may contain expressions."""
+    return has_expressions(node.io) or bool(bare_expressions(node))
+
+
+def input_expressions(node: NodeSpec) -> Iterator[str]:
+    """Yield the expressions in the ``io`` of a valid node."""
+    yield from expressions_in(*evaluated_fields(node))
+    yield from bare_expressions(node).values()
+
+
+def read_arguments(
+    node: NodeSpec, values: Mapping[str, Any], *, only: Collection[str] | None = None
+) -> ControlIO:
+    """Return the arguments of a control node, given the values of their expressions. ``only`` names
+    the fields that are read; the others have their defaults.
 
     Raises:
         ValueError: a value has the wrong type.
     """
+    given = {**arguments_of(node), **values}
+    if only is not None:
+        given = {name: given[name] for name in only if name in given}
     try:
         # As JSON: the models are strict, and a list is no tuple.
-        return CONTROL_TYPES[node.type].io.model_validate_json(
-            to_json({**arguments_of(node), **values})
-        )
+        return CONTROL_TYPES[node.type].io.model_validate_json(to_json(given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ValueError(refusal(first, ("io", *first["loc"]))) from None

@@ -18,7 +18,7 @@ from flowkit.graph._conditions import (
     nodes_read,
     pattern_weight,
 )
-from flowkit.graph._control_types import evaluated_fields
+from flowkit.graph._control_types import CONTROL_TYPES, bare_expressions, evaluated_fields
 from flowkit.graph._edges import Links
 from flowkit.graph._faults import Faults
 from flowkit.graph._later_phases import LaterPhases
@@ -35,6 +35,10 @@ from flowkit.graph._templates import (
 )
 
 NO_NAMES: frozenset[str] = frozenset()
+BARE = frozenset(
+    {"when", *(f"/io/{field}" for control in CONTROL_TYPES.values() for field in control.bare)}
+)
+"""Places of expressions that are written without ``${`` and ``}``."""
 INDEX = "index"
 """Name of the number of an item in the input of a map."""
 MAX_USES = 50_000
@@ -56,9 +60,16 @@ class Use(NamedTuple):
     """Names that it may read there besides those of all expressions."""
 
 
-def item_names(node: NodeSpec) -> frozenset[str]:
-    """Return the names that the input of a node can read besides those of all expressions."""
-    return NO_NAMES if node.map is None else frozenset((node.map.as_, INDEX))
+def own_names(node: NodeSpec, name: str | None = None) -> frozenset[str]:
+    """Return the names that the input of a node can read besides those of all expressions: its
+    field of this name, or some field.
+    """
+    if node.map is not None:
+        return frozenset((node.map.as_, INDEX))
+    control = CONTROL_TYPES.get(node.type)
+    if control is None or (name is not None and name not in control.names_in):
+        return NO_NAMES
+    return control.names
 
 
 @dataclass(slots=True)
@@ -77,8 +88,11 @@ class Expressions:
             templates = templates_in_items(node.map.over)
             self._collect_templates(faults, templates, node.node_id, place)
         if has_expressions(node.io):
-            templates = templates_in(*evaluated_fields(node))
-            self._collect_templates(faults, templates, node.node_id, place, item_names(node))
+            for found in templates_in(*evaluated_fields(node)):
+                names = own_names(node, str(found.path[0]))
+                self._collect_templates(faults, [found], node.node_id, place, names)
+        for name, expression in bare_expressions(node).items():
+            self._add(expression, Use(place, f"/io/{name}", names=own_names(node, name)))
 
     def collect_output(self, faults: Faults, output: Any) -> None:
         """Add the expressions of the output of the graph, and report what is wrong with it."""
@@ -166,7 +180,7 @@ def check_expressions(
 
 def _advice(use: Use, expression: str) -> str:
     """Return advice on a template where only a bare expression is allowed."""
-    if use.where == "when" and OPENING in expression:
+    if use.where in BARE and OPENING in expression:
         return f"; {use.where} is a bare expression: leave out '${{' and '}}'"
     return ""
 

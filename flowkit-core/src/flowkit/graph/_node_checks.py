@@ -6,7 +6,7 @@ from typing import Any
 from flowkit._expressions.templates import OPENING
 from flowkit._json.values import short
 from flowkit.graph._control_checks import WITHOUT_EFFECT, check_control_node
-from flowkit.graph._control_types import CONTROL_TYPES, NOT_YET_TYPES, runs_on_worker
+from flowkit.graph._control_types import CONTROL_TYPES, runs_on_worker
 from flowkit.graph._cycles import cyclic_components
 from flowkit.graph._edges import NOT_THERE, Links
 from flowkit.graph._expression_checks import Expressions
@@ -51,11 +51,6 @@ def check_nodes(
             _check_fields(faults, node)
         elif node.type in CONTROL_TYPES:
             check_control_node(faults, node)
-        elif node.type in NOT_YET_TYPES:
-            faults.add(
-                node.node_id,
-                f"type {node.type!r} is not supported yet; use a role or {COORDINATOR_FUNCTION!r}",
-            )
         else:
             _check_work(faults, node)
             _check_fields(faults, node)

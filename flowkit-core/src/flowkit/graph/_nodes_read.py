@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from flowkit._expressions import InvalidExpression
 from flowkit.graph._conditions import nodes_read
-from flowkit.graph._control_types import evaluated_fields
+from flowkit.graph._control_types import input_expressions
 from flowkit.graph._plan import Plan
-from flowkit.graph._templates import CHARACTERS_AT_ONCE, expressions_in, expressions_in_output
+from flowkit.graph._templates import CHARACTERS_AT_ONCE, expressions_in_output
 
 EDGES_AT_ONCE = 1_000
 """Edges above a node, or nodes above the output. Beyond this, expressions that may read any result
@@ -42,7 +42,7 @@ def nodes_needed(
 
 def input_needed(plan: Plan, index: int) -> NodesNeeded:
     """Return the nodes that the input of a node reads. This may take long."""
-    needed = nodes_needed(plan, index, expressions_in(*evaluated_fields(plan.nodes[index])))
+    needed = nodes_needed(plan, index, input_expressions(plan.nodes[index]))
     assert needed is not None
     return needed
 
@@ -58,7 +58,7 @@ def input_needed_at_once(plan: Plan, index: int) -> NodesNeeded | None:
     """Return the nodes that the input of a node reads; None if it takes long to find them, or an
     expression is not valid any more.
     """
-    return _needed_at_once(plan, index, expressions_in(*evaluated_fields(plan.nodes[index])))
+    return _needed_at_once(plan, index, input_expressions(plan.nodes[index]))
 
 
 def output_needed_at_once(plan: Plan) -> NodesNeeded | None:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from flowkit.graph._control_types import CONTROL_TYPES, with_control_defaults
+from flowkit.graph._control_types import CONTROL_TYPES, is_computed, with_control_defaults
 from flowkit.graph._later_phases import LaterPhases, later_phases, with_later_nodes
 from flowkit.graph._models import ALL_ENDED, GraphDocument, NodeSpec
-from flowkit.graph._templates import has_expressions
 
 BRANCH_ENDED = -3
 """Value in :attr:`Plan.need`: like ``ALL_ENDED``, for a node to which all its parents route. It is
@@ -136,7 +135,7 @@ def make_plan(document: GraphDocument) -> Plan:
             _sources(node, edges or _undone(ends, place), index)
             for place, (node, edges) in enumerate(zip(nodes, parents, strict=True))
         ),
-        computed=frozenset(place for place, node in enumerate(nodes) if has_expressions(node.io)),
+        computed=frozenset(place for place, node in enumerate(nodes) if is_computed(node)),
         controls=controls,
         nested=nested,
         on_node_failure=document.on_node_failure,
@@ -176,7 +175,7 @@ def _plan_of_one(
         streamed=(False,),
         mixed=(False,),
         sources=(_sources(node, (), index),),
-        computed=frozenset((0,) if has_expressions(node.io) else ()),
+        computed=frozenset((0,) if is_computed(node) else ()),
         controls=controls,
         nested=nested,
         on_node_failure=document.on_node_failure,

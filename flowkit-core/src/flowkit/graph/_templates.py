@@ -17,6 +17,7 @@ from flowkit._expressions import (
 )
 from flowkit._expressions.conversions import text_of
 from flowkit._expressions.templates import OPENING, Placed, Template, json_value, split_template
+from flowkit._expressions.values import type_name
 from flowkit._json.limits import MAX_VALUE_LEVELS
 from flowkit._json.values import short
 from flowkit.errors import NodeFailure
@@ -183,6 +184,31 @@ def evaluate_output(
     return _Evaluation(scope, budget, frozenset(), at_once).value(output, OUTPUT)
 
 
+def evaluate_bare(
+    name: str,
+    expression: str,
+    scope: Mapping[str, Any],
+    budget: Budget,
+    *,
+    at_once: bool = False,
+) -> bool:
+    """Return the value of a field of an input that is an expression, and true or false.
+    ``at_once`` refuses expressions whose compilation would take long.
+
+    Raises:
+        NodeFailure: it has no value, or another one; permanent, with the reason code
+            ``bad_expression``.
+        BudgetExceeded: the budget does not suffice.
+    """
+    value = _Evaluation(scope, budget, frozenset(), at_once).bare(expression, (name,))
+    if isinstance(value, bool):
+        return value
+    raise bad_expression(
+        f"{pointer((name,))}: the value of {short(expression)} must be true or false, not"
+        f" {type_name(value)}"
+    )
+
+
 def evaluate_items(
     over: Any, scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
 ) -> Any:
@@ -238,12 +264,19 @@ class _Evaluation:
             return [self.value(item, (*path, number)) for number, item in enumerate(value)]
         return value
 
-    def _template(self, text: str, path: Path) -> Any:
-        if path in self._literal:
-            return text
+    def bare(self, expression: str, path: Path) -> Any:
+        self._charge(expression)
+        return self._expression(Placed(expression, 0), path)
+
+    def _charge(self, text: str) -> None:
         if self._at_once and len(text) > CHARACTERS_AT_ONCE:
             raise BudgetExceeded("the expressions are long")
         self._budget.spend(len(text) // CHARACTERS_A_STEP)
+
+    def _template(self, text: str, path: Path) -> Any:
+        if path in self._literal:
+            return text
+        self._charge(text)
         parts = _split(text)
         if len(parts) == 1 and isinstance(parts[0], Placed):
             return self._expression(parts[0], path)

@@ -8,10 +8,44 @@ from flowkit.task import ENDED, Mark, NodeRecord, ParentNode, TaskSpec
 FOLLOWED = (Mark.RUNNING, Mark.CANCELLING)
 
 
-def child_id(spec: TaskSpec, index: int, record: NodeRecord) -> str:
-    """Return the id of the child task that a node runs."""
-    node_id = spec.plan.ids[index]
-    return ParentNode(spec.task_id, node_id, index, record.generation, record.attempt).child_id()
+def child_id(spec: TaskSpec, index: int, record: NodeRecord) -> str | None:
+    """Return the id of the child task that a node runs, or ran last; None if a loop has not begun
+    its first round.
+    """
+    link = record.child
+    if link is None or link.iteration is None:
+        return _id_of(spec, index, record, None)
+    iteration = link.iteration if link.due else link.iteration - 1
+    return None if iteration < 0 else _id_of(spec, index, record, iteration)
+
+
+def _id_of(spec: TaskSpec, index: int, record: NodeRecord, iteration: int | None) -> str:
+    node = ParentNode(
+        spec.task_id,
+        spec.plan.ids[index],
+        index,
+        record.generation,
+        record.attempt,
+        iteration=iteration,
+    )
+    return node.child_id()
+
+
+def ended_round(spec: TaskSpec, index: int, old: NodeRecord, new: NodeRecord) -> str | None:
+    """Return the id of the child task whose end let a loop go on to its next round; None if the
+    round is the same.
+
+    Raises:
+        ValueError: the loop left out a round.
+    """
+    if old.child is None or new.child is None or old.generation != new.generation:
+        return None
+    before, after = old.child.iteration, new.child.iteration
+    if before is None or after is None or before == after:
+        return None
+    if after != before + 1:
+        raise ValueError(f"went from round {before} to round {after}")
+    return _id_of(spec, index, old, before)
 
 
 def broken_creation(
@@ -30,6 +64,10 @@ def broken_creation(
         return f"its node is in generation {record.generation}, and it was created for {node}"
     if ord(marks[node.index]) not in FOLLOWED:
         return f"its node is {marks[node.index]!r} and waits for no task"
+    if record.child is not None and (
+        record.child.iteration != node.iteration or not record.child.due
+    ):
+        return f"its node is at {record.child}, and it was created for {node}"
     return None
 
 

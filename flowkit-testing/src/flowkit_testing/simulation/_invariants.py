@@ -19,7 +19,12 @@ from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
 from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, Task, TaskStatus, TaskView
-from flowkit_testing.simulation._child_tasks import broken_creation, broken_end, child_id
+from flowkit_testing.simulation._child_tasks import (
+    broken_creation,
+    broken_end,
+    child_id,
+    ended_round,
+)
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._later_phases import broken_phase
 from flowkit_testing.simulation._maps import broken_map
@@ -213,6 +218,8 @@ class Invariants:
         self._check_marks(known, marks, state, again, restarted=restarted)
         for index, node in nodes.items():
             self._check_node(known, index, node, marks, again)
+            if index in known.spec.plan.nested:
+                self._check_round(known, index, node)
         for index in (
             index
             for index, mark in enumerate(marks)
@@ -344,8 +351,9 @@ class Invariants:
         if role == "coordinator_fn":
             return
         if runs_child_task(plan, index):
-            child = self._tasks[child_id(known.spec, index, node)]
-            if (result := self._view(child.record).result) != node.result:
+            wanted = child_id(known.spec, index, node)
+            result = None if wanted is None else self._view(self._tasks[wanted].record).result
+            if result != node.result:
                 raise InvariantBroken(
                     f"node {node_id!r} finished with {node.result!r}; its child task with"
                     f" {result!r}"
@@ -399,11 +407,33 @@ class Invariants:
                 continue
             if not runs_child_task(plan, index):
                 continue
-            child = self._tasks.get(child_id(known.spec, index, known.nodes[index]))
+            wanted = child_id(known.spec, index, known.nodes[index])
+            if wanted is None:
+                continue
+            child = self._tasks.get(wanted)
             wrong = broken_end(ord(marks[index]), None if child is None else child.status)
             if wrong is not None:
                 node_id = known.spec.plan.ids[index]
                 raise InvariantBroken(f"node {node_id!r} has ended, but {wrong}")
+
+    def _check_round(self, known: _Known, index: int, node: NodeRecord) -> None:
+        """Check that a loop goes on to its next round with the result of the one before."""
+        node_id, old = known.spec.plan.ids[index], known.nodes.get(index) or NodeRecord()
+        try:
+            ended = ended_round(known.spec, index, old, node)
+        except ValueError as error:
+            raise InvariantBroken(f"loop {node_id!r} {error}") from None
+        if ended is None or node.child is None:
+            return
+        child = self._tasks.get(ended)
+        if child is None or child.status != "finished":
+            raise InvariantBroken(
+                f"loop {node_id!r} goes on; its round is {None if child is None else child.status}"
+            )
+        if (result := self._view(child.record).result) != node.child.previous:
+            raise InvariantBroken(
+                f"loop {node_id!r} goes on with {node.child.previous!r}; its round gave {result!r}"
+            )
 
     def _check_letter(self, known: _Known, index: int, node: NodeRecord) -> None:
         """Check that a node that failed in an attempt left a dead letter, or that its batch did."""
