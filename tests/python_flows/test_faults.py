@@ -743,6 +743,24 @@ def test_a_function_that_cannot_be_a_flow_is_an_error_that_names_it(
     assert declare is a_class or f"({__file__}, line " in str(caught.value)
 
 
+def test_an_error_about_a_method_of_flowkit_stays_as_it_is() -> None:
+    @flow
+    def one() -> None:
+        square(3).options("a")  # type: ignore[call-arg]
+
+    with pytest.raises(TypeError, match=r"^NodeRef.options\(\) takes 1 positional argument"):
+        one.build_graph()
+
+
+def test_an_error_of_the_user_stays_as_it_is() -> None:
+    @flow
+    def one(n: int) -> None:
+        raise ValueError("no day is left")
+
+    with pytest.raises(ValueError, match=r"^no day is left$"):
+        one.build_graph()
+
+
 def test_an_unknown_option_of_a_handler_is_an_error_where_it_is_declared() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'retry_policy'.*test_faults"):
 

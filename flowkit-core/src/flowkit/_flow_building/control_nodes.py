@@ -9,7 +9,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 
 from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of
 from flowkit._flow_building.building import required_flow
-from flowkit._flow_building.params import REFERENCE
+from flowkit._flow_building.params import REFERENCE, ParamsJsonSchema
 from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.values import NodeRef, Value
 from flowkit.graph._control_types import CONTROL_TYPES
@@ -171,7 +171,9 @@ def _schema(given: Any, what: str) -> Any:
         raise flow_error(f"{what} must be a type or a JSON Schema, not {given!r:.80}")
     try:
         adapter = adapter_of(given, what)
-        return adapter and adapter.json_schema(ref_template=REFERENCE)
+        return adapter and adapter.json_schema(
+            ref_template=REFERENCE, schema_generator=ParamsJsonSchema
+        )
     except UnusableAnnotation as error:
         raise flow_error(str(error)) from None
     except PydanticInvalidForJsonSchema as error:

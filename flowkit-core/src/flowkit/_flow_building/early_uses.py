@@ -8,7 +8,7 @@ from flowkit._flow_building.places import flow_error, raising_place
 from flowkit._flow_building.texts import shown
 from flowkit.errors import GraphError
 
-_NAMES = re.compile(r"\b(?:Value|NodeRef)\b")
+_NAMES = re.compile(r"\b(?:Value|NodeRef)\b(?!\.)")
 MAX_TEXT = 300
 
 
