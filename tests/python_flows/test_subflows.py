@@ -167,6 +167,11 @@ def endless_too(n: int) -> object:
 
 
 @flow
+def older(g: Graph, size: int = 2) -> None:
+    g.node("a", "square", input_inline=size)
+
+
+@flow
 def faulty_inside() -> None:
     square.options(priority="high")(3)  # type: ignore[arg-type]
 
@@ -207,6 +212,11 @@ def a_handler() -> None:
 @faulty("subflow takes a @flow function, a Graph or a graph document, not 'total'")
 def a_name() -> None:
     subflow("total")  # type: ignore[call-overload]  # here
+
+
+@faulty("'size' is an argument with which older builds its graph, and no param of a task; give")
+def an_argument_of_the_function_of_a_graph() -> None:
+    subflow(older, size=3)  # here
 
 
 @faulty("node 'subflow': io.graph: nodes is empty; a graph needs at least one node")

@@ -1,7 +1,7 @@
 """Sub-flows, as a function of a flow in Python."""
 
-from collections.abc import Mapping, Sequence
-from inspect import Parameter
+from collections.abc import Collection, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flowkit._flow_building import NodeRef, required_flow
@@ -50,12 +50,16 @@ class ChildFlow:
         graph: dict[str, Any],
         parameters: Sequence[Parameter] | None = None,
         returns: Any = None,
+        built_with: Collection[str] = (),
     ) -> None:
-        """``parameters`` are None if only the graph knows its params."""
+        """``parameters`` are None if only the graph knows its params. ``built_with`` are the
+        arguments of a function that builds the graph, which are no params.
+        """
         self.name = name
         self.returns = returns
         self._graph = graph
         self._parameters = parameters
+        self._built_with = built_with
 
     @classmethod
     def of(cls, building: FlowBuilding, what: str, flow: Any) -> "ChildFlow":
@@ -68,7 +72,8 @@ class ChildFlow:
             graph = child_graph(building, flow)
             return cls(flow.__name__, graph, flow.parameters, flow.returns)
         if isinstance(flow, GraphFlow):
-            return cls(flow.__name__, flow.build_graph().to_dict())
+            arguments_of = list(signature(flow).parameters)[1:]
+            return cls(flow.__name__, flow.build_graph().to_dict(), built_with=arguments_of)
         if isinstance(flow, Graph):
             return cls(what, flow.to_dict())
         if isinstance(flow, Mapping):
@@ -97,6 +102,12 @@ class ChildFlow:
         if self._parameters is None:
             if args:
                 raise flow_error(f"{self.name}: give the params of a graph by name")
+            for name in params:
+                if name in self._built_with:
+                    raise flow_error(
+                        f"{name!r} is an argument with which {self.name} builds its graph, and no"
+                        f" param of a task; give the graph: {self.name}({name}=...)"
+                    )
             return {
                 name: writer.value(value, f"the param {name!r}") for name, value in params.items()
             }
