@@ -672,8 +672,8 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'a': timeouts.heartbeat_sec: a node of type 'loop' sends no heartbeats",
     ),
     "a mapped loop": (
-        {"nodes": [loop(until="true") | {"map": {"over": []}}]},
-        "node 'a': map: a node of the type 'loop' cannot be mapped yet; map a handler or a",
+        {"nodes": [loop(until="previous.a == 1") | {"map": {"over": []}}]},
+        "node 'a': map: a node of the type 'loop' has rounds and no items; map a sub-flow that",
     ),
     "the pause of a loop at a sub-flow": (
         {"nodes": [subflow(graph={"nodes": [WORK]}, delay_sec=1)]},

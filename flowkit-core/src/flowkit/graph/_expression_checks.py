@@ -64,12 +64,11 @@ def own_names(node: NodeSpec, name: str | None = None) -> frozenset[str]:
     """Return the names that the input of a node can read besides those of all expressions: its
     field of this name, or some field.
     """
-    if node.map is not None:
-        return frozenset((node.map.as_, INDEX))
+    names = NO_NAMES if node.map is None else frozenset((node.map.as_, INDEX))
     control = CONTROL_TYPES.get(node.type)
     if control is None or (name is not None and name not in control.names_in):
-        return NO_NAMES
-    return control.names
+        return names
+    return names | control.names
 
 
 @dataclass(slots=True)

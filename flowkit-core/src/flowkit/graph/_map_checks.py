@@ -72,7 +72,13 @@ def _check_map(faults: Faults, node: NodeSpec, spec: MapSpec, links: Iterable[Li
             " ids; shorten it",
         )
     control = CONTROL_TYPES.get(node.type)
-    if control is not None and not control.runs_child:
+    if control is not None and control.names:
+        faults.add(
+            name,
+            f"map: a node of the type {node.type!r} has rounds and no items; map a sub-flow that"
+            " contains it",
+        )
+    elif control is not None and not control.runs_child:
         faults.add(
             name,
             f"map: a node of the type {node.type!r} has no items; map a handler, a sub-flow or a"
