@@ -1,6 +1,6 @@
 """Dead letters that a client retries."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,7 +9,9 @@ from flowkit import Client, CoordinatorConfig
 from flowkit._codecs.bus_codec import SIGNATURE
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import DeadLetter, Message, Place, TaskRecord
-from flowkit_testing import InMemoryBus, InMemoryStore
+from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
+from tests.builders import graph, node
 
 
 class Recording(InMemoryBus):
@@ -143,3 +145,52 @@ async def test_batches_of_a_task_that_cannot_be_read_keep_no_other_from_it() -> 
             "m": True,
         }
         assert "it was changed" in outcomes["b"].detail
+
+
+async def test_a_node_that_cannot_run_without_a_failed_one_is_retried_with_it() -> None:
+    """``task.end`` may finish a task in which nodes have failed."""
+    repaired = False
+
+    @handler("rows")
+    async def rows(item: None, ctx: RunContext) -> AsyncIterator[dict[str, int]]:
+        yield {"n": 1}
+        if not repaired:
+            await ctx.clock.sleep(60)
+            raise ValueError("no more rows")
+
+    @handler("load")
+    async def load(row: dict[str, int]) -> dict[str, int]:
+        if not repaired:
+            raise ValueError("bad row")
+        return row
+
+    end = {"fn": "task.end", "fn_args": {"status": "finished"}}
+    flow = graph(
+        node("rows", "rows"),
+        node("load", "load", io={"start_when": "first_batch"}, on_batch_failure="skip"),
+        node("end", "coordinator_fn", "rows", "load", io=end, fan_in="ended"),
+        edges_ex=[{"from": "rows", "to": "load", "trigger": "on_batch"}],
+        on_node_failure="continue",
+    )
+    async with Cluster(handlers=[rows, load]) as cluster:
+        client = cluster.client
+        view = await cluster.run(flow)
+        assert (view.status, view.nodes["rows"].status) == ("finished", "failed")
+        letters = {one.node_id: one.letter_id for one in (await client.dead_letters()).items}
+        (outcome,) = await client.retry_dead_letters([letters["load"]])
+        assert not outcome.done
+        assert outcome.detail == (
+            "node 'load' cannot run without node 'rows', which did not finish; retry the dead"
+            " letter of that node as well"
+        )
+        assert letters["load"] in {one.letter_id for one in (await client.dead_letters()).items}
+        repaired = True
+        outcomes = await client.retry_dead_letters(list(letters.values()))
+        assert [one.done for one in outcomes] == [True, True]
+        again = await client.wait(view.id)
+        assert {name: str(one.status) for name, one in again.nodes.items()} == {
+            "rows": "finished",
+            "load": "finished",
+            "end": "finished",
+        }
+        assert (await client.dead_letters()).items == []

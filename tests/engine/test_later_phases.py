@@ -372,3 +372,18 @@ def test_the_result_that_ended_a_task_is_stored_as_such():
     play.do(FunctionReturned(0, 1, where, play.now, 7, ending=TaskEnding(S.FAILED)))
     stored = decode_task(record_of(play.task, flow))
     assert (play.task.status, stored.output) == (S.FAILED, TaskOutput(value=7, ended=True))
+
+
+def test_a_retry_of_a_node_that_cannot_start_leaves_a_task_finished_that_task_end_ended():
+    call = {"type": "coordinator_fn", "io": {"fn": "task.end", "fn_args": {"status": "finished"}}}
+    play = Play(
+        graph("a -> b", "a -> c", "e", e=call, c={"fan_in": "ended"}, on_node_failure="continue")
+    )
+    play.breaks("a")
+    play.breaks("c")
+    where = play.index("e"), 1, play.token("e")
+    play.do(FunctionReturned(*where, play.now, ending=TaskEnding(S.FINISHED)))
+    assert play.task.status is S.FINISHED
+    assert play.retry("b", fill=True).ignored
+    assert play.task.status is S.FINISHED
+    assert started(play.retry("a", "b", fill=True)) == ["a"]

@@ -1,9 +1,9 @@
 """Retries of dead letters."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from flowkit._engine import RetryRequested
+from flowkit._engine import RetryRequested, blocked_nodes
 from flowkit._records.parents import check_retried_alone
 from flowkit._records.queries import load_task, records_of
 from flowkit._runtime.bus_connection import BusConnection
@@ -25,6 +25,10 @@ OUTDATED = {
     "node": "the node did not fail in this attempt, or has run again since then",
 }
 """Reasons why the letter of a batch or node cannot be retried any more, by kind."""
+_BLOCKED = (
+    "node {!r} cannot run without node {!r}, which did not finish; retry the dead letter of that"
+    " node as well"
+)
 LETTER_ERRORS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)
 """Errors of one letter. They are its outcome, and the other letters are still retried."""
 
@@ -130,12 +134,12 @@ class Redriver:
     async def _retry_nodes(self, task_id: str, letters: Sequence[DeadLetter]) -> list[Redriven]:
         """Run the nodes of these letters again, for their missing batches."""
         try:
-            nodes, outdated = await self._nodes(task_id, letters)
+            nodes, kept = await self._nodes(task_id, letters)
             if nodes:
                 await self._retry(task_id, RetryRequested(tuple(sorted(nodes)), fill=True))
         except LETTER_ERRORS as error:
             return [Redriven(letter.letter_id, False, str(error)) for letter in letters]
-        done = [letter for letter in letters if letter.letter_id not in outdated]
+        done = [letter for letter in letters if letter.letter_id not in kept]
         await self._store.drop_dead_letters([letter.letter_id for letter in done])
         return [
             *(
@@ -147,16 +151,18 @@ class Redriver:
                 for letter in done
             ),
             *(
-                Redriven(letter.letter_id, False, OUTDATED[letter.kind])
+                Redriven(letter.letter_id, False, kept[letter.letter_id])
                 for letter in letters
-                if letter.letter_id in outdated
+                if letter.letter_id in kept
             ),
         ]
 
     async def _nodes(
         self, task_id: str, letters: Sequence[DeadLetter]
-    ) -> tuple[set[int], Collection[str]]:
-        """Return the nodes to run again, and the letters that are outdated."""
+    ) -> tuple[set[int], dict[str, str]]:
+        """Return the nodes to run again, and the letters that cannot be retried, each with the
+        reason.
+        """
         task = await load_task(self._store, task_id)
         if not task.terminal:
             raise TaskRefused(
@@ -169,13 +175,17 @@ class Redriver:
         records = await records_of(
             self._store, task, [places[letter.node_id or ""] for letter in known]
         )
-        nodes, outdated = set[int](), {letter.letter_id for letter in letters}
+        kept = {letter.letter_id: OUTDATED[letter.kind] for letter in letters}
+        nodes: dict[int, list[str]] = {}
         for letter in known:
             index = places[letter.node_id or ""]
             if index in records and _is_current(letter, records[index]):
-                nodes.add(index)
-                outdated.discard(letter.letter_id)
-        return nodes, outdated
+                nodes.setdefault(index, []).append(letter.letter_id)
+                del kept[letter.letter_id]
+        for index, above in blocked_nodes(task, nodes).items():
+            why = _BLOCKED.format(task.spec.plan.ids[index], task.spec.plan.ids[above])
+            kept |= dict.fromkeys(nodes.pop(index), why)
+        return set(nodes), kept
 
 
 def _is_current(letter: DeadLetter, record: NodeRecord) -> bool:

@@ -64,6 +64,7 @@ from flowkit._engine.map_reruns import records_to_load
 from flowkit._engine.node_starts import confirmed_until
 from flowkit._engine.phases import end_status, error_of, first_marks
 from flowkit._engine.readiness import BROKEN, awaits_output, contradiction, derive, edge_outcomes
+from flowkit._engine.reruns import blocked_nodes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
@@ -135,6 +136,7 @@ __all__ = [
     "Woke",
     "advance",
     "awaits_output",
+    "blocked_nodes",
     "child_node",
     "confirmed_until",
     "contradiction",

@@ -86,7 +86,7 @@ from flowkit._engine.reports import (
     node_stopped,
     node_succeeded,
 )
-from flowkit._engine.reruns import nodes_to_reset, reset_record
+from flowkit._engine.reruns import blocked_nodes, nodes_to_reset, reset_record
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import signal_received
 from flowkit._engine.timers import woke
@@ -264,6 +264,9 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     if only_later_nodes(plan, chosen):
         _recount(draft, rerun_later_nodes(draft, chosen or ()))
         return
+    if _would_run_nothing(task, chosen):
+        draft.ignored = True
+        return
     again = nodes_to_reset(task, chosen)
     from_nothing = _from_nothing(task, again, chosen if event.fill else None)
     marks = task.marks[: plan.size]
@@ -298,6 +301,18 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     for index in in_order:
         if draft.marks[index] == Mark.WAITING:
             decide_waiting(draft, index, settings)
+
+
+def _would_run_nothing(task: Task, chosen: Collection[int] | None) -> bool:
+    """Return whether the task finished although nodes failed, because ``task.end`` ended it, and
+    none of the chosen nodes can start again. Then it stays finished.
+    """
+    return (
+        task.status is TaskStatus.FINISHED
+        and task.failures > 0
+        and chosen is not None
+        and len(blocked_nodes(task, chosen)) == len(chosen)
+    )
 
 
 def _from_nothing(task: Task, again: set[int], filled: Collection[int] | None) -> set[int]:

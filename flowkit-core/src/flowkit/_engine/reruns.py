@@ -1,8 +1,17 @@
 """Which nodes a retry runs again."""
 
+from collections.abc import Iterable
 from functools import cache
 
-from flowkit._engine.readiness import BROKEN, TAKEN, edge_outcomes, fails_task
+from flowkit._engine.readiness import (
+    BROKEN,
+    EMPTY,
+    TAKEN,
+    Readiness,
+    edge_outcomes,
+    fails_task,
+    readiness,
+)
 from flowkit.graph._models import ALL
 from flowkit.task import Mark, NodeRecord, Task, TaskStatus
 
@@ -36,6 +45,24 @@ def nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
         again = _with_nodes_below(task, named, stopped, failed=failed)
     ends = task.spec.plan.ends
     return again if ends is None else {index for index in again if index < ends.main}
+
+
+def blocked_nodes(task: Task, chosen: Iterable[int]) -> dict[int, int]:
+    """Return those of the chosen nodes that cannot start again, because a node above stays failed
+    or cancelled, each with such a node.
+    """
+    plan, marks = task.spec.plan, task.marks
+    nodes = tuple(chosen)
+    again = nodes_to_reset(task, nodes)
+    found: dict[int, int] = {}
+    for index in again.intersection(nodes):
+        kept = [edge for edge in plan.parents[index] if edge.node not in again]
+        outcomes = [edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] for edge in kept]
+        counts = (outcomes.count(one) for one in (TAKEN, EMPTY, BROKEN))
+        never = readiness(plan.need[index], len(plan.parents[index]), *counts) is Readiness.NEVER
+        if never and BROKEN in outcomes:
+            found[index] = kept[outcomes.index(BROKEN)].node
+    return found
 
 
 def undone_nodes(task: Task) -> set[int]:
