@@ -367,6 +367,38 @@ async def test_a_child_task_whose_child_has_ended_is_retried_through_its_parent(
     assert again.result == {"m": [{"p": 10}]}
 
 
+async def test_the_dead_letter_of_a_child_fills_its_place_in_the_result() -> None:
+    picky = Picky(2)
+    flow = graph(
+        mapped(graph(picking()), [1, 2, 3], map={"on_item_failure": "continue"}),
+        node("z", "work", "m", io={"input_inline": "${results.m}"}),
+    )
+    async with Cluster(handlers=picky.handlers) as cluster:
+        view = await cluster.run(flow)
+        picky.broken.clear()
+        letters = await cluster.client.dead_letters(task_id=view.id)
+        await cluster.client.retry_dead_letters([one.letter_id for one in letters.items])
+        again = await cluster.client.wait(view.id)
+    assert view.result == {"z": [{"p": 10}, None, {"p": 30}]}
+    assert again.result == {"z": [{"p": 10}, {"p": 20}, {"p": 30}]}
+    assert picky.runs == [("p", 1), ("p", 2), ("p", 3), ("p", 2)]
+
+
+async def test_a_retry_goes_down_through_maps_in_maps() -> None:
+    picky = Picky(5)
+    middle = graph(mapped(graph(picking()), "${params.row}"))
+    flow = graph(mapped(middle, [[4], [5, 6]], params={"row": "${item}"}))
+    async with Cluster(handlers=picky.handlers) as cluster:
+        view = await cluster.run(flow)
+        picky.broken.clear()
+        await cluster.client.retry(view.id)
+        again = await cluster.client.wait(view.id)
+        listed = await cluster.client.list_tasks()
+    assert view.status == "failed"
+    assert again.result == {"m": [{"m": [{"p": 40}]}, {"m": [{"p": 50}, {"p": 60}]}]}
+    assert len(listed.items) == 1 + 2 + 3
+
+
 # ---------------------------------------------------------------- down
 
 
