@@ -171,6 +171,20 @@ async def test_a_map_of_a_role_is_in_each_child_task() -> None:
     assert view.result == {"m": [{"t": [10, 20]}, {"t": [30]}]}
 
 
+async def test_a_loop_runs_for_each_item_in_a_mapped_subflow() -> None:
+    rounds = {
+        "graph": graph(node("x", io={"input_inline": "${params.n}"}), output="${results.x}"),
+        "params": {"n": "${(previous == null ? 0 : previous) + params.n}"},
+        "until": "previous >= 6",
+    }
+    flow = graph(mapped(graph(node("l", "loop", io=rounds), output="${results.l}"), [2, 4, 9]))
+    async with Cluster(handlers=[work]) as cluster:
+        view = await cluster.run(flow)
+        listed = await cluster.client.list_tasks()
+    assert view.result == {"m": [6, 8, 9]}
+    assert len(listed.items) == 1 + 3 + (3 + 2 + 1)
+
+
 async def test_five_hundred_child_tasks_finish_at_two_coordinators() -> None:
     flow = graph(mapped(graph(plus(0), output="${results.x}"), "${params.all}"))
     async with Cluster(handlers=[work], coordinators=2) as cluster:
