@@ -6,10 +6,10 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from flowkit import GraphError, first, flow
 from flowkit.errors import ConfigError
@@ -670,6 +670,11 @@ def a_type_without_a_schema() -> None:
     def one(ctx: RunContext) -> None: ...
 
 
+def a_union_without_its_discriminator() -> None:
+    @flow
+    def one(row: Annotated[Rows | Tenant, Field(discriminator="kind")]) -> None: ...
+
+
 def a_type_without_a_json_schema() -> None:
     @flow
     def one(call: Callable[[], int]) -> None: ...
@@ -719,6 +724,7 @@ WRONG: dict[Callable[[], None], str] = {
     a_positional_parameter: "the parameter 'n' is positional-only, but params have names",
     an_annotation_that_is_not_there: "the annotation 'Nowhere' of the parameter 'n' cannot be",
     a_type_without_a_schema: "pydantic cannot validate the annotation",
+    a_union_without_its_discriminator: "pydantic cannot validate the annotation",
     a_type_without_a_json_schema: "a type has no JSON Schema",
     a_default_of_another_type: "the default of 'n' does not match its type",
     a_default_that_is_not_json: "the default of 'names' is not JSON",

@@ -5,11 +5,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from flowkit import flow
 from flowkit.flows import Flow
@@ -28,6 +28,15 @@ class Order(BaseModel):
     price: Decimal = Decimal("1.50")
 
 
+class Renamed(BaseModel):
+    order_id: int = Field(alias="orderId")
+
+
+class Place(NamedTuple):
+    number: int
+    wait: timedelta
+
+
 @dataclass
 class Basket:
     owners: set[str] = field(default_factory=lambda: set("hello"))
@@ -44,6 +53,8 @@ DEFAULTS: dict[str, tuple[Any, Any, Any]] = {
     "UUID": (UUID, UUID(int=5), "00000000-0000-0000-0000-000000000005"),
     "enum": (Size, Size.SMALL, "s"),
     "model": (Order, Order(), {"id": 1, "wait": "PT1H", "price": "1.50"}),
+    "model with an alias": (Renamed, Renamed(orderId=3), {"orderId": 3}),
+    "named tuple": (Place, Place(1, timedelta(2)), [1, "P2D"]),
     "dataclass": (Basket, Basket(), {"owners": ["e", "h", "l", "o"]}),
     "set": (set[str], set("hello"), ["e", "h", "l", "o"]),
     "tuple": (tuple[int, timedelta], (1, timedelta(1)), [1, "P1D"]),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, TypeAdapter
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from flowkit._json.values import NotJson, json_copy
 
@@ -49,7 +49,7 @@ def adapter_of(annotation: Any, name: str) -> TypeAdapter[Any] | None:
         return None
     try:
         return TypeAdapter(annotation)
-    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError) as error:
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as error:
         raise UnusableAnnotation(
             f"pydantic cannot validate the annotation {annotation!r} of {name}:"
             f" {str(error).splitlines()[0]}"
@@ -57,25 +57,35 @@ def adapter_of(annotation: Any, name: str) -> TypeAdapter[Any] | None:
 
 
 def json_of(value: Any, adapter: TypeAdapter[Any] | None, what: str) -> Any:
-    """Return a value as JSON. If it is not JSON, it is written as its type is, provided that the
-    type reads the same value: a ``timedelta``, a ``Decimal``, a set. ``what`` names it in errors.
+    """Return a value as JSON. If its type cannot read that, or it is not JSON, it is written as its
+    type is, provided that the type reads the same value: a ``timedelta``, a ``Decimal``, a set, a
+    model with aliases. ``what`` names it in errors.
 
     Raises:
         NotJson: it has no such form.
     """
-    try:
+    if adapter is None:
         return json_copy(value, what)
-    except NotJson:
-        if adapter is None:
-            raise
-        try:
-            made = json_copy(_dumped(value, adapter), what)
-            is_same = adapter.validate_python(made) == value
-        except ValueError:
-            is_same = False
-        if not is_same:
-            raise
+    fault: NotJson | None = None
+    made: Any = None
+    try:
+        made = json_copy(value, what)
+        adapter.validate_python(made)
+    except NotJson as error:
+        fault = error
+    except ValidationError:
+        pass
+    else:
         return made
+    try:
+        written = json_copy(_dumped(value, adapter), what)
+        if adapter.validate_python(written) == value:
+            return written
+    except ValueError:
+        pass  # neither form can be read, so the first one counts
+    if fault is not None:
+        raise fault
+    return made
 
 
 def _dumped(value: Any, adapter: TypeAdapter[Any]) -> Any:
@@ -83,8 +93,8 @@ def _dumped(value: Any, adapter: TypeAdapter[Any]) -> Any:
     to the next.
     """
     return _sorted(
-        adapter.dump_python(value, mode="json", warnings=False),
-        adapter.dump_python(value, mode="python", warnings=False),
+        adapter.dump_python(value, mode="json", by_alias=True, warnings=False),
+        adapter.dump_python(value, mode="python", by_alias=True, warnings=False),
     )
 
 
