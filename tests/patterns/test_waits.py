@@ -33,6 +33,15 @@ async def test_the_answer_of_another_system_is_used(flow: Path, flowkit_cluster:
     assert (view.result, took(view)) == ({"fetch": "https://example.org/7"}, 2 * HOUR)
 
 
+@shows("poll_in_python")
+async def test_a_system_is_asked_each_minute_until_it_is_ready(
+    flow: Path, flowkit_cluster: Cluster
+):
+    view = await play(flowkit_cluster, Path(f"{flow}:exported"))
+    assert view.result == "https://example.org/export-of-paris is stored"
+    assert 120 <= took(view) < 180
+
+
 @shows("timeout_with_fallback")
 async def test_without_an_offer_the_standard_price_is_booked(flow: Path, flowkit_cluster: Cluster):
     view = await play(flowkit_cluster, flow)

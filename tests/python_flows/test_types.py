@@ -25,12 +25,13 @@ from flowkit import (
     finally_,
     first,
     flow,
+    loop,
     sleep,
     subflow,
     wait_signal,
 )
 from flowkit.coordinator.functions import FunctionContext
-from flowkit.flows import Decision, NodeRef, task_vars, this_task
+from flowkit.flows import Decision, NodeRef, iteration, previous, task_vars, this_task
 from flowkit.flows.functions import (
     CoordinatorFunction,
     merge_generic,
@@ -199,6 +200,13 @@ def nesting(tenant: Tenant, day: date) -> None:
     merged: NodeRef[Rows] = subflow(total, [rows], day=day)
     publish(subflow(loaded, tenant)).on_success(publish)
     subflow(total, rows=[merged, rows]).options(priority=3).undo(refund).on_failure(alert) >> rows
+    again: NodeRef[str] = loop(
+        loaded, tenant, until=lambda done: done.startswith("l"), max_iterations=3, delay_sec=3
+    )
+    last: NodeRef[Rows] = loop(total, [merged], until=lambda rows: rows["total"] > 3, day=day)
+    loop(total, rows=[last], while_=iteration < 3).options(node_id="third").undo(refund) >> rows
+    loop({"nodes": []}, while_="iteration < 3", n=previous.x).on_success(publish) >> again
+    loop(older, until=previous.done | (iteration > 3))
     anything: NodeRef[Any] = subflow({"nodes": []}, n=3, rows=rows)
     subflow(Graph(), n=3) >> [subflow(older), subflow(untyped, anything.x)]
     sums: NodeRef[list[Rows]] = total.map([[rows], [merged, rows]], day=day, max_parallel=2)
@@ -249,7 +257,7 @@ FAULTY = """\
 from datetime import date
 from typing import Any
 
-from flowkit import Client, approval, finally_, first, flow, sleep, subflow, wait_signal
+from flowkit import Client, approval, finally_, first, flow, loop, sleep, subflow, wait_signal
 from flowkit.flows import this_task
 from flowkit.flows.functions import noop, task_end, vars_incr, vars_set
 from flowkit.worker import RunContext, handler
@@ -350,6 +358,13 @@ def nesting(tenant: Tenant, day: date, rows: list[Rows]) -> None:
     loaded.map([tenant], on_item_failure="stop")  # error
     loaded.map()  # error
     wrong: NodeRef[list[int]] = loaded.map([tenant])  # error
+    loop(loaded, tenant)  # error
+    loop(loaded, tenant, until=3)  # error
+    loop(loaded, tenant, until=lambda done: done.startwith("l"))  # error
+    loop(total, rows, until=lambda rows: rows["totl"] > 3)  # error
+    loop(loaded, tenant, until="true", max_iterations="3")  # error
+    loop(extract, tenant, until="true")  # error
+    loop(loaded, tenant, until="true").undo(refund)  # error
 
 
 @flow

@@ -6,7 +6,7 @@ from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import FlowKitError, GraphError, NotRunning, TaskNotFound, TaskRefused
-from flowkit.flows import approval, finally_, first, flow, sleep, subflow, wait_signal
+from flowkit.flows import approval, finally_, first, flow, loop, sleep, subflow, wait_signal
 from flowkit.graph import Graph
 from flowkit.hookspecs import hookimpl
 from flowkit.task import (
@@ -46,6 +46,7 @@ __all__ = [
     "first",
     "flow",
     "hookimpl",
+    "loop",
     "sleep",
     "subflow",
     "wait_signal",

@@ -92,15 +92,15 @@ class InputWriter:
             return value
         return self.value(self._json(value, what), what)
 
-    def condition(self, value: Any) -> str:
-        """Return a value or a text as the expression of ``when``."""
+    def condition(self, value: Any, name: str = "when") -> str:
+        """Return a value or a text as the expression of a condition."""
         if isinstance(value, Value):
             self._read(value)
             return expression_of(value).source
         if isinstance(value, str):
             return self._read_found(read_expression, value)
         raise self._error(
-            "when must be an expression or a value of the flow, such as rows.total > 3, not"
+            f"{name} must be an expression or a value of the flow, such as rows.total > 3, not"
             f" {value!r:.80}"
         )
 

@@ -18,6 +18,7 @@ from flowkit._flow_building import (
 from flowkit.flows._decorator import flow
 from flowkit.flows._flow import BuiltFlow, Flow
 from flowkit.flows._graph_flow import GraphFlow
+from flowkit.flows._loop import iteration, loop, previous
 from flowkit.flows._subflow import subflow
 
 __all__ = [
@@ -34,6 +35,9 @@ __all__ = [
     "finally_",
     "first",
     "flow",
+    "iteration",
+    "loop",
+    "previous",
     "sleep",
     "subflow",
     "task_vars",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
+from flowkit._flow_building import NodeRef
 from flowkit.flows._declarations import check_function, wrong_flow
 from flowkit.flows._flow import Flow
 from flowkit.flows._graph_flow import GraphFlow
@@ -23,11 +24,15 @@ class _Decorate(Protocol):
     @overload
     def __call__(self, function: _Describes, /) -> GraphFlow: ...
     @overload
+    def __call__(self, function: Callable[P, NodeRef[R]], /) -> Flow[P, R]: ...
+    @overload
     def __call__(self, function: Callable[P, R], /) -> Flow[P, R]: ...
 
 
 @overload
 def flow(function: _Describes, /) -> GraphFlow: ...
+@overload
+def flow(function: Callable[P, NodeRef[R]], /) -> Flow[P, R]: ...
 @overload
 def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload

@@ -96,7 +96,7 @@ class Flow(Generic[P, R_co]):
         def __class_getitem__(cls, types: Any) -> GenericAlias:
             return GenericAlias(cls, types)
 
-    def __init__(self, function: Callable[P, R_co], **fields: Any) -> None:
+    def __init__(self, function: Callable[P, Any], **fields: Any) -> None:
         """``fields`` are those of the graph itself.
 
         Raises:
@@ -143,31 +143,12 @@ class Flow(Generic[P, R_co]):
 
     @overload
     def map(
-        self: "_TakesItem[Item, NodeRef[R]]",
-        values: Iterable[Item],
-        /,
-        *,
-        max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
-    ) -> NodeRef[list[R]]: ...
-    @overload
-    def map(
         self: "_TakesItem[Item, R]",
         values: Iterable[Item],
         /,
         *,
         max_parallel: int | None = None,
         on_item_failure: Literal["fail", "continue"] = "fail",
-    ) -> NodeRef[list[R]]: ...
-    @overload
-    def map(
-        self: "_TakesMore[Item, NodeRef[R]]",
-        values: Iterable[Item],
-        /,
-        *,
-        max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
-        **fixed: Any,
     ) -> NodeRef[list[R]]: ...
     @overload
     def map(
