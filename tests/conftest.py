@@ -1,6 +1,9 @@
 """Fixtures of all tests."""
 
+import gc
+import signal
 from collections.abc import AsyncIterator, Generator
+from types import FrameType
 
 import coverage
 import pytest
@@ -57,13 +60,48 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Escape lone surrogates in captured logs: only valid Unicode can be sent between processes."""
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in captured logs: only valid Unicode can be sent between processes.
+
+    Before the report of a failure, collect garbage. Tasks that failed and are found only while
+    Python 3.11 parses the code to show are logged, which parses code too, and that is an error.
+    """
+    if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
+        gc.collect()
     report = yield
     report.sections = [
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+TIME_TO_END_SEC = 60
+"""Time that a test has to end after its limit, before it is interrupted again."""
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_timeout_set_timer() -> Generator[None, bool, bool]:
+    """End a test at its time limit also if a task of the event loop never ends.
+
+    asyncio keeps the failure that pytest-timeout raises in the task that it interrupts, and the
+    test goes on. It lets a ``SystemExit`` through, which pytest takes for a failure of the test.
+    """
+    is_set = yield
+    fail = signal.getsignal(signal.SIGALRM)
+    if callable(fail):
+
+        def end(number: int, frame: FrameType | None) -> None:
+            try:
+                fail(number, frame)
+            except pytest.fail.Exception as failed:
+                raise SystemExit(str(failed)) from None
+
+        signal.signal(signal.SIGALRM, end)
+        remaining_sec, _ = signal.getitimer(signal.ITIMER_REAL)
+        signal.setitimer(signal.ITIMER_REAL, remaining_sec, TIME_TO_END_SEC)
+    return is_set
 
 
 LONG_GROUPS = ("with-both", "with-mongo", "campaigns", "with-kafka", "chaos")
