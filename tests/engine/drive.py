@@ -30,12 +30,14 @@ from flowkit._engine import (
     FunctionReturned,
     MapCollected,
     MapFailed,
+    MapGrew,
     MapOpened,
     NextRound,
     OpenMap,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
+    ReadArtifacts,
     ResumeRequested,
     RetryRequested,
     RoundChecked,
@@ -70,7 +72,16 @@ from flowkit.messages import (
     NodeSucceeded,
 )
 from flowkit.protocols import TaskRecord
-from flowkit.task import STATUS_OF_MARK, Mark, NodeRecord, NodeStatus, ParentNode, Task, TaskSpec
+from flowkit.task import (
+    STATUS_OF_MARK,
+    MapStream,
+    Mark,
+    NodeRecord,
+    NodeStatus,
+    ParentNode,
+    Task,
+    TaskSpec,
+)
 
 NOON = 1_000_000.0
 FUNCTION = {"type": "coordinator_fn", "io": {"fn": "noop"}}
@@ -492,6 +503,19 @@ class Play:
         step = self.do(MapOpened(self.index(name), attempt, size))
         return self.begins(name) if size and not step.ignored else step
 
+    def grows(
+        self, name: str, count: int, *, ended: bool = False, after: int | None = None
+    ) -> Transition:
+        """Report new artifacts for a map, and start its children."""
+        state, attempt = self.task.maps.get(self.index(name)), self.record(name).attempt
+        known = (state.stream if state else None) or MapStream(0)
+        stream = MapStream(
+            0, known.position + count, known.size + count, known.batches + count, ended
+        )
+        after = known.position if after is None else after
+        step = self.do(MapGrew(self.index(name), attempt, after, stream, [b"[1]"] * count))
+        return self.begins(name) if count and not step.ignored else step
+
     def begins(self, name: str) -> Transition:
         """Start the children of a map."""
         return self.do(ChildrenDue(self.index(name), self.record(name).attempt))
@@ -584,6 +608,7 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         SendCancel: "stop",
         CheckCommand: "check",
         OpenMap: "open",
+        ReadArtifacts: "read",
         CollectMap: "collect",
         AskWorker: "ask for",
         TellReaders: "tell readers of",

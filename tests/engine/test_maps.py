@@ -20,8 +20,8 @@ def mapped(**fields: Any) -> dict[str, Any]:
 
 def statuses(play: Play, name: str = "m") -> list[str]:
     """Return the statuses of the children of a map."""
-    block = play.task.maps[play.index(name)].block
-    return [play.status(f"{name}[{number}]").value for number in range(block.size)]
+    size = play.task.maps[play.index(name)].size
+    return [play.status(f"{name}[{number}]").value for number in range(size)]
 
 
 def running(size: int, *lines: str, settings: dict[str, Any] | None = None, **nodes: Any) -> Play:

@@ -97,7 +97,7 @@ class Maps(Play):
     def _assert_limits(self) -> None:
         task = self.task
         for index, state in task.maps.items():
-            marks = task.marks[state.block.first : state.block.end]
+            marks = bytes(task.marks[child] for child in state.children())
             flying = sum(mark in IN_FLIGHT for mark in marks)
             limit = task.spec.plan.nodes[index].map.max_parallel
             assert limit is None or flying <= limit
@@ -208,7 +208,7 @@ class Maps(Play):
         elif state is None:
             self.do(MapOpened(index, attempt, self._sizes[choice % len(self._sizes)]))
         elif not state.open:
-            children = range(state.block.first, state.block.end)
+            children = list(state.children())
             finished = [self.task.marks[child] == Mark.FINISHED for child in children]
             spec = self.task.spec.plan.nodes[index].map
             assert all(finished) or spec.on_item_failure == "continue"

@@ -22,6 +22,7 @@ from flowkit._engine import (
     IllegalMove,
     MapCollected,
     MapFailed,
+    MapGrew,
     MapOpened,
     RoundChecked,
     Transition,
@@ -144,6 +145,12 @@ def map_ready() -> Play:
 
 def mapping() -> Play:
     return Play(graph("n", n=MAP))
+
+
+def mapping_artifacts() -> Play:
+    play = Play(graph("p -> n", n={"map": {"over": {"artifacts": "p"}}}))
+    play.stores_a_batch("p")
+    return play
 
 
 def mapping_over_two() -> Play:
@@ -387,6 +394,7 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     ),
     (ConditionDelayed, Mark.CHECKING): (checking, lambda play: play.delays("n")),
     (MapOpened, Mark.MAPPING): (mapping, lambda play: play.opens("n", 0)),
+    (MapGrew, Mark.MAPPING): (mapping_artifacts, lambda play: play.grows("n", 1)),
     (MapFailed, Mark.MAPPING): (mapping, lambda play: play.map_fails("n")),
     (ChildrenDue, Mark.MAPPING): (mapping_over_two, lambda play: play.begins("n")),
     (MapCollected, Mark.MAPPING): (collecting, lambda play: play.collects("n", 1, 2)),

@@ -35,6 +35,11 @@ def sleep(node_id: str = "a", **io: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "sleep", "io": io}
 
 
+def reads_artifacts_of(parent: str) -> dict[str, Any]:
+    over = {"artifacts": parent}
+    return {"node_id": "m", "type": "x", "depends_on": [parent], "map": {"over": over}}
+
+
 def wait(node_id: str = "a", **io: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "wait_signal", "io": io}
 
@@ -248,15 +253,49 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a map over a number": (
         chain({"map": {"over": 3}}),
-        "node 'a': map.over must be a list, or a string with an expression whose value is a list,",
+        "node 'a': map.over must be a list, a string with an expression whose value is a list, or",
     ),
     "a map over an object": (
         chain({"map": {"over": {"items": []}}}),
-        "node 'a': map.over must be a list, or a string with an expression whose value is a list,",
+        "node 'a': map.over: an object must be {'artifacts': '<parent>'}, with the id of a parent",
     ),
-    "a map over artifacts": (
-        chain({"map": {"over": {"artifacts": "b"}}}),
-        "node 'a': map.over: artifacts are not supported yet; use a list or an expression",
+    "a map over artifacts with another field": (
+        chain({"map": {"over": {"artifacts": "b", "limit": 3}}}),
+        "node 'a': map.over: an object must be {'artifacts': '<parent>'}, with the id of a parent",
+    ),
+    "a map over artifacts of something that is no id": (
+        chain({"map": {"over": {"artifacts": ["b"]}}}),
+        "node 'a': map.over: an object must be {'artifacts': '<parent>'}, with the id of a parent",
+    ),
+    "a map over artifacts of a node that is no parent": (
+        {"nodes": [node("b"), {"node_id": "a", "type": "x", "map": {"over": {"artifacts": "b"}}}]},
+        "node 'a': map.over: 'b' is not a parent of 'a'; add it to depends_on",
+    ),
+    "a map over artifacts of a node that is not there": (
+        {"nodes": [{"node_id": "a", "type": "x", "map": {"over": {"artifacts": "b"}}}]},
+        "node 'a': map.over: 'b' is not a parent of 'a'; add it to depends_on",
+    ),
+    "a map over artifacts of a control node": (
+        {"nodes": [sleep(for_sec=1), reads_artifacts_of("a")]},
+        "node 'm': map.over: 'a' is a node of the type 'sleep', which stores no artifacts",
+    ),
+    "a map over artifacts of a coordinator function": (
+        {
+            "nodes": [
+                {"node_id": "a", "type": "coordinator_fn", "io": {"fn": "noop"}},
+                reads_artifacts_of("a"),
+            ]
+        },
+        "node 'm': map.over: 'a' is a node of the type 'coordinator_fn', which stores no artifacts",
+    ),
+    "a map over artifacts of a map": (
+        {
+            "nodes": [
+                {"node_id": "a", "type": "x", "map": {"over": []}},
+                reads_artifacts_of("a"),
+            ]
+        },
+        "node 'm': map.over: 'a' is a map, which has no artifacts of its own; use its result",
     ),
     "a map without a list": (
         chain({"map": {}}),
@@ -343,7 +382,7 @@ WRONG: dict[str, tuple[Any, str]] = {
                 },
             ]
         },
-        "node 'm': map: the items must be known when the node starts, so it cannot start on",
+        "node 'm': map: a map reads no batches, and one over artifacts starts on the first one",
     ),
     "a stream from a map": (
         {

@@ -582,7 +582,7 @@ while self._unstored and self._error is None:
         "a map keeps its children when its input is new",
         "reset_maps",
         "draft.dropped_maps.append(index)",
-        "count += _reset_children(draft, state.block, named)",
+        "count += _reset_children(draft, index, state, named)",
         suite="tests/engine/test_maps.py",
     ),
     Mutant(
@@ -652,7 +652,7 @@ while self._unstored and self._error is None:
     Mutant(
         "a pause does not reach the child tasks of a map",
         "_followed",
-        "begun_children(task.marks, task.maps[index].block)",
+        "begun_children(task.marks, task.maps[index])",
         "()",
         suite="tests/engine/test_mapped_child_tasks.py",
     ),

@@ -60,6 +60,13 @@ async def test_only_pictures_get_a_thumbnail(flow: Path, flowkit_cluster: Cluste
     assert (await play(flowkit_cluster, flow)).result == {"thumbnails": ["a.jpg", "c.jpg"]}
 
 
+@shows("map_over_artifacts")
+async def test_a_page_is_scanned_while_others_are_awaited(flow: Path, flowkit_cluster: Cluster):
+    view = await play(flowkit_cluster, flow, scan=takes(0.01))
+    assert view.result == {"bind": [f"scan of page {number}" for number in range(3)]}
+    assert starts(view)["scan[0]"] < starts(view)["scan[1]"] < starts(view)["scan[2]"]
+
+
 @shows("maps_in_a_row")
 async def test_all_files_are_parsed_before_one_is_loaded(flow: Path, flowkit_cluster: Cluster):
     view = await play(flowkit_cluster, flow, {"files": ["a", "b"]}, **{"parse[1]": takes(5)})

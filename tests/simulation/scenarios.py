@@ -629,6 +629,47 @@ async def map_that_is_cancelled(cluster: SimCluster) -> None:
         assert view.nodes["m"].result == ["done"] * 9
 
 
+def over_artifacts(name: str, parent: str, role: str = "work", **spec: Any) -> dict[str, Any]:
+    spec = {"over": {"artifacts": parent}, **spec}
+    return node(name, role, [parent], map=spec, io={"input_inline": "${item['items'][0]}"})
+
+
+async def map_over_artifacts(cluster: SimCluster) -> None:
+    batches = random.choice([0, 1, 12, 70])
+    view = await cluster.run(
+        graph(
+            node("produce", "produce", io={"input_inline": {"batches": batches}}),
+            over_artifacts("m", "produce", max_parallel=random.choice([1, 3, 50])),
+            over_artifacts("n", "produce", "odd", on_item_failure="continue"),
+            node("end", after=["m"]),
+        )
+    )
+    cluster.assert_finished(view)
+    found = [(child["node"], child["item"]) for child in view.nodes["m"].result]
+    assert [name for name, _ in found] == [f"m[{number}]" for number in range(batches)]
+    # Batches are stored in this order, except by workers that are taken over from.
+    assert sorted(item for _, item in found) == list(range(batches))
+    odd = [item if item % 2 else None for _, item in found]
+    assert view.nodes["n"].result == odd
+
+
+async def map_over_artifacts_that_is_retried(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            node("half", "produce_half_at_first"),
+            over_artifacts("m", "half", random.choice(["work", "slow", "third_time"])),
+            node("end", after=["m"]),
+        )
+    )
+    view = await cluster.client.wait(task_id)
+    while view.status == "failed":
+        assert view.nodes["half"].status == "failed"
+        await cluster.client.retry(task_id)
+        view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    assert len(view.nodes["m"].result) == 4
+
+
 async def retry_letters(cluster: SimCluster, task_id: str) -> None:
     """Retry the dead letters of a task's nodes.
 
@@ -1474,6 +1515,8 @@ STANDARD = {
         Standard(map_that_continues, 2, once=False),
         Standard(map_that_is_retried, 3, once=False),
         Standard(map_that_is_cancelled, 2, once=False),
+        Standard(map_over_artifacts, 3),
+        Standard(map_over_artifacts_that_is_retried, 2, once=False),
         Standard(below_a_handled_failure, 3, once=False),
         Standard(retry_below_a_failure, 3, once=False),
         Standard(retry_of_a_reader, 3, once=False),

@@ -165,6 +165,8 @@ class RunNode(_NodeMessage):
     """Streams that the node may read, or None if the worker has to read them from the store."""
     streamed: bool = False
     """Other nodes may read this node's artifacts while it runs."""
+    mapped: bool = False
+    """Maps read this node's artifacts while it runs: each stored batch is reported."""
     progress: Any = None
     """Progress that the last attempt reported."""
 
@@ -213,7 +215,7 @@ class NodeProgressed(_NodeMessage):
 
 
 class BatchStored(_NodeMessage):
-    """A running node stored its first batch."""
+    """A running node stored its first batch, or another one that a map reads."""
 
     kind: Literal["batch_stored"] = "batch_stored"
     worker_id: HostId

@@ -2,11 +2,12 @@
 
 import hmac
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from hashlib import blake2b
+from itertools import chain
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -239,6 +240,10 @@ class Mark:
     """Skipped because a node above it failed or was cancelled. Its children treat it as failed."""
 
 
+UNUSED_PLACE = ord("-")
+"""Mark of a place that is kept for a child of a map over artifacts, and is no node yet."""
+
+
 class Phase(IntEnum):
     """Phases of a task, in order. Most tasks have only the first one."""
 
@@ -308,7 +313,7 @@ class SignalBox:
 
 
 class MapBlock(NamedTuple):
-    """Children of one run of a map: consecutive nodes after those of the graph."""
+    """Places for the children of one run of a map: consecutive nodes after those of the graph."""
 
     owner: int
     """The map."""
@@ -326,11 +331,32 @@ class MapBlock(NamedTuple):
         return self.first + self.size
 
 
+class MapStream(NamedTuple):
+    """Progress of a map that reads the artifacts of a node."""
+
+    generation: Count
+    """Generation of the artifacts."""
+    position: Count = 0
+    """Position up to which they were read."""
+    size: Count = 0
+    """Number of children."""
+    batches: Count = 0
+    """Number of batches among these artifacts. One without an artifact of the handler makes no
+    child.
+    """
+    ended: bool = False
+    """The node has ended, and all its artifacts were read."""
+
+
 @dataclass(slots=True)
 class MapState:
-    """State of the current run of a map. The fields from ``cursor`` on are not stored."""
+    """State of the current run of a map. The fields from ``cursor`` on are not stored.
 
-    block: MapBlock
+    A map that reads artifacts gets places for more children as it grows.
+    """
+
+    blocks: tuple[MapBlock, ...]
+    stream: MapStream | None = None
     cursor: int = 0
     """No child before this one waits for its first start."""
     waiting: int = 0
@@ -346,7 +372,8 @@ class MapState:
     def copy(self) -> "MapState":
         """Return a copy."""
         return MapState(
-            self.block,
+            self.blocks,
+            self.stream,
             self.cursor,
             self.waiting,
             self.open,
@@ -354,6 +381,31 @@ class MapState:
             list(self.again),
             self.queued,
         )
+
+    @property
+    def size(self) -> int:
+        """Number of children."""
+        return self.blocks[0].size if self.stream is None else self.stream.size
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether more children may be added."""
+        return self.stream is not None and not self.stream.ended
+
+    def places(self, number: int = 0) -> list[range]:
+        """Return the places of the children from the one with this number on, in the order of their
+        numbers.
+        """
+        found, end = [], self.size
+        for block in self.blocks:
+            if number < min(block.size, end):
+                found.append(range(block.first + number, block.first + min(block.size, end)))
+            number, end = max(number - block.size, 0), end - block.size
+        return found
+
+    def children(self) -> Iterator[int]:
+        """Return the children, in the order of their numbers."""
+        return chain.from_iterable(self.places())
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from flowkit._engine.events import (
     FunctionReturned,
     MapCollected,
     MapFailed,
+    MapGrew,
     MapOpened,
     OutputDelayed,
     OutputEvaluated,
@@ -56,6 +57,7 @@ from flowkit._engine.maps import (
     close_maps,
     map_collected,
     map_failed,
+    map_grew,
     map_opened,
 )
 from flowkit._engine.node_ends import failure_sentence, stop_everything
@@ -358,6 +360,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     FunctionReturned: function_returned,
     FunctionFailed: function_failed,
     MapOpened: map_opened,
+    MapGrew: map_grew,
     MapFailed: map_failed,
     ChildrenDue: children_due,
     MapCollected: map_collected,

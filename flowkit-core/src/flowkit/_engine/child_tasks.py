@@ -198,7 +198,7 @@ def _followed(draft: Transition) -> Iterator[int]:
         if not is_map(task.spec.plan, index):
             begun: Iterable[int] = (index,)
         elif index in task.maps:
-            begun = begun_children(task.marks, task.maps[index].block)
+            begun = begun_children(task.marks, task.maps[index])
         else:
             continue
         yield from (node for node in begun if draft.mark(node) in FOLLOWED)

@@ -13,7 +13,7 @@ from flowkit._engine.vars import VarsOp
 from flowkit.graph._expanded_plan import runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
-from flowkit.task import Mark, NodeRecord, Task, TaskStatus
+from flowkit.task import MapStream, Mark, NodeRecord, Task, TaskStatus
 
 # ---------------------------------------------------------------- events
 
@@ -143,6 +143,21 @@ class MapOpened:
     tag: str = ""
     parts: Sequence[bytes] = ()
     """The items as JSON lists of ``items_a_part`` items."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapGrew:
+    """A map read artifacts of its parent. Each one makes a child."""
+
+    index: int
+    attempt: int
+    after: int
+    """Position up to which they had been read before."""
+    stream: MapStream
+    items: Sequence[bytes] = ()
+    """The new items, each as a JSON list with one item."""
+    more: bool = False
+    """There may be more artifacts to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +352,7 @@ DeferrableEvent = CommandsSent | CommandWaiting | ChildCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.
 """
-MapEvent = MapOpened | MapFailed | ChildrenDue | MapCollected
+MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected
 Event = (
     ClientEvent
     | DeferrableEvent
@@ -409,6 +424,17 @@ class OpenMap:
 
     index: int
     attempt: int
+
+
+@dataclass(slots=True)
+class ReadArtifacts:
+    """Read new artifacts of the parent of a map, which make children: before the commit, or after
+    it (``later``) if there are many. Repeating this is harmless.
+    """
+
+    index: int
+    attempt: int
+    later: bool = False
 
 
 @dataclass(slots=True)
@@ -497,6 +523,7 @@ Effect = (
     | EvaluateOutput
     | EvaluateArguments
     | OpenMap
+    | ReadArtifacts
     | CollectMap
     | RunChild
     | TellParent
@@ -553,6 +580,9 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
 def map_effects(task: Task, index: int, attempt: int) -> list[Effect]:
     """Return the effect that a map needs: for its items, or for the results of its children."""
     state = task.maps.get(index)
+    reads = index in task.spec.plan.map_sources and (state is None or state.may_grow)
+    if reads and task.record(index).reason_code is None:
+        return [ReadArtifacts(index, attempt)]
     if state is None:
         return [OpenMap(index, attempt)]
     return [] if state.open else [CollectMap(index, attempt)]

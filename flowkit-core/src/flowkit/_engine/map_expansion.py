@@ -1,65 +1,123 @@
 """Expansion of a task by the children of its maps, and the state of maps that is derived."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from flowkit.graph import NodeSpec
-from flowkit.graph._expanded_plan import ExpandedPlan, add_children, drop_children, expanded
-from flowkit.task import ENDED, IN_FLIGHT, MapBlock, MapState, Mark, Task
+from flowkit.graph import NodeSpec, _expanded_plan
+from flowkit.graph._expanded_plan import ExpandedPlan, expanded, name_children
+from flowkit.task import ENDED, IN_FLIGHT, UNUSED_PLACE, MapBlock, MapState, MapStream, Mark, Task
+
+
+class Growth(NamedTuple):
+    """Change of a map that reads artifacts: the artifacts that were read, and new children."""
+
+    owner: int
+    stream: MapStream
+    items: Sequence[bytes] = ()
+    """Items of the new children as they are archived."""
 
 
 def add_block(task: Task, block: MapBlock) -> None:
     """Add the children of a run of a map to a task."""
+    add_places(task, block)
+    set_state(task, block.owner, MapState((block,), waiting=block.size, open=block.size))
+
+
+def add_places(task: Task, block: MapBlock, *, number: int = 0, mark: int = Mark.WAITING) -> None:
+    """Add places for children of a map. ``number`` is the number of the first one."""
     plan = task.spec.plan
     if not isinstance(plan, ExpandedPlan):
         plan = expanded(plan)
         task.spec = replace(task.spec, plan=plan)
-    add_children(plan, block.owner, block.size)
+    _expanded_plan.add_places(plan, block.owner, block.size, number)
     task.blocks.append(block)
-    task.marks += b"%c" % Mark.WAITING * block.size
-    task.maps[block.owner] = new_state(block)
+    task.marks += b"%c" % mark * block.size
 
 
-def drop_block(task: Task, index: int) -> None:
-    """Drop the current children of a map. They keep their places, and have no ids any more."""
+def set_state(task: Task, index: int, state: MapState) -> None:
+    """Set the state of a map, whose children have the ids of the map from now on."""
+    task.maps[index] = state
     plan = task.spec.plan
-    assert isinstance(plan, ExpandedPlan)
-    drop_children(plan, index)
+    if isinstance(plan, ExpandedPlan):
+        name_children(plan, index, state.places())
+
+
+def grow(task: Task, growth: Growth) -> list[range]:
+    """Add children of a map that reads artifacts. Return the places whose marks have changed.
+
+    Places are added in blocks of growing size, so that there are few blocks, also if several maps
+    grow by turns.
+    """
+    state = task.maps.get(growth.owner) or MapState((), MapStream(growth.stream.generation))
+    before, size, changed = state.size, growth.stream.size, list[range]()
+    room = sum(block.size for block in state.blocks)
+    if room < size:
+        block = MapBlock(growth.owner, len(task.marks), max(size - room, room, LEAST_ROOM), 1, "")
+        add_places(task, block, number=room, mark=UNUSED_PLACE)
+        state.blocks += (block,)
+        changed.append(range(block.first, block.end))
+    state.stream = growth.stream
+    for place in state.places(before):
+        task.marks[place.start : place.stop] = b"%c" % Mark.WAITING * len(place)
+        changed.append(place)
+    state.waiting += size - before
+    state.open += size - before
+    set_state(task, growth.owner, state)
+    return changed
+
+
+LEAST_ROOM = 16
+"""Least number of places in a block of a map that grows."""
+
+
+def drop_state(task: Task, index: int) -> None:
+    """Drop the state of a map. Its children have no ids any more."""
+    plan = task.spec.plan
+    if isinstance(plan, ExpandedPlan):
+        name_children(plan, index, ())
     del task.maps[index]
 
 
-def new_state(block: MapBlock) -> MapState:
-    """Return the state of a map of which no child has begun."""
-    return MapState(block, cursor=block.first, waiting=block.size, open=block.size)
-
-
-def end_waiting_children(task: Task, block: MapBlock) -> None:
+def end_waiting_children(marks: bytearray, places: Iterable[range]) -> None:
     """Cancel the children of a map that have not begun."""
-    children = task.marks[block.first : block.end]
-    task.marks[block.first : block.end] = children.replace(
-        b"%c" % Mark.WAITING, b"%c" % Mark.CANCELLED
-    )
+    for place in places:
+        children = marks[place.start : place.stop]
+        marks[place.start : place.stop] = children.replace(
+            b"%c" % Mark.WAITING, b"%c" % Mark.CANCELLED
+        )
+
+
+def first_waiting(marks: bytearray, state: MapState) -> int:
+    """Return the first child of a map, from its cursor on, that waits for its first start."""
+    for place in state.places():
+        child = marks.find(Mark.WAITING, max(state.cursor, place.start), place.stop)
+        if child >= 0:
+            return child
+    raise ValueError("no child waits")
 
 
 def derive_maps(task: Task) -> None:
     """Derive the states of maps, and add their children to the counters of the task."""
     plan = task.spec.plan
     for index, state in task.maps.items():
-        block, node = state.block, plan.nodes[index]
-        state.cursor, state.again, state.queued = block.first, [], False
-        marks = bytes(task.marks[block.first : block.end])
-        state.waiting = marks.count(Mark.WAITING)
-        state.open = block.size - sum(map(marks.count, ENDED))
-        state.in_flight = sum(map(marks.count, IN_FLIGHT))
+        node = plan.nodes[index]
+        state.cursor, state.again, state.queued = 0, [], False
+        state.waiting = state.open = state.in_flight = 0
+        for place in state.places():
+            marks = bytes(task.marks[place.start : place.stop])
+            state.waiting += marks.count(Mark.WAITING)
+            state.open += len(place) - sum(map(marks.count, ENDED))
+            state.in_flight += sum(map(marks.count, IN_FLIGHT))
+            task.deferred += marks.count(Mark.DEFERRED)
+            for found in _READY.finditer(marks):
+                state.again.append(place.start + found.start())
+            if node.concurrency_key is not None:
+                for found in _IN_FLIGHT.finditer(marks):
+                    task.key_holders[node.concurrency_key] = place.start + found.start()
         task.open += state.open
         task.in_flight += state.in_flight
-        task.deferred += marks.count(Mark.DEFERRED)
-        for found in _READY.finditer(marks):
-            state.again.append(block.first + found.start())
-        if node.concurrency_key is not None:
-            for found in _IN_FLIGHT.finditer(marks):
-                task.key_holders[node.concurrency_key] = block.first + found.start()
         if task.marks[index] == Mark.MAPPING and may_start_child(node, state):
             state.queued = True
             task.ready.append((-node.priority, index))
@@ -71,10 +129,11 @@ def may_start_child(node: NodeSpec, state: MapState) -> bool:
     return bool(state.again or state.waiting) and (limit is None or state.in_flight < limit)
 
 
-def begun_children(marks: bytearray, block: MapBlock) -> Iterator[int]:
+def begun_children(marks: bytearray, state: MapState) -> Iterator[int]:
     """Yield the children of a map that have begun and have not ended."""
-    for found in _BEGUN.finditer(marks, block.first, block.end):
-        yield found.start()
+    for place in state.places():
+        for found in _BEGUN.finditer(marks, place.start, place.stop):
+            yield found.start()
 
 
 def _pattern(*marks: int) -> re.Pattern[bytes]:

@@ -6,7 +6,7 @@ from flowkit._engine.reruns import reset_record
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
 from flowkit.graph._expanded_plan import node_of
-from flowkit.task import MapBlock, Mark, Task
+from flowkit.task import MapState, Mark, Task
 
 
 def chosen_nodes(plan: Plan, nodes: Iterable[int] | None) -> tuple[int, ...] | None:
@@ -22,7 +22,7 @@ def records_to_load(task: Task, nodes: Collection[int]) -> list[int]:
     """
     found = list(range(task.spec.plan.size))
     for state in task.maps.values():
-        found += _again(task, state.block, set(nodes), failed=True)
+        found += _again(task, state, set(nodes), failed=True)
     return found
 
 
@@ -44,25 +44,29 @@ def reset_maps(
         if state is None:
             continue
         has_new_input = any(edge.node in from_nothing for edge in plan.parents[index])
-        is_child_named = any(state.block.first <= node < state.block.end for node in named)
+        is_child_named = any(node in place for place in state.places() for node in named)
         if has_new_input or (index in from_nothing and (index in named or not is_child_named)):
             draft.dropped_maps.append(index)
         else:
-            count += _reset_children(draft, state.block, named)
+            count += _reset_children(draft, index, state, named)
     return count
 
 
-def _reset_children(draft: Transition, block: MapBlock, named: set[int]) -> int:
-    """Reset the children of a map that run again, and return their number."""
+def _reset_children(draft: Transition, index: int, state: MapState, named: set[int]) -> int:
+    """Reset the children of a map that run again, and return their number. A map that reads
+    artifacts looks for more of them again.
+    """
     task = draft.task
-    spec = task.spec.plan.nodes[block.owner].map
+    spec = task.spec.plan.nodes[index].map
     failed = spec is None or spec.on_item_failure == "fail"
-    children = _again(task, block, named, failed=failed)
+    children = _again(task, state, named, failed=failed)
+    if state.stream is not None:
+        draft.edit_map(index).stream = state.stream._replace(ended=False)
     if any(task.marks[child] == Mark.FINISHED for child in children):
-        owner = draft.edit(block.owner)
-        if owner.generation == task.records[block.owner].generation:
+        owner = draft.edit(index)
+        if owner.generation == task.records[index].generation:
             owner.generation += 1
-    generation = draft.record(block.owner).generation
+    generation = draft.record(index).generation
     for child in children:
         record = task.records.get(child)
         if record is not None:
@@ -77,12 +81,10 @@ def _reset_children(draft: Transition, block: MapBlock, named: set[int]) -> int:
     return len(children)
 
 
-def _again(task: Task, block: MapBlock, named: set[int], *, failed: bool) -> list[int]:
+def _again(task: Task, state: MapState, named: set[int], *, failed: bool) -> list[int]:
     """Return the children that run again: the named ones, those that were stopped, and the
     ``failed`` ones.
     """
     kept = {Mark.FINISHED} if failed else {Mark.FINISHED, Mark.FAILED}
-    marks = task.marks[block.first : block.end]
-    return [
-        child for child, mark in enumerate(marks, block.first) if mark not in kept or child in named
-    ]
+    marks = task.marks
+    return [child for child in state.children() if marks[child] not in kept or child in named]

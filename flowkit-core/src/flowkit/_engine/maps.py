@@ -6,27 +6,34 @@ from flowkit._engine.events import (
     MapCollected,
     MapEvent,
     MapFailed,
+    MapGrew,
     MapOpened,
     OpenMap,
+    ReadArtifacts,
 )
-from flowkit._engine.node_ends import end_cancelled, fail_node, finish_node
+from flowkit._engine.map_expansion import Growth
+from flowkit._engine.node_ends import end_cancelled, fail_node, finish_node, stop_children
 from flowkit._engine.settings import EngineSettings
-from flowkit._engine.stop_reasons import MAP_ITEM_FAILED
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
-from flowkit.task import MapBlock, Mark
+from flowkit.task import MapBlock, MapStream, Mark
 
 
 def begin_map(draft: Transition, index: int, settings: EngineSettings) -> None:
     """Begin a map: its items are evaluated next, unless it has children from an earlier run."""
     record = draft.edit(index)
     record.attempt = max(record.attempt + 1, record.first_attempt)
-    record.issued_at = record.started_at = draft.now
+    record.issued_at = record.started_at = record.heard_at = draft.now
     record.first_issued_at = record.first_issued_at or draft.now
     record.finished_at = record.reason_code = record.error = None
     draft.started_at = draft.started_at or draft.now
     draft.move(index, Mark.MAPPING)
-    draft.effects.append(OpenMap(index, record.attempt))
+    if index in draft.task.spec.plan.map_sources:
+        if index in draft.task.maps:
+            draft.queue_map(index)
+        draft.effects.append(ReadArtifacts(index, record.attempt))
+    else:
+        draft.effects.append(OpenMap(index, record.attempt))
     draft.schedule(index, draft.now + settings.resend_sec)
 
 
@@ -45,14 +52,54 @@ def map_opened(draft: Transition, event: MapOpened, settings: EngineSettings) ->
     draft.effects.append(OpenMap(event.index, event.attempt))
 
 
+def map_grew(draft: Transition, event: MapGrew, settings: EngineSettings) -> None:
+    """Add children for new artifacts. They start with the next event. The map ends with the last
+    child after its parent has ended and all artifacts were read.
+    """
+    index = event.index
+    state = draft.task.maps.get(index)
+    known = MapStream(event.stream.generation) if state is None else state.stream
+    if not _is_of_run(draft, event) or draft.record(index).reason_code is not None:
+        draft.ignored = True
+        return
+    if (
+        known is None
+        or known.ended
+        or (known.generation, known.position)
+        != (
+            event.stream.generation,
+            event.after,
+        )
+    ):
+        draft.ignored = True
+        if known is not None and not known.ended:
+            draft.effects.append(ReadArtifacts(index, event.attempt))
+        return
+    draft.edit(index).heard_at = draft.now
+    stream = event.stream
+    if stream.ended and not stream.size:
+        _finish(draft, index, [], settings)
+        return
+    draft.growths.append(Growth(index, stream, event.items))
+    if added := len(event.items):
+        draft.open += added
+        draft.note(index, "children", None, {"number": stream.size, "added": added})
+        draft.effects.append(OpenMap(index, event.attempt))
+    elif stream.ended and not draft.edit_map(index).open:
+        _collect(draft, index, settings)
+    if event.more:
+        draft.effects.append(ReadArtifacts(index, event.attempt, later=True))
+
+
 def map_failed(draft: Transition, event: MapFailed, settings: EngineSettings) -> None:
-    """Fail a map whose items or results are not usable."""
+    """Fail a map whose items or results are not usable, when its children have ended."""
     if not _is_of_run(draft, event):
         draft.ignored = True
         return
     record = draft.edit(event.index)
     record.reason_code, record.error = event.reason_code, event.error
-    fail_node(draft, event.index, settings)
+    if not stop_children(draft, event.index, event.reason_code, settings):
+        fail_node(draft, event.index, settings)
 
 
 def children_due(draft: Transition, event: ChildrenDue, settings: EngineSettings) -> None:
@@ -61,7 +108,8 @@ def children_due(draft: Transition, event: ChildrenDue, settings: EngineSettings
         draft.ignored = True
         return
     draft.queue_map(event.index)
-    if not draft.edit_map(event.index).open:
+    state = draft.edit_map(event.index)
+    if not state.open and not state.may_grow:
         _collect(draft, event.index, settings)
 
 
@@ -82,9 +130,9 @@ def close_maps(draft: Transition, settings: EngineSettings) -> None:
         mark = draft.mark(index)
         if mark == Mark.CLOSING:
             end_cancelled(draft, index, settings)
-        elif mark == Mark.MAPPING and draft.record(index).reason_code == MAP_ITEM_FAILED:
+        elif mark == Mark.MAPPING and draft.record(index).reason_code is not None:
             fail_node(draft, index, settings)
-        elif mark == Mark.MAPPING:
+        elif mark == Mark.MAPPING and not state.may_grow:
             _collect(draft, index, settings)
 
 

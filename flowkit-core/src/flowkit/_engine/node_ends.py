@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from flowkit._engine.events import DropLetter, KeepLetter, RunChild, SendCancel, TellReaders
+from flowkit._engine.events import (
+    DropLetter,
+    KeepLetter,
+    ReadArtifacts,
+    RunChild,
+    SendCancel,
+    TellReaders,
+)
 from flowkit._engine.map_expansion import begun_children
 from flowkit._engine.readiness import (
     BROKEN,
@@ -233,9 +240,9 @@ def stop_children(
     if index not in draft.task.maps:
         return False
     state = draft.edit_map(index)
-    block = state.block
-    changed = [child for child in draft.marks if block.first <= child < block.end]
-    for child in sorted({*begun_children(draft.task.marks, block), *changed}):
+    places = state.places()
+    changed = [child for child in draft.marks if any(child in place for place in places)]
+    for child in sorted({*begun_children(draft.task.marks, state), *changed}):
         mark = draft.mark(child)
         if mark not in ENDED and mark != Mark.CANCELLING:
             stop_node(draft, child, mark, reason_code, settings)
@@ -326,5 +333,7 @@ def _report_end(
             and plan.nodes[child].on_satisfied == "cancel"
         ):
             satisfied.append(child)
+        if child_mark == Mark.MAPPING and plan.map_sources.get(child) == index:
+            draft.effects.append(ReadArtifacts(child, draft.record(child).attempt))
     if has_readers:
         draft.effects.append(TellReaders(index, draft.record(index).generation))

@@ -2,7 +2,13 @@
 
 from hmac import compare_digest
 
-from flowkit._engine.events import FunctionFailed, FunctionReturned, SendCancel, TaskEnding
+from flowkit._engine.events import (
+    FunctionFailed,
+    FunctionReturned,
+    ReadArtifacts,
+    SendCancel,
+    TaskEnding,
+)
 from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node, stop_everything
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause, task_stop_code
@@ -50,17 +56,22 @@ def node_progressed(draft: Transition, event: NodeProgressed, settings: EngineSe
 
 
 def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings) -> None:
-    """Record the first batch of a node, and start the children that stream from it."""
+    """Record the first batch of a node, and start the children that stream from it. Maps over its
+    artifacts read the new ones.
+    """
     if not _is_current(draft, event):
         draft.ignored = True
         return
     record = _record_start(draft, event.index, event.worker_id, event.at, settings)
     record.heard_at = draft.now
+    plan = draft.task.spec.plan
+    for index, source in plan.map_sources.items():
+        if source == event.index and draft.mark(index) == Mark.MAPPING:
+            draft.effects.append(ReadArtifacts(index, draft.record(index).attempt))
     if record.has_batch:
         return
     record.has_batch = True
     draft.note(event.index, "batch", None, at=event.at)
-    plan = draft.task.spec.plan
     for edge in plan.children[event.index]:
         child = edge.node
         if (

@@ -37,6 +37,7 @@ def sources_progress(state: Marks, index: int) -> bool:
 
 def _reads(plan: Plan, index: int) -> bool:
     """Return whether the graph lets a node read the artifacts of other nodes."""
-    return plan.nodes[index].io.input_adapter is not None or any(
-        edge.streams for edge in plan.parents[index]
+    node = plan.nodes[index]
+    return node.io.input_adapter is not None or (
+        node.map is None and any(edge.streams for edge in plan.parents[index])
     )

@@ -30,6 +30,8 @@ from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
 LONGEST_PAUSE_SEC = 600.0
 LONGEST_ASK_PAUSE_SEC = 300.0
+LONGEST_READ_PAUSE_SEC = 60.0
+"""Longest time after which a map looks for artifacts of its parent without a report of new ones."""
 
 
 def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
@@ -180,8 +182,13 @@ def _next_wake(
             return next_wait_wake(draft, index, settings)
         return record.next_retry_at
     if mark == Mark.MAPPING:
-        is_due = map_effects(draft.task, index, record.attempt)
-        return now + settings.resend_sec if is_due else None
+        if not map_effects(draft.task, index, record.attempt):
+            return None
+        pause = settings.resend_sec
+        if index in draft.task.spec.plan.map_sources:
+            # A report of new artifacts may be lost, so a map that has none for long looks for them.
+            pause = max(pause, min(now - (record.heard_at or now), LONGEST_READ_PAUSE_SEC))
+        return now + pause
     if mark == Mark.CANCELLING:
         return min(now + RESEND_CANCEL_SEC, record.cancel_by or now)
     node = draft.task.spec.plan.nodes[index]

@@ -7,9 +7,12 @@ from typing import Any
 from flowkit._engine.due_times import change_times
 from flowkit._engine.events import Effect, EvaluateCondition, Letter
 from flowkit._engine.map_expansion import (
+    Growth,
     add_block,
-    drop_block,
+    drop_state,
     end_waiting_children,
+    first_waiting,
+    grow,
     may_start_child,
 )
 from flowkit._engine.readiness import derive, fails_task, queue_rank
@@ -58,6 +61,7 @@ class Transition:
         "finished_at",
         "forced",
         "fresh",
+        "growths",
         "ignored",
         "in_flight",
         "in_order",
@@ -66,6 +70,7 @@ class Transition:
         "log",
         "maps",
         "marks",
+        "new_marks",
         "now",
         "open",
         "opened",
@@ -105,8 +110,12 @@ class Transition:
         """Maps that begin again with new children."""
         self.opened: tuple[MapBlock, Sequence[bytes]] | None = None
         """Children to add to the task, and their items as they are archived."""
-        self.unbegun_ended: list[MapBlock] = []
-        """Maps of which the children end that have not begun."""
+        self.growths: list[Growth] = []
+        """Changes of maps that read artifacts."""
+        self.unbegun_ended: list[range] = []
+        """Places of maps of which the children end that have not begun."""
+        self.new_marks: list[range] = []
+        """Places of children whose marks :meth:`apply` sets besides ``marks``."""
         self.due: dict[int, float | None] = {}
         """New due times; None for a node that has none any more."""
         self.due_again = False
@@ -378,7 +387,7 @@ class Transition:
         """
         state = self.edit_map(index)
         if state.waiting:
-            self.unbegun_ended.append(state.block)
+            self.unbegun_ended += state.places()
             self.open -= state.waiting
             state.open -= state.waiting
             state.waiting = 0
@@ -408,7 +417,7 @@ class Transition:
             if self.mark(child) != Mark.READY:
                 child = None
         if child is None and state.waiting:
-            child = self.task.marks.find(Mark.WAITING, state.cursor, state.block.end)
+            child = first_waiting(self.task.marks, state)
             state.cursor = child + 1
             if self.record(child) is _NOTHING:
                 # A child that runs again has a record, and keeps what it has stored.
@@ -453,14 +462,10 @@ class Transition:
         task.seq += len(self.log)
         task.maps.update(self.maps)
         for index in self.dropped_maps:
-            drop_block(task, index)
-        for block in self.unbegun_ended:
-            end_waiting_children(task, block)
-        if self.opened is not None:
-            add_block(task, self.opened[0])
-            index = self.opened[0].owner
-            task.maps[index].queued = True
-            self.fresh.append((-self.spec.plan.nodes[index].priority, index))
+            drop_state(task, index)
+        end_waiting_children(task.marks, self.unbegun_ended)
+        self.new_marks += self.unbegun_ended
+        self._add_children()
         if self.rederive:
             derive(task)
             return
@@ -486,6 +491,23 @@ class Transition:
                 task.key_waiters[key] = waiters
             else:
                 task.key_waiters.pop(key, None)
+
+    def _add_children(self) -> None:
+        """Add new children of maps, and queue these maps."""
+        task, grown = self.task, list[int]()
+        if self.opened is not None:
+            block = self.opened[0]
+            add_block(task, block)
+            self.new_marks.append(range(block.first, block.end))
+            grown.append(block.owner)
+        for growth in self.growths:
+            self.new_marks += grow(task, growth)
+            if growth.items:
+                grown.append(growth.owner)
+        for index in grown:
+            if not task.maps[index].queued:
+                task.maps[index].queued = True
+                self.fresh.append((-self.spec.plan.nodes[index].priority, index))
 
 
 _NOTHING = NodeRecord()

@@ -17,6 +17,7 @@ from flowkit._engine.events import (
     FunctionReturned,
     MapCollected,
     MapFailed,
+    MapGrew,
     MapOpened,
     RoundChecked,
 )
@@ -63,6 +64,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     ArgumentsEvaluated: _marks("deferred"),
     DecisionMade: _marks("deferred"),
     MapOpened: _marks("mapping"),
+    MapGrew: _marks("mapping"),
     MapFailed: _marks("mapping"),
     ChildrenDue: _marks("mapping"),
     MapCollected: _marks("mapping"),

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from flowkit._engine.map_expansion import Growth
 from flowkit.errors import CorruptRecord
-from flowkit.graph._expanded_plan import map_of
+from flowkit.graph._expanded_plan import map_of, number_of
 from flowkit.protocols import ArchivedPart, Store
 from flowkit.task import MapBlock, Task
 
@@ -48,15 +50,38 @@ def item_parts(block: MapBlock, parts: Sequence[bytes], rank: int) -> list[Archi
     ]
 
 
+def grown_parts(task: Task, growth: Growth, rank: int) -> Iterator[ArchivedPart]:
+    """Yield the parts of the new items of a map that has grown. Each part has one item."""
+    state = task.maps[growth.owner]
+    new = chain.from_iterable(state.places(growth.stream.size - len(growth.items)))
+    for child, data in zip(new, growth.items, strict=True):
+        yield ArchivedPart(_grown_name(task, child), rank, data)
+
+
+def _grown_name(task: Task, child: int) -> str:
+    """Return the name of the part with one item. It is unique to the item: a coordinator whose
+    commit is refused may have stored it for a child that is another one in the end.
+    """
+    plan = task.spec.plan
+    owner = map_of(plan, child)
+    stream = task.maps[owner].stream
+    assert stream is not None
+    return f"i{child}x{owner}x{stream.generation}x{number_of(plan, child)}"
+
+
 async def item_of(store: Store, task: Task, child: int) -> Any:
     """Return the item of a child.
 
     Raises:
         CorruptRecord: the item is missing or damaged.
     """
-    block = block_of(task, child)
-    place = (child - block.first) % block.items_a_part
-    name = _name(block, child - block.first - place)
+    state = task.maps[map_of(task.spec.plan, child)]
+    if state.stream is not None:
+        place, name = 0, _grown_name(task, child)
+    else:
+        block = state.blocks[0]
+        place = (child - block.first) % block.items_a_part
+        name = _name(block, child - block.first - place)
     items = task.items.get(name)
     if items is None:
         data = (await store.read_archive(task.task_id, [name])).get(name)
@@ -65,11 +90,6 @@ async def item_of(store: Store, task: Task, child: int) -> Any:
             del task.items[next(iter(task.items))]
         task.items[name] = items
     return items[place]
-
-
-def block_of(task: Task, child: int) -> MapBlock:
-    """Return the children to which a child of the current run of a map belongs."""
-    return task.maps[map_of(task.spec.plan, child)].block
 
 
 def _decoded(task: Task, name: str, data: bytes | None) -> list[Any]:

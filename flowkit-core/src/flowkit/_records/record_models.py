@@ -58,6 +58,8 @@ class State:
     """Children of maps: the map, their number, the items in a part, the hash of the items, and
     whether they belong to the current run of the map.
     """
+    map_streams: list[tuple[Count, Count, Count, Count, Count, bool]] = field(default_factory=list)
+    """Progress of maps that read artifacts: the map, and the fields of a ``MapStream``."""
     pauses: Count = 0
     forced: bool = False
     parent_attempt: Count = 0

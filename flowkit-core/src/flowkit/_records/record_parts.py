@@ -18,8 +18,8 @@ from pydantic_core import from_json, to_json
 
 from flowkit._engine import Transition
 from flowkit._records import record_models
-from flowkit._records.child_marks import changed_parts, encode_blocks, encode_marks
-from flowkit._records.map_items import item_parts
+from flowkit._records.child_marks import changed_parts, encode_blocks, encode_marks, encode_streams
+from flowkit._records.map_items import grown_parts, item_parts
 from flowkit._user_code.containment import error_text
 from flowkit.errors import CorruptRecord
 from flowkit.messages import BatchRetries
@@ -61,6 +61,8 @@ def encode_state(task: Task) -> bytes:
     if task.blocks:
         state["marks"] = task.marks[: task.spec.plan.size].decode("ascii")
         state["maps"] = encode_blocks(task)
+    if streams := encode_streams(task):
+        state["map_streams"] = streams
     if task.pauses:
         state["pauses"] = task.pauses
     if task.forced:
@@ -229,6 +231,8 @@ class RecordWriter:
             self.changed_marks.update(changed_parts(step))
             if step.opened is not None:
                 self.items += item_parts(*step.opened, step.task.version)
+            for growth in step.growths:
+                self.items += grown_parts(step.task, growth, step.task.version)
 
     def commit(self, task: Task, op_id: str, *, durable: bool = True) -> Commit:
         """Return the changes since the last commit, and begin to collect those of the next.

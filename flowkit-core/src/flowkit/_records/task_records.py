@@ -28,7 +28,7 @@ from flowkit._records.record_parts import (
 )
 from flowkit.graph import Graph, Plan
 from flowkit.protocols import TaskHeader, TaskRecord
-from flowkit.task import IN_FLIGHT, STATUS_OF_MARK, Mark, Task, TaskSpec, without
+from flowkit.task import IN_FLIGHT, STATUS_OF_MARK, UNUSED_PLACE, Mark, Task, TaskSpec, without
 from flowkit.tracing import TraceContext
 
 MAX_PLANS = 256
@@ -208,8 +208,8 @@ def _task(record: TaskRecord) -> Task:
     )
     if len(task.marks) != len(spec.plan.ids):
         raise ValueError("its marks do not fit its nodes")
-    if state.maps:
-        restore_children(task, state.maps, parts)
+    if state.maps or state.map_streams:
+        restore_children(task, state.maps, state.map_streams, parts)
     _check_records(task)
     return task
 
@@ -217,7 +217,7 @@ def _task(record: TaskRecord) -> Task:
 def _check_records(task: Task) -> None:
     """Check that the records fit the nodes and their marks."""
     marks, records, ids = task.marks, task.records, task.spec.plan.ids
-    if not STATUS_OF_MARK.keys() >= set(marks):
+    if not STATUS_OF_MARK.keys() | {UNUSED_PLACE} >= set(marks):
         raise ValueError("its marks do not fit its nodes")
     if records and not 0 <= min(records) <= max(records) < len(marks):
         raise ValueError("it has records of nodes that are not in its graph")

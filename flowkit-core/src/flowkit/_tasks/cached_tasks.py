@@ -19,6 +19,7 @@ from flowkit._engine import (
     Event,
     OpenMap,
     OutputDelayed,
+    ReadArtifacts,
     advance,
     awaits_output,
     is_delayed,
@@ -27,6 +28,7 @@ from flowkit._records.record_parts import RecordWriter
 from flowkit._runtime.concurrency import Recent
 from flowkit._tasks.child_states import child_states
 from flowkit._tasks.conditions import Allowance, evaluate_at_once
+from flowkit._tasks.map_artifacts import new_items
 from flowkit._tasks.maps import map_event_at_once
 from flowkit._tasks.outputs import output_at_once
 from flowkit._tasks.views import Notice, Observers
@@ -42,7 +44,7 @@ MAX_REMEMBERED = 50_000
 
 CHILDREN_A_NODE = 50
 """Children of a map that take as much memory as one node of a graph."""
-EarlyEffect = EvaluateCondition | EvaluateOutput | OpenMap | CollectMap
+EarlyEffect = EvaluateCondition | EvaluateOutput | OpenMap | ReadArtifacts | CollectMap
 """Effects that are carried out before the commit, if they do not take long."""
 _EARLY = frozenset(get_args(EarlyEffect))
 
@@ -153,6 +155,8 @@ class TaskUpdate:
                 done = await self._evaluate_output(store, allowance)
             elif isinstance(evaluation, EvaluateCondition):
                 done = await self._evaluate_condition(store, evaluation.index, allowance)
+            elif isinstance(evaluation, ReadArtifacts):
+                done = await self._read_artifacts(store, evaluation)
             else:
                 done = await self._evaluate_map(store, evaluation, allowance)
             if not done:
@@ -175,6 +179,15 @@ class TaskUpdate:
         if event is not None:
             self.apply(event)
         return event is not None
+
+    async def _read_artifacts(self, store: Store, effect: ReadArtifacts) -> bool:
+        """Read new artifacts for a map; return False if there may be many."""
+        if effect.later:
+            return False
+        event = await new_items(store, self.cached.task, effect, self.settings)
+        if event is not None:
+            self.apply(event)
+        return True
 
     async def _evaluate_output(self, store: Store, allowance: Allowance) -> bool:
         """Evaluate the output if the task still waits for it; return False if it is delayed."""

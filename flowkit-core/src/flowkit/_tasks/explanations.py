@@ -94,7 +94,7 @@ def explain_node(
             state = task.maps[index]
             return (
                 f"{name} is being cancelled: {_stop(task, index, records)}. {state.open} of its"
-                f" {state.block.size} children have not ended."
+                f" {state.size} children have not ended."
             )
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
             if index in plan.nested:
@@ -174,10 +174,20 @@ def _phases_before(task: Task, index: int) -> str:
 
 def _children(task: Task, index: int) -> str:
     """Return what a map does."""
-    state = task.maps.get(index)
+    state, source = task.maps.get(index), task.spec.plan.map_sources.get(index)
+    if source is not None and (state is None or state.may_grow):
+        parent = f"{task.spec.plan.ids[source]!r}"
+        size, left = (0, 0) if state is None else (state.size, state.open)
+        ended = f"{size - left} of its {size} children have ended" if size else ""
+        more = (
+            f"the last artifacts of {parent} are being read"
+            if task.marks[source] in ENDED
+            else f"{parent} may store more artifacts"
+        )
+        return f"{ended}, and {more}" if ended else more
     if state is None:
         return "its items are being evaluated"
-    size = state.block.size
+    size = state.size
     if not state.open:
         return f"the results of its {size} children are being collected"
     return f"{size - state.open} of its {size} children have ended"

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from flowkit._engine import Transition
+from flowkit._engine.map_expansion import end_waiting_children
 from flowkit.errors import TaskNotFound
 from flowkit.graph._expanded_plan import child_id, is_map, node_of, split_child_id
-from flowkit.task import Mark, Task
+from flowkit.task import Task
 
 
 def with_maps(task: Task, nodes: Iterable[int]) -> list[int]:
@@ -22,15 +23,17 @@ def marks_of_children(task: Task, index: int, step: Transition | None = None) ->
     state = task.maps.get(index)
     if state is None:
         return Counter()
-    block = state.block
-    marks = task.marks[block.first : block.end]
-    if step is not None:
-        for child, mark in step.marks.items():
-            if block.first <= child < block.end:
-                marks[child - block.first] = mark
-        if block in step.unbegun_ended:
-            marks = marks.replace(b"%c" % Mark.WAITING, b"%c" % Mark.CANCELLED)
-    return Counter(marks)
+    counts = Counter[int]()
+    for place in state.places():
+        marks = task.marks[place.start : place.stop]
+        if step is not None:
+            for child, mark in step.marks.items():
+                if child in place:
+                    marks[child - place.start] = mark
+            if place in step.unbegun_ended:
+                end_waiting_children(marks, [range(len(marks))])
+        counts.update(marks)
+    return counts
 
 
 def no_such_node(task: Task, node_id: str) -> TaskNotFound:
@@ -40,9 +43,9 @@ def no_such_node(task: Task, node_id: str) -> TaskNotFound:
     if number < 0 or index is None or not is_map(task.spec.plan, index):
         return TaskNotFound(task.task_id, node_id=node_id)
     state = task.maps.get(index)
-    if state is None:
+    if state is None or not state.size:
         why = f"{owner!r} has no children until its items are known"
     else:
-        last = child_id(owner, state.block.size - 1)
+        last = child_id(owner, state.size - 1)
         why = f"the children of {owner!r} are {child_id(owner, 0)!r} to {last!r}"
     return TaskNotFound(task.task_id, node_id=node_id, why=why)

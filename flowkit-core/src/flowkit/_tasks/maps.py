@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import anyio.lowlevel
@@ -16,6 +17,7 @@ from flowkit._engine import (
     MapFailed,
     MapOpened,
     OpenMap,
+    ReadArtifacts,
 )
 from flowkit._engine.events import MapEvent
 from flowkit._expressions import Budget, BudgetExceeded, InvalidExpression
@@ -23,6 +25,7 @@ from flowkit._records.map_items import encode_items, items_a_part, tag_of
 from flowkit._records.record_parts import node_part
 from flowkit._tasks.conditions import Allowance
 from flowkit._tasks.evaluation import MEMORY_AT_ONCE, STEPS_AT_ONCE, Evaluations
+from flowkit._tasks.map_artifacts import new_items
 from flowkit._tasks.scopes import scope_of
 from flowkit.errors import NodeFailure
 from flowkit.graph._map_items import items_of, over_expressions
@@ -36,20 +39,20 @@ MOST_AT_ONCE = 200
 RESULTS_A_TURN = 500
 """Results that are read before other coroutines run."""
 
-MapEffect = OpenMap | CollectMap
+MapEffect = OpenMap | ReadArtifacts | CollectMap
 
 
 async def map_event_at_once(
     store: Store,
     task: Task,
-    effect: MapEffect,
+    effect: OpenMap | CollectMap,
     allowance: Allowance,
     settings: EngineSettings,
 ) -> MapEvent | None:
     """Return the outcome of an effect if it takes a few milliseconds at most, else None."""
     state = task.maps.get(effect.index)
     if isinstance(effect, CollectMap):
-        small = state is not None and state.block.size <= MOST_AT_ONCE
+        small = state is not None and state.size <= MOST_AT_ONCE
         return await collected(store, task, effect, settings) if small else None
     if state is not None:
         return ChildrenDue(effect.index, effect.attempt)
@@ -81,14 +84,17 @@ async def map_event(
     effect: MapEffect,
     settings: EngineSettings,
     evaluations: Evaluations,
-) -> MapEvent:
-    """Return the outcome of an effect that takes long. A cancelled evaluation ends soon.
+) -> MapEvent | None:
+    """Return the outcome of an effect that takes long; None if there is none. A cancelled
+    evaluation ends soon.
 
     Raises:
         StoreError: results could not be loaded.
     """
     if isinstance(effect, CollectMap):
         return await collected(store, task, effect, settings)
+    if isinstance(effect, ReadArtifacts):
+        return await new_items(store, task, effect, settings)
     plan = task.spec.plan
     node = plan.nodes[effect.index]
     try:
@@ -139,13 +145,13 @@ async def collected(
     store: Store, task: Task, effect: CollectMap, settings: EngineSettings
 ) -> MapCollected | MapFailed:
     """Return the results of the children of a map, in the order of the items."""
-    block = task.maps[effect.index].block
+    children = task.maps[effect.index].children()
     results: list[Any] = []
     size = 0
-    for first in range(block.first, block.end, RESULTS_A_TURN):
+    while turn := list(islice(children, RESULTS_A_TURN)):
         if results:
             await anyio.lowlevel.checkpoint()
-        found = await _results(store, task, range(first, min(first + RESULTS_A_TURN, block.end)))
+        found = await _results(store, task, turn)
         results += found
         size += len(to_json(found)) - (1 if results else 0)
         if size > settings.max_result_bytes:

@@ -11,6 +11,7 @@ from flowkit._engine import (
     FunctionReturned,
     MapCollected,
     MapFailed,
+    MapGrew,
     MapOpened,
     OutputEvaluated,
 )
@@ -87,7 +88,7 @@ def _without_payload(event: Event, reason: str, permanent: bool, why: str) -> Ev
             )
         case OutputEvaluated(error=None):
             return OutputEvaluated(error=f"{reason}: {why}", since=event.since)
-        case MapOpened() | MapCollected():
+        case MapOpened() | MapGrew() | MapCollected():
             return MapFailed(event.index, event.attempt, reason, why)
         case ChildFinished():
             return ChildFailed(event.index, event.attempt, reason, why, permanent, event.iteration)

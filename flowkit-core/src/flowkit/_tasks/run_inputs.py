@@ -11,13 +11,14 @@ import anyio.to_thread
 from pydantic_core import to_json
 
 from flowkit._expressions import BudgetExceeded, InvalidExpression
-from flowkit._records.map_items import block_of, item_of
+from flowkit._records.map_items import item_of
 from flowkit._records.queries import errors_of, load_task, results_of
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.scopes import ending_of, in_turns, undone_result
 from flowkit.graph import Plan
 from flowkit.graph._child_inputs import ChildInput, child_input
 from flowkit.graph._conditions import task_values
+from flowkit.graph._expanded_plan import number_of
 from flowkit.graph._expression_checks import INDEX
 from flowkit.graph._nodes_read import NodesNeeded, input_needed, input_needed_at_once
 from flowkit.graph._templates import FIELDS, bad_expression, evaluate_input
@@ -100,11 +101,7 @@ async def own_names(store: Store, task: Task, index: int) -> dict[str, Any]:
         return {}
     names = dict[str, Any]()
     for name in _child_input(plan, index).names:
-        names[name] = (
-            index - block_of(task, index).first
-            if name == INDEX
-            else await item_of(store, task, index)
-        )
+        names[name] = number_of(plan, index) if name == INDEX else await item_of(store, task, index)
     return names
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from flowkit._engine import Transition, error_of, shown_child, shown_rounds, stop_cause
@@ -140,8 +141,7 @@ def shown_nodes(task: Task) -> Sequence[int]:
         return graph
     shown = list(graph)
     for index in sorted(task.maps):
-        block = task.maps[index].block
-        shown += range(block.first, min(block.end, block.first + CHILDREN_SHOWN))
+        shown += islice(task.maps[index].children(), CHILDREN_SHOWN)
     return shown
 
 

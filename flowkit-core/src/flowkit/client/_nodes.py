@@ -40,8 +40,8 @@ async def list_nodes(
 
 def current_nodes(task: Task) -> list[range]:
     """Return all nodes of a task in their order, without children of earlier runs of maps."""
-    blocks = sorted((state.block for state in task.maps.values()), key=lambda block: block.first)
-    return [range(task.spec.plan.size), *(range(block.first, block.end) for block in blocks)]
+    places = [place for state in task.maps.values() for place in state.places()]
+    return [range(task.spec.plan.size), *sorted(places, key=lambda place: place.start)]
 
 
 def _children(task: Task, map_id: str) -> list[range]:
@@ -55,7 +55,7 @@ def _children(task: Task, map_id: str) -> list[range]:
     if index >= task.spec.plan.size or task.spec.plan.nodes[index].map is None:
         raise ValueError(f"node {map_id!r} is not a map")
     state = task.maps.get(index)
-    return [] if state is None else [range(state.block.first, state.block.end)]
+    return [] if state is None else state.places()
 
 
 def _position(after: str | None) -> int:

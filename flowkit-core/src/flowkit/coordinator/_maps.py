@@ -51,13 +51,15 @@ class Maps:
         again.
         """
         message = "A map was not evaluated"
-        try:
-            with failures_logged(message, action="map_lost", task_id=task.task_id):
+        with failures_logged(message, action="map_lost", task_id=task.task_id):
+            try:
                 async with self._places:
                     if task.records[effect.index].attempt != effect.attempt:
                         return
                     found = map_event(self._store, task, effect, self._settings, self._evaluations)
                     event = await awaited(found, ending=self._leaving)
+            finally:
+                # What follows from the event may be the same effect again.
+                self._running.discard(key)
+            if event is not None:
                 await awaited(self._report(task.task_id, event), ending=self._leaving)
-        finally:
-            self._running.discard(key)

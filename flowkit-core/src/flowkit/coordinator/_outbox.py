@@ -19,6 +19,7 @@ from flowkit._engine import (
     EvaluateCondition,
     EvaluateOutput,
     OpenMap,
+    ReadArtifacts,
     SendCancel,
     SendCommand,
     SentCommand,
@@ -66,6 +67,7 @@ OwnEffect = (
     | EvaluateCondition
     | EvaluateOutput
     | OpenMap
+    | ReadArtifacts
     | CollectMap
     | SendCancel
 )
@@ -391,6 +393,7 @@ class Outbox:
             "data": data,
             "sources": sources,
             "streamed": plan.streamed[index],
+            "mapped": index in plan.map_sources.values(),
             "progress": record.progress,
         }
         command.update(_failure_fields(node, record))

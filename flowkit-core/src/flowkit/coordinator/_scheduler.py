@@ -20,6 +20,7 @@ from flowkit._engine import (
     EvaluateOutput,
     Event,
     OpenMap,
+    ReadArtifacts,
     SendCancel,
     SentCommand,
     Woke,
@@ -214,7 +215,7 @@ class Scheduler:
                     self._evaluator.start(held.task, index)
                 case EvaluateOutput():
                     self._evaluator.start(held.task, None)
-                case OpenMap() | CollectMap():
+                case OpenMap() | ReadArtifacts() | CollectMap():
                     self._maps.start(held.task, effect)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)

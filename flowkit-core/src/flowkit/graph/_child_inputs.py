@@ -16,7 +16,7 @@ class ChildInput(NamedTuple):
     """Data that each child of a map sees."""
 
     parents: tuple[int, ...]
-    """Parents whose results it sees: those that ``map.over`` does not read. Their results would
+    """Parents whose results it sees: those that ``map.over`` does not read. Such results would
     travel to each child, which has its item instead.
     """
     names: frozenset[str]
@@ -44,6 +44,9 @@ def _input_of(plan: Plan, index: int) -> ChildInput:
         for named in nodes_read(expression).values():
             for node_id in plan.ids[: plan.size] if named is None else named:
                 parents.pop(plan.index[node_id], None)
+    source = None if node.map is None else node.map.source
+    if source is not None:
+        parents.pop(plan.index[source], None)
     own = {node.map.as_, INDEX} if node.map is not None else set()
     names = {
         path[0]

@@ -203,6 +203,8 @@ def _kind(node: NodeSpec) -> str:
 def _over(spec: MapSpec) -> str:
     """Return what a map runs over, in a few words."""
     over = spec.over
+    if spec.source is not None:
+        return f"artifacts of {short(spec.source)[1:-1]}"
     return short(" ".join(over.split()))[1:-1] if isinstance(over, str) else f"{len(over)} items"
 
 

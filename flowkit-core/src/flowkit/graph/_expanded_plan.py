@@ -12,14 +12,14 @@ from flowkit.graph._plan import Edge, Plan
 class ExpandedPlan(Plan):
     """Plan that belongs to one task and grows with the maps of the task.
 
-    The children of a map are consecutive nodes after those of the graph. They share the node, the
-    parents and the sources of their map, and have no edges of their own.
+    The children of maps are nodes after those of the graph. They share the node, the parents and
+    the sources of their map, and have no edges of their own.
     """
 
     owners: list[int]
     """Map of each child."""
-    firsts: list[int]
-    """First child of the same run of the map, for each child."""
+    bases: list[int]
+    """Index of each child minus its number in the map."""
     child_inputs: dict[int, Any]
     """Cache of :func:`flowkit.graph._child_inputs.child_input`, by map."""
 
@@ -27,34 +27,40 @@ class ExpandedPlan(Plan):
 def expanded(plan: Plan) -> ExpandedPlan:
     """Return a plan with the nodes of a graph, to which children can be added."""
     owners: list[int] = []
-    firsts: list[int] = []
+    bases: list[int] = []
     own: dict[str, Any] = {item.name: getattr(plan, item.name) for item in fields(Plan)}
     for name in _PER_NODE:
         own[name] = list(own[name])
-    own["ids"] = _Ids(plan.ids, owners, firsts)
+    own["ids"] = _Ids(plan.ids, owners, bases)
     own["index"] = _Index(plan.index)
     own["computed"] = _Computed(plan.computed, plan.size, owners)
-    return ExpandedPlan(**own, owners=owners, firsts=firsts, child_inputs={})
+    return ExpandedPlan(**own, owners=owners, bases=bases, child_inputs={})
 
 
-def add_children(plan: ExpandedPlan, index: int, size: int) -> None:
-    """Add the children of a map. Their ids replace those of an earlier run of the map."""
-    first = len(plan.nodes)
+def add_places(plan: ExpandedPlan, index: int, size: int, number: int = 0) -> None:
+    """Add places for the children of a map. ``number`` is the number of the first child."""
+    base = len(plan.nodes) - number
     lists: Mapping[str, tuple[list[Any], Any]] = {
         name: (getattr(plan, name), getattr(plan, name)[index]) for name in _PER_NODE
     }
     for name, (values, value) in lists.items():
+        if name == "parents":
+            value = tuple(edge._replace(streams=False) for edge in value)
         values.extend([_OWN.get(name, value)] * size)
     plan.owners.extend([index] * size)
-    plan.firsts.extend([first] * size)
-    assert isinstance(plan.index, _Index)
-    plan.index.blocks[plan.ids[index]] = range(first, first + size)
+    plan.bases.extend([base] * size)
 
 
-def drop_children(plan: ExpandedPlan, index: int) -> None:
-    """Drop the ids of the children of a map. Their places are not used again."""
+def name_children(plan: ExpandedPlan, index: int, places: Sequence[range]) -> None:
+    """Give the children at these places the ids of a map. Others have these ids no more."""
     assert isinstance(plan.index, _Index)
-    del plan.index.blocks[plan.ids[index]]
+    plan.index.blocks[plan.ids[index]] = places
+
+
+def number_of(plan: Plan, child: int) -> int:
+    """Return the number of the item of a child."""
+    assert isinstance(plan, ExpandedPlan)
+    return child - plan.bases[child - plan.size]
 
 
 _PER_NODE = ("nodes", "children", "parents", "need", "streamed", "mixed", "sources")
@@ -66,12 +72,12 @@ _OWN: Mapping[str, Any] = {"children": _NO_EDGES, "need": ALL, "streamed": False
 class _Ids(Sequence[str]):
     """Ids of the nodes. Those of children are formatted when they are needed."""
 
-    __slots__ = ("_firsts", "_ids", "_owners")
+    __slots__ = ("_bases", "_ids", "_owners")
 
-    def __init__(self, ids: Sequence[str], owners: list[int], firsts: list[int]) -> None:
+    def __init__(self, ids: Sequence[str], owners: list[int], bases: list[int]) -> None:
         self._ids = ids
         self._owners = owners
-        self._firsts = firsts
+        self._bases = bases
 
     def __len__(self) -> int:
         return len(self._ids) + len(self._owners)
@@ -87,7 +93,7 @@ class _Ids(Sequence[str]):
         if index < size:
             return self._ids[index]
         child = index - size
-        return child_id(self._ids[self._owners[child]], index - self._firsts[child])
+        return child_id(self._ids[self._owners[child]], index - self._bases[child])
 
 
 class _Index(dict[str, int]):
@@ -97,7 +103,7 @@ class _Index(dict[str, int]):
 
     def __init__(self, index: Mapping[str, int]) -> None:
         super().__init__(index)
-        self.blocks: dict[str, range] = {}
+        self.blocks: dict[str, Sequence[range]] = {}
 
     def __missing__(self, node_id: str) -> int:
         found: int | None = self.get(node_id)
@@ -113,8 +119,12 @@ class _Index(dict[str, int]):
         if found is not None:
             return found
         owner, number = split_child_id(node_id)
-        block = self.blocks.get(owner, range(0))
-        return block[number] if 0 <= number < len(block) else default
+        if number >= 0:
+            for places in self.blocks.get(owner, ()):
+                if number < len(places):
+                    return places[number]
+                number -= len(places)
+        return default
 
 
 class _Computed(Container[int]):

@@ -83,7 +83,7 @@ class Expressions:
         """Add the expressions of a node, and report templates that cannot be read."""
         if node.when is not None:
             self._add(node.when, Use(place, "when"))
-        if node.map is not None:
+        if node.map is not None and node.map.source is None:
             templates = templates_in_items(node.map.over)
             self._collect_templates(faults, templates, node.node_id, place)
         if has_expressions(node.io):

@@ -1,6 +1,6 @@
 """Checks of maps and of the nodes around them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from flowkit._expressions import InvalidExpression, compile_expression
 from flowkit._expressions.templates import Placed, split_template
@@ -34,7 +34,8 @@ def check_maps(
     for place in range(len(nodes)) if only is None else only:
         node, above = nodes[place], links.into[place]
         if node.map is not None:
-            _check_map(faults, node, node.map, above.values())
+            parents = {nodes[parent].node_id: nodes[parent] for parent in above}
+            _check_map(faults, node, node.map, above.values(), parents)
         owner, number = split_child_id(node.node_id)
         if number >= 0 and owner in maps:
             faults.add(
@@ -62,7 +63,29 @@ def check_maps(
         _check_reads(faults, node, maps, {nodes[parent].node_id for parent in above})
 
 
-def _check_map(faults: Faults, node: NodeSpec, spec: MapSpec, links: Iterable[Link]) -> None:
+def _check_source(
+    faults: Faults, node: NodeSpec, source: str, parents: Mapping[str, NodeSpec]
+) -> None:
+    """Check that the node whose artifacts are the items is a parent that may have artifacts."""
+    parent = parents.get(source)
+    if parent is None:
+        why = f"is not a parent of {short(node.node_id)}; add it to depends_on"
+    elif parent.map is not None:
+        why = "is a map, which has no artifacts of its own; use its result, '${results.…}'"
+    elif parent.type == COORDINATOR_FUNCTION or parent.type in CONTROL_TYPES:
+        why = f"is a node of the type {parent.type!r}, which stores no artifacts; use a handler"
+    else:
+        return
+    faults.add(node.node_id, f"map.over: {short(source)} {why}")
+
+
+def _check_map(
+    faults: Faults,
+    node: NodeSpec,
+    spec: MapSpec,
+    links: Iterable[Link],
+    parents: Mapping[str, NodeSpec],
+) -> None:
     name = node.node_id
     if len(name) > MAX_ID_CHARS - LONGEST_CHILD_SUFFIX:
         faults.add(
@@ -88,6 +111,8 @@ def _check_map(faults: Faults, node: NodeSpec, spec: MapSpec, links: Iterable[Li
         faults.add(name, "map: task.end ends the task with the first item; remove the map")
     if node.undo is not None:
         faults.add(name, "undo: the undo of a map is not supported yet; remove it")
+    if spec.source is not None:
+        _check_source(faults, node, spec.source, parents)
     if isinstance(spec.over, str) and not _is_expression(spec.over):
         faults.add(
             name,
@@ -101,8 +126,8 @@ def _check_map(faults: Faults, node: NodeSpec, spec: MapSpec, links: Iterable[Li
     if node.io.start_when == "first_batch" or any(link.streams for link in links):
         faults.add(
             name,
-            "map: the items must be known when the node starts, so it cannot start on a first"
-            " batch; remove 'first_batch' or 'on_batch'",
+            "map: a map reads no batches, and one over artifacts starts on the first one by itself;"
+            " remove 'first_batch' or 'on_batch'",
         )
 
 

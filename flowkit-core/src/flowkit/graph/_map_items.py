@@ -18,7 +18,8 @@ def over_of(node: NodeSpec) -> Any:
 
 def over_expressions(node: NodeSpec) -> Iterator[str]:
     """Yield the expressions in ``map.over``."""
-    return expressions_in_items(over_of(node))
+    over = over_of(node)
+    return iter(()) if isinstance(over, dict) else expressions_in_items(over)
 
 
 def items_of(

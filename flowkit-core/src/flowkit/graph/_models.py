@@ -86,22 +86,34 @@ def _object_or_string(value: Any) -> Any:
 def _list_or_expression(value: Any) -> Any:
     if isinstance(value, (list, str)):
         return value
-    if isinstance(value, dict) and value.keys() == {"artifacts"}:
-        raise ValueError("artifacts are not supported yet; use a list or an expression")
-    raise ValueError("must be a list, or a string with an expression whose value is a list")
+    if not isinstance(value, dict):
+        raise ValueError(
+            "must be a list, a string with an expression whose value is a list, or"
+            " {'artifacts': '<parent>'}"
+        )
+    if value.keys() != {"artifacts"} or not isinstance(value["artifacts"], str):
+        raise ValueError("an object must be {'artifacts': '<parent>'}, with the id of a parent")
+    return value
 
 
 class MapSpec(DocumentPart):
     """Map of a node: one child for each item of a list."""
 
     over: Annotated[Any, AfterValidator(_list_or_expression)]
-    """List of items, or a string with an expression whose value is one."""
+    """List of items, or a string with an expression whose value is one, or ``{"artifacts": ID}``:
+    the items are the artifacts that this parent stores.
+    """
     as_: Annotated[str, Field(alias="as", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")] = "item"
     """Name of the item in the expressions of the input."""
     max_parallel: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Maximum number of children in flight at the same time."""
     on_item_failure: Literal["fail", "continue"] = "fail"
     """Whether a child that fails permanently fails the node, or leaves null in its result."""
+
+    @property
+    def source(self) -> str | None:
+        """Parent whose artifacts are the items, or None."""
+        return self.over["artifacts"] if isinstance(self.over, dict) else None
 
 
 class NodeIO(DocumentPart):

@@ -1,6 +1,6 @@
 """Execution plan of a valid graph: numbered nodes with their parents and children."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -77,6 +77,8 @@ class Plan:
     """Nodes of control types that wait."""
     nested: frozenset[int]
     """Nodes of control types that run child tasks, and maps of such nodes."""
+    map_sources: Mapping[int, int]
+    """Parent whose artifacts are the items, for each map that has such items."""
     on_node_failure: str
     deadline_sec: float | None
     max_parallel: int | None
@@ -138,6 +140,11 @@ def make_plan(document: GraphDocument) -> Plan:
         computed=frozenset(place for place, node in enumerate(nodes) if is_computed(node)),
         controls=controls,
         nested=nested,
+        map_sources={
+            place: index[node.map.source]
+            for place, node in enumerate(nodes)
+            if node.map is not None and node.map.source is not None
+        },
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
@@ -178,6 +185,7 @@ def _plan_of_one(
         computed=frozenset((0,) if is_computed(node) else ()),
         controls=controls,
         nested=nested,
+        map_sources={},
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
@@ -233,9 +241,10 @@ def _edges_into(document: GraphDocument, index: dict[str, int]) -> list[dict[int
     into: list[dict[int, Edge]] = []
     for node in document.nodes:
         streams = node.io.start_when == "first_batch"
+        mapped = None if node.map is None else node.map.source
         into.append(
             {
-                index[parent]: Edge(index[parent], Route.ALWAYS, streams)
+                index[parent]: Edge(index[parent], Route.ALWAYS, streams or parent == mapped)
                 for parent in node.depends_on
             }
         )

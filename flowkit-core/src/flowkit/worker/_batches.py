@@ -277,6 +277,7 @@ class StoredBatches:
     ) -> None:
         self.stream = Stream(command.task_id, command.node_id, command.generation)
         self._streamed = command.streamed
+        self._mapped = command.mapped
         self._writer = writer
         self._reader = reader
         self._reports = reports
@@ -412,7 +413,7 @@ class StoredBatches:
         )
 
     def _report(self) -> None:
-        if not self._reported:
+        if self._mapped or not self._reported:
             self._reported = True
             self._reports.batch_stored()
 

@@ -376,8 +376,7 @@ class Invariants:
         """Check that a map finished with the results of its children, each once and in order."""
         expected: list[Any] = []
         if task is not None and index in task.maps:
-            block = task.maps[index].block
-            children = range(block.first, block.end)
+            children = list(task.maps[index].children())
             finished = [child for child in children if task.marks[child] == Mark.FINISHED]
             records = at_once(records_of(self._reading, task, finished))
             expected = [records[child].result if child in records else None for child in children]

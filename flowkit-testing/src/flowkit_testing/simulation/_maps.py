@@ -7,7 +7,7 @@ def broken_map(task: Task) -> str | None:
     """Describe the first map that broke a promise about its children; None if there is none."""
     for index, state in task.maps.items():
         name, spec = task.spec.plan.ids[index], task.spec.plan.nodes[index].map
-        marks = task.marks[state.block.first : state.block.end]
+        marks = bytes(task.marks[child] for child in state.children())
         flying = sum(mark in IN_FLIGHT for mark in marks)
         limit = None if spec is None else spec.max_parallel
         if limit is not None and flying > limit:
