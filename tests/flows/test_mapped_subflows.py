@@ -1,6 +1,6 @@
 """Maps whose children run child tasks, on a cluster in virtual time."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -192,6 +192,21 @@ async def test_five_hundred_child_tasks_finish_at_two_coordinators() -> None:
         listed = await cluster.client.list_tasks(limit=1_000)
     assert view.result == {"m": list(range(500))}
     assert len(listed.items) == 501
+
+
+async def test_a_child_task_runs_for_each_artifact_as_it_is_stored() -> None:
+    @handler("source")
+    async def source(ctx: RunContext) -> AsyncIterator[dict[str, int]]:
+        for number in range(3):
+            yield {"n": number}
+            await ctx.clock.sleep(10)
+
+    each = mapped(graph(plus(1)), {"artifacts": "p"}, "p", params={"n": "${item.n}"})
+    async with Cluster(handlers=[work, source]) as cluster:
+        view = await cluster.run(graph(node("p", "source"), each))
+    assert view.result == {"m": [{"x": 1}, {"x": 2}, {"x": 3}]}
+    starts = [view.nodes[f"m[{number}]"].started_at for number in range(3)]
+    assert [round((at - view.created_at).total_seconds()) for at in starts if at] == [0, 10, 20]
 
 
 async def test_max_parallel_bounds_the_open_child_tasks() -> None:
