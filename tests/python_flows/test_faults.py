@@ -1,6 +1,7 @@
 """Each mistake in a flow in Python is an error that names the line and says what to use."""
 
 import json
+import os
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -469,6 +470,11 @@ def a_deleted_field(rows: Any) -> None:
 @faulty("params.folder is known only while the task runs, so it cannot be a path")
 def a_value_in_a_path(folder: str) -> None:
     note(str(Path(folder) / "a.png"))  # here
+
+
+@faulty("params.folder is known only while the task runs, so it cannot be a path")
+def a_value_in_a_joined_path(folder: str) -> None:
+    note(os.path.join(folder, "a.png"))  # noqa: PTH118  # here
 
 
 @faulty("TypeError: sequence item 0: expected str instance, Value found; a value of the flow is")

@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Basket:
-    owners: set[str] = field(default_factory=lambda: set("hello"))
+    owners: set[str] = field(default_factory=lambda: set("dehlo wrt"))
 
 
 DEFAULTS: dict[str, tuple[Any, Any, Any]] = {
@@ -55,8 +55,8 @@ DEFAULTS: dict[str, tuple[Any, Any, Any]] = {
     "model": (Order, Order(), {"id": 1, "wait": "PT1H", "price": "1.50"}),
     "model with an alias": (Renamed, Renamed(orderId=3), {"orderId": 3}),
     "named tuple": (Place, Place(1, timedelta(2)), [1, "P2D"]),
-    "dataclass": (Basket, Basket(), {"owners": ["e", "h", "l", "o"]}),
-    "set": (set[str], set("hello"), ["e", "h", "l", "o"]),
+    "dataclass": (Basket, Basket(), {"owners": [" ", "d", "e", "h", "l", "o", "r", "t", "w"]}),
+    "set": (set[str], set("dehlo wrt"), [" ", "d", "e", "h", "l", "o", "r", "t", "w"]),
     "tuple": (tuple[int, timedelta], (1, timedelta(1)), [1, "P1D"]),
     "bytes": (bytes, b"abc", "abc"),
     "path": (PurePosixPath, PurePosixPath("/data/x"), "/data/x"),
