@@ -114,8 +114,8 @@ CAMPAIGNS = {"simulation", "mutants", "fuzz"}
 """Folders whose tests need no server and much processor time."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before the hook of xdist that reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     """Assign each test to a group, and put the long groups first.
 
     A group runs in one process and shares its servers. Tests without servers form a group for each
@@ -123,6 +123,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+    yield  # xdist reads the groups, and pytest brings tests with the same parameters together
     items.sort(key=lambda item: _rank(_group(item)))
 
 
