@@ -176,3 +176,24 @@ def test_a_child_is_not_held_back_for_the_parent():
     play.fails("p")
     assert play.status("p") is NodeStatus.DEFERRED
     assert started(play.grows("m", 3)) == ["m[0]", "m[1]"]
+
+
+def test_a_map_begins_in_the_last_place_while_its_parent_waits_for_its_next_attempt():
+    play = Play(graph("p -> m", max_parallel=1, m=over_artifacts(), p={"retry_policy": STEADY}))
+    play.stores_a_batch("p")
+    assert play.status("m") is NodeStatus.QUEUED
+    assert "read m" in effects(play.fails("p"))
+    assert started(play.grows("m", 1)) == ["m[0]"]
+
+
+def test_a_map_that_had_read_all_artifacts_reads_those_of_a_retried_parent():
+    fields = {**over_artifacts(), "fan_in": "ended", **ONCE}
+    play = Play(graph("p -> m", on_node_failure="continue", p=ONCE, m=fields))
+    play.stores_a_batch("p")
+    play.grows("m", 1)
+    play.breaks("p")
+    play.grows("m", 0, ended=True)
+    play.breaks("m[0]")
+    play.retry()
+    play.stores_a_batch("p")
+    assert started(play.grows("m", 1)) == ["m[1]"]

@@ -75,7 +75,7 @@ async def retried(cluster: Cluster, view: TaskView, *named: str) -> TaskView:
 async def test_children_start_while_the_parent_still_stores_artifacts() -> None:
     async with Cluster(handlers=handlers(Source(3, pause_sec=100))) as cluster:
         task_id = await cluster.client.create_task(graph=graph(P, over_artifacts()))
-        await cluster.clock.sleep(150)
+        await cluster.clock.sleep(101)
         view = await cluster.client.get_task(task_id)
         explained = await cluster.client.explain(task_id, "m")
         assert view.nodes["p"].status == "running"
@@ -111,6 +111,17 @@ async def test_each_artifact_makes_one_child_in_the_order_of_the_artifacts(
     assert view.result == {"m": [2 * n for n in range(number)]}
     assert sorted(doubles.ran) == list(range(number))
     assert [one.node_id for one in page.items] == [f"m[{n}]" for n in range(number)]
+
+
+async def test_a_map_that_starts_after_its_parent_has_ended_reads_all_artifacts() -> None:
+    async def long(ctx: RunContext) -> None:
+        await ctx.clock.sleep(1000)
+
+    found = handlers(Source(120, pause_sec=0)) | {"long": handler("long")(long)}
+    async with Cluster(handlers=found) as cluster:
+        m = over_artifacts(depends_on=["p", "long"])
+        view = await cluster.run(graph(P, node("long", "long"), m))
+    assert view.result == {"m": [2 * n for n in range(120)]}
 
 
 async def test_maps_grow_by_turns() -> None:

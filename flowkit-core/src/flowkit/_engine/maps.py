@@ -62,15 +62,8 @@ def map_grew(draft: Transition, event: MapGrew, settings: EngineSettings) -> Non
     if not _is_of_run(draft, event) or draft.record(index).reason_code is not None:
         draft.ignored = True
         return
-    if (
-        known is None
-        or known.ended
-        or (known.generation, known.position)
-        != (
-            event.stream.generation,
-            event.after,
-        )
-    ):
+    expected = (event.stream.generation, event.after)
+    if known is None or known.ended or (known.generation, known.position) != expected:
         draft.ignored = True
         if known is not None and not known.ended:
             draft.effects.append(ReadArtifacts(index, event.attempt))
@@ -108,8 +101,7 @@ def children_due(draft: Transition, event: ChildrenDue, settings: EngineSettings
         draft.ignored = True
         return
     draft.queue_map(event.index)
-    state = draft.edit_map(event.index)
-    if not state.open and not state.may_grow:
+    if not draft.edit_map(event.index).open:
         _collect(draft, event.index, settings)
 
 
