@@ -309,3 +309,10 @@ def test_a_loop_is_drawn_with_its_condition_and_the_nodes_of_its_graph() -> None
         "    end\n"
     )
     assert "subgraph cluster_n0 {" in to_dot(loop)
+
+
+def test_a_map_over_artifacts_names_the_parent_and_starts_on_its_first_batch() -> None:
+    m = {"node_id": "m", "type": "x", "depends_on": ["p"], "map": {"over": {"artifacts": "p"}}}
+    found = to_mermaid(Graph.parse({"nodes": [{"node_id": "p", "type": "t"}, m]}))
+    assert "map over artifacts of p" in found
+    assert "first batch" in found
