@@ -4,9 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from tests.mutants.places import ROOT, SOURCES, Mutant, mutated
+
+ONE_PARSER = threading.Lock()
+"""Python 3.11 fails now and then when two threads parse code at once."""
 
 
 def prepare(mutant: Mutant | None, folder: Path) -> dict[str, str]:
@@ -24,7 +28,8 @@ def prepare(mutant: Mutant | None, folder: Path) -> dict[str, str]:
             ignore=shutil.ignore_patterns("*.egg-info", "*.pyc.*"),
         )
     if mutant is not None:
-        path, text = mutated(mutant)
+        with ONE_PARSER:
+            path, text = mutated(mutant)
         target = folder / path
         target.write_text(text, encoding="utf-8")
         for compiled in target.parent.glob(f"__pycache__/{target.stem}.*.pyc"):
