@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -438,27 +439,71 @@ STATUSES = ("finished", "failed", "cancelled")
 
 
 async def random_ends(cluster: SimCluster) -> None:
-    """Run a random graph with undos, ``finally``, maps, sub-flows and nodes that sleep, and end it
-    in a random way.
+    """Run a random graph with nodes of all types, undos and ``finally``, and end it in a random
+    way. Signals and decisions come early, late and twice.
     """
-    pick = cluster.random.choice
-    roles = ("work", "work", "work", "third_time", "wrong", "never", "slow")
+    pick, client, numbers = cluster.random.choice, cluster.client, count()
+    task_id = await client.create_task(
+        graph=random_graph(pick),
+        params={"name": "go"},
+        deadline_sec=pick([None, None, 5.0, 20.0]),
+    )
+    async with waits_served(cluster, task_id, numbers):
+        for _ in range(3):
+            await cluster.clock.sleep(pick([0.0, 0.05, 1.0, 10.0]))
+            match pick(["cancel", "force", "pause", "nothing"]):
+                case "cancel":
+                    await client.cancel(task_id, "enough")
+                case "force":
+                    await client.cancel(task_id, "enough", force=True)
+                case "pause":
+                    await client.pause(task_id)
+                    await cluster.clock.sleep(pick([0.1, 5.0]))
+                    await client.resume(task_id)
+        view = await client.wait(task_id)
+    async with waits_served(cluster, task_id, numbers):
+        if view.status != "finished":
+            await client.retry(task_id)
+            await client.wait(task_id)
+        await retry_letters(cluster, task_id)
+        view = await client.wait(task_id)
+    assert_taken_once(view)
+
+
+ROLES = ("work", "work", "work", "third_time", "wrong", "never", "slow")
+TYPES = (*["worker"] * 6, "function", "sleep", "waiting", "waiting", "subflow", "subflow")
+
+
+def random_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
+    """Return a random graph with nodes of all types, undos and ``finally``."""
 
     def some(node_id: str, after: list[str], *, level: int = 0, **fields: Any) -> dict[str, Any]:
-        if pick([True, False, False, False, False]):
-            return sleep(node_id, after, for_sec=pick([0, 0.5, 40])) | fields
-        if level < 2 and pick([True, False, False, False, False]):
-            few = policy_of("never")
-            return subflow(node_id, inner(level + 1), after, **{"retry_policy": few} | fields)
-        role = pick(roles)
-        if pick([True, False, False, False]):
+        match pick(TYPES):
+            case "sleep":
+                return sleep(node_id, after, for_sec=pick([0, 0.5, 40])) | fields
+            case "waiting":
+                # Only waits of the task itself are served.
+                waits = waiting_or_working(pick, node_id, after, limited=level > 0)
+                return waits | fields
+            case "function":
+                made = call(node_id, "vars.incr", after, key=node_id, by=1)
+                return made | mapped_or_not(fields) | {"retry_policy": PATIENT}
+            case "subflow" if level < 2:
+                few = policy_of("never")
+                fields = mapped_or_not(fields)
+                return subflow(node_id, inner(level + 1), after, **{"retry_policy": few} | fields)
+        role = pick(ROLES)
+        return node(node_id, role, after, retry_policy=policy_of(role), **mapped_or_not(fields))
+
+    def mapped_or_not(fields: dict[str, Any]) -> dict[str, Any]:
+        if pick([False, False, False, True]):
             fields.pop("undo", None)
             fields["map"] = {
                 "over": [*range(pick([0, 1, 5]))],
                 "max_parallel": pick([None, 2]),
                 "on_item_failure": pick(["fail", "continue"]),
             }
-        return node(node_id, role, after, retry_policy=policy_of(role), **fields)
+        return fields
 
     def inner(level: int) -> dict[str, Any]:
         return graph(
@@ -485,34 +530,13 @@ async def random_ends(cluster: SimCluster) -> None:
     ]
     nodes.append(call("end", "task.end", [pick(names)], status=pick(STATUSES), result=1))
     final = [some("f", []), some("g", ["f"], fan_in="ended"), some("h", [])]
-    task_id = await cluster.client.create_task(
-        graph=graph(
-            *nodes[: pick([6, 6, 7])],
-            **{"finally": final[: pick([0, 1, 3])]},
-            on_node_failure=pick(["stop", "continue"]),
-            max_parallel=pick([None, 2]),
-            output=pick([None, None, "${results.n0}"]),
-        ),
-        deadline_sec=pick([None, None, 5.0, 20.0]),
+    return graph(
+        *nodes[: pick([6, 6, 7])],
+        **{"finally": final[: pick([0, 1, 3])]},
+        on_node_failure=pick(["stop", "continue"]),
+        max_parallel=pick([None, 2]),
+        output=pick([None, None, "${results.n0}"]),
     )
-    client = cluster.client
-    for _ in range(3):
-        await cluster.clock.sleep(pick([0.0, 0.05, 1.0, 10.0]))
-        match pick(["cancel", "force", "pause", "nothing"]):
-            case "cancel":
-                await client.cancel(task_id, "enough")
-            case "force":
-                await client.cancel(task_id, "enough", force=True)
-            case "pause":
-                await client.pause(task_id)
-                await cluster.clock.sleep(pick([0.1, 5.0]))
-                await client.resume(task_id)
-    view = await client.wait(task_id)
-    if view.status != "finished":
-        await client.retry(task_id)
-        await client.wait(task_id)
-    await retry_letters(cluster, task_id)
-    await client.wait(task_id)
 
 
 async def few_at_a_time(cluster: SimCluster) -> None:
@@ -982,12 +1006,7 @@ async def random_waits(cluster: SimCluster) -> None:
     )
     client, numbers = cluster.client, count()
     for is_retry in (False, True):
-        async with anyio.create_task_group() as group:
-            ended = anyio.Event()
-            for _ in range(2):
-                group.start_soon(send_signals, cluster, task_id, numbers, ended)
-            for by in ("ann", "bob"):
-                group.start_soon(decide_about_all, cluster, task_id, by, ended)
+        async with waits_served(cluster, task_id, numbers):
             if pick([True, False, False]):
                 await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
                 await client.pause(task_id)
@@ -996,32 +1015,52 @@ async def random_waits(cluster: SimCluster) -> None:
             if pick([True, False, False, False, False]):
                 await client.cancel(task_id)
             view = await client.wait(task_id)
-            ended.set()
-        taken = [
-            one.result
-            for one in view.nodes.values()
-            if (one.type, one.status) == ("wait_signal", "finished")
-        ]
-        assert len(set(taken)) == len(taken), taken
+        assert_taken_once(view)
         if is_retry or view.status == "finished":
             return
         await client.retry(task_id)
 
 
+@asynccontextmanager
+async def waits_served(
+    cluster: SimCluster, task_id: str, numbers: Iterator[int]
+) -> AsyncIterator[None]:
+    """Send signals to a task and decide about its nodes until the block has ended."""
+    async with anyio.create_task_group() as group:
+        ended = anyio.Event()
+        for _ in range(2):
+            group.start_soon(send_signals, cluster, task_id, numbers, ended)
+        for by in ("ann", "bob"):
+            group.start_soon(decide_about_all, cluster, task_id, by, ended)
+        yield
+        ended.set()
+
+
+def assert_taken_once(view: TaskView) -> None:
+    """Assert that no two nodes of a task took one signal: each signal has its own payload."""
+    taken = [
+        one.result
+        for one in view.nodes.values()
+        if (one.type, one.status) == ("wait_signal", "finished")
+    ]
+    assert len(set(taken)) == len(taken), taken
+
+
 def waiting_or_working(
-    pick: Callable[[Sequence[Any]], Any], node_id: str, after: list[str]
+    pick: Callable[[Sequence[Any]], Any], node_id: str, after: list[str], *, limited: bool = False
 ) -> dict[str, Any]:
-    """Return a node that mostly waits for a signal or a decision."""
+    """Return a node that mostly waits for a signal or a decision; ``limited``, not for ever."""
     fields: dict[str, Any] = {"optional": pick([True, False])}
     if after:
         fields["fan_in"] = pick(["all", "ended", "any"])
     limit: dict[str, Any] = {"timeout_sec": pick([1, 20]), "on_timeout": pick(["fail", "skip"])}
-    io = limit if pick([True, False, False]) else {}
+    io = limit if limited or pick([True, False, False]) else {}
+    name = "go" if limited else "${params.name}"
     match pick(["signal", "signal", "approval", "work"]):
         case "signal":
-            return wait(node_id, pick(["go", "stop", "${params.name}"]), after, **io) | fields
+            return wait(node_id, pick(["go", "stop", name]), after, **io) | fields
         case "approval":
-            io |= {"prompt": "${params.name}?", "on_reject": pick(["fail", "continue"])}
+            io |= {"prompt": f"{name}?", "on_reject": pick(["fail", "continue"])}
             return {"node_id": node_id, "type": "approval", "depends_on": after, "io": io} | fields
     return node(node_id, after=after, **fields)
 
