@@ -66,6 +66,19 @@ if parked:
         "await self._stale(unchanged, loaded) if unchanged else []",
         "[]",
     ),
+    Mutant(
+        "a copy is not compared with the store after any effect",
+        "EventProcessor._advance_and_commit",
+        "not _reads_children(update.effects)",
+        "not update.effects",
+    ),
+    # ------------------------------------------------ due times
+    Mutant(
+        "a node is not due at a new time",
+        "Transition.schedule",
+        "self.due[index] = at if known is None else min(at, known)",
+        "",
+    ),
     # ------------------------------------------------ damaged records
     Mutant(
         "a damaged record stops the other tasks",
