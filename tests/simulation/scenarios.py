@@ -471,7 +471,7 @@ async def random_ends(cluster: SimCluster) -> None:
 
 
 ROLES = ("work", "work", "work", "third_time", "wrong", "never", "slow")
-TYPES = (*["worker"] * 6, "function", "sleep", "waiting", "waiting", "subflow", "subflow")
+TYPES = (*["worker"] * 6, "function", "sleep", "waiting", "waiting", "subflow", "subflow", "loop")
 
 
 def random_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
@@ -492,6 +492,11 @@ def random_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
                 few = policy_of("never")
                 fields = mapped_or_not(fields)
                 return subflow(node_id, inner(level + 1), after, **{"retry_policy": few} | fields)
+            case "loop" if level < 2:
+                ends = pick([{"while_": "iteration < 2"}, {"until": "iteration == 1"}])
+                limits = {"max_iterations": pick([1, 5]), "delay_sec": pick([0, 2])}
+                few = {"retry_policy": policy_of("never")}
+                return loop(node_id, inner(level + 1), after, **ends | limits | few | fields)
         role = pick(ROLES)
         return node(node_id, role, after, retry_policy=policy_of(role), **mapped_or_not(fields))
 
