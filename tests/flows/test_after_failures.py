@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit import Graph, GraphError, TaskView, hookimpl
+from flowkit.errors import TaskRefused
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 from tests.builders import node
@@ -129,6 +130,46 @@ async def test_a_task_with_a_handled_failure_finishes_without_what_is_below_it(
     view = await cluster.run({"nodes": nodes})
     assert view.status == "finished"
     assert inputs(view) == {"e": None, "f": None, "d": [], "g": None, "b": [], "j": ["b", "d"]}
+
+
+@pytest.mark.parametrize(
+    ("routing", "advice"),
+    [
+        ({}, "name that node as well, or leave out from_nodes"),
+        ({"on_failure": ["b"]}, "name that node as well"),
+    ],
+    ids=["a failure", "a handled failure, which a retry without names does not run again"],
+)
+async def test_a_node_is_not_retried_without_a_failed_node_above_however_far_it_is(
+    cluster: Cluster, routing: dict[str, Any], advice: str
+) -> None:
+    BROKEN.update("ex")
+    nodes = [node("e", routing=routing), node("f", "work", "e"), node("g", "work", "f")]
+    branch = [node("b")] if routing else []
+    graph = {"on_node_failure": "continue", "nodes": [*nodes, *branch, node("x")]}
+    view = await cluster.run(graph)
+    assert view.status == "failed"
+    BROKEN.clear()
+    for named in (["g"], ["g", "x"]):
+        with pytest.raises(TaskRefused) as refused:
+            await cluster.client.retry(view.id, from_nodes=named)
+        assert str(refused.value) == (
+            f"node 'g' cannot run without node 'e', which did not finish; {advice}"
+        )
+    assert (await cluster.client.get_task(view.id)).status == "failed"
+    await cluster.client.retry(view.id, from_nodes=["e", "g", "x"])
+    view = await cluster.client.wait(view.id)
+    assert view.status == "finished"
+    assert inputs(view) | {"b": None} == {"e": [], "f": ["e"], "g": ["f"], "x": [], "b": None}
+
+
+async def test_a_node_that_can_do_without_a_failed_one_is_retried_alone(cluster: Cluster) -> None:
+    BROKEN.update("eg")
+    nodes = [node("e"), node("d"), node("g", "work", "e", "d", fan_in="any")]
+    view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
+    BROKEN.remove("g")
+    await cluster.client.retry(view.id, from_nodes=["g"])
+    assert inputs(await cluster.client.wait(view.id)) == {"e": None, "d": [], "g": ["d"]}
 
 
 async def test_explain_names_the_failure_above_however_far_it_is(cluster: Cluster) -> None:

@@ -235,6 +235,22 @@ async def test_a_retry_of_one_child_runs_it_and_the_nodes_below_the_map() -> Non
     assert sorted(handled.ran) == [1, 2, 2, 3, 9, 9]
 
 
+async def test_a_node_below_a_failed_map_is_retried_with_a_child_of_it() -> None:
+    handled = Flaky(2)
+    nodes = (
+        mapped([1, 2], "flaky", **ONCE),
+        node("z", "flaky", depends_on=["m"], io={"input_inline": {"item": 9}}),
+    )
+    async with Cluster(handlers=flaky(handled)) as cluster:
+        view = await failed(cluster, *nodes)
+        with pytest.raises(TaskRefused, match="'z' cannot run without node 'm'"):
+            await cluster.client.retry(view.id, from_nodes=["z"])
+        handled.broken.clear()
+        await cluster.client.retry(view.id, from_nodes=["m[1]", "z"])
+        view = await cluster.client.wait(view.id, timeout=DAY)
+    assert (view.status, handled.ran) == ("finished", [1, 2, 2, 9])
+
+
 async def test_a_retry_of_a_large_map_finds_the_records_of_its_children() -> None:
     handled = Flaky(450)
     items = list(range(600))

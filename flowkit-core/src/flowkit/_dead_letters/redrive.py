@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from flowkit._engine import RetryRequested, blocked_nodes
+from flowkit._engine import RetryRequested
+from flowkit._records.blocked_retries import blocked_retries
 from flowkit._records.parents import check_retried_alone
 from flowkit._records.queries import load_task, records_of
 from flowkit._runtime.bus_connection import BusConnection
@@ -25,10 +26,6 @@ OUTDATED = {
     "node": "the node did not fail in this attempt, or has run again since then",
 }
 """Reasons why the letter of a batch or node cannot be retried any more, by kind."""
-_BLOCKED = (
-    "node {!r} cannot run without node {!r}, which did not finish; retry the dead letter of that"
-    " node as well"
-)
 LETTER_ERRORS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)
 """Errors of one letter. They are its outcome, and the other letters are still retried."""
 
@@ -182,8 +179,8 @@ class Redriver:
             if index in records and _is_current(letter, records[index]):
                 nodes.setdefault(index, []).append(letter.letter_id)
                 del kept[letter.letter_id]
-        for index, above in blocked_nodes(task, nodes).items():
-            why = _BLOCKED.format(task.spec.plan.ids[index], task.spec.plan.ids[above])
+        for index, block in (await blocked_retries(self._store, task, nodes)).items():
+            why = f"{block.reason}; retry the dead letter of that node as well"
             kept |= dict.fromkeys(nodes.pop(index), why)
         return set(nodes), kept
 

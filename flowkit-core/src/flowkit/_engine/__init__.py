@@ -65,7 +65,13 @@ from flowkit._engine.events import (
 from flowkit._engine.map_reruns import records_to_load
 from flowkit._engine.node_starts import confirmed_until
 from flowkit._engine.phases import end_status, error_of, first_marks
-from flowkit._engine.readiness import BROKEN, awaits_output, contradiction, derive, edge_outcomes
+from flowkit._engine.readiness import (
+    awaits_output,
+    contradiction,
+    derive,
+    fails_task,
+    path_to_failure,
+)
 from flowkit._engine.reruns import blocked_nodes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
@@ -77,7 +83,6 @@ from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOV
 from flowkit._engine.vars import VarsOp
 
 __all__ = [
-    "BROKEN",
     "FOLLOWED",
     "MAX_KEPT",
     "NODE_MOVES",
@@ -146,11 +151,12 @@ __all__ = [
     "contradiction",
     "derive",
     "due_nodes",
-    "edge_outcomes",
     "end_status",
     "error_of",
+    "fails_task",
     "first_marks",
     "is_delayed",
+    "path_to_failure",
     "pending_effects",
     "records_to_load",
     "retry_delay",

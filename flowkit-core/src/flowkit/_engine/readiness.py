@@ -97,6 +97,23 @@ def fails_task(plan: Plan, index: int) -> bool:
     return index < plan.size and not (plan.nodes[index].optional or handles_failure(plan, index))
 
 
+def path_to_failure(task: Task, index: int) -> list[int]:
+    """Return the nodes from a node that was skipped because of a failure, up to the failed or
+    cancelled node that was the cause. The path from any other node is that node.
+    """
+    plan, marks = task.spec.plan, task.marks
+    path = [index]
+    while marks[path[-1]] == Mark.UPSTREAM_FAILED:
+        broken = (
+            edge.node
+            for edge in plan.parents[path[-1]]
+            if marks[edge.node] in ENDED
+            and edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == BROKEN
+        )
+        path.append(next(broken))
+    return path
+
+
 class TaskEnd(Protocol):
     """State of a task that decides whether it may end, stored or in transition."""
 

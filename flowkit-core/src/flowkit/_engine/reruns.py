@@ -10,8 +10,10 @@ from flowkit._engine.readiness import (
     Readiness,
     edge_outcomes,
     fails_task,
+    path_to_failure,
     readiness,
 )
+from flowkit.graph._expanded_plan import node_of
 from flowkit.graph._models import ALL
 from flowkit.task import Mark, NodeRecord, Task, TaskStatus
 
@@ -49,20 +51,27 @@ def nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
 
 def blocked_nodes(task: Task, chosen: Iterable[int]) -> dict[int, int]:
     """Return those of the chosen nodes that cannot start again, because a node above stays failed
-    or cancelled, each with such a node.
+    or cancelled, each with such a node. The chosen ones may be children of maps. The task must have
+    the records that a retry of these nodes needs.
     """
-    plan, marks = task.spec.plan, task.marks
-    nodes = tuple(chosen)
-    again = nodes_to_reset(task, nodes)
+    plan, nodes = task.spec.plan, tuple(chosen)
+    again = nodes_to_reset(task, tuple(node_of(plan, index) for index in nodes))
     found: dict[int, int] = {}
-    for index in again.intersection(nodes):
-        kept = [edge for edge in plan.parents[index] if edge.node not in again]
-        outcomes = [edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] for edge in kept]
-        counts = (outcomes.count(one) for one in (TAKEN, EMPTY, BROKEN))
-        never = readiness(plan.need[index], len(plan.parents[index]), *counts) is Readiness.NEVER
-        if never and BROKEN in outcomes:
-            found[index] = kept[outcomes.index(BROKEN)].node
+    for index in nodes:
+        node = node_of(plan, index)
+        if node in again and (above := _blocking_parent(task, node, again)) is not None:
+            found[index] = path_to_failure(task, above)[-1]
     return found
+
+
+def _blocking_parent(task: Task, index: int, again: set[int]) -> int | None:
+    """The parent without data that keeps a node from starting, if only these nodes run again."""
+    plan, marks = task.spec.plan, task.marks
+    kept = [edge for edge in plan.parents[index] if edge.node not in again]
+    outcomes = [edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] for edge in kept]
+    counts = (outcomes.count(one) for one in (TAKEN, EMPTY, BROKEN))
+    never = readiness(plan.need[index], len(plan.parents[index]), *counts) is Readiness.NEVER
+    return kept[outcomes.index(BROKEN)].node if never and BROKEN in outcomes else None
 
 
 def undone_nodes(task: Task) -> set[int]:

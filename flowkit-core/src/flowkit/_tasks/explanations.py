@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from itertools import chain
 
-from flowkit._engine import BROKEN, child_node, edge_outcomes, sources_progress, stop_cause
+from flowkit._engine import child_node, path_to_failure, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
 from flowkit.graph import Plan
 from flowkit.graph._control_types import most_rounds
@@ -299,15 +299,7 @@ def _stop(task: Task, index: int, records: Mapping[int, NodeRecord]) -> str:
 def _failure_above(task: Task, index: int) -> str:
     """Return which failed or cancelled node above is the cause that a node was skipped."""
     plan, marks = task.spec.plan, task.marks
-    path = [index]
-    while marks[path[-1]] == Mark.UPSTREAM_FAILED:
-        broken = (
-            edge.node
-            for edge in plan.parents[path[-1]]
-            if marks[edge.node] in ENDED
-            and edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == BROKEN
-        )
-        path.append(next(broken))
+    path = path_to_failure(task, index)
     where = "which it depends on" if len(path) == 2 else "which stands above it"
     return f"{plan.ids[path[-1]]!r}, {where}, {_ENDED_AS[marks[path[-1]]]}"
 

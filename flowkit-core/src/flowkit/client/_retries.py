@@ -2,13 +2,15 @@
 
 from collections.abc import Collection
 
-from flowkit._engine import RetryRequested
+from flowkit._engine import RetryRequested, fails_task
+from flowkit._records.blocked_retries import blocked_retries
 from flowkit._records.parents import check_retried_alone
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.map_children import no_such_node
 from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
 from flowkit.graph._expanded_plan import node_of
+from flowkit.protocols import Store
 from flowkit.task import Task, TaskStatus
 
 
@@ -21,7 +23,22 @@ async def retry_task(session: Session, task_id: str, from_nodes: Collection[str]
             f"task {task_id!r} is {task.status}: only a failed or cancelled task is retried"
         )
     await check_retried_alone(session.store, task)
-    await session.change(task_id, RetryRequested(_indexes(task, from_nodes)), record)
+    nodes = _indexes(task, from_nodes)
+    if nodes is not None:
+        await _check_can_run(session.store, task, nodes)
+    await session.change(task_id, RetryRequested(nodes), record)
+
+
+async def _check_can_run(store: Store, task: Task, nodes: Collection[int]) -> None:
+    """Check that the retry of these nodes runs each of them, unless its other parents fail.
+
+    Raises:
+        TaskRefused: a node cannot run without a failed node that is not among them.
+    """
+    for block in (await blocked_retries(store, task, nodes)).values():
+        again_by_itself = fails_task(task.spec.plan, block.above)
+        hint = ", or leave out from_nodes" if again_by_itself else ""
+        raise TaskRefused(f"{block.reason}; name that node as well{hint}")
 
 
 _LATER = {"undo": "an undo", "finally": "in finally"}
