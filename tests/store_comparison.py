@@ -21,6 +21,7 @@ from tests.store_records import NOON, task
 TASKS = ["t1", "t2", "t/3", "t.$4", "t\x005", "t6"]
 NAMES = ["a", "b", "c1"]
 NODES = ["n", "n.$x", "n\x00/[0]"]
+TAGS = ["a", "b:$c", "b:d.e"]
 STATUSES = ["queued", "running", "finished"]
 TIMES = [NOON, NOON + 0.5, NOON + 1, NOON + 2]
 
@@ -50,6 +51,9 @@ class Steps:
     def labels(self) -> dict[str, str]:
         return {name: self.one("1", "2") for name in self.some(["a", "b.c", "$d"])}
 
+    def tags(self) -> frozenset[str]:
+        return frozenset(self.some(TAGS) if self.one(True, False) else ())
+
     def create(self) -> Step:
         records = [
             task(
@@ -61,6 +65,7 @@ class Steps:
                 pipeline=self.one(None, "p", "q"),
                 idempotency_key=self.one(None, "k1", "k2"),
                 wake_at=self.one(None, *TIMES),
+                tags=self.tags(),
             )
             for task_id in self.some(TASKS)
         ]
@@ -77,6 +82,7 @@ class Steps:
             "finished_at": self.one(None, None, *TIMES),
             "put": self.parts(),
             "drop": self.some(NAMES),
+            "tags": self.tags(),
         }
 
     def commit(self) -> Step:
@@ -176,7 +182,13 @@ class Steps:
     def ask(self) -> Step:
         labels = self.labels() if self.one(True, False) else {}
         query = TaskQuery(
-            statuses=self.some(STATUSES), pipeline=self.one(None, "p"), labels=labels, limit=2
+            statuses=self.some(STATUSES),
+            pipeline=self.one(None, "p"),
+            labels=labels,
+            limit=2,
+            tags=self.some(TAGS) if self.one(True, False) else (),
+            created_from=self.one(None, None, *TIMES),
+            created_before=self.one(None, None, *TIMES),
         )
         before, limit = self.one(*TIMES), self.one(1, 100)
         stream = Stream(self.one(*TASKS), self.one(*NODES), self.one(0, 1))

@@ -10,6 +10,7 @@ import json
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from math import inf, nextafter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -244,6 +245,44 @@ class TestOneMatchingLabelIsEnough(BrokenStore):
             return await super().list_tasks(
                 dataclasses.replace(query, labels=dict([*query.labels.items()][:1]))
             )
+
+
+class TestOneMatchingTagIsEnough(BrokenStore):
+    class broken(InMemoryStore):
+        async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
+            return await super().list_tasks(dataclasses.replace(query, tags=query.tags[:1]))
+
+
+class TestFindsByTheTagsOfTheCreation(BrokenStore):
+    class broken(InMemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            change = self._tasks._tags.change
+            self._tasks._tags.change = (  # type: ignore[method-assign]
+                lambda age, before, after: change(age, before, after) if not before else None
+            )
+
+
+class TestForgetsTagsInCommits(BrokenStore):
+    class broken(InMemoryStore):
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+            rows = self._tasks.rows
+            return await super().commit(
+                [
+                    dataclasses.replace(c, tags=rows[c.task_id].tags | c.tags)
+                    if c.task_id in rows
+                    else c
+                    for c in commits
+                ]
+            )
+
+
+class TestTheEndOfATimeRangeCounts(BrokenStore):
+    class broken(InMemoryStore):
+        async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
+            before = query.created_before
+            end = None if before is None else nextafter(before, inf)
+            return await super().list_tasks(dataclasses.replace(query, created_before=end))
 
 
 class TestTheLatestIsDueFirst(BrokenStore):

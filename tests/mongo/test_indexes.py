@@ -36,7 +36,13 @@ def config() -> MongoConfig:
 async def use_everything(store: MongoStore) -> None:
     """Call all methods in all ways that make different queries."""
     labels = {"team": "a", "tier": "gold"}
-    header: dict[str, Any] = {"pipeline": "p", "labels": labels, "wake_at": NOON}
+    tags = ["waiting:approval", "parent:p"]
+    header: dict[str, Any] = {
+        "pipeline": "p",
+        "labels": labels,
+        "wake_at": NOON,
+        "tags": frozenset(tags),
+    }
     tasks = [
         task(f"t{number}", spec=LARGE, idempotency_key=f"k{number}", **header)
         for number in range(20)
@@ -63,6 +69,10 @@ async def use_everything(store: MongoStore) -> None:
         {"pipeline": "p"},
         {"labels": labels},
         {"pipeline": "p", "statuses": ["queued", "running"], "labels": labels},
+        {"tags": tags[:1]},
+        {"tags": tags, "statuses": ["queued", "running"], "labels": labels},
+        {"created_from": NOON, "created_before": NOON + 1},
+        {"tags": tags, "created_from": NOON, "created_before": NOON + 1},
     ):
         _, after = await store.list_tasks(TaskQuery(**query, limit=3))
         await store.list_tasks(TaskQuery(**query, limit=3, after=after))

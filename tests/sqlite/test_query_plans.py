@@ -1,5 +1,6 @@
 """Every statement of the store finds its rows by an index, in order."""
 
+import dataclasses
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,9 @@ STATEMENTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE")
 
 async def use_everything(store: SqliteStore) -> None:
     labels = {"a": "1", "b": "2"}
-    await store.create([task("t", labels=labels, pipeline="p", idempotency_key="k", wake_at=NOON)])
+    tags = ["waiting:approval", "parent:p"]
+    header = {"labels": labels, "tags": frozenset(tags), "pipeline": "p"}
+    await store.create([task("t", idempotency_key="k", wake_at=NOON, **header)])
     await store.create([task("other", idempotency_key="k")])
     await store.commit([change("t", archive=[ArchivedPart("a", 1, b"1")], drop=["state"])])
     await store.load(["t"])
@@ -30,11 +33,13 @@ async def use_everything(store: SqliteStore) -> None:
         TaskQuery(statuses=["running", "queued"]),
         TaskQuery(pipeline="p"),
         TaskQuery(labels=labels, statuses=["running"], pipeline="p"),
+        TaskQuery(tags=tags[:1]),
+        TaskQuery(tags=tags, labels=labels, statuses=["running", "queued"], pipeline="p"),
+        TaskQuery(created_from=NOON, created_before=NOON + 1),
+        TaskQuery(tags=tags, created_from=NOON, created_before=NOON + 1),
     ):
         _, _ = await store.list_tasks(query)
-        _, _ = await store.list_tasks(
-            TaskQuery(query.statuses, query.pipeline, query.labels, after=f"{NOON}|u")
-        )
+        _, _ = await store.list_tasks(dataclasses.replace(query, after=f"{NOON}|u"))
     await store.read_archive("t", ["a"])
     await store.scan_archive("t", prefix="a")
     await store.scan_archive("t", prefix="", after="a")

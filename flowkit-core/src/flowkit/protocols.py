@@ -278,6 +278,10 @@ class TaskHeader:
     wake_at: float | None = None
     """Time to check the task even if no message arrives."""
     finished_at: float | None = None
+    tags: frozenset[str] = frozenset()
+    """At most 40 texts of at most 300 characters by which the task is found, each with its own
+    meaning to FlowKit.
+    """
 
 
 @dataclass(slots=True)
@@ -321,6 +325,9 @@ class Commit:
     A commit that is not ``durable`` is visible when it is confirmed, but may be lost in a power
     failure until the next durable write of the store is confirmed, which may concern any record. A
     store may ignore this and make each commit durable.
+
+    ``status``, ``wake_at``, ``finished_at`` and ``tags`` replace those in the header, also where
+    they are None or empty. Most commits change no tag.
     """
 
     task_id: str
@@ -333,13 +340,17 @@ class Commit:
     drop: Collection[str] = ()
     archive: Sequence[ArchivedPart] = ()
     durable: bool = True
+    tags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
     """Filter and page of a list of tasks.
 
-    A task matches if it has all the ``labels``. ``after`` is the ``next`` of the previous page.
+    A task matches if it has one of the ``statuses`` (if any are given), the ``pipeline``, all the
+    ``labels`` and all the ``tags``, and was created at ``created_from`` or later, and before
+    ``created_before``. Few tasks have the first of the ``tags``. ``after`` is the ``next`` of the
+    previous page.
     """
 
     statuses: Collection[str] = ()
@@ -347,6 +358,9 @@ class TaskQuery:
     labels: Mapping[str, str] = field(default_factory=dict)
     limit: int = 50
     after: str | None = None
+    tags: Sequence[str] = ()
+    created_from: float | None = None
+    created_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ SHAPES: Mapping[str, Shape] = {
         _VERSIONED
         | {"pipeline": TEXT, "labels": TEXT_PAIRS, "idempotency_key": TEXT}
         | _all("wake_at finished_at", MOMENT)
-        | {"recent": many(TEXT)},
+        | _all("tags recent", many(TEXT)),
     ),
     "archive": Shape({"_id": _ARCHIVE_ID, "rank": COUNT, "data": VALUE}, _VERSIONED),
     "artifacts": Shape(

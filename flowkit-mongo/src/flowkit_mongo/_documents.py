@@ -11,8 +11,9 @@ FlowKit's own JSON is), binary data, or ``{"blob": ID}`` for a large payload in 
      spec: VALUE, parts: {n12: VALUE, …}}
 
 Optional fields are ``pipeline``, ``labels: [{k, v}, …]``, ``idempotency_key``, ``wake_at`` (the
-time of the next wake-up), ``finished_at``, and ``recent`` (marks of the last bulk commits, by which
-a writer finds out whether its own commit was applied).
+time of the next wake-up), ``finished_at``, ``tags: […]`` (by which the task is found), and
+``recent`` (marks of the last bulk commits, by which a writer finds out whether its own commit was
+applied).
 
 ``{namespace}_archive``: one document for each part that no longer changes::
 
@@ -117,6 +118,7 @@ def task_document(record: TaskRecord, write: Write) -> Document:
         "idempotency_key": header.idempotency_key,
         "wake_at": header.wake_at,
         "finished_at": header.finished_at,
+        "tags": sorted(header.tags) or None,
     }
     return {
         "_id": header.task_id,
@@ -171,6 +173,7 @@ def _task_header(document: Document) -> TaskHeader:
         idempotency_key=document.get("idempotency_key"),
         wake_at=document.get("wake_at"),
         finished_at=document.get("finished_at"),
+        tags=frozenset(document.get("tags", ())),
     )
 
 
@@ -178,11 +181,16 @@ def commit_change(commit: Commit, write: Write, *, mark: str | None) -> Change:
     """Return the compare-and-set of a commit; the document keeps its ``mark`` for a while."""
     put: Document = {"op_id": commit.op_id, "status": commit.status}
     gone = [f"parts.{_part(name)}" for name in commit.drop if name not in commit.put]
-    for name, time in (("wake_at", commit.wake_at), ("finished_at", commit.finished_at)):
-        if time is None:
+    optional = {
+        "wake_at": commit.wake_at,
+        "finished_at": commit.finished_at,
+        "tags": sorted(commit.tags) or None,
+    }
+    for name, value in optional.items():
+        if value is None:
             gone.append(name)
         else:
-            put[name] = time
+            put[name] = value
     put.update(
         (f"parts.{_part(name)}", write(f"part/{name}", data)) for name, data in commit.put.items()
     )

@@ -67,6 +67,7 @@ INDEXES: tuple[Index, ...] = (
     Index("tasks", "status", ascending("status") + NEWEST_FIRST),
     Index("tasks", "pipeline", ascending("pipeline") + NEWEST_FIRST, partial=present("pipeline")),
     Index("tasks", "labels", ascending("labels") + NEWEST_FIRST, partial=present("labels")),
+    Index("tasks", "tags", ascending("tags") + NEWEST_FIRST, partial=present("tags")),
     Index("artifacts", "stream", _STREAM, unique=True),
     Index("artifacts", "made", ascending("task_id", "created_at", "order")),
     Index("workers", "silent", ascending("renewed_at"), expire_after_sec=SESSION_RETENTION_SEC),

@@ -23,6 +23,12 @@ def condition(query: TaskQuery) -> Document:
         where["pipeline"] = query.pipeline
     if query.labels:
         where["labels"] = {"$all": pairs(query.labels)}
+    if query.tags:
+        where["tags"] = {"$all": list(query.tags)}
+    if query.created_from is not None:
+        moments["$gte"] = max(query.created_from, FIRST_MOMENT)
+    if query.created_before is not None:
+        moments["$lt"] = query.created_before
     if query.after is not None:
         created_at, task_id = read_page_cursor(query.after)
         moments["$lte"] = created_at

@@ -84,6 +84,7 @@ COUNT, INDEX, INTEGER = whole(0), whole(1), whole(-(2**63), 2**63 - 1)
 GENERATION = whole(-1)
 """Generation -1 is that of claims, which are stored like artifacts."""
 TEXTS = _json("a list of texts", lambda value: isinstance(value, list) and _are_texts(value))
+TAGS = _json("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value)))
 TEXT_MAP = _json(
     "an object of texts", lambda value: isinstance(value, dict) and _are_texts(value.values())
 )
@@ -109,6 +110,7 @@ COLUMNS: Mapping[str, Columns] = {
         "created_at": MOMENT,
         **_columns("pipeline idempotency_key", optional(TEXT)),
         **_columns("wake_at finished_at", optional(MOMENT)),
+        "tags": optional(TAGS),
     },
     "parts": {"name": TEXT, "data": BYTES},
     "labels": {"name": TEXT, "value": TEXT},

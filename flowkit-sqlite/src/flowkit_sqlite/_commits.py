@@ -11,13 +11,15 @@ from flowkit_sqlite._archive import archive_parts
 from flowkit_sqlite._changes import notify_commits
 from flowkit_sqlite._context import Context
 from flowkit_sqlite._jobs import is_brief
+from flowkit_sqlite._tags import change_tags, tags_text
 
 SELECT = """
-    SELECT id, status, wake_at, finished_at FROM tasks
+    SELECT id, status, wake_at, finished_at, tags FROM tasks
     WHERE namespace = ? AND task_id = ? AND version = ?
 """
 UPDATE = """
-    UPDATE tasks SET version = version + 1, op_id = ?, status = ?, wake_at = ?, finished_at = ?
+    UPDATE tasks SET version = version + 1, op_id = ?, status = ?, wake_at = ?, finished_at = ?,
+        tags = ?
     WHERE id = ?
 """
 UPDATE_VERSION = "UPDATE tasks SET version = version + 1, op_id = ? WHERE id = ?"
@@ -89,11 +91,13 @@ def _apply_one(connection: sqlite3.Connection, namespace: str, commit: Commit) -
     if found is None:
         return False
     number, *indexed = found
-    new = [commit.status, commit.wake_at, commit.finished_at]
+    new = [commit.status, commit.wake_at, commit.finished_at, tags_text(commit.tags)]
     if indexed == new:
         connection.execute(UPDATE_VERSION, (commit.op_id, number))
     else:
         connection.execute(UPDATE, (commit.op_id, *new, number))
+        if indexed[-1] != new[-1]:
+            change_tags(connection, number, indexed[-1], commit.tags)
     if commit.drop:
         connection.executemany(DROP_PART, [(number, name) for name in commit.drop])
     if commit.put:

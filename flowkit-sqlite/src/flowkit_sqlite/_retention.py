@@ -19,6 +19,7 @@ from functools import partial
 from flowkit.adapters import FIRST_MOMENT
 from flowkit_sqlite._changes import notify_purge
 from flowkit_sqlite._context import Context
+from flowkit_sqlite._tags import change_tags
 
 STEP_SEC = 0.01
 """Duration that a transaction of a purge should have."""
@@ -29,7 +30,7 @@ FREE_PAGES_KEPT, FREE_SHARE_KEPT = 256, 0.1
 """Free pages that stay in the file for new records: 1 MiB, or this share of a larger file."""
 
 OVER = """
-    SELECT t.id, t.task_id, o.id FROM tasks AS t INDEXED BY tasks_by_end
+    SELECT t.id, t.task_id, t.tags, o.id FROM tasks AS t INDEXED BY tasks_by_end
     LEFT JOIN artifact_owners AS o ON o.namespace = t.namespace AND o.task_id = t.task_id
     WHERE t.namespace = ? AND t.finished_at >= ? AND t.finished_at < ?
     ORDER BY t.finished_at LIMIT ?
@@ -132,11 +133,12 @@ def _hide(connection: sqlite3.Connection, *, context: Context, before: float, li
     # A task with a damaged time is kept.
     values = (context.namespace, FIRST_MOMENT, before, limit)
     found = connection.execute(OVER, values).fetchall()
-    for number, _, owner in found:
+    for number, _, tags, owner in found:
+        change_tags(connection, number, tags, ())
         connection.execute(NOTE, (number, owner))
         connection.execute(DELETE_TASK, (number,))
         connection.execute(DELETE_OWNER, (owner,))
-    notify_purge(context, (task_id for _, task_id, _ in found))
+    notify_purge(context, (task_id for _, task_id, *_ in found))
     return len(found)
 
 

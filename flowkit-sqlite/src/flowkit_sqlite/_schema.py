@@ -3,10 +3,11 @@
 Operators may read the tables; only FlowKit writes them. Times are seconds since 1970. A file may
 hold several installations, which the column ``namespace`` separates.
 
-A task has one row in ``tasks``, which changes with every commit and is short. Its other rows have
-its number (``tasks.id``) in the column ``task``: the parts, the labels, and the parts in the
-archive. The specification is the part with the empty name. Artifacts do not need a task with their
-id, so they have an owner of their own. When a purge has deleted the rows of a task in ``tasks`` and
+A task has one row in ``tasks``, which changes with every commit and is short. Its column ``tags`` is
+a list in JSON, and the table ``tags`` is the index of it. The other rows of a task have its number
+(``tasks.id``) in the column ``task``: the parts, the labels, and the parts in the archive. The
+specification is the part with the empty name. Artifacts do not need a task with their id, so they
+have an owner of their own. When a purge has deleted the rows of a task in ``tasks``, ``tags`` and
 ``artifact_owners``, nothing finds its other rows any more, and they can be deleted in small steps.
 Until then its numbers are in the table ``purged``, and no new task or owner gets them. Its id stays
 there for an hour longer, for artifacts that arrive late.
@@ -31,7 +32,8 @@ TABLES = (
         pipeline TEXT,
         idempotency_key TEXT,
         wake_at REAL,
-        finished_at REAL
+        finished_at REAL,
+        tags TEXT
     ) STRICT
     """,
     "CREATE UNIQUE INDEX tasks_by_id ON tasks (namespace, task_id)",
@@ -72,6 +74,16 @@ TABLES = (
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE INDEX labels_by_value ON labels (namespace, name, value, created_at, task_id)",
+    """
+    CREATE TABLE tags (
+        namespace TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        task_id TEXT NOT NULL,
+        task INTEGER NOT NULL,
+        PRIMARY KEY (namespace, tag, created_at, task_id)
+    ) STRICT, WITHOUT ROWID
+    """,
     # ---------------------------------------------------------------- what no longer changes
     """
     CREATE TABLE archive (

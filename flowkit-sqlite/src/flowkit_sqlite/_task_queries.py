@@ -13,6 +13,10 @@ BY_LABEL = (
     "labels AS o INDEXED BY labels_by_value CROSS JOIN tasks AS t ON t.id = o.task"
     " WHERE o.namespace = ? AND o.name = ? AND o.value = ?"
 )
+BY_TAG = (
+    "tags AS o CROSS JOIN tasks AS t ON t.id = o.task AND t.task_id = o.task_id"
+    " WHERE o.namespace = ? AND o.tag = ?"
+)
 STATUSES = "tasks AS t INDEXED BY tasks_by_status WHERE t.namespace = ?"
 STATUS_OF_TASK = "(SELECT status FROM tasks WHERE id = ?)"
 BY_STATUS = f"{STATUSES} AND t.status = ?"
@@ -24,6 +28,10 @@ WITH_NULL, WITH_FIRST_STATUS, WITH_NEXT_STATUS = (
     for condition in ("t.status IS ?", "typeof(t.status) != 'null'", f"t.status > {STATUS_OF_TASK}")
 )
 HAS_LABEL = "EXISTS (SELECT 1 FROM labels WHERE task = t.id AND name = ? AND value = ?)"
+HAS_TAG = """EXISTS (
+    SELECT 1 FROM tags AS g WHERE g.namespace = t.namespace AND g.tag = ?
+    AND g.created_at = t.created_at AND g.task_id = t.task_id
+)"""
 
 
 class Place(NamedTuple):
@@ -72,6 +80,8 @@ def _is_in_order(place: Place) -> bool:
 
 def _sources(connection: sqlite3.Connection, namespace: str, query: TaskQuery) -> list[_Source]:
     """Return the ranges that contain all matching tasks. Several statuses are several ranges."""
+    if query.tags:
+        return [_Source(BY_TAG, (namespace, query.tags[0]), "o")]
     if query.labels:
         name, value = next(iter(query.labels.items()))
         return [_Source(BY_LABEL, (namespace, name, value), "o")]
@@ -97,13 +107,19 @@ def _one_of_each_status(connection: sqlite3.Connection, namespace: str) -> Itera
 
 def _conditions(source: _Source, query: TaskQuery) -> Iterator[tuple[str, tuple[str | float, ...]]]:
     """Yield the conditions that a source does not imply, each with its values."""
-    if query.labels and query.statuses:
+    if (query.tags or query.labels) and query.statuses:
         statuses = tuple(query.statuses)
         yield f"t.status IN ({', '.join('?' for _ in statuses)})", statuses
     if query.pipeline is not None and source.text is not BY_PIPELINE:
         yield "t.pipeline = ?", (query.pipeline,)
-    for name, value in list(query.labels.items())[1:]:
+    for name, value in list(query.labels.items())[0 if query.tags else 1 :]:
         yield HAS_LABEL, (name, value)
+    for tag in query.tags[1:]:
+        yield HAS_TAG, (tag,)
+    if query.created_from is not None:
+        yield f"{source.order}.created_at >= ?", (query.created_from,)
+    if query.created_before is not None:
+        yield f"{source.order}.created_at < ?", (query.created_before,)
     if query.after is not None:
         order = source.order
         created_at, task_id = read_page_cursor(query.after)

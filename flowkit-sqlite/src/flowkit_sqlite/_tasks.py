@@ -10,18 +10,19 @@ from flowkit.protocols import TaskHeader, TaskQuery, TaskRecord
 from flowkit_sqlite._column_forms import COLUMNS, NAMES, TEXT, fault, fitting
 from flowkit_sqlite._context import LONGEST_FAULT, Context, corrupt, shown
 from flowkit_sqlite._jobs import is_brief
+from flowkit_sqlite._tags import change_tags, tags_of, tags_text
 from flowkit_sqlite._task_queries import newest_first
 
 MOST_LOADED_BRIEFLY = 10
 
 INSERT = """
     INSERT INTO tasks (id, namespace, task_id, version, op_id, status, created_at, pipeline,
-                       idempotency_key, wake_at, finished_at)
+                       idempotency_key, wake_at, finished_at, tags)
     VALUES (
         max(
             coalesce((SELECT max(id) FROM tasks), 0), coalesce((SELECT max(task) FROM purged), 0)
         ) + 1,
-        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
     ) ON CONFLICT DO NOTHING
 """
 SPEC = ""
@@ -102,6 +103,7 @@ def _create(connection: sqlite3.Connection, namespace: str, record: TaskRecord) 
             header.idempotency_key,
             header.wake_at,
             header.finished_at,
+            tags_text(header.tags),
         ),
     )
     if not inserted.rowcount:
@@ -117,6 +119,8 @@ def _create(connection: sqlite3.Connection, namespace: str, record: TaskRecord) 
                 for name, value in header.labels.items()
             ],
         )
+    if header.tags and number is not None:
+        change_tags(connection, number, None, header.tags)
     return task_id
 
 
@@ -166,9 +170,17 @@ def _record(connection: sqlite3.Connection, row: Sequence[Any]) -> TaskRecord:
     found = fault("tasks", columns) or _fault_below(parts, labels)
     if found is not None:
         return _damaged(columns, labels, found)
-    task_id, version, op_id, status, created_at, pipeline, key, wake_at, finished_at = columns
+    task_id, version, op_id, status, created_at, pipeline, key, wake_at, finished_at, tags = columns
     header = TaskHeader(
-        task_id, status, created_at, pipeline, dict(labels), key, wake_at, finished_at
+        task_id,
+        status,
+        created_at,
+        pipeline,
+        dict(labels),
+        key,
+        wake_at,
+        finished_at,
+        tags_of(tags),
     )
     return TaskRecord(header, parts.pop(SPEC), parts, version, op_id)
 
@@ -204,6 +216,7 @@ def _damaged(columns: Sequence[Any], labels: Sequence[Sequence[Any]], found: str
         idempotency_key=fields["idempotency_key"],
         wake_at=fields["wake_at"],
         finished_at=fields["finished_at"],
+        tags=tags_of(fields["tags"]),
     )
     return TaskRecord(
         header, b"", {}, fields["version"], fields["op_id"], fault=found[:LONGEST_FAULT]

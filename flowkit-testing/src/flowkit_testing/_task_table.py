@@ -1,7 +1,8 @@
 """Table of tasks in memory, with its indexes."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 
 from flowkit.errors import StoreError
 from flowkit.protocols import ArchivedPart, Commit, TaskHeader, TaskQuery, TaskRecord
@@ -22,6 +23,7 @@ class TaskRow:
         "parts",
         "spec",
         "status",
+        "tags",
         "version",
         "wake_at",
     )
@@ -33,6 +35,7 @@ class TaskRow:
         self.status = header.status
         self.wake_at = header.wake_at
         self.finished_at = header.finished_at
+        self.tags = frozenset(header.tags)
         self.spec = bytes(record.spec)
         self.parts = {name: bytes(data) for name, data in record.parts.items()}
         self.version = record.version
@@ -56,6 +59,7 @@ class TaskRow:
             created.idempotency_key,
             self.wake_at,
             self.finished_at,
+            self.tags,
         )
         return TaskRecord(header, self.spec, self.parts.copy(), self.version, self.op_id)
 
@@ -72,16 +76,52 @@ class TaskRow:
             (not query.statuses or self.status in query.statuses)
             and (query.pipeline is None or self.created.pipeline == query.pipeline)
             and all(self.labels.get(name) == value for name, value in query.labels.items())
+            and self.tags.issuperset(query.tags)
         )
 
 
+Age = tuple[float, str]
+"""Time at which a task was created, and its id."""
+
+
+class TagIndex:
+    """Tasks by their tags, in order of age. The tasks of a tag are sorted when they are read."""
+
+    def __init__(self) -> None:
+        self._ages: dict[str, set[Age]] = {}
+        self._sorted: dict[str, list[Age]] = {}
+
+    def change(self, age: Age, before: frozenset[str], after: frozenset[str]) -> None:
+        """Replace the tags of a task."""
+        for tag in before - after:
+            ages = self._ages[tag]
+            ages.remove(age)
+            if not ages:
+                del self._ages[tag]
+            self._sorted.pop(tag, None)
+        for tag in after - before:
+            self._ages.setdefault(tag, set()).add(age)
+            self._sorted.pop(tag, None)
+
+    def ages(self, tags: Iterable[str]) -> Sequence[Age]:
+        """Return the tasks of the rarest of these tags."""
+        tag = min(tags, key=lambda tag: len(self._ages.get(tag, ())))
+        if tag not in self._ages:
+            return ()
+        found = self._sorted.get(tag)
+        if found is None:
+            found = self._sorted[tag] = sorted(self._ages[tag])
+        return found
+
+
 class TaskTable:
-    """Rows by id, idempotency key, age, wake-up time and end."""
+    """Rows by id, idempotency key, age, tag, wake-up time and end."""
 
     def __init__(self) -> None:
         self.rows: dict[str, TaskRow] = {}
         self._keys: dict[str, str] = {}
-        self._by_age: list[tuple[float, str]] = []
+        self._by_age: list[Age] = []
+        self._tags = TagIndex()
         self._wakes = TimeIndex[str]()
         self._ends = TimeIndex[str]()
 
@@ -94,8 +134,10 @@ class TaskTable:
             first = self._keys.setdefault(header.idempotency_key, header.task_id)
             if first != header.task_id:
                 return first
-        self.rows[header.task_id] = TaskRow(record)
+        row = self.rows[header.task_id] = TaskRow(record)
         age = (header.created_at, header.task_id)
+        if row.tags:
+            self._tags.change(age, frozenset(), row.tags)
         if self._by_age and age < self._by_age[-1]:
             insort(self._by_age, age)
         else:
@@ -123,6 +165,10 @@ class TaskTable:
         if row.finished_at != commit.finished_at:
             row.finished_at = commit.finished_at
             self._ends.set(commit.task_id, commit.finished_at)
+        if row.tags != commit.tags:
+            tags = frozenset(commit.tags)
+            self._tags.change((row.created.created_at, commit.task_id), row.tags, tags)
+            row.tags = tags
         row.status = commit.status
         row.op_id = commit.op_id
         row.version += 1
@@ -143,6 +189,7 @@ class TaskTable:
             row = self.rows.pop(task_id)
             self._wakes.set(task_id, None)
             self._ends.set(task_id, None)
+            self._tags.change((row.created.created_at, task_id), row.tags, frozenset())
             if row.created.idempotency_key is not None:
                 del self._keys[row.created.idempotency_key]
         self._by_age = [age for age in self._by_age if age[1] not in gone]
@@ -150,8 +197,8 @@ class TaskTable:
     def page(self, query: TaskQuery) -> tuple[list[TaskRecord], str | None]:
         """Return a page of matching records, newest first, and its cursor if there are more."""
         found: list[TaskRecord] = []
-        last: tuple[float, str] | None = None
-        for age in self._newest_first(query.after):
+        last: Age | None = None
+        for age in self._newest_first(query):
             row = self.rows[age[1]]
             if row.matches(query):
                 if len(found) == query.limit:
@@ -160,14 +207,22 @@ class TaskTable:
                 last = age
         return found, None
 
-    def _newest_first(self, after: str | None) -> Iterator[tuple[float, str]]:
-        end = len(self._by_age)
-        if after is not None:
-            created_at, _, task_id = after.partition("/")
-            try:
-                cursor = (float(created_at), task_id)
-            except ValueError:
-                raise StoreError(f"{after!r} is not what a page before gave as next") from None
-            end = bisect_left(self._by_age, cursor)
-        for place in range(end - 1, -1, -1):
-            yield self._by_age[place]
+    def _newest_first(self, query: TaskQuery) -> Iterator[Age]:
+        """Yield the tasks with one of the tags, if there are any, in the range of time."""
+        ages = self._tags.ages(query.tags) if query.tags else self._by_age
+        before = inf if query.created_before is None else query.created_before
+        first = bisect_left(ages, (-inf if query.created_from is None else query.created_from, ""))
+        end = bisect_left(ages, min((before, ""), _cursor(query.after)))
+        for place in range(end - 1, first - 1, -1):
+            yield ages[place]
+
+
+def _cursor(after: str | None) -> Age:
+    """Return the place where a page begins."""
+    if after is None:
+        return inf, ""
+    created_at, _, task_id = after.partition("/")
+    try:
+        return float(created_at), task_id
+    except ValueError:
+        raise StoreError(f"{after!r} is not what a page before gave as next") from None

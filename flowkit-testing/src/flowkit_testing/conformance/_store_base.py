@@ -1,7 +1,7 @@
 """Fixtures and helpers of the store suite."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -94,10 +94,20 @@ def change(
     put: Mapping[str, bytes] | None = None,
     drop: Sequence[str] = (),
     archive: Sequence[ArchivedPart] = (),
+    tags: Collection[str] = (),
 ) -> Commit:
     """Return a commit with default values for what is not given."""
     return Commit(
-        task_id, expected_version, op_id, status, wake_at, finished_at, put or {}, drop, archive
+        task_id,
+        expected_version,
+        op_id,
+        status,
+        wake_at,
+        finished_at,
+        put or {},
+        drop,
+        archive,
+        tags=frozenset(tags),
     )
 
 

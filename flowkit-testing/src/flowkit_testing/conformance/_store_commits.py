@@ -31,6 +31,7 @@ class Committing(StoreSuite):
             pipeline="p",
             labels={"l": "1"},
             wake_at=5.0,
+            tags=frozenset({"old", "kept"}),
         )
         await store.create([created])
         commit = change(
@@ -41,6 +42,7 @@ class Committing(StoreSuite):
             finished_at=NOON,
             put={"replace": b"2", "new": b"2"},
             drop=["gone"],
+            tags=["kept", "new"],
         )
         assert list(await store.commit([commit])) == [True]
         expected = record(
@@ -51,6 +53,7 @@ class Committing(StoreSuite):
             status="finished",
             wake_at=7.5,
             finished_at=NOON,
+            tags=frozenset({"kept", "new"}),
             op_id="op-1",
         )
         task = plain(await load_one(store, task_id))
@@ -67,6 +70,11 @@ class Committing(StoreSuite):
         await store.commit([change(task_id, wake_at=None, finished_at=None)])
         header = (await load_one(store, task_id)).header
         assert (header.wake_at, header.finished_at) == (None, None)
+
+    async def test_a_commit_may_clear_tags(self, store: Store, task_id: str) -> None:
+        await store.create([record(task_id, tags=frozenset({"a", "b"}))])
+        await store.commit([change(task_id)])
+        assert (await load_one(store, task_id)).header.tags == frozenset()
 
     async def test_a_commit_without_parts_still_counts(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id)])
@@ -106,6 +114,7 @@ class Committing(StoreSuite):
             wake_at=9.0,
             put={"state": b"9", "new": b"9"},
             drop=["state"],
+            tags=["stale"],
         )
         assert list(await store.commit([stale])) == [False]
         assert plain(await load_one(store, task_id)) == before

@@ -40,6 +40,7 @@ class Creating(StoreSuite):
             {"labels": {"team": "a", "tier": "gold"}},
             {"labels": {"a.b": "x", "$set": "y", "": "empty", "schlüssel": "wért"}},
             {"idempotency_key": True},
+            {"tags": frozenset({"reason:x", "a.b", "$set", "schlüssel"})},
             {"wake_at": NOON + 0.25},
             {"status": "finished", "finished_at": NOON + 1.5},
             {
@@ -61,6 +62,7 @@ class Creating(StoreSuite):
             "labels",
             "odd-labels",
             "key",
+            "tags",
             "wake",
             "finished",
             "microseconds",

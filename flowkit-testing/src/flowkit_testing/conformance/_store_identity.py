@@ -103,6 +103,14 @@ class LabelValue(Kind):
         return await self.listed(labels={self.own: text})
 
 
+class Tag(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.create(number, tags=frozenset({text}))
+
+    async def find(self, text: str) -> Sequence[int]:
+        return await self.listed(tags=[text])
+
+
 class WorkerId(Kind):
     async def keep(self, text: str, number: int) -> None:
         assert await self.store.renew_session(WorkerSession(text, ["r"], number, NOON)) is None
@@ -146,6 +154,7 @@ KINDS = [
     Status,
     LabelName,
     LabelValue,
+    Tag,
     WorkerId,
     LetterId,
     TaskIdOfLetter,

@@ -64,11 +64,12 @@ class Namespaces(StoreSuite):
     ) -> None:
         async with AsyncExitStack() as stack:
             first, second = await self.both(stack, open_namespace, unique)
-            await first.create([record(task_id, wake_at=NOON)])
+            await first.create([record(task_id, wake_at=NOON, tags=frozenset({"tag"}))])
             await first.renew_session(WorkerSession("worker", ["role"], 1, NOON))
             await first.park([DeadLetter("letter", NOON, "batch", "code", "error", task_id)])
             assert list(await second.load([task_id])) == []
             assert (await second.list_tasks(TaskQuery()))[0] == []
+            assert (await second.list_tasks(TaskQuery(tags=["tag"])))[0] == []
             assert list(await second.due(before=NOON, limit=10)) == []
             assert list(await second.sessions()) == []
             assert list(await second.dead_letters()) == []

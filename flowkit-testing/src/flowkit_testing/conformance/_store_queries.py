@@ -196,13 +196,102 @@ class Listing(StoreSuite):
         assert await self.everything(store, task_id, pipeline="p", labels=label) == ["p"]
         assert len(await self.everything(store, task_id, pipeline=None, labels=label)) == 3
 
+    @pytest.mark.parametrize(
+        ("tags", "expected"),
+        [
+            ([], ["d", "c", "b", "a"]),
+            (["x"], ["d", "b", "a"]),
+            (["y.z", "x"], ["b"]),
+            (["x", "y.z"], ["b"]),
+            (["$y"], []),
+            (["x", "none"], []),
+        ],
+        ids=["any", "one", "both", "both-in-another-order", "other", "one-of-two"],
+    )
+    async def test_tasks_are_found_by_tags(
+        self, store: Store, task_id: str, tags: Sequence[str], expected: list[str]
+    ) -> None:
+        for number, (suffix, own) in enumerate(
+            [("a", "x"), ("b", "x y.z w"), ("c", ""), ("d", "x w")]
+        ):
+            own_tags = frozenset(f"{task_id}{tag}" for tag in own.split())
+            await self.create(store, task_id, [suffix], created_at=NOON + number, tags=own_tags)
+        wanted = [f"{task_id}{tag}" for tag in tags]
+        assert await self.everything(store, task_id, tags=wanted) == expected
+        if tags:
+            assert await self.everything(store, task_id, tags=wanted, pipeline=None) == expected
+
+    async def test_tasks_are_found_by_the_tags_of_their_last_commit(
+        self, store: Store, task_id: str
+    ) -> None:
+        old, kept, new = (f"{task_id}{tag}" for tag in ("old", "kept", "new"))
+        await self.create(store, task_id, ["a", "b"], tags=frozenset({old, kept}))
+        await store.commit(
+            [
+                change(f"{task_id}a", tags=[kept, new]),
+                change(f"{task_id}b", 9, tags=["refused", new]),
+            ]
+        )
+        assert await self.everything(store, task_id, tags=[old]) == ["b"]
+        assert await self.everything(store, task_id, tags=[kept]) == ["b", "a"]
+        assert await self.everything(store, task_id, tags=[new]) == ["a"]
+        await store.commit([change(f"{task_id}a", 2)])
+        assert await self.everything(store, task_id, tags=[kept]) == ["b"]
+
+    async def test_a_new_task_with_the_id_of_a_purged_one_has_none_of_its_tags(
+        self, store: Store, task_id: str
+    ) -> None:
+        long_ago = NOON - 1e9
+        await self.create(
+            store, task_id, ["a"], tags=frozenset({f"{task_id}old"}), finished_at=long_ago
+        )
+        await store.purge(finished_before=long_ago + 1)
+        await self.create(store, task_id, ["a"])
+        assert await self.everything(store, task_id, tags=[f"{task_id}old"]) == []
+
+    @pytest.mark.parametrize(
+        ("first", "end", "expected"),
+        [
+            (None, None, "3210"),
+            (NOON + 1, None, "321"),
+            (NOON + 1.5, None, "32"),
+            (None, NOON + 2, "10"),
+            (NOON + 1, NOON + 3, "21"),
+            (NOON + 1, NOON + 1, ""),
+            (NOON + 9, None, ""),
+            (None, NOON - 1, ""),
+        ],
+    )
+    async def test_tasks_are_found_by_the_time_of_their_creation(
+        self, store: Store, task_id: str, first: float | None, end: float | None, expected: str
+    ) -> None:
+        await self.create(store, task_id, range(4), tags=frozenset({task_id}))
+        query = {"created_from": first, "created_before": end, "limit": 2}
+        for others in ({}, {"tags": [task_id]}, {"statuses": ["queued"]}):
+            assert await self.everything(store, task_id, **query, **others) == [*expected]
+
     async def test_all_that_is_asked_for_must_hold(self, store: Store, task_id: str) -> None:
-        await self.create(store, task_id, ["a", "b"], labels={"x": "1"})
-        await self.create(store, task_id, ["c", "d"], labels={"x": "2"})
-        await store.commit([change(f"{task_id}{suffix}", status="finished") for suffix in "bd"])
-        assert await self.everything(store, task_id, labels={"x": "1"}, statuses=["finished"]) == [
-            "b"
-        ]
+        tags = frozenset({f"{task_id}t"})
+        await self.create(store, task_id, ["a", "b", "untagged"], labels={"x": "1"})
+        await self.create(store, task_id, ["c", "d"], labels={"x": "2"}, tags=tags)
+        finished = ["b", "d", "untagged"]
+        await store.commit(
+            [
+                change(
+                    f"{task_id}{name}",
+                    status="finished",
+                    tags=() if name == "untagged" else tags,
+                )
+                for name in finished
+            ]
+        )
+        query = {"labels": {"x": "1"}, "statuses": ["finished"]}
+        assert await self.everything(store, task_id, **query) == ["untagged", "b"]
+        assert await self.everything(store, task_id, **query, tags=[*tags]) == ["b"]
+        assert (
+            await self.everything(store, task_id, **query, tags=[*tags], created_before=NOON + 1)
+            == []
+        )
 
     @pytest.mark.parametrize(
         ("count", "sizes"), [(5, [2, 2, 1]), (4, [2, 2]), (2, [2]), (1, [1]), (0, [0])]
@@ -245,6 +334,22 @@ class Listing(StoreSuite):
             ["4", "2"],
             ["0"],
         ]
+
+    @pytest.mark.parametrize("created_at", [NOON, None], ids=["one-time", "several"])
+    async def test_paging_goes_on_with_tags(
+        self, store: Store, task_id: str, created_at: float | None
+    ) -> None:
+        times = {} if created_at is None else {"created_at": created_at}
+        await self.create(store, task_id, range(9), **times)
+        await store.commit(
+            [
+                change(f"{task_id}{number}", tags=[f"{task_id}t", f"{task_id}u"])
+                for number in range(0, 9, 2)
+            ]
+        )
+        query = {"tags": [f"{task_id}t", f"{task_id}u"], "limit": 2}
+        pages = await self.pages(store, task_id, **query)
+        assert pages in ([["8", "6"], ["4", "2"], ["0"]], [["0", "2"], ["4", "6"], ["8"]])
 
     async def test_everything_is_listed_where_nothing_is_asked_for(
         self, store: Store, task_id: str
