@@ -187,7 +187,7 @@ class Steps:
             labels=labels,
             limit=2,
             tags=self.some(TAGS) if self.one(True, False) else (),
-            created_from=self.one(None, None, *TIMES),
+            created_after=self.one(None, None, *TIMES),
             created_before=self.one(None, None, *TIMES),
         )
         before, limit = self.one(*TIMES), self.one(1, 100)

@@ -277,12 +277,16 @@ class TestForgetsTagsInCommits(BrokenStore):
             )
 
 
-class TestTheEndOfATimeRangeCounts(BrokenStore):
+class TestTheBoundsOfATimeRangeCount(BrokenStore):
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
-            before = query.created_before
-            end = None if before is None else nextafter(before, inf)
-            return await super().list_tasks(dataclasses.replace(query, created_before=end))
+            after, before = query.created_after, query.created_before
+            wider = dataclasses.replace(
+                query,
+                created_after=None if after is None else nextafter(after, -inf),
+                created_before=None if before is None else nextafter(before, inf),
+            )
+            return await super().list_tasks(wider)
 
 
 class TestTheLatestIsDueFirst(BrokenStore):

@@ -71,8 +71,8 @@ async def use_everything(store: MongoStore) -> None:
         {"pipeline": "p", "statuses": ["queued", "running"], "labels": labels},
         {"tags": tags[:1]},
         {"tags": tags, "statuses": ["queued", "running"], "labels": labels},
-        {"created_from": NOON, "created_before": NOON + 1},
-        {"tags": tags, "created_from": NOON, "created_before": NOON + 1},
+        {"created_after": NOON, "created_before": NOON + 1},
+        {"tags": tags, "created_after": NOON, "created_before": NOON + 1},
     ):
         _, after = await store.list_tasks(TaskQuery(**query, limit=3))
         await store.list_tasks(TaskQuery(**query, limit=3, after=after))

@@ -35,8 +35,8 @@ async def use_everything(store: SqliteStore) -> None:
         TaskQuery(labels=labels, statuses=["running"], pipeline="p"),
         TaskQuery(tags=tags[:1]),
         TaskQuery(tags=tags, labels=labels, statuses=["running", "queued"], pipeline="p"),
-        TaskQuery(created_from=NOON, created_before=NOON + 1),
-        TaskQuery(tags=tags, created_from=NOON, created_before=NOON + 1),
+        TaskQuery(created_after=NOON, created_before=NOON + 1),
+        TaskQuery(tags=tags, created_after=NOON, created_before=NOON + 1),
     ):
         _, _ = await store.list_tasks(query)
         _, _ = await store.list_tasks(dataclasses.replace(query, after=f"{NOON}|u"))

@@ -348,7 +348,7 @@ class TaskQuery:
     """Filter and page of a list of tasks.
 
     A task matches if it has one of the ``statuses`` (if any are given), the ``pipeline``, all the
-    ``labels`` and all the ``tags``, and was created at ``created_from`` or later, and before
+    ``labels`` and all the ``tags``, and was created after ``created_after`` and before
     ``created_before``. Few tasks have the first of the ``tags``. ``after`` is the ``next`` of the
     previous page.
     """
@@ -359,7 +359,7 @@ class TaskQuery:
     limit: int = 50
     after: str | None = None
     tags: Sequence[str] = ()
-    created_from: float | None = None
+    created_after: float | None = None
     created_before: float | None = None
 
 

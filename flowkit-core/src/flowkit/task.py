@@ -67,6 +67,12 @@ class _View(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+WaitKind = Literal["timer", "signal", "approval"]
+"""Kind of event for which a node of a control type waits."""
+WaitingFor = Literal["timer", "signal", "approval", "key", "rate", "worker"]
+"""Reason why a node waits, by which tasks are listed."""
+
+
 class NodeView(_View):
     """A node at one moment."""
 
@@ -101,7 +107,7 @@ class NodeView(_View):
     """
     rounds: dict[int, str] = {}
     """Tasks of the last 20 rounds of a node of type ``loop``, by the number of the round from 0."""
-    waiting: Literal["timer", "signal", "approval"] | None = None
+    waiting: WaitKind | None = None
     """Kind of event for which a deferred node of a control type waits."""
     waiting_until: datetime | None = None
     """Time at which this wait ends in any case."""
@@ -280,7 +286,7 @@ STOPPING = frozenset({Mark.CANCELLING, Mark.CLOSING})
 class Wait:
     """Wait of a deferred control node."""
 
-    kind: Literal["timer", "signal", "approval"]
+    kind: WaitKind
     until: Moment | None = None
     """Time at which the wait ends in any case."""
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -675,6 +681,8 @@ class Task:
     """Attempt of the parent's node for which a child task runs."""
     parent_pauses: int = 0
     """Number of pauses and resumes of the parent that a child task has followed."""
+    failed_codes: dict[str, int] = field(default_factory=dict)
+    """Numbers of failed nodes by reason code, of the first codes that failed."""
 
     taken: list[int] = field(default_factory=list)
     """Per node of the graph: edges from parents that were taken, with data."""
@@ -693,6 +701,8 @@ class Task:
     deferred: int = 0
     failures: int = 0
     """Number of failed nodes that no branch handles."""
+    tag_counts: dict[str, int] = field(default_factory=dict)
+    """Numbers of nodes that have not ended by the tags that they give the task."""
     ready: list[tuple[int, int]] = field(default_factory=list)
     """Heap of (-priority, index) of ready nodes. It may contain nodes that are not ready any
     more.

@@ -25,8 +25,8 @@ def condition(query: TaskQuery) -> Document:
         where["labels"] = {"$all": pairs(query.labels)}
     if query.tags:
         where["tags"] = {"$all": list(query.tags)}
-    if query.created_from is not None:
-        moments["$gte"] = max(query.created_from, FIRST_MOMENT)
+    if query.created_after is not None:
+        moments["$gt"] = query.created_after
     if query.created_before is not None:
         moments["$lt"] = query.created_before
     if query.after is not None:

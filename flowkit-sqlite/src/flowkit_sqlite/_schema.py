@@ -3,14 +3,14 @@
 Operators may read the tables; only FlowKit writes them. Times are seconds since 1970. A file may
 hold several installations, which the column ``namespace`` separates.
 
-A task has one row in ``tasks``, which changes with every commit and is short. Its column ``tags`` is
-a list in JSON, and the table ``tags`` is the index of it. The other rows of a task have its number
-(``tasks.id``) in the column ``task``: the parts, the labels, and the parts in the archive. The
-specification is the part with the empty name. Artifacts do not need a task with their id, so they
-have an owner of their own. When a purge has deleted the rows of a task in ``tasks``, ``tags`` and
-``artifact_owners``, nothing finds its other rows any more, and they can be deleted in small steps.
-Until then its numbers are in the table ``purged``, and no new task or owner gets them. Its id stays
-there for an hour longer, for artifacts that arrive late.
+A task has one row in ``tasks``, which changes with every commit and is short. Its column ``tags``
+is a list in JSON, and the table ``tags`` is the index of it. The other rows of a task have its
+number (``tasks.id``) in the column ``task``: the parts, the labels, and the parts in the archive.
+The specification is the part with the empty name. Artifacts do not need a task with their id, so
+they have an owner of their own. When a purge has deleted the rows of a task in ``tasks``, ``tags``
+and ``artifact_owners``, nothing finds its other rows any more, and they can be deleted in small
+steps. Until then its numbers are in the table ``purged``, and no new task or owner gets them. Its
+id stays there for an hour longer, for artifacts that arrive late.
 
 A commit of a small change costs a write of a page for each index that it changes, so there are few
 indexes.

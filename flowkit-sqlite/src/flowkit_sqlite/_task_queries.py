@@ -116,8 +116,8 @@ def _conditions(source: _Source, query: TaskQuery) -> Iterator[tuple[str, tuple[
         yield HAS_LABEL, (name, value)
     for tag in query.tags[1:]:
         yield HAS_TAG, (tag,)
-    if query.created_from is not None:
-        yield f"{source.order}.created_at >= ?", (query.created_from,)
+    if query.created_after is not None:
+        yield f"{source.order}.created_at > ?", (query.created_after,)
     if query.created_before is not None:
         yield f"{source.order}.created_at < ?", (query.created_before,)
     if query.after is not None:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import inf
+from math import inf, nextafter
 
 from flowkit.errors import StoreError
 from flowkit.protocols import ArchivedPart, Commit, TaskHeader, TaskQuery, TaskRecord
@@ -211,7 +211,8 @@ class TaskTable:
         """Yield the tasks with one of the tags, if there are any, in the range of time."""
         ages = self._tags.ages(query.tags) if query.tags else self._by_age
         before = inf if query.created_before is None else query.created_before
-        first = bisect_left(ages, (-inf if query.created_from is None else query.created_from, ""))
+        after = -inf if query.created_after is None else nextafter(query.created_after, inf)
+        first = bisect_left(ages, (after, ""))
         end = bisect_left(ages, min((before, ""), _cursor(query.after)))
         for place in range(end - 1, first - 1, -1):
             yield ages[place]

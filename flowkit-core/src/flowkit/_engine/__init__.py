@@ -78,6 +78,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.stop_reasons import stop_cause
+from flowkit._engine.tags import RETRYING, parent_tag, reason_tag, tags_of, waiting_tag
 from flowkit._engine.transition import IllegalMove, Transition
 from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._engine.vars import VarsOp
@@ -87,6 +88,7 @@ __all__ = [
     "MAX_KEPT",
     "NODE_MOVES",
     "NODE_REPORTS",
+    "RETRYING",
     "TASK_MOVES",
     "ArgumentsEvaluated",
     "AskWorker",
@@ -156,12 +158,16 @@ __all__ = [
     "fails_task",
     "first_marks",
     "is_delayed",
+    "parent_tag",
     "path_to_failure",
     "pending_effects",
+    "reason_tag",
     "records_to_load",
     "retry_delay",
     "shown_child",
     "shown_rounds",
     "sources_progress",
     "stop_cause",
+    "tags_of",
+    "waiting_tag",
 ]

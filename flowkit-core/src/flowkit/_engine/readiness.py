@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Protocol
 
 from flowkit._engine.map_expansion import derive_maps
+from flowkit._engine.tags import derive_tags
 from flowkit.graph import Plan, Route
 from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import ALL, ALL_ENDED
@@ -175,6 +176,7 @@ def derive(task: Task) -> None:
     task.taken, task.empty, task.broken = counts
     if task.maps:
         derive_maps(task)
+    derive_tags(task)
     task.ready.sort()
 
 

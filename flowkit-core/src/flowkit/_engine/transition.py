@@ -17,6 +17,7 @@ from flowkit._engine.map_expansion import (
 )
 from flowkit._engine.readiness import derive, fails_task, queue_rank
 from flowkit._engine.sources import sources_progress
+from flowkit._engine.tags import count_tags
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
 from flowkit.graph._expanded_plan import is_map, map_of
@@ -442,6 +443,7 @@ class Transition:
     def apply(self) -> None:
         """Make the change."""
         task = self.task
+        count_tags(task, self.marks, self.records, self.dropped_maps)
         marks = task.marks
         for index, mark in self.marks.items():
             marks[index] = mark

@@ -42,16 +42,6 @@ class Selection:
     created_after: float | None = None
     created_before: float | None = None
 
-    def has_time(self, created_at: float) -> bool:
-        """Return whether a task that was created then may match."""
-        return not self.is_over(created_at) and (
-            self.created_before is None or created_at < self.created_before
-        )
-
-    def is_over(self, created_at: float) -> bool:
-        """Return whether no task that was created then, or before, matches."""
-        return self.created_after is not None and created_at <= self.created_after
-
 
 @dataclass(slots=True)
 class Exported:
@@ -135,14 +125,15 @@ class Exporter:
                     statuses=selection.statuses,
                     pipeline=selection.pipeline,
                     labels=selection.labels,
+                    created_after=selection.created_after,
+                    created_before=selection.created_before,
                     limit=TASKS_AT_ONCE,
                     after=after,
                 )
             )
             for record in page:
-                if selection.has_time(record.header.created_at):
-                    yield record
-            if after is None or selection.is_over(page[-1].header.created_at):
+                yield record
+            if after is None:
                 return
 
     async def _load(self, task_id: str) -> TaskRecord:

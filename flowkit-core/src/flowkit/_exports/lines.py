@@ -73,6 +73,7 @@ def _text_json(text: str) -> str | dict[str, str]:
 
 
 Data = Annotated[bytes, PlainValidator(_data), PlainSerializer(_data_json)]
+Tags = Annotated[frozenset[str], PlainSerializer(sorted)]
 Text = Annotated[str, PlainValidator(_text), PlainSerializer(_text_json)]
 
 
@@ -121,6 +122,7 @@ class TaskLine(Line):
     idempotency_key: str | None
     wake_at: float | None
     finished_at: float
+    tags: Tags
     version: int
     op_id: str
     archived_parts: int

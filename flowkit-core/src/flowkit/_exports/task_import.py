@@ -213,6 +213,7 @@ class Importer:
                     status=task.record.header.status,
                     wake_at=task.record.header.wake_at,
                     finished_at=task.record.header.finished_at,
+                    tags=task.record.header.tags,
                 ),
             )
             for task in new
@@ -283,7 +284,9 @@ def _without_parts(record: TaskRecord) -> TaskRecord:
     """Return the record of a task whose import has only begun. It does not look ended, so that
     nothing deletes it.
     """
-    header = replace(record.header, status="queued", wake_at=None, finished_at=None)
+    header = replace(
+        record.header, status="queued", wake_at=None, finished_at=None, tags=frozenset()
+    )
     return replace(record, header=header, parts={})
 
 

@@ -64,6 +64,7 @@ class State:
     forced: bool = False
     parent_attempt: Count = 0
     parent_pauses: Count = 0
+    failed_codes: dict[str, Annotated[Count, Field(ge=1)]] = field(default_factory=dict)
 
 
 HEAD: TypeAdapter[Head] = TypeAdapter(Head)

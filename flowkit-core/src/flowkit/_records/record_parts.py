@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from flowkit._engine import Transition
+from flowkit._engine import Transition, tags_of
 from flowkit._records import record_models
 from flowkit._records.child_marks import changed_parts, encode_blocks, encode_marks, encode_streams
 from flowkit._records.map_items import grown_parts, item_parts
@@ -67,6 +67,8 @@ def encode_state(task: Task) -> bytes:
         state["pauses"] = task.pauses
     if task.forced:
         state["forced"] = True
+    if task.failed_codes:
+        state["failed_codes"] = task.failed_codes
     if task.spec.parent is not None:
         state["parent_attempt"] = task.parent_attempt
         state["parent_pauses"] = task.parent_pauses
@@ -276,6 +278,7 @@ class RecordWriter:
             drop=drop,
             archive=archive,
             durable=durable,
+            tags=tags_of(task),
         )
 
     def _nodes_to_archive(self, task: Task) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from flowkit._engine import contradiction, derive
+from flowkit._engine import contradiction, derive, tags_of
 from flowkit._records import record_models
 from flowkit._records.child_marks import restore_children
 from flowkit._records.record_parts import (
@@ -205,6 +205,7 @@ def _task(record: TaskRecord) -> Task:
         forced=state.forced,
         parent_attempt=state.parent_attempt,
         parent_pauses=state.parent_pauses,
+        failed_codes=state.failed_codes,
     )
     if len(task.marks) != len(spec.plan.ids):
         raise ValueError("its marks do not fit its nodes")
@@ -241,6 +242,7 @@ def header_of(task: Task) -> TaskHeader:
         idempotency_key=spec.idempotency_key,
         wake_at=task.wake_at,
         finished_at=task.finished_at,
+        tags=tags_of(task),
     )
 
 

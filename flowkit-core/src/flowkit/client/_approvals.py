@@ -5,20 +5,21 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from flowkit._engine import DecisionMade
+from flowkit._engine import DecisionMade, waiting_tag
 from flowkit._json.limits import MAX_ID_CHARS
 from flowkit._json.values import NotJson, is_unicode, json_copy, kind_of, short
 from flowkit._records.queries import records_of
-from flowkit._records.task_records import decode_task, mentions
+from flowkit._records.task_records import decode_task
 from flowkit._user_code.containment import contained, error_text
 from flowkit.client._session import Session, index_of
+from flowkit.client._task_filters import checked_limit
 from flowkit.errors import AlreadyDecided, CorruptRecord, PayloadError, TaskRefused
 from flowkit.graph._control_types import REJECT, arguments_of
 from flowkit.protocols import TaskQuery, TaskRecord, utc
-from flowkit.task import Approval, Mark, NodeRecord, Page, Task, TaskStatus, Wait
+from flowkit.task import Approval, Mark, NodeRecord, Page, Task, Wait
 
-OPEN = (TaskStatus.RUNNING, TaskStatus.DEFERRED, TaskStatus.PAUSED, TaskStatus.CANCELLING)
-"""Statuses of tasks with nodes that may wait."""
+WAITING = (waiting_tag("approval"),)
+"""Tags of tasks with nodes that wait for a decision."""
 TASKS_A_READ = 100
 READS_A_PAGE = 20
 """Reads of tasks for one page of approvals. Then a page ends, even if it is not full."""
@@ -43,13 +44,12 @@ async def list_approvals(
     session: Session, *, assignee: str | None, limit: int, after: str | None
 ) -> Page[Approval]:
     """Return a page of the nodes that wait for a decision."""
-    if limit < 1:
-        raise ValueError(f"limit is at least 1, not {limit}")
+    checked_limit(limit)
     place = None if after is None else _decoded(after)
     store_after = None if place is None else place.after
     found: list[Approval] = []
     for _ in range(READS_A_PAGE):
-        query = TaskQuery(statuses=OPEN, limit=TASKS_A_READ, after=store_after)
+        query = TaskQuery(tags=WAITING, limit=TASKS_A_READ, after=store_after)
         records, following = await session.store.list_tasks(query)
         for record in records:
             for here, approval in _of_record(record, store_after):
@@ -68,8 +68,6 @@ async def list_approvals(
 
 def _of_record(record: TaskRecord, after: str | None) -> Iterator[tuple[_Place, Approval]]:
     """Yield the approvals of a task. A task that cannot be decoded has none."""
-    if not mentions(record, (b'"approval"',)):
-        return
     try:
         task = decode_task(record, to_look_at=True)
     except (CorruptRecord, PayloadError):

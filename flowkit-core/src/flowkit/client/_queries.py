@@ -1,6 +1,6 @@
 """Queries: tasks as they are now, their ends, their events, and explanations of their nodes."""
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -42,33 +42,10 @@ async def view_of(session: Session, task: Task) -> TaskView:
     return full_view(task, await records_of(session.store, task, shown_nodes(task)))
 
 
-async def list_tasks(
-    session: Session,
-    *,
-    status: str | Collection[str] | None,
-    pipeline: str | None,
-    labels: Mapping[str, str] | None,
-    limit: int,
-    after: str | None,
-) -> Page[TaskView]:
+async def list_tasks(session: Session, query: TaskQuery) -> Page[TaskView]:
     """Return a page of the tasks that match, newest first."""
-    if limit < 1:
-        raise ValueError(f"limit is at least 1, not {limit}")
-    query = TaskQuery(
-        statuses=_statuses(status),
-        pipeline=pipeline,
-        labels=labels or {},
-        limit=limit,
-        after=after,
-    )
     records, following = await session.store.list_tasks(query)
     return Page([await _listed(session, record) for record in records], following)
-
-
-def _statuses(status: str | Collection[str] | None) -> list[TaskStatus]:
-    if status is None:
-        return []
-    return [TaskStatus(name) for name in ([status] if isinstance(status, str) else status)]
 
 
 async def _listed(session: Session, record: TaskRecord) -> TaskView:

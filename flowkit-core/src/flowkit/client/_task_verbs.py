@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import datetime
 from typing import Any, Self
 
 from flowkit._dead_letters.redrive import Redriven
@@ -19,6 +20,7 @@ from flowkit.client import (
     _signals,
 )
 from flowkit.client._session import Session
+from flowkit.client._task_filters import task_query
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DamagedRecord, DeadLetter, Store
@@ -143,20 +145,54 @@ class TaskVerbs(ABC):
         status: str | Collection[str] | None = None,
         pipeline: str | None = None,
         labels: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        retrying: bool | None = None,
+        waiting: str | None = None,
+        reason_code: str | None = None,
         limit: int = 50,
         after: str | None = None,
     ) -> Page[TaskView]:
-        """Return a page of the tasks that match, newest first. ``after`` is the ``next`` of the
-        page before.
+        """Return a page of the tasks that match all that is given, newest first.
+
+        The store finds them by indexes: it does not read the tasks that do not match. ``after`` is
+        the ``next`` of the page before.
+
+        - ``status``: the status of the task, or several of which it has one.
+        - ``labels``: labels that the task has, perhaps among others.
+        - ``parent``: the id of the task whose node runs the task.
+        - ``created_after``, ``created_before``: times with a zone. Neither of them counts itself.
+        - ``retrying=True``: a node waits for its next attempt or runs it, because the last one
+          failed.
+        - ``waiting``: a node waits. ``timer``, ``signal`` and ``approval`` are what a node of type
+          ``sleep``, ``wait_signal`` or ``approval`` waits for. With ``worker``, the command of a
+          node was issued, and no worker has started it yet, as far as the coordinator knows. No
+          node waits for a ``key`` or a ``rate`` in this version.
+        - ``reason_code``: a node failed with this code, or its last attempt did and it is retried.
+          This includes failures that a branch handles. If the nodes of a task fail with more than
+          16 codes, the task is found by those that came first.
+
+        A retry of the task forgets the failures of the nodes that run again.
+
+        Raises:
+            ValueError: an argument has a value that no task can match, such as an unknown status.
+            StoreError: ``after`` is not the ``next`` of a page.
         """
-        return await _queries.list_tasks(
-            self._life.resource,
+        query = task_query(
             status=status,
             pipeline=pipeline,
             labels=labels,
+            parent=parent,
+            created_after=created_after,
+            created_before=created_before,
+            retrying=retrying,
+            waiting=waiting,
+            reason_code=reason_code,
             limit=limit,
             after=after,
         )
+        return await _queries.list_tasks(self._life.resource, query)
 
     async def nodes(
         self,

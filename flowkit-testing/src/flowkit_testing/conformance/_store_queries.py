@@ -250,23 +250,23 @@ class Listing(StoreSuite):
         assert await self.everything(store, task_id, tags=[f"{task_id}old"]) == []
 
     @pytest.mark.parametrize(
-        ("first", "end", "expected"),
+        ("after", "before", "expected"),
         [
             (None, None, "3210"),
-            (NOON + 1, None, "321"),
-            (NOON + 1.5, None, "32"),
+            (NOON + 1, None, "32"),
+            (NOON + 0.5, None, "321"),
             (None, NOON + 2, "10"),
-            (NOON + 1, NOON + 3, "21"),
-            (NOON + 1, NOON + 1, ""),
+            (NOON, NOON + 3, "21"),
+            (NOON + 1, NOON + 2, ""),
             (NOON + 9, None, ""),
             (None, NOON - 1, ""),
         ],
     )
     async def test_tasks_are_found_by_the_time_of_their_creation(
-        self, store: Store, task_id: str, first: float | None, end: float | None, expected: str
+        self, store: Store, task_id: str, after: float | None, before: float | None, expected: str
     ) -> None:
         await self.create(store, task_id, range(4), tags=frozenset({task_id}))
-        query = {"created_from": first, "created_before": end, "limit": 2}
+        query = {"created_after": after, "created_before": before, "limit": 2}
         for others in ({}, {"tags": [task_id]}, {"statuses": ["queued"]}):
             assert await self.everything(store, task_id, **query, **others) == [*expected]
 

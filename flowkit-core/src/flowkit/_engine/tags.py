@@ -1,0 +1,133 @@
+"""Tags of tasks: what lists of tasks are filtered by, beside the fields of the submission.
+
+The tags are a function of the state. They follow from numbers of nodes, which each change keeps up
+to date, so that no commit looks at all nodes.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import get_args
+
+from flowkit.task import Mark, NodeRecord, Task, WaitingFor, WaitKind
+
+RETRYING = "retrying"
+MOST_CODES = 16
+"""Reason codes in the tags of a task: those with which its first nodes failed, then those of nodes
+that are retried.
+"""
+
+
+def parent_tag(task_id: str) -> str:
+    """Return the tag of the child tasks of a task."""
+    return f"parent:{task_id}"
+
+
+def waiting_tag(what: WaitingFor) -> str:
+    """Return the tag of tasks with a node that waits."""
+    return f"waiting:{what}"
+
+
+def reason_tag(code: str) -> str:
+    """Return the tag of tasks with a node that failed with this reason code, or is retried."""
+    return f"reason:{code}"
+
+
+def tags_of(task: Task) -> frozenset[str]:
+    """Return the tags of a task."""
+    counts, codes, parent = task.tag_counts, task.failed_codes, task.spec.parent
+    if not counts and not codes and parent is None:
+        return _NONE
+    tags = {tag for tag in counts if not tag.startswith(_REASON)}
+    if parent is not None:
+        tags.add(parent_tag(parent.task_id))
+    tags.update(map(reason_tag, codes))
+    if RETRYING in tags:
+        retried = sorted(tag for tag in counts if tag.startswith(_REASON) and tag not in tags)
+        tags.update(retried[: MOST_CODES - len(codes)])
+    return frozenset(tags)
+
+
+def node_tags(mark: int, record: NodeRecord | None) -> tuple[str, ...]:
+    """Return the tags of the task of a node that has not ended. A node whose last attempt failed
+    keeps the reason code until its end.
+    """
+    if record is None or mark not in _TAGGED:
+        return ()
+    if record.reason_code is None:
+        if mark == Mark.ISSUED:
+            return _FOR_WORKER
+        return () if mark != Mark.DEFERRED or record.wait is None else _WAITS[record.wait.kind]
+    tags = (RETRYING, reason_tag(record.reason_code))
+    if mark == Mark.ISSUED:
+        return _FOR_WORKER + tags
+    if mark == Mark.DEFERRED and record.wait is not None:
+        return _WAITS[record.wait.kind] + tags
+    return tags
+
+
+def derive_tags(task: Task) -> None:
+    """Count the tags of the nodes that have not ended."""
+    counts = task.tag_counts = {}
+    for index, record in task.records.items():
+        for tag in node_tags(task.marks[index], record):
+            counts[tag] = counts.get(tag, 0) + 1
+
+
+def count_tags(
+    task: Task,
+    marks: Mapping[int, int],
+    records: Mapping[int, NodeRecord],
+    dropped_maps: Collection[int],
+) -> None:
+    """Count the tags of nodes that are about to have these marks and records. The children of
+    dropped maps do not count any more.
+    """
+    for index, mark in marks.items():
+        _count(task, index, mark, records.get(index))
+    if len(records) != len(marks) or records.keys() != marks.keys():
+        for index in records.keys() - marks.keys():
+            _count(task, index, task.marks[index], records[index])
+    for index in dropped_maps:
+        block = task.maps[index].block
+        failed = task.marks.find(Mark.FAILED, block.first, block.end)
+        while failed >= 0:
+            _count_code(task.failed_codes, task.records.get(failed), -1)
+            failed = task.marks.find(Mark.FAILED, failed + 1, block.end)
+
+
+def _count(task: Task, index: int, mark: int, new: NodeRecord | None) -> None:
+    old, old_mark = task.records.get(index), task.marks[index]
+    if new is None:
+        new = old
+    before, after = node_tags(old_mark, old), node_tags(mark, new)
+    if before is not after:
+        counts = task.tag_counts
+        for tag in after:
+            counts[tag] = counts.get(tag, 0) + 1
+        for tag in before:
+            counts[tag] -= 1
+            if not counts[tag]:
+                del counts[tag]
+    if mark == Mark.FAILED or old_mark == Mark.FAILED:
+        if old_mark == Mark.FAILED:
+            _count_code(task.failed_codes, old, -1)
+        if mark == Mark.FAILED:
+            _count_code(task.failed_codes, new, 1)
+
+
+def _count_code(codes: dict[str, int], record: NodeRecord | None, by: int) -> None:
+    """Count a failed node by its reason code, if that is one of the counted ones."""
+    code = None if record is None else record.reason_code
+    if code is None or (code not in codes and (by < 0 or len(codes) >= MOST_CODES)):
+        return
+    codes[code] = codes.get(code, 0) + by
+    if codes[code] <= 0:
+        del codes[code]
+
+
+_NONE: frozenset[str] = frozenset()
+_REASON = reason_tag("")
+_FOR_WORKER = (waiting_tag("worker"),)
+_WAITS: Mapping[WaitKind, tuple[str, ...]] = {
+    kind: (waiting_tag(kind),) for kind in get_args(WaitKind)
+}
+_TAGGED = frozenset({Mark.READY, Mark.ISSUED, Mark.RUNNING, Mark.DEFERRED})

@@ -1,0 +1,111 @@
+"""Filters of lists of tasks."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, get_args
+
+from flowkit._engine import RETRYING, parent_tag, reason_tag, waiting_tag
+from flowkit.protocols import TaskQuery
+from flowkit.task import TaskStatus, WaitingFor
+
+WAITING_FOR: tuple[WaitingFor, ...] = get_args(WaitingFor)
+_STATUSES = tuple(status.value for status in TaskStatus)
+
+
+def task_query(
+    *,
+    status: str | Collection[str] | None,
+    pipeline: str | None,
+    labels: Mapping[str, str] | None,
+    parent: str | None,
+    created_after: datetime | None,
+    created_before: datetime | None,
+    retrying: bool | None,
+    waiting: str | None,
+    reason_code: str | None,
+    limit: int,
+    after: str | None,
+) -> TaskQuery:
+    """Return the query of a list of tasks.
+
+    Raises:
+        ValueError: an argument has a value that no task can have.
+    """
+    return TaskQuery(
+        statuses=_statuses(status),
+        pipeline=_text(pipeline, "pipeline"),
+        labels=_labels(labels),
+        limit=checked_limit(limit),
+        after=_text(after, "after"),
+        tags=_tags(parent=parent, retrying=retrying, waiting=waiting, reason_code=reason_code),
+        created_after=_seconds(created_after, "created_after"),
+        created_before=_seconds(created_before, "created_before"),
+    )
+
+
+def checked_limit(limit: Any) -> int:
+    """Return the length of a page.
+
+    Raises:
+        ValueError: this is not a positive number.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise ValueError(f"limit is a whole number, not {limit!r}")
+    if limit < 1:
+        raise ValueError(f"limit is at least 1, not {limit}")
+    return limit
+
+
+def _tags(
+    *, parent: str | None, retrying: bool | None, waiting: str | None, reason_code: str | None
+) -> list[str]:
+    """Return the tags of the tasks that match, usually the rarest first."""
+    tags = []
+    if (parent := _text(parent, "parent")) is not None:
+        tags.append(parent_tag(parent))
+    if (reason_code := _text(reason_code, "reason_code")) is not None:
+        tags.append(reason_tag(reason_code))
+    if retrying is not None and retrying is not True:
+        raise ValueError(f"retrying is True or None, not {retrying!r}")
+    if retrying:
+        tags.append(RETRYING)
+    if waiting is not None:
+        if waiting not in WAITING_FOR:
+            raise ValueError(f"waiting is one of {', '.join(WAITING_FOR)}, not {waiting!r}")
+        tags.append(waiting_tag(waiting))
+    return tags
+
+
+def _statuses(status: Any) -> list[str]:
+    if status is None:
+        return []
+    names = [status] if isinstance(status, str) or not isinstance(status, Collection) else status
+    for name in names:
+        if name not in _STATUSES:
+            raise ValueError(f"status is one of {', '.join(_STATUSES)}, not {name!r}")
+    return [TaskStatus(name).value for name in names]
+
+
+def _labels(labels: Any) -> Mapping[str, str]:
+    if labels is None:
+        return {}
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(text, str) for pair in labels.items() for text in pair
+    ):
+        raise ValueError(f"labels maps names to texts, and is not {labels!r}")
+    return labels
+
+
+def _text(value: Any, name: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is a text, not {value!r}")
+    return value
+
+
+def _seconds(time: Any, name: str) -> float | None:
+    """Return a time in seconds since 1970."""
+    if time is None:
+        return None
+    if not isinstance(time, datetime) or time.tzinfo is None:
+        raise ValueError(f"{name} is a datetime with a time zone, not {time!r}")
+    return time.timestamp()
