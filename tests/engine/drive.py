@@ -1,6 +1,7 @@
 """A small language in which tests drive one task through the engine."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -162,6 +163,8 @@ def copy_of(task: Task) -> Task:
         key_waiters=waiters,
         blocks=list(task.blocks),
         maps={index: state.copy() for index, state in task.maps.items()},
+        failed_codes=dict(task.failed_codes),
+        tag_counts=dict(task.tag_counts),
     )
 
 
@@ -185,6 +188,7 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
         "failures": task.failures,
         "waiting": {entry for entry in waiting if task.marks[entry[1]] == Mark.READY},
         "keys": task.key_holders,
+        "tags": task.tag_counts,
         "maps": {
             index: (
                 state.waiting,
@@ -197,11 +201,25 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
     }
 
 
+def failed_codes(task: Task) -> dict[str | None, int]:
+    """Return the numbers of failed nodes by reason code; None for those without a record. Earlier
+    children of a map do not count.
+    """
+    size, blocks = task.spec.plan.size, [state.block for state in task.maps.values()]
+    return Counter(
+        task.records[index].reason_code if index in task.records else None
+        for index, mark in enumerate(task.marks)
+        if mark == Mark.FAILED
+        and (index < size or any(block.first <= index < block.end for block in blocks))
+    )
+
+
 def assert_nothing_drifted(task: Task) -> None:
     """Assert that the engine's step-by-step state equals the one derived from the record."""
     fresh = copy_of(task)
     derive(fresh)
     assert kept_at_hand(task) == kept_at_hand(fresh)
+    assert None in (codes := failed_codes(task)) or task.failed_codes == codes
     for index, state in fresh.maps.items():
         assert not state.queued or task.maps[index].queued, "children of a map were forgotten"
 

@@ -28,6 +28,7 @@ RECORD = TaskRecord(
         idempotency_key="key",
         wake_at=3.25,
         finished_at=1.7e9,
+        tags=frozenset({"reason:ü", "retrying", "a"}),
     ),
     b'{"v":1}\n{"nodes":[]}',
     {"state": b"{}", "n1": b"\xff\x00\x80", "n2": b""},

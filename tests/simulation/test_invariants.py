@@ -307,6 +307,18 @@ def test_undos_and_finally_keep_their_rules(marks: str, outcome: str, fault: str
     assert broken_phase(ENDS, marks, outcome, records, ended=ended) == fault
 
 
+def test_a_task_has_the_tags_of_its_nodes() -> None:
+    def no_tags(record: TaskRecord, commit: Commit) -> Commit | None:
+        return replace(commit, tags=frozenset()) if commit.tags else None
+
+    def old_tags(record: TaskRecord, commit: Commit) -> Commit | None:
+        kept = commit.tags | record.header.tags
+        return None if kept == commit.tags else replace(commit, tags=kept)
+
+    assert "the tags are [], and its nodes have ['waiting:worker']" in found_by(no_tags)
+    assert "the tags are ['waiting:worker'], and its nodes have []" in found_by(old_tags)
+
+
 # ---------------------------------------------------------------- waits
 
 

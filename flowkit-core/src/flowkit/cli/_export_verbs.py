@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
@@ -47,20 +46,8 @@ def export(
     status: options.Statuses = None,
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
-    created_after: Annotated[
-        str | None,
-        typer.Option(
-            "--created-after",
-            metavar="TIME",
-            help="Only tasks created after this time, such as 2026-11-27 or 2026-11-27T10:00:00Z.",
-        ),
-    ] = None,
-    created_before: Annotated[
-        str | None,
-        typer.Option(
-            "--created-before", metavar="TIME", help="Only tasks created before this time."
-        ),
-    ] = None,
+    created_after: options.CreatedAfter = None,
+    created_before: options.CreatedBefore = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
@@ -148,16 +135,9 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _seconds(text: str | None, option: str) -> float | None:
-    """Return a time in seconds since 1970. A time without a zone is local, as ``ls`` shows it."""
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise typer.BadParameter(
-            f"expected a time such as 2026-11-27 or 2026-11-27T10:00:00Z, not {text!r}",
-            param_hint=option,
-        ) from None
+    """Return a time in seconds since 1970."""
+    time = options.time(text, option)
+    return None if time is None else time.timestamp()
 
 
 @asynccontextmanager

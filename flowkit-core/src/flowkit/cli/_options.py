@@ -1,6 +1,7 @@
 """Options shared by several verbs."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +71,18 @@ Pipeline = Annotated[str | None, typer.Option("--pipeline", help="Pipeline of th
 Statuses = Annotated[
     list[TaskStatus] | None,
     typer.Option("--status", help="Only tasks in this status; repeatable."),
+]
+CreatedAfter = Annotated[
+    str | None,
+    typer.Option(
+        "--created-after",
+        metavar="TIME",
+        help="Only tasks created after this time, such as 2026-11-27 or 2026-11-27T10:00:00Z.",
+    ),
+]
+CreatedBefore = Annotated[
+    str | None,
+    typer.Option("--created-before", metavar="TIME", help="Only tasks created before this time."),
 ]
 Timeline = Annotated[
     bool, typer.Option("--timeline", help="Draw a timeline of the nodes at the end.")
@@ -155,3 +168,16 @@ def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any
 def split(text: str) -> list[str]:
     """Split at commas: ``"a, b"`` becomes ``["a", "b"]``."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def time(text: str | None, option: str) -> datetime | None:
+    """Return the time of an option. One without a zone is local, as ``ls`` shows times."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"expected a time such as 2026-11-27 or 2026-11-27T10:00:00Z, not {text!r}",
+            param_hint=option,
+        ) from None

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -31,13 +32,39 @@ from flowkit.cli._output import (
 )
 from flowkit.cli._task_tree import TaskBranch, nodes_in_order, task_branches
 from flowkit.cli._timeline import print_timeline
+from flowkit.client._task_filters import WAITING_FOR
 from flowkit.task import NodeStatus, NodeView, Page, TaskEvent, TaskView
+
+Waiting = StrEnum("Waiting", [(name, name) for name in WAITING_FOR])
+"""Choices of --waiting."""
 
 
 def ls(
     status: options.Statuses = None,
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
+    parent: Annotated[
+        str | None,
+        typer.Option("--parent", metavar="ID", help="Only the child tasks of this task."),
+    ] = None,
+    waiting: Annotated[
+        Waiting | None,
+        typer.Option("--waiting", help="Only tasks with a node that waits for this."),
+    ] = None,
+    retrying: Annotated[
+        bool,
+        typer.Option("--retrying", help="Only tasks with a node that failed and is tried again."),
+    ] = False,
+    reason: Annotated[
+        str | None,
+        typer.Option(
+            "--reason",
+            metavar="CODE",
+            help="Only tasks with a node whose last attempt failed with this reason code.",
+        ),
+    ] = None,
+    created_after: options.CreatedAfter = None,
+    created_before: options.CreatedBefore = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of tasks.")] = 50,
     after: options.After = None,
     db: options.Db = None,
@@ -45,17 +72,29 @@ def ls(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List tasks, newest first.
+    """List tasks, newest first. They must match all options.
 
     With --json, prints `{"items": [...], "next": ...}`. Pass `next` to --after to get the next
     page.
     """
     labels = options.pairs(label, "--label")
+    first = options.time(created_after, "--created-after")
+    last = options.time(created_before, "--created-before")
 
     async def main() -> Page[TaskView]:
         async with connected(config, db, bus) as client:
             return await client.list_tasks(
-                status=status or None, pipeline=pipeline, labels=labels, limit=limit, after=after
+                status=status or None,
+                pipeline=pipeline,
+                labels=labels,
+                parent=parent,
+                created_after=first,
+                created_before=last,
+                retrying=retrying or None,
+                waiting=waiting,
+                reason_code=reason,
+                limit=limit,
+                after=after,
             )
 
     page = run_async(main)

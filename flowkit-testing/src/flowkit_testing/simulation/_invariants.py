@@ -30,6 +30,7 @@ from flowkit_testing.simulation._later_phases import broken_phase
 from flowkit_testing.simulation._maps import broken_map
 from flowkit_testing.simulation._outputs import awaits_output, broken_output
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
+from flowkit_testing.simulation._tags import broken_tags
 from flowkit_testing.simulation._waits import SignalLedger, broken_wait
 
 Invariant = Callable[[TaskView | None, TaskView], None]
@@ -148,6 +149,7 @@ class Invariants:
         if record.header.task_id == task_id and task_id not in self._tasks and stored is not None:
             known = _Known(decode_task(stored, to_look_at=True), stored)
             self._tasks[task_id] = known
+            self._check_tags(known, known.marks, None, stored)
             self._check_creation(known)
             for invariant in self._more:
                 invariant(None, self._view(stored))
@@ -256,6 +258,7 @@ class Invariants:
             wrong := broken_output(self._reading, decode_task(after, to_look_at=True))
         ):
             raise InvariantBroken(wrong)
+        self._check_tags(known, marks, task, after)
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
         known.note_issued(nodes)
@@ -397,6 +400,15 @@ class Invariants:
         )
         if wrong is not None:
             raise InvariantBroken(f"task {known.spec.task_id!r} was created, but {wrong}")
+
+    @staticmethod
+    def _check_tags(known: _Known, marks: str, task: Task | None, record: TaskRecord) -> None:
+        current = () if task is None else [state.block for state in task.maps.values()]
+        dropped = () if task is None else [one for one in task.blocks if one not in current]
+        tags, parent = record.header.tags, known.spec.parent
+        wrong = broken_tags(tags, marks, known.nodes, parent=parent, dropped=dropped)
+        if wrong is not None:
+            raise InvariantBroken(wrong)
 
     def _check_child_ends(self, known: _Known, marks: str) -> None:
         """Check that a node ends after its child task."""
