@@ -79,6 +79,22 @@ class Installation:
 
         return anyio.run(main)
 
+    def defer(self, graph: Any, **fields: Any) -> None:
+        """Submit a task, and run it until one of its nodes is deferred."""
+
+        async def main() -> None:
+            cfg = CoordinatorConfig(db=self.address)
+            async with (
+                Coordinator(cfg=cfg) as coordinator,
+                Worker(cfg=WorkerConfig(db=self.address), handlers=[fail]),
+            ):
+                task_id = await coordinator.create_task(graph=graph, **fields)
+                events = coordinator.watch(task_id)
+                while (await anext(events)).status != "deferred":
+                    pass
+
+        anyio.run(main)
+
     def do(self, use: Callable[[Client], Awaitable[Any]]) -> Any:
         """Call a function with a client."""
 

@@ -163,6 +163,47 @@ def test_ls_filters(cli: Cli, installation: Installation):
     assert cli("ls", "--db", installation.address, "--status", "nix").exit_code == 2
 
 
+def test_ls_filters_by_what_nodes_do(cli: Cli, installation: Installation):
+    flow = {"nodes": [{"node_id": "s", "type": "subflow", "io": {"graph": ONE}}]}
+    child = installation.finish(flow, task_id="parent").nodes["s"].child_task_id
+    fails = {"node_id": "b", "type": "fail"}
+    installation.finish({"nodes": [{**fails, "retry_policy": {"max": 0}}]}, task_id="bad")
+    installation.submit(ASKING, task_id="asks")
+    installation.submit(ONE, task_id="queued")
+    retries = {"max": 1, "backoff_sec": 3600, "max_backoff_sec": 3600, "permanent_on": []}
+    installation.defer({"nodes": [{**fails, "retry_policy": retries}]}, task_id="again")
+
+    def listed(*args: str) -> list[str]:
+        return [
+            item["id"]
+            for item in as_json(cli("ls", "--db", installation.address, "--json", *args))["items"]
+        ]
+
+    assert listed("--parent", "parent") == [child]
+    assert listed("--waiting", "approval") == ["asks"]
+    assert listed("--waiting", "approval", "--status", "queued") == []
+    assert listed("--retrying") == ["again"]
+    assert listed("--reason", "bad_input") == ["again", "bad"]
+    assert listed("--reason", "bad_input", "--status", "failed") == ["bad"]
+    views = {name: installation.do(lambda c, n=name: c.get_task(n)) for name in ("bad", "queued")}
+    times = [
+        *("--created-after", views["bad"].created_at.isoformat()),
+        *("--created-before", views["queued"].created_at.isoformat()),
+    ]
+    assert listed(*times) == ["asks"]
+    assert listed(*times, "--waiting", "timer") == []
+    for wrong in (("--waiting", "lunch"), ("--created-after", "yesterday")):
+        assert cli("ls", "--db", installation.address, *wrong).exit_code == 2
+
+
+def test_ls_shows_tasks_that_wait_for_a_worker(cli: Cli, installation: Installation):
+    installation.finish(ONE, task_id="done")
+    installation.submit(ONE, task_id="queued")
+    out = cli("ls", "--db", installation.address, "--waiting", "worker").stdout
+    assert "queued" in out
+    assert "done" not in out
+
+
 def test_ls_of_nothing_says_so(cli: Cli, installation: Installation):
     assert cli("ls", "--db", installation.address).stdout == "no tasks\n"
 

@@ -40,9 +40,9 @@ async def test_tasks_are_listed_by_what_their_nodes_wait_for() -> None:
         await submit(cluster, "sleeps", node("a", "sleep", io=SLEEP))
         await submit(cluster, "listens", node("a", "wait_signal", io={"signal": "go"}))
         await submit(cluster, "asks", node("a", "approval", io=APPROVAL))
-        await submit(cluster, "queued", node("a", "nobody"))
+        await submit(cluster, "queued", node("a", "unserved"))
         both = [node("a", "approval", io=APPROVAL), node("b", "sleep", io=SLEEP)]
-        await submit(cluster, "both", *both, node("c", "nobody"))
+        await submit(cluster, "both", *both, node("c", "unserved"))
         await cluster.clock.sleep(1)
         waits = {
             "timer": {"sleeps", "both"},
