@@ -165,7 +165,7 @@ class TaskTable:
         if row.finished_at != commit.finished_at:
             row.finished_at = commit.finished_at
             self._ends.set(commit.task_id, commit.finished_at)
-        if row.tags != commit.tags:
+        if row.tags is not commit.tags and row.tags != commit.tags:
             tags = frozenset(commit.tags)
             self._tags.change((row.created.created_at, commit.task_id), row.tags, tags)
             row.tags = tags

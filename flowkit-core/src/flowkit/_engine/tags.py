@@ -34,8 +34,11 @@ def reason_tag(code: str) -> str:
 def tags_of(task: Task) -> frozenset[str]:
     """Return the tags of a task."""
     counts, codes, parent = task.tag_counts, task.failed_codes, task.spec.parent
-    if not counts and not codes and parent is None:
-        return _NONE
+    if not codes and parent is None:
+        if not counts:
+            return _NONE
+        if len(counts) == 1 and "waiting:worker" in counts:
+            return _ONLY_FOR_WORKER
     tags = {tag for tag in counts if not tag.startswith(_REASON)}
     if parent is not None:
         tags.add(parent_tag(parent.task_id))
@@ -81,11 +84,17 @@ def count_tags(
     """Count the tags of nodes that are about to have these marks and records. The children of
     dropped maps do not count any more.
     """
+    old_marks, old_records = task.marks, task.records
     for index, mark in marks.items():
-        _count(task, index, mark, records.get(index))
-    if len(records) != len(marks) or records.keys() != marks.keys():
-        for index in records.keys() - marks.keys():
-            _count(task, index, task.marks[index], records[index])
+        old_mark = old_marks[index]
+        if mark in _COUNTED or old_mark in _COUNTED:
+            old = old_records.get(index)
+            _count(task, old_mark, old, mark, records.get(index, old))
+    for index, record in records.items():
+        if index not in marks and (old := old_records.get(index)) is not None:
+            same = record.reason_code == old.reason_code and record.wait is old.wait
+            if not same:
+                _count(task, old_marks[index], old, old_marks[index], record)
     for index in dropped_maps:
         block = task.maps[index].block
         failed = task.marks.find(Mark.FAILED, block.first, block.end)
@@ -94,10 +103,9 @@ def count_tags(
             failed = task.marks.find(Mark.FAILED, failed + 1, block.end)
 
 
-def _count(task: Task, index: int, mark: int, new: NodeRecord | None) -> None:
-    old, old_mark = task.records.get(index), task.marks[index]
-    if new is None:
-        new = old
+def _count(
+    task: Task, old_mark: int, old: NodeRecord | None, mark: int, new: NodeRecord | None
+) -> None:
     before, after = node_tags(old_mark, old), node_tags(mark, new)
     if before is not after:
         counts = task.tag_counts
@@ -125,9 +133,11 @@ def _count_code(codes: dict[str, int], record: NodeRecord | None, by: int) -> No
 
 
 _NONE: frozenset[str] = frozenset()
+_ONLY_FOR_WORKER = frozenset({waiting_tag("worker")})
 _REASON = reason_tag("")
 _FOR_WORKER = (waiting_tag("worker"),)
 _WAITS: Mapping[WaitKind, tuple[str, ...]] = {
     kind: (waiting_tag(kind),) for kind in get_args(WaitKind)
 }
 _TAGGED = frozenset({Mark.READY, Mark.ISSUED, Mark.RUNNING, Mark.DEFERRED})
+_COUNTED = _TAGGED | {Mark.FAILED}

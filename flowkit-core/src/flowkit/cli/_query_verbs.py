@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -35,9 +34,6 @@ from flowkit.cli._timeline import print_timeline
 from flowkit.client._task_filters import WAITING_FOR
 from flowkit.task import NodeStatus, NodeView, Page, TaskEvent, TaskView
 
-Waiting = StrEnum("Waiting", [(name, name) for name in WAITING_FOR])
-"""Choices of --waiting."""
-
 
 def ls(
     status: options.Statuses = None,
@@ -48,8 +44,12 @@ def ls(
         typer.Option("--parent", metavar="ID", help="Only the child tasks of this task."),
     ] = None,
     waiting: Annotated[
-        Waiting | None,
-        typer.Option("--waiting", help="Only tasks with a node that waits for this."),
+        str | None,
+        typer.Option(
+            "--waiting",
+            metavar="WHAT",
+            help=f"Only tasks with a node that waits for one of {', '.join(WAITING_FOR)}.",
+        ),
     ] = None,
     retrying: Annotated[
         bool,
@@ -83,19 +83,22 @@ def ls(
 
     async def main() -> Page[TaskView]:
         async with connected(config, db, bus) as client:
-            return await client.list_tasks(
-                status=status or None,
-                pipeline=pipeline,
-                labels=labels,
-                parent=parent,
-                created_after=first,
-                created_before=last,
-                retrying=retrying or None,
-                waiting=waiting,
-                reason_code=reason,
-                limit=limit,
-                after=after,
-            )
+            try:
+                return await client.list_tasks(
+                    status=status or None,
+                    pipeline=pipeline,
+                    labels=labels,
+                    parent=parent,
+                    created_after=first,
+                    created_before=last,
+                    retrying=retrying or None,
+                    waiting=waiting,
+                    reason_code=reason,
+                    limit=limit,
+                    after=after,
+                )
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from None
 
     page = run_async(main)
     if as_json:

@@ -9,6 +9,9 @@ from flowkit.protocols import TaskQuery
 from flowkit.task import TaskStatus, WaitingFor
 
 WAITING_FOR: tuple[WaitingFor, ...] = get_args(WaitingFor)
+HALF_A_MICROSECOND = 0.5e-6
+"""Views round the times of tasks to microseconds. The time in a view is the same as the stored one.
+"""
 _STATUSES = tuple(status.value for status in TaskStatus)
 
 
@@ -38,8 +41,8 @@ def task_query(
         limit=checked_limit(limit),
         after=_text(after, "after"),
         tags=_tags(parent=parent, retrying=retrying, waiting=waiting, reason_code=reason_code),
-        created_after=_seconds(created_after, "created_after"),
-        created_before=_seconds(created_before, "created_before"),
+        created_after=_seconds(created_after, "created_after", HALF_A_MICROSECOND),
+        created_before=_seconds(created_before, "created_before", -HALF_A_MICROSECOND),
     )
 
 
@@ -102,10 +105,10 @@ def _text(value: Any, name: str) -> str | None:
     return value
 
 
-def _seconds(time: Any, name: str) -> float | None:
-    """Return a time in seconds since 1970."""
+def _seconds(time: Any, name: str, more: float) -> float | None:
+    """Return a time in seconds since 1970, and ``more``."""
     if time is None:
         return None
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise ValueError(f"{name} is a datetime with a time zone, not {time!r}")
-    return time.timestamp()
+    return time.timestamp() + more
