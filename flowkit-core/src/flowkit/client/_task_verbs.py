@@ -166,7 +166,8 @@ class TaskVerbs(ABC):
         - ``retrying=True``: a node waits for its next attempt or runs it, because the last one
           failed.
         - ``waiting``: a node waits. ``timer``, ``signal`` and ``approval`` are what a node of type
-          ``sleep``, ``wait_signal`` or ``approval`` waits for. With ``worker``, the command of a
+          ``sleep``, ``wait_signal`` or ``approval`` waits for; a ``loop`` waits for a ``timer``
+          between its rounds. With ``worker``, the command of a
           node was issued, and no worker has started it yet, as far as the coordinator knows. No
           node waits for a ``key`` or a ``rate`` in this version.
         - ``reason_code``: a node failed with this code, or its last attempt did and it is retried.
