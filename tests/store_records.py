@@ -1,6 +1,6 @@
 """Small records for the tests of stores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flowkit.protocols import (
@@ -59,9 +59,20 @@ def change(
     archive: Sequence[ArchivedPart] = (),
     finished_at: float | None = None,
     durable: bool = True,
+    tags: Collection[str] = (),
 ) -> Commit:
     return Commit(
-        task_id, version, op_id, status, None, finished_at, put or {}, drop, archive, durable
+        task_id,
+        version,
+        op_id,
+        status,
+        None,
+        finished_at,
+        put or {},
+        drop,
+        archive,
+        durable,
+        frozenset(tags),
     )
 
 

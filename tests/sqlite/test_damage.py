@@ -54,7 +54,7 @@ SEEMS_RIGHT = {
     *((column, kind) for column in ("op_id", "status", "name", "value") for kind in TEXTS),
     *((column, kind) for column in ("pipeline", "idempotency_key") for kind in {*TEXTS, "null"}),
     *((column, kind) for column in ("created_at", "wake_at", "finished_at") for kind in NUMBERS),
-    *((column, "null") for column in ("wake_at", "finished_at", "name")),
+    *((column, "null") for column in ("wake_at", "finished_at", "name", "tags")),
     ("data", "blob"),
     ("version", "number"),
 }
@@ -65,6 +65,7 @@ async def damaged_tasks(store: SqliteStore, path: Path) -> dict[str, Case]:
     """Store tasks with one damaged column each, and canaries."""
     found = cases("tasks", "parts", "labels", but=("task_id",))
     whole = {"pipeline": "p", "labels": {"team": "a"}, "wake_at": NOON, "finished_at": NOON}
+    whole["tags"] = frozenset({"tag"})
     await store.create([task(name, idempotency_key=name, **whole) for name in [*found, *CANARIES]])
     with unchecked(path) as connection:
         for name, case in found.items():
