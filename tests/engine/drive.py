@@ -205,7 +205,10 @@ def failed_codes(task: Task) -> dict[str | None, int]:
     """Return the numbers of failed nodes by reason code; None for those without a record. Earlier
     children of a map do not count.
     """
-    size, blocks = task.spec.plan.size, [state.block for state in task.maps.values()]
+    size, blocks = (
+        task.spec.plan.size,
+        [one for state in task.maps.values() for one in state.blocks],
+    )
     return Counter(
         task.records[index].reason_code if index in task.records else None
         for index, mark in enumerate(task.marks)

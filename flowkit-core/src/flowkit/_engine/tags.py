@@ -96,11 +96,11 @@ def count_tags(
             if not same:
                 _count(task, old_marks[index], old, old_marks[index], record)
     for index in dropped_maps:
-        block = task.maps[index].block
-        failed = task.marks.find(Mark.FAILED, block.first, block.end)
-        while failed >= 0:
-            _count_code(task.failed_codes, task.records.get(failed), -1)
-            failed = task.marks.find(Mark.FAILED, failed + 1, block.end)
+        for block in task.maps[index].blocks:
+            failed = task.marks.find(Mark.FAILED, block.first, block.end)
+            while failed >= 0:
+                _count_code(task.failed_codes, task.records.get(failed), -1)
+                failed = task.marks.find(Mark.FAILED, failed + 1, block.end)
 
 
 def _count(

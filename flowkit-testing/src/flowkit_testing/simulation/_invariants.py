@@ -403,7 +403,9 @@ class Invariants:
 
     @staticmethod
     def _check_tags(known: _Known, marks: str, task: Task | None, record: TaskRecord) -> None:
-        current = () if task is None else [state.block for state in task.maps.values()]
+        current = (
+            () if task is None else [one for state in task.maps.values() for one in state.blocks]
+        )
         dropped = () if task is None else [one for one in task.blocks if one not in current]
         tags, parent = record.header.tags, known.spec.parent
         wrong = broken_tags(tags, marks, known.nodes, parent=parent, dropped=dropped)
