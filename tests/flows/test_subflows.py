@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from flowkit import Client, CoordinatorConfig, hookimpl
-from flowkit.errors import GraphError, TaskRefused
+from flowkit.errors import GraphError, NodeFailure, TaskRefused
 from flowkit.protocols import TaskRecord
 from flowkit.task import TaskView
 from flowkit.worker import RunContext, handler
@@ -439,3 +439,28 @@ async def test_explain_names_the_child_task() -> None:
         child = await child_of(cluster.client, task_id)
         said = await cluster.client.explain(task_id, "s")
     assert said == f"'s' runs as task '{child.id}': see `flowkit show {child.id}`."
+
+
+async def test_a_retry_runs_the_failed_node_of_a_large_child_task_again() -> None:
+    """A record keeps 256 ended nodes. The others are in the archive, also those that failed."""
+    runs = []
+
+    @handler("counted")
+    async def counted(item: Any, ctx: Any) -> None:
+        runs.append(item)
+        if item == "bad" and runs.count("bad") == 1:
+            raise NodeFailure("it fails", reason_code="bad", permanent=True)
+
+    names = ["bad", *(f"n{number}" for number in range(400))]
+    many = [node(name, "counted", io={"input_inline": name}) for name in names]
+    flow = graph(node("s", "subflow", io={"graph": graph(*many, on_node_failure="continue")}))
+    async with Cluster(handlers=[counted]) as cluster:
+        task_id = await cluster.client.create_task(graph=flow)
+        assert (await cluster.client.wait(task_id)).status == "failed"
+        await cluster.client.retry(task_id)
+        view = await cluster.client.wait(task_id)
+        assert view.status == "finished"
+        assert runs.count("bad") == 2
+        assert len(runs) == len(names) + 1
+        child = await cluster.client.get_task(str(view.nodes["s"].child_task_id))
+        assert child.nodes["bad"].attempt == 2

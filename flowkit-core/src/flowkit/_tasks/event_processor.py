@@ -15,6 +15,7 @@ from flowkit._engine import (
     Effect,
     EngineSettings,
     Event,
+    FollowParent,
     RetryRequested,
     RunChild,
     pending_effects,
@@ -328,8 +329,9 @@ class EventProcessor:
         if call.whole:
             for task_id, cached in loaded.tasks.items():
                 for event in pending[task_id]:
-                    if isinstance(event, RetryRequested):
-                        indexes = records_to_load(cached.task, event.nodes or ())
+                    if isinstance(event, RetryRequested | FollowParent):
+                        named = event.nodes if isinstance(event, RetryRequested) else None
+                        indexes = records_to_load(cached.task, named or ())
                         records = await records_of(self._store, cached.task, indexes)
                         cached.task.records.update(records)
         if call.operations:
