@@ -59,6 +59,67 @@ def test_one_of_several_flows_is_chosen_by_name(folder: Path, plugins: Plugins):
         load_flow("pair.py", plugins)
 
 
+INNER = """
+from flowkit import Graph, flow, loop, subflow
+from flowkit.worker import handler
+
+@handler("one")
+async def one(item: int) -> int: ...
+
+@flow
+def inner(item: int) -> object:
+    return one(item)
+"""
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        "@flow\ndef outer(): return subflow(inner, 1)",
+        "@flow\ndef outer(): return loop(inner, 1, until='true', max_iterations=2)",
+        "@flow\ndef outer(): return inner.map([1, 2])",
+        (
+            "io = {'graph': inner.build_graph().to_dict(), 'params': {'item': 1}}\n"
+            "outer = Graph()\nouter.node('n', 'subflow', io=io)"
+        ),
+        (
+            "@flow\ndef middle(item: int): return subflow(inner, item)\n"
+            "@flow\ndef outer(): return subflow(middle, 1)"
+        ),
+        (
+            "@flow\ndef drawn(g): g.node('a', 'one')\n"
+            "@flow\ndef outer(): return subflow(inner, 1), subflow(drawn)"
+        ),
+    ],
+    ids=["sub-flow", "loop", "map", "graph", "two levels", "two inner flows"],
+)
+def test_the_flow_that_contains_all_others_needs_no_name(
+    folder: Path, plugins: Plugins, outer: str
+):
+    (folder / "nested.py").write_text(f"{INNER}\n{outer}\n")
+    graph = load_flow("nested.py", plugins).graph.to_dict()
+    assert graph == load_flow("nested.py:outer", plugins).graph.to_dict()
+    assert nodes(load_flow("nested.py:inner", plugins)) == ("one",)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "@flow\ndef other(): return one(1)",
+        "@flow\ndef other(): return subflow(inner, wrong=1)",
+        "@flow\ndef other(): return 1 / 0",
+    ],
+    ids=["two outer flows", "a faulty flow", "a broken flow"],
+)
+def test_a_flow_must_be_named_if_none_contains_all_others(
+    folder: Path, plugins: Plugins, more: str
+):
+    outer = "@flow\ndef outer(): return subflow(inner, 1)"
+    (folder / "nested.py").write_text(f"{INNER}\n{outer}\n{more}\n")
+    with pytest.raises(ConfigError, match="where NAME is inner or other or outer"):
+        load_flow("nested.py", plugins)
+
+
 def test_a_flow_in_a_module_of_the_current_directory_is_found(folder: Path, plugins: Plugins):
     (folder / "pairs_of_mine.py").write_text(FLOW)
     assert nodes(load_flow("pairs_of_mine:pair", plugins)) == ("a", "b")

@@ -24,7 +24,7 @@ async def test_only_large_amounts_are_audited_and_all_are_paid(
 async def test_only_dear_items_are_insured(
     flow: Path, item: str, insurance: str, flowkit_cluster: Cluster
 ):
-    view = await play(flowkit_cluster, Path(f"{flow}:shipped"), {"item": item})
+    view = await play(flowkit_cluster, flow, {"item": item})
     assert f" sent, {insurance}" in str(view.result)
 
 

@@ -37,7 +37,7 @@ async def test_the_answer_of_another_system_is_used(flow: Path, flowkit_cluster:
 async def test_a_system_is_asked_each_minute_until_it_is_ready(
     flow: Path, flowkit_cluster: Cluster
 ):
-    view = await play(flowkit_cluster, Path(f"{flow}:exported"))
+    view = await play(flowkit_cluster, flow)
     assert view.result == "https://example.org/export-of-paris is stored"
     assert 120 <= took(view) < 180
 

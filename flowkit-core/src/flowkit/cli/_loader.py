@@ -15,7 +15,7 @@ from flowkit.errors import ConfigError, FlowKitError, GraphError
 from flowkit.flows import Flow, GraphFlow
 from flowkit.graph import Graph
 from flowkit.graph._control_types import role_fault
-from flowkit.graph._nested_graphs import roles_of
+from flowkit.graph._nested_graphs import graphs_in, roles_of
 from flowkit.graph._parser import DEFAULT_LIMITS
 from flowkit.graph._source_texts import read_text
 from flowkit.plugins import Plugins
@@ -117,14 +117,33 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
             )
         return value
     flows = {name: value for name, value in vars(module).items() if _is_flow(value)}
-    if len(set(map(id, flows.values()))) == 1:
-        return next(iter(flows.values()))
+    if (chosen := _outermost(flows.values(), source)) is not None:
+        return chosen
     if flows:
         raise ConfigError(
             f"{source}: contains several flows; choose one with {source}:NAME, where NAME is"
             f" {' or '.join(sorted(flows))}"
         )
     raise ConfigError(f"{source}: contains no @flow function and no Graph")
+
+
+def _outermost(flows: Iterable[Any], source: str) -> Any | None:
+    """Return the only flow that no other one runs in child tasks. Return None if there is no such
+    flow, or if a flow has faults.
+    """
+    distinct = list({id(flow): flow for flow in flows}.values())
+    if len(distinct) > 1:
+        try:
+            graphs = [Graph.parse(_built(flow, source)[0]) for flow in distinct]
+        except (ConfigError, GraphError):
+            return None
+        inside = [graph for outer in graphs for graph in graphs_in(outer.plan.nodes)]
+        distinct = [
+            flow
+            for flow, graph in zip(distinct, graphs, strict=True)
+            if graph.to_dict() not in inside
+        ]
+    return distinct[0] if len(distinct) == 1 else None
 
 
 def _built(flow: Any, source: str) -> tuple[Any, Mapping[str, Any]]:

@@ -59,6 +59,11 @@ def nodes_with_nested(
             yield from nodes_with_nested(with_later_nodes(document).nodes, top or node)
 
 
+def graphs_in(nodes: Iterable[NodeSpec]) -> list[dict[str, Any]]:
+    """Return the graphs inside of a valid graph, at any depth, as they are written."""
+    return [graph for _, node in nodes_with_nested(nodes) if (graph := graph_of(node)) is not None]
+
+
 def roles_of(nodes: Iterable[NodeSpec]) -> dict[str, list[str]]:
     """Return the roles that workers must serve for a valid graph and the graphs inside, each with
     its nodes of the outer graph.
