@@ -570,7 +570,8 @@ def test_show_tree_shows_the_nodes_of_some_child_tasks_of_a_map(
         "io": {"graph": ONE},
     }
     installation.finish({"nodes": [mapped]}, task_id="t1")
-    said = cli("show", "t1", "--db", installation.address, "--tree").stdout
+    args = ("show", "t1", "--db", installation.address)
+    said = cli(*args, "--tree").stdout
     shown = [line.split("│")[1].rstrip() for line in said.splitlines() if "│" in line]
     assert shown == [
         " m",
@@ -579,6 +580,9 @@ def test_show_tree_shows_the_nodes_of_some_child_tasks_of_a_map(
         " m[21]",
     ]
     assert "2 more child tasks: run `flowkit show` with the id of one" in said
+    lines = [json.loads(line) for line in cli(*args, "--tree", "--json").stdout.splitlines()]
+    assert [line.pop("omitted_child_tasks") for line in lines] == [2, *[0] * 20]
+    assert lines[0] == json.loads(cli(*args, "--json").stdout)
 
 
 def test_show_tree_shows_the_rounds_of_a_loop(cli: Cli, installation: Installation):

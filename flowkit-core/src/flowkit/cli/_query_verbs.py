@@ -139,7 +139,8 @@ def show(
 ) -> None:
     """Show the current state of a task and its nodes.
 
-    With --tree and --json, prints the task and then its child tasks, one per line.
+    With --tree and --json, prints the task and then its child tasks, one per line. Of each, the
+    field omitted_child_tasks is the number of its own child tasks that are left out.
     """
 
     async def main() -> list[TaskBranch]:
@@ -153,7 +154,7 @@ def show(
     view = branches[0].view
     if as_json and tree:
         for branch in branches:
-            print_json_line(branch.view)
+            print_json_line(branch.to_dict())
         return
     if as_json:
         print_json(view)

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from flowkit.client import Client
 from flowkit.errors import TaskNotFound
@@ -22,6 +23,11 @@ class TaskBranch:
     view: TaskView
     omitted: int = 0
     """Number of its child tasks that the tree leaves out."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of the view, and the number of child tasks that are left out."""
+        shown = {field.name: getattr(self.view, field.name) for field in fields(self.view)}
+        return {**shown, "omitted_child_tasks": self.omitted}
 
 
 async def task_branches(client: Client, view: TaskView) -> list[TaskBranch]:
