@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from flowkit.client import Client
@@ -26,8 +26,7 @@ class TaskBranch:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the view, and the number of child tasks that are left out."""
-        shown = {field.name: getattr(self.view, field.name) for field in fields(self.view)}
-        return {**shown, "omitted_child_tasks": self.omitted}
+        return {**dict(self.view), "omitted_child_tasks": self.omitted}
 
 
 async def task_branches(client: Client, view: TaskView) -> list[TaskBranch]:
