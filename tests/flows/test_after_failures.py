@@ -163,6 +163,27 @@ async def test_a_node_is_not_retried_without_a_failed_node_above_however_far_it_
     assert inputs(view) | {"b": None} == {"e": [], "f": ["e"], "g": ["f"], "x": [], "b": None}
 
 
+@pytest.mark.parametrize(
+    "above",
+    [{"routing": {"on_success": ["g"], "on_failure": ["b"]}}, {"optional": True}],
+    ids=["its branch was not taken", "optional"],
+)
+async def test_a_node_is_not_retried_without_the_only_node_above_that_failed(
+    cluster: Cluster, above: dict[str, Any]
+) -> None:
+    BROKEN.update("ex")
+    below = [node("g"), node("b")] if "routing" in above else [node("g", "work", "e")]
+    nodes = [node("e", **above), *below, node("x")]
+    view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
+    assert (view.status, view.nodes["g"].status) == ("failed", "skipped")
+    BROKEN.clear()
+    with pytest.raises(TaskRefused, match="'e', which did not finish; name that node as well$"):
+        await cluster.client.retry(view.id, from_nodes=["g"])
+    await cluster.client.retry(view.id, from_nodes=["e", "g", "x"])
+    view = await cluster.client.wait(view.id)
+    assert (view.status, view.nodes["g"].status) == ("finished", "finished")
+
+
 async def test_a_node_that_can_do_without_a_failed_one_is_retried_alone(cluster: Cluster) -> None:
     BROKEN.update("eg")
     nodes = [node("e"), node("d"), node("g", "work", "e", "d", fan_in="any")]

@@ -71,7 +71,14 @@ def _blocking_parent(task: Task, index: int, again: set[int]) -> int | None:
     outcomes = [edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] for edge in kept]
     counts = (outcomes.count(one) for one in (TAKEN, EMPTY, BROKEN))
     never = readiness(plan.need[index], len(plan.parents[index]), *counts) is Readiness.NEVER
-    return kept[outcomes.index(BROKEN)].node if never and BROKEN in outcomes else None
+    if not never:
+        return None
+    missed = (
+        edge.node
+        for edge, outcome in zip(kept, outcomes, strict=True)
+        if outcome == BROKEN or (outcome == EMPTY and marks[edge.node] == Mark.FAILED)
+    )
+    return next(missed, None)
 
 
 def undone_nodes(task: Task) -> set[int]:
