@@ -81,6 +81,8 @@ class Node:
     worker: str | None = None
     starved: bool = False
     """It was skipped because its data will never come: a node above it failed."""
+    owed_nothing: bool = False
+    """It was stopped because its parents ended without data, so it counts as skipped."""
     pulled: bool = False
     """It finished, and its batches came from its parents."""
     required: bool = False
@@ -300,7 +302,7 @@ class Reference:
                 self._attempt_failed(event.index, "stopped")
             case NodeReleased():
                 if node.state == "cancelling":
-                    node.state = "cancelled"
+                    self._end_stopped(node)
                 else:
                     node.state, node.present = "ready", None
                     node.made -= 1
@@ -318,7 +320,7 @@ class Reference:
     def _attempt_failed(self, index: int, reason: str, *, permanent: bool = False) -> None:
         node, policy = self.nodes[index], self.plan.nodes[index].retry_policy
         if node.state == "cancelling":
-            node.state = "cancelled"
+            self._end_stopped(node)
             return
         delay = min(
             policy.backoff_sec * policy.multiplier ** (node.made - 1), policy.max_backoff_sec
@@ -504,7 +506,7 @@ class Reference:
             elif node.state == "deferred" and self.now >= node.retry_at:
                 node.state = "ready"
             elif node.state == "cancelling" and self.now >= node.cancel_by:
-                node.state = "cancelled"
+                self._end_stopped(node)
             elif node.state in ("issued", "running") and (reason := self._overdue(index, silent)):
                 self._attempt_failed(index, reason)
             self._follow()
@@ -652,6 +654,9 @@ class Reference:
                 node.starved = any(self._said(edge) == "bad" for edge in self.plan.parents[index])
                 return True
             if met is None and node.state != "cancelling":
+                node.owed_nothing = all(
+                    self._said(edge) != "bad" for edge in self.plan.parents[index]
+                )
                 self._stop(node)
                 return True
             if node.state == "waiting" and (met or self._streams(index)):
@@ -758,7 +763,11 @@ class Reference:
         if node.state == "running":
             node.state, node.cancel_by = "cancelling", self.now + self.settings.cancel_grace_sec
         else:
-            node.state = "cancelled"
+            self._end_stopped(node)
+
+    @staticmethod
+    def _end_stopped(node: Node) -> None:
+        node.state = "skipped" if node.owed_nothing else "cancelled"
 
     def _issue(self) -> None:
         """Issue the nodes that may start, the most urgent first, while there is room."""

@@ -72,3 +72,45 @@ def test_a_reader_that_leaves_the_last_place_to_its_source_says_so():
         "'b' reads from nodes that are not in flight, and leaves them the last place: max_parallel"
         " is 1."
     )
+
+
+OVER_ARTIFACTS = {"map": {"over": {"artifacts": "p"}}}
+
+
+def test_a_reader_that_is_stopped_without_data_and_the_children_of_a_map_say_why():
+    play = Play(graph("p -> m", p=OPTIONAL, m=OVER_ARTIFACTS))
+    play.stores_a_batch("p")
+    play.grows("m", 2)
+    play.starts("m[0]")
+    play.breaks("p")
+    why = "the parents of 'm' ended without data"
+    assert explained(play, "m") == (
+        f"'m' is being cancelled: {why}. 1 of its 2 children have not ended."
+    )
+    assert explained(play, "m[1]") == f"'m[1]' was cancelled: {why}."
+    play.stops("m[0]")
+    assert explained(play, "m") == (
+        "'m' was skipped: its parents ended without data, and 'p' is optional and failed."
+    )
+
+
+def test_a_map_that_a_failure_stopped_and_its_children_name_the_failed_parent():
+    play = Play(graph("p -> m", on_node_failure="continue", m=OVER_ARTIFACTS))
+    play.stores_a_batch("p")
+    play.grows("m", 1)
+    play.breaks("p")
+    for name in ("m", "m[0]"):
+        assert explained(play, name) == (
+            f"{name!r} was cancelled: 'p', which 'm' depends on, failed."
+        )
+
+
+def test_a_child_that_was_stopped_because_its_map_fails_says_why_the_map_fails():
+    play = Play(graph("p -> m", m=OVER_ARTIFACTS))
+    play.stores_a_batch("p")
+    play.grows("m", 2)
+    play.starts("m[0]")
+    play.map_fails("m", "map_too_large")
+    assert explained(play, "m[1]") == (
+        f"'m[1]' was cancelled: 'm' fails with map_too_large: {play.record('m').error}."
+    )

@@ -116,6 +116,50 @@ def test_a_parent_that_fails_leaves_a_map_that_waits_for_ends():
     assert effects(play.succeeds("m[1]")) == ["collect m"]
 
 
+@pytest.mark.parametrize("ending", ["stops", "succeeds"])
+def test_a_map_is_skipped_when_its_optional_parent_fails(ending: str):
+    play = running("m o -> z", p={"optional": True, **ONCE})
+    play.grows("m", 2)
+    play.succeeds("m[0]")
+    play.starts("m[1]")
+    play.breaks("p")
+    getattr(play, ending)("m[1]")
+    assert (play.status("m"), play.record("m").reason_code) == (
+        NodeStatus.SKIPPED,
+        "upstream_skipped",
+    )
+    assert started(play.succeeds("o")) == ["z"]
+    assert play.succeeds("z").status is TaskStatus.FINISHED
+
+
+def test_a_map_that_needs_one_of_its_parents_goes_on_when_the_optional_one_fails():
+    play = Play(
+        graph("p o -> m", p={"optional": True, **ONCE}, m={**over_artifacts(), "fan_in": "any"})
+    )
+    play.succeeds("o")
+    play.stores_a_batch("p")
+    play.grows("m", 1)
+    assert "read m" in effects(play.breaks("p"))
+    play.grows("m", 0, ended=True)
+    assert effects(play.succeeds("m[0]")) == ["collect m"]
+
+
+def test_a_retry_of_the_optional_parent_runs_a_skipped_map_again():
+    play = running("m o -> z", p={"optional": True, **ONCE}, z=ONCE)
+    play.grows("m", 2)
+    play.succeeds("m[0]")
+    play.starts("m[1]")
+    play.breaks("p")
+    play.stops("m[1]")
+    play.succeeds("o")
+    play.breaks("z")
+    assert started(play.retry()) == ["z"]
+    play.breaks("z")
+    assert started(play.retry("p", "z")) == ["p"]
+    play.stores_a_batch("p")
+    assert play.status("m") is NodeStatus.RUNNING
+
+
 def test_a_map_that_fails_waits_for_its_children():
     play = running()
     play.grows("m", 2)

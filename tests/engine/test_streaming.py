@@ -114,6 +114,27 @@ def test_a_reader_that_was_given_out_and_not_begun_is_cancelled_at_once():
     assert effects(late) == ["stop b"]
 
 
+def test_a_reader_is_skipped_when_its_optional_parent_fails():
+    play = Play(graph("a => b", "b c -> d", a={"optional": True}))
+    play.stores_a_batch("a")
+    play.starts("b")
+    play.breaks("a")
+    play.stops("b")
+    assert (play.status("b"), play.record("b").error) == (NodeStatus.SKIPPED, None)
+    assert play.record("b").reason_code == "upstream_skipped"
+    assert started(play.succeeds("c")) == ["d"]
+    assert play.succeeds("d").status is TaskStatus.FINISHED
+
+
+def test_the_late_start_of_a_reader_that_was_skipped_is_answered_with_a_cancellation():
+    play = Play(graph("a => b", a={"optional": True}))
+    play.stores_a_batch("a")
+    assert "stop b" in effects(play.breaks("a"))
+    late = play.starts("b")
+    assert late.ignored
+    assert effects(late) == ["stop b"]
+
+
 def test_a_reader_that_never_began_is_skipped_when_its_parent_fails():
     play = Play(
         graph("a => b c", on_node_failure="continue", b={"when": "vars.x"}), max_in_flight=1

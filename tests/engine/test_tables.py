@@ -172,6 +172,34 @@ def run_a_child_and_cancel(play: Play) -> None:
     play.cancel()
 
 
+def reading() -> Play:
+    play = Play(graph("p => n", p={"optional": True}))
+    play.stores_a_batch("p")
+    return play
+
+
+def stopped_reader() -> Play:
+    play = reading()
+    play.starts("n")
+    play.breaks("p")
+    return play
+
+
+def closing_without_data() -> Play:
+    play = Play(graph("p -> n", p={"optional": True}, n={"map": {"over": {"artifacts": "p"}}}))
+    play.stores_a_batch("p")
+    play.grows("n", 1)
+    play.starts("n[0]")
+    play.breaks("p")
+    return play
+
+
+def mapping_what_an_optional_node_stores() -> Play:
+    play = Play(graph("p -> n", p={"optional": True}, n={"map": {"over": {"artifacts": "p"}}}))
+    play.stores_a_batch("p")
+    return play
+
+
 def closing() -> Play:
     play = mapping()
     run_a_child_and_cancel(play)
@@ -307,6 +335,13 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.DEFERRED, Mark.CANCELLED): (deferred, lambda play: play.cancel()),
     (Mark.CANCELLING, Mark.FINISHED): (cancelling, lambda play: play.succeeds("n")),
     (Mark.CANCELLING, Mark.CANCELLED): (cancelling, lambda play: play.stops("n")),
+    (Mark.CANCELLING, Mark.SKIPPED): (stopped_reader, lambda play: play.stops("n")),
+    (Mark.ISSUED, Mark.SKIPPED): (reading, lambda play: play.breaks("p")),
+    (Mark.CLOSING, Mark.SKIPPED): (closing_without_data, lambda play: play.stops("n[0]")),
+    (Mark.MAPPING, Mark.SKIPPED): (
+        mapping_what_an_optional_node_stores,
+        lambda play: play.breaks("p"),
+    ),
 }
 
 

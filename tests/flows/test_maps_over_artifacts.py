@@ -168,6 +168,34 @@ async def test_the_map_is_stopped_with_a_parent_that_fails() -> None:
     assert doubles.ran == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("reads", ["a map", "a reader"])
+async def test_nodes_below_run_if_the_optional_parent_fails(reads: str) -> None:
+    async def slow(item: Any, ctx: RunContext) -> dict[str, int]:
+        await ctx.clock.sleep(1000)
+        return {"n": 1}
+
+    p = node("p", "source", optional=True, **ONCE)
+    reader = node("m", "double", depends_on=["p"], io={"start_when": "first_batch"})
+    m = over_artifacts() if reads == "a map" else reader
+    other, z = node("o", "source"), node("z", "done", depends_on=["m", "o"])
+    given = Source(4, fails_after=2)
+
+    async def source(ctx: RunContext) -> AsyncIterator[dict[str, int]]:
+        if ctx.node_id == "p":
+            async for one in given.run(ctx):
+                yield one
+
+    found = [handler("source")(source), handler("double")(slow), handler("done")(lambda: 1)]
+    async with Cluster(handlers=found) as cluster:
+        view = await cluster.run(graph(p, m, other, z))
+        explained = await cluster.client.explain(view.id, "m")
+    assert (view.status, view.result) == ("finished", {"z": 1})
+    assert (view.nodes["m"].status, view.nodes["m"].reason_code) == ("skipped", "upstream_skipped")
+    assert explained == (
+        "'m' was skipped: its parents ended without data, and 'p' is optional and failed."
+    )
+
+
 async def test_an_attempt_of_the_parent_that_is_retried_makes_no_child_twice() -> None:
     class Fails(Source):
         async def run(self, ctx: RunContext) -> AsyncIterator[dict[str, int]]:

@@ -280,6 +280,8 @@ ENDED = frozenset({Mark.FINISHED, Mark.FAILED, Mark.CANCELLED, Mark.SKIPPED, Mar
 UNBEGUN = frozenset({Mark.WAITING, Mark.CHECKING, Mark.READY})
 IN_FLIGHT = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
 STOPPING = frozenset({Mark.CANCELLING, Mark.CLOSING})
+STOPPED = frozenset({Mark.CANCELLED, Mark.SKIPPED})
+"""Marks of a node that ended because it was stopped. A skipped node may never have begun."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ from flowkit._engine.node_starts import confirmed_until
 from flowkit._engine.phases import end_status, error_of, first_marks
 from flowkit._engine.readiness import (
     awaits_output,
+    broken_parent,
     contradiction,
     derive,
     fails_task,
@@ -148,6 +149,7 @@ __all__ = [
     "advance",
     "awaits_output",
     "blocked_nodes",
+    "broken_parent",
     "child_node",
     "confirmed_until",
     "contradiction",

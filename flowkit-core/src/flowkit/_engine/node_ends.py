@@ -17,6 +17,7 @@ from flowkit._engine.readiness import (
     BROKEN,
     SKIPPED_AS,
     TAKEN,
+    UPSTREAM_SKIPPED,
     Readiness,
     edge_outcomes,
     fails_task,
@@ -169,9 +170,23 @@ def _mark_skipped(draft: Transition, index: int, reason_code: str) -> None:
 
 def end_cancelled(draft: Transition, index: int, settings: EngineSettings) -> None:
     """End a node whose cancellation is complete."""
-    draft.edit(index).finished_at = draft.now
-    draft.move(index, Mark.CANCELLED)
+    record = draft.edit(index)
+    record.finished_at = draft.now
+    _end_stopped(draft, index, record)
     pass_on(draft, [index], settings)
+
+
+def _end_stopped(
+    draft: Transition, index: int, record: NodeRecord, data: dict[str, Any] | None = None
+) -> None:
+    """End a node that was stopped: cancelled, or skipped if it had begun to read from parents that
+    ended without data. Then it counts as ended without data, too.
+    """
+    if index < draft.task.spec.plan.size and record.reason_code == UPSTREAM_SKIPPED:
+        record.error = None
+        draft.move(index, Mark.SKIPPED, data={"reason_code": UPSTREAM_SKIPPED})
+    else:
+        draft.move(index, Mark.CANCELLED, data=data)
 
 
 def stop_everything(draft: Transition, reason_code: str, settings: EngineSettings) -> None:
@@ -224,7 +239,7 @@ def stop_node(
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return
     record.finished_at = draft.now
-    draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
+    _end_stopped(draft, index, record, {"reason_code": reason_code})
 
 
 def cancel_other_parents(draft: Transition, index: int, settings: EngineSettings) -> None:

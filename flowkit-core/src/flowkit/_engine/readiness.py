@@ -36,11 +36,13 @@ OPTIONAL_OUTCOMES: Mapping[int, Outcomes] = {
 }
 """Outcomes of an optional node that has not finished: its data is never due."""
 
+UPSTREAM_SKIPPED = "upstream_skipped"
+"""Reason code of a node whose parents ended without data, and none of them owed it any."""
 SKIPPED_AS: Mapping[str, int] = {
     "condition_false": Mark.SKIPPED,
     "signal_timeout": Mark.SKIPPED,
     "approval_timeout": Mark.SKIPPED,
-    "upstream_skipped": Mark.SKIPPED,
+    UPSTREAM_SKIPPED: Mark.SKIPPED,
     "upstream_failed": Mark.UPSTREAM_FAILED,
 }
 """The mark of a skipped node, by its reason code."""
@@ -83,7 +85,7 @@ def edge_outcomes(plan: Plan, index: int, mark: int) -> Outcomes:
 
 def never_because(broken: int) -> str:
     """Return the reason code of a node whose fan-in has become impossible."""
-    return "upstream_failed" if broken else "upstream_skipped"
+    return "upstream_failed" if broken else UPSTREAM_SKIPPED
 
 
 def handles_failure(plan: Plan, index: int) -> bool:
@@ -102,17 +104,21 @@ def path_to_failure(task: Task, index: int) -> list[int]:
     """Return the nodes from a node that was skipped because of a failure, up to the failed or
     cancelled node that was the cause. The path from any other node is that node.
     """
-    plan, marks = task.spec.plan, task.marks
     path = [index]
-    while marks[path[-1]] == Mark.UPSTREAM_FAILED:
-        broken = (
-            edge.node
-            for edge in plan.parents[path[-1]]
-            if marks[edge.node] in ENDED
-            and edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == BROKEN
-        )
-        path.append(next(broken))
+    while task.marks[path[-1]] == Mark.UPSTREAM_FAILED:
+        path.append(broken_parent(task, path[-1]))
     return path
+
+
+def broken_parent(task: Task, index: int) -> int:
+    """Return a parent whose data is missing, of a node with the reason code ``upstream_failed``."""
+    plan, marks = task.spec.plan, task.marks
+    return next(
+        edge.node
+        for edge in plan.parents[index]
+        if marks[edge.node] in ENDED
+        and edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == BROKEN
+    )
 
 
 class TaskEnd(Protocol):

@@ -27,7 +27,7 @@ from flowkit.messages import (
     NodeSucceeded,
     WorkerReport,
 )
-from flowkit.task import Mark, NodeRecord, TaskOutput, TaskStatus
+from flowkit.task import STOPPED, Mark, NodeRecord, TaskOutput, TaskStatus
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
@@ -38,7 +38,7 @@ def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings
         _record_start(draft, event.index, event.worker_id, event.at, settings)
         return
     draft.ignored = True
-    if event.index < len(draft.task.marks) and draft.mark(event.index) == Mark.CANCELLED:
+    if event.index < len(draft.task.marks) and draft.mark(event.index) in STOPPED:
         # The command was in the queue when the node was cancelled: stop the worker that started it.
         code, cause = stop_cause(draft, event.index)
         draft.effects.append(SendCancel(event.index, event.attempt, event.token, cause or code))

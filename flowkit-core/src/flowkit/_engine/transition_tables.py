@@ -80,12 +80,12 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.READY: _marks(
         "issued running mapping deferred finished cancelled skipped upstream_failed"
     ),
-    Mark.ISSUED: _marks("running ready deferred failed cancelled"),
+    Mark.ISSUED: _marks("running ready deferred failed cancelled skipped"),
     Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
-    Mark.MAPPING: _marks("finished failed closing cancelled"),
-    Mark.CLOSING: _marks("cancelled"),
+    Mark.MAPPING: _marks("finished failed closing cancelled skipped"),
+    Mark.CLOSING: _marks("cancelled skipped"),
     Mark.DEFERRED: _marks("ready deferred finished failed cancelled skipped"),
-    Mark.CANCELLING: _marks("finished cancelled"),
+    Mark.CANCELLING: _marks("finished cancelled skipped"),
     Mark.FINISHED: _marks(""),
     Mark.FAILED: _marks(""),
     Mark.CANCELLED: _marks(""),

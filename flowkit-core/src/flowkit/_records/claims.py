@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from flowkit._engine import Effect, SendCancel
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Stream
-from flowkit.task import Mark, Task
+from flowkit.task import STOPPED, Task
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ async def withdraw(
         (task.spec, effect)
         for task, effects in changes
         for effect in effects
-        if isinstance(effect, SendCancel) and task.marks[effect.index] == Mark.CANCELLED
+        if isinstance(effect, SendCancel) and task.marks[effect.index] in STOPPED
     ]
     if not cancelled:
         return

@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from itertools import chain
 
-from flowkit._engine import child_node, path_to_failure, sources_progress, stop_cause
+from flowkit._engine import (
+    broken_parent,
+    child_node,
+    path_to_failure,
+    sources_progress,
+    stop_cause,
+)
 from flowkit._records.task_records import last_change_at
 from flowkit.graph import Plan
 from flowkit.graph._control_types import most_rounds
-from flowkit.graph._expanded_plan import map_of, runs_child_task
+from flowkit.graph._expanded_plan import map_of, node_of, runs_child_task
 from flowkit.graph._models import ALL
 from flowkit.protocols import DeadLetter, TaskRecord, utc
 from flowkit.task import ENDED, Mark, NodeRecord, Task
@@ -289,10 +295,27 @@ def _without(task: Task, record: NodeRecord | None) -> str:
 
 
 def _stop(task: Task, index: int, records: Mapping[int, NodeRecord]) -> str:
-    """Return why a node was stopped."""
+    """Return why a node was stopped; a child of a map may be stopped for the reason of its map."""
     code, cause = stop_cause(task, index, records)
-    if code == "cancelled":
-        return f"the task was cancelled, {cause!r}" if cause else "the task was cancelled"
+    plan, owner = task.spec.plan, node_of(task.spec.plan, index)
+    match code:
+        case "cancelled":
+            return f"the task was cancelled, {cause!r}" if cause else "the task was cancelled"
+        case "task_failed" if cause is None:
+            return "the task failed"
+        case "not_needed" if cause is None:
+            return "a node below it started with the data of others"
+        case "upstream_failed":
+            parent = broken_parent(task, owner)
+            return (
+                f"{plan.ids[parent]!r}, which {plan.ids[owner]!r} depends on,"
+                f" {_ENDED_AS[task.marks[parent]]}"
+            )
+        case "upstream_skipped":
+            return f"the parents of {plan.ids[owner]!r} ended without data"
+    error = (records.get(owner) or task.record(owner)).error
+    if cause is None and owner != index and error is not None:
+        return f"{plan.ids[owner]!r} fails with {code}: {error}"
     return cause or code
 
 
