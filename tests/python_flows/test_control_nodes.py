@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -198,6 +198,16 @@ def a_sleep_with_two_times() -> None:
 @faulty("io.for_sec must be at least 0, not -1")
 def a_negative_sleep() -> None:
     sleep(-1)  # here
+
+
+@faulty("the argument 'for_sec' of sleep is a number of seconds; give 3600")
+def a_duration_as_a_number() -> None:
+    sleep(timedelta(hours=1))  # type: ignore[call-overload]  # here
+
+
+@faulty("the argument 'timeout_sec' of wait_signal is a number of seconds; give 0.5")
+def a_duration_as_a_time_limit() -> None:
+    wait_signal("a", timeout_sec=timedelta(seconds=0.5))  # type: ignore[call-overload]  # here
 
 
 @faulty("is not an ISO time with a zone")

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from flowkit import GraphError, TaskStatus, flow, loop
+from flowkit import GraphError, TaskStatus, flow, loop, subflow
 from flowkit.flows import NodeRef, iteration, previous
 from flowkit.worker import handler
 from flowkit_testing import Cluster
@@ -148,6 +149,29 @@ def a_condition_without_a_parameter() -> None:
 @faulty("until: a handler cannot be a condition; call it in the flow of the rounds")
 def a_handler_as_a_condition() -> None:
     loop(plain, 3, until=square)  # here
+
+
+@faulty("until: a condition is evaluated by the coordinator, so square cannot be called in it")
+def a_call_in_a_condition() -> None:
+    loop(
+        plain,
+        3,
+        until=lambda number: square(number) > 3,  # here
+    )
+
+
+@faulty("while: a condition is evaluated by the coordinator, so plain cannot be called in it")
+def a_flow_in_a_condition() -> None:
+    loop(
+        plain,
+        3,
+        while_=lambda number: subflow(plain, number) > 3,  # here
+    )
+
+
+@faulty("the argument 'delay_sec' of loop is a number of seconds; give 90")
+def a_duration_as_a_pause() -> None:
+    loop(plain, 3, until="true", delay_sec=timedelta(minutes=1.5))  # type: ignore[call-overload]  # here
 
 
 @faulty("Status, the type of previous, has no field 'redy'; did you mean 'ready'?")

@@ -118,7 +118,7 @@ def a_value_as_a_part_of_a_name() -> None:
     note(f"${{x{square(3)}}}")  # here
 
 
-@faulty("the node of results.square belongs to another flow")
+@faulty("results.square belongs to another flow; give its value to this flow as a param")
 def a_text_of_another_flow() -> None:
     square(3)
     note(f"{LEAKED[0]}")  # here

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from flowkit._flow_building.drafts import Callee, Draft, NodeResult
+from flowkit._flow_building.drafts import Callee, Draft, Expression, NodeResult
 from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.node_table import NodeTable
 from flowkit._flow_building.options import NodeOptions, unknown_option
@@ -65,6 +65,8 @@ class FlowBuilding:
         self.in_finally = False
         """Whether calls make nodes of ``finally``."""
         self._nodes = NodeTable(place)
+        self._condition: str | None = None
+        """Name of the condition whose function is being called."""
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -94,6 +96,23 @@ class FlowBuilding:
                     " graph cannot: repeat a flow in a handler or with a map"
                 )
             outer = outer._outer  # noqa: SLF001 - of the same class
+
+    @contextmanager
+    def condition(self, name: str) -> Iterator[None]:
+        """Let calls make no nodes, while the function of a condition is called."""
+        self._condition = name
+        try:
+            yield
+        finally:
+            self._condition = None
+
+    def value(self, source: str, annotation: Any = None) -> Value:
+        """Return a value that has a meaning in this flow only."""
+        return Value(self.expression(source, annotation))
+
+    def expression(self, source: str, annotation: Any = None) -> Expression:
+        """Return an expression that has a meaning in this flow only."""
+        return Expression(source, annotation=annotation, flows=frozenset([self._nodes.number]))
 
     # ------------------------------------------------ nodes
 
@@ -133,6 +152,11 @@ class FlowBuilding:
 
     def new_node(self, name: str, node_type: str) -> Draft:
         """Add a node of a type. ``name`` is that of the function that is called."""
+        if self._condition is not None:
+            raise flow_error(
+                f"{self._condition}: a condition is evaluated by the coordinator, so {name} cannot"
+                " be called in it; call it in the flow of the rounds, and test its result"
+            )
         return self._nodes.add(name, node_type, is_final=self.in_finally)
 
     def writer(self) -> InputWriter:
@@ -238,7 +262,7 @@ class FlowBuilding:
         check_undone(result.draft)
         if not isinstance(target, Value) and callable(target):
             with self.phase(is_final=False):
-                target = call_undo(target, result.annotation)
+                target = call_undo(target, self.value("result", result.annotation))
         draft = self._draft_of(target)
         check_undo(draft, result.draft)
         self._nodes.remove(draft)

@@ -153,11 +153,13 @@ def _control_node(kind: str, returns: Any, **given: Any) -> NodeRef[Any]:
         field.alias or name: field.default for name, field in control.io.model_fields.items()
     }
     for name, value in given.items():
-        written = (
-            writer.option(name, value)
-            if name in control.literal
-            else writer.value(value, f"the argument {name!r} of {kind}")
-        )
+        what = f"the argument {name!r} of {kind}"
+        if name in control.literal:
+            written = writer.option(name, value)
+        elif name.endswith("_sec"):
+            written = writer.seconds(value, what)
+        else:
+            written = writer.value(value, what)
         if written is not None and written != defaults[name]:
             draft.io[name] = written
     return flow.node(draft, writer, returns)

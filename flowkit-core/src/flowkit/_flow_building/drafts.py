@@ -12,6 +12,8 @@ from flowkit._expressions.parser import RESERVED
 from flowkit._flow_building.options import NodeOptions
 
 _NOT_SELECTED = RESERVED | {"in", "true", "false", "null"}
+next_number = itertools.count(1).__next__
+"""Return a number by which texts name a node or a flow. No other one has it."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -67,8 +69,8 @@ class Draft:
     undo: "Draft | None" = None
     undoes: "Draft | None" = None
     """Node that it is the undo of."""
-    number: int = field(default_factory=itertools.count(1).__next__)
-    """Number by which a text names the node. No other node of any flow has it."""
+    number: int = field(default_factory=next_number)
+    """Number by which a text names the node."""
 
     def document(self) -> dict[str, Any]:
         """Return the node as it is written in a graph document."""
@@ -112,12 +114,19 @@ class Expression:
     """Nodes whose results it needs."""
     annotation: Any = None
     """Type of the value, if it is known."""
+    flows: frozenset[int] = frozenset()
+    """Numbers of the flows whose params, or whose task, it reads. In another flow, the same source
+    has another meaning."""
     counted: Mapping[Draft, None] = field(default_factory=dict)
     """Nodes of which some must finish."""
     fan_in: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the node that takes the value, which say how many."""
     is_compound: bool = False
     """Whether it needs parentheses inside of another expression."""
+
+    def expression(self) -> "Expression":
+        """Return this expression, which is the same wherever it is used."""
+        return self
 
     @property
     def operand(self) -> str:
@@ -129,11 +138,26 @@ class Expression:
     ) -> "Expression":
         """Return an expression that is made of this one and others."""
         parents, counted, fan_in = dict(self.parents), dict(self.counted), dict(self.fan_in)
+        flows = self.flows.union(*(other.flows for other in others))
         for other in others:
             parents |= other.parents
             counted |= other.counted
             fan_in |= other.fan_in
-        return Expression(source, parents, counted=counted, fan_in=fan_in, is_compound=is_compound)
+        return Expression(
+            source,
+            parents,
+            flows=flows,
+            counted=counted,
+            fan_in=fan_in,
+            is_compound=is_compound,
+        )
+
+
+class StandsFor(Protocol):
+    """Node, or an expression, that a value stands for."""
+
+    def expression(self) -> Expression:
+        """Return the expression where the value is used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from flowkit._flow_building.building import FlowBuilding, required_flow
+from flowkit._flow_building.building import FlowBuilding, building_flow, required_flow
 from flowkit._flow_building.drafts import Expression
 from flowkit._flow_building.places import calling_place, flow_error
 from flowkit._flow_building.values import Value
@@ -31,13 +31,24 @@ class EndingTaskScope(TaskScope):
     error: str | None
 
 
-def _scope(kind: type[TaskScope]) -> Any:
-    return Value(Expression("task", annotation=kind))
+@dataclass(frozen=True)
+class _OfTask:
+    """Values of the task of the flow in which they are used."""
+
+    source: str
+    annotation: Any = None
+
+    def expression(self) -> Expression:
+        flow = building_flow()
+        if flow is None:
+            return Expression(self.source, annotation=self.annotation)
+        return flow.expression(self.source, self.annotation)
 
 
-this_task: TaskScope = _scope(TaskScope)
+_this_task: Any = Value(_OfTask("task", TaskScope))
+this_task: TaskScope = _this_task
 """The task, as a value for arguments and conditions: ``this_task.id``."""
-task_vars: Any = Value(Expression("vars"))
+task_vars: Any = Value(_OfTask("vars"))
 """The vars of the task, as a value for arguments and conditions: ``task_vars.sla``."""
 
 
@@ -52,8 +63,8 @@ class _FinallyBlock(AbstractContextManager[EndingTaskScope]):
             raise flow_error("finally_ inside of finally_; call the handlers in one block")
         self._flow.unused_blocks.pop(self, None)
         self._stack.enter_context(self._flow.phase(is_final=True))
-        made: EndingTaskScope = _scope(EndingTaskScope)
-        return made
+        made: Any = self._flow.value("task", EndingTaskScope)
+        return made  # type: ignore[no-any-return]
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from difflib import get_close_matches
 from inspect import Parameter, Signature
 from typing import Any
@@ -147,10 +148,17 @@ class InputWriter:
             raise self._error(f"{name} is fixed when the flow is built; give it a plain value")
         return value
 
+    def seconds(self, value: Any, what: str) -> Any:
+        """Return an argument that is a number of seconds as it is written in a document."""
+        if isinstance(value, timedelta):
+            raise self._error(f"{what} is a number of seconds; give {value.total_seconds():g}")
+        return self.value(value, what)
+
     def _read(self, value: Value) -> None:
         expression = expression_of(value)
         if expression.fan_in:
             self._count(expression)
+        self._nodes.check_flows(expression.source, expression.flows, self._place)
         self.parents |= expression.parents
 
     def _count(self, expression: Expression) -> None:
@@ -171,11 +179,10 @@ class InputWriter:
         except UnusableText as error:
             raise self._error(str(error)) from None
         for one in found.marks:
-            for number in one.nodes:
-                draft = self._nodes.by_number.get(number)
-                if draft is None:
-                    raise self._error(f"the node of {one.source} belongs to another flow")
-                self.parents[draft] = None
+            nodes = {number: self._nodes.by_number.get(number) for number in one.numbers}
+            self.parents |= {draft: None for draft in nodes.values() if draft is not None}
+            others = [number for number, draft in nodes.items() if draft is None]
+            self._nodes.check_flows(one.source, others, self._place)
         for expression in found.expressions:
             self._read_expression(expression)
         return found.template

@@ -6,7 +6,7 @@ from types import GenericAlias
 from typing import Any, Protocol, TypeVar
 
 from flowkit._flow_building.building import FlowBuilding, required_flow
-from flowkit._flow_building.drafts import Draft, Expression
+from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.values import NodeRef, Value
@@ -72,7 +72,7 @@ def map_node(
     first = parameters[0]
     if first.name in fixed:
         raise flow_error(f"{name}.map: {first.name!r} is the item; give the items as the values")
-    given = arguments(name, parameters, (Value(Expression(ITEM)),), fixed)
+    given = arguments(name, parameters, (flow.value(ITEM),), fixed)
     draft, writer = mapped.new_draft(flow), flow.writer()
     over = writer.argument(_items(name, values), _list_of(first), f"the values of {name}.map")
     fields: dict[str, Any] = {"over": over}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from flowkit._flow_building.drafts import Draft
+from flowkit._flow_building.drafts import Draft, next_number
 from flowkit._flow_building.places import calling_place, flow_error, with_place
 from flowkit.errors import Fault, GraphError
 from flowkit.graph._later_phases import UNDO_SUFFIX
@@ -13,6 +13,8 @@ class NodeTable:
 
     def __init__(self, place: str) -> None:
         """``place`` is that of the flow."""
+        self.number = next_number()
+        """Number by which values name the flow."""
         self.by_id: dict[str, Draft] = {}
         self.by_number: dict[int, Draft] = {}
         """Nodes that were made by calls, with the undos."""
@@ -68,7 +70,16 @@ class NodeTable:
                     place,
                 )
             if self.by_id.get(draft.node_id) is not draft:
-                raise flow_error(f"node {draft.node_id!r} belongs to another flow", place)
+                raise _foreign(f"node {draft.node_id!r}", place)
+
+    def check_flows(self, source: str, numbers: Iterable[int], place: str | None = None) -> None:
+        """Check that a value belongs to this flow. ``numbers`` are those of its flows.
+
+        Raises:
+            GraphError: it does not. The message names ``place``, or the line that is run.
+        """
+        if any(number != self.number for number in numbers):
+            raise _foreign(source, place)
 
     def check_counted(self) -> None:
         """Check that no fan-in that counts some nodes counts others too."""
@@ -92,3 +103,11 @@ class NodeTable:
             draft = draft.undo
         place = self._place if draft is None else draft.place
         return Fault(fault.node_id, with_place(fault.message, place))
+
+
+def _foreign(what: str, place: str | None) -> GraphError:
+    return flow_error(
+        f"{what} belongs to another flow; give its value to this flow as a param, or return it from"
+        " the flow it belongs to",
+        place,
+    )

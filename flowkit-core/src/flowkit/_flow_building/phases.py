@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-from flowkit._flow_building.drafts import Draft, Expression
+from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.values import Value
 from flowkit.graph._later_phases import UNDO_SUFFIX
@@ -72,9 +72,9 @@ def check_undone(draft: Draft) -> None:
         raise flow_error(f"{draft.node_id!r} has an undo already: {draft.undo.place}")
 
 
-def call_undo(function: Callable[..., Any], annotation: Any) -> Any:
+def call_undo(function: Callable[..., Any], result: Value) -> Any:
     """Call a handler, or a function that makes a call, with the result of the node if it has a
-    parameter. ``annotation`` is the type of the result.
+    parameter.
     """
     try:
         takes = _parameters_of(function)
@@ -82,7 +82,7 @@ def call_undo(function: Callable[..., Any], annotation: Any) -> Any:
         raise flow_error(
             f"an undo is a handler or the value of a call, not {function!r:.80}"
         ) from None
-    return function(Value(Expression("result", annotation=annotation))) if takes else function()
+    return function(result) if takes else function()
 
 
 def _parameters_of(function: Callable[..., Any]) -> Sequence[Parameter]:

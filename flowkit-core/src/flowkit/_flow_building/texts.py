@@ -17,11 +17,11 @@ from flowkit._expressions.templates import OPENING, Placed, split_template
 from flowkit._flow_building.drafts import Expression
 
 # Unicode reserves these code points for internal use of programs, so no text contains them.
-_START, _NODES, _END, _REPR = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
-_MARK = re.compile(rf"{_START}\$\{{([^{_START}]*?)\}}{_NODES}(\d+)((?: \d+)*){_END}", re.DOTALL)
+_START, _NUMBERS, _END, _REPR = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
+_MARK = re.compile(rf"{_START}\$\{{([^{_START}]*?)\}}{_NUMBERS}(\d+)((?: \d+)*){_END}", re.DOTALL)
 _NEXT = re.compile(rf"{_START}|\$?\$\{{")
 _CODE_POINT = re.compile(rf"[{_START}-{_REPR}]|\\ufdd[0-3]")
-_NOT_SHOWN = re.compile(rf"(?:{_NODES}|\\ufdd1)[\d ]*(?:{_END}|\\ufdd2)|{_CODE_POINT.pattern}")
+_NOT_SHOWN = re.compile(rf"(?:{_NUMBERS}|\\ufdd1)[\d ]*(?:{_END}|\\ufdd2)|{_CODE_POINT.pattern}")
 
 
 class UnusableText(Exception):
@@ -33,8 +33,8 @@ class Mark(NamedTuple):
 
     source: str
     """Its expression."""
-    nodes: tuple[int, ...]
-    """Numbers of the nodes that the expression reads."""
+    numbers: tuple[int, ...]
+    """Numbers of the nodes and of the flows that the expression reads."""
 
 
 @dataclass(slots=True)
@@ -51,8 +51,9 @@ class FlowText:
 def mark(expression: Expression) -> str:
     """Return the text of a value."""
     source = expression.operand
-    nodes = "".join(f" {draft.number}" for draft in expression.parents)
-    return f"{_START}${{{source}}}{_NODES}{crc32(source.encode())}{nodes}{_END}"
+    read = [*(draft.number for draft in expression.parents), *sorted(expression.flows)]
+    numbers = "".join(f" {number}" for number in read)
+    return f"{_START}${{{source}}}{_NUMBERS}{crc32(source.encode())}{numbers}{_END}"
 
 
 def representation(expression: Expression) -> str:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, Unpack
 
 from flowkit._flow_building.annotations import field_type, fields_of, present
-from flowkit._flow_building.drafts import Expression, NodeResult, member
+from flowkit._flow_building.drafts import Expression, NodeResult, StandsFor, member
 from flowkit._flow_building.options import NodeOptions
 from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.texts import mark, representation
@@ -61,7 +61,7 @@ class Value(_AnyType):  # type: ignore[misc]
 
     __slots__ = ("_stands_for",)
 
-    def __init__(self, stands_for: Expression | NodeResult) -> None:
+    def __init__(self, stands_for: StandsFor) -> None:
         object.__setattr__(self, "_stands_for", stands_for)
 
     def __getattr__(self, name: str) -> Any:
@@ -111,16 +111,15 @@ class Value(_AnyType):  # type: ignore[misc]
     __hash__ = object.__hash__
 
 
-def stands_for(value: Value) -> Expression | NodeResult:
+def stands_for(value: Value) -> StandsFor:
     """Return what a value stands for."""
-    found: Expression | NodeResult = value._stands_for  # noqa: SLF001 - all else is data of users
+    found: StandsFor = value._stands_for  # noqa: SLF001 - all else is data of users
     return found
 
 
 def expression_of(value: Value) -> Expression:
     """Return the expression of a value."""
-    found = stands_for(value)
-    return found.expression() if isinstance(found, NodeResult) else found
+    return stands_for(value).expression()
 
 
 def _field(expression: Expression, name: str) -> Expression:

@@ -21,9 +21,9 @@ from typing import (
 )
 
 from flowkit._embedded import run_embedded
-from flowkit._flow_building import FlowBuilding, NodeRef, Value, building_flow
+from flowkit._flow_building import FlowBuilding, NodeRef, building_flow
 from flowkit._flow_building.annotations import UnusableAnnotation, resolved
-from flowkit._flow_building.drafts import Draft, Expression, member
+from flowkit._flow_building.drafts import Draft, member
 from flowkit._flow_building.early_uses import early_uses
 from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.maps import map_node
@@ -132,7 +132,7 @@ class Flow(Generic[P, R_co]):
         """
         building = FlowBuilding(self.__name__, defined_at(self._function), self)
         values: dict[str, Any] = {
-            one.name: Value(Expression(f"params{member(one.name)}", {}, one.annotation))
+            one.name: building.value(f"params{member(one.name)}", one.annotation)
             for one in self._parameters
         }
         function: Callable[..., Any] = self._function

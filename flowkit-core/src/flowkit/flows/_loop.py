@@ -88,17 +88,16 @@ def loop(
     child = ChildFlow.of(building, "loop", flow)
     draft, writer = building.new_node(child.name, "loop"), building.writer()
     if callable(condition) and not isinstance(condition, Value):
-        result = Value(Expression("previous", annotation=child.returns))
-        condition = _called(name, condition, result)
+        with building.condition(name):
+            condition = _called(name, condition, building.value("previous", child.returns))
     draft.io |= child.io(writer, args, params)
     draft.io[name] = writer.condition(condition, name)
-    for field, value, default in (
-        ("max_iterations", max_iterations, 100),
-        ("delay_sec", delay_sec, 0.0),
-    ):
-        written = writer.value(value, f"the argument {field!r} of loop")
-        if written != default:
-            draft.io[field] = written
+    rounds = writer.value(max_iterations, "the argument 'max_iterations' of loop")
+    delay = writer.seconds(delay_sec, "the argument 'delay_sec' of loop")
+    if rounds != 100:
+        draft.io["max_iterations"] = rounds
+    if delay != 0:
+        draft.io["delay_sec"] = delay
     return building.node(draft, writer, child.returns)
 
 
