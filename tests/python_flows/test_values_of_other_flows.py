@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flowkit import GraphError, TaskStatus, approval, finally_, flow, loop, subflow
+from flowkit import Graph, GraphError, TaskStatus, approval, finally_, flow, loop, subflow
 from flowkit.flows import NodeRef, iteration, task_vars, this_task
 from flowkit.flows.functions import vars_set
 from flowkit_testing import Cluster
@@ -180,6 +180,39 @@ def test_a_value_of_the_task_of_another_flow_cannot_be_used(made: str) -> None:
 
     with pytest.raises(GraphError, match=OTHERS):
         outer.build_graph()
+
+
+@pytest.mark.parametrize("kind", ["a document", "a graph", "a function of a graph", "a default"])
+def test_a_graph_inside_cannot_have_a_text_with_a_value(kind: str) -> None:
+    @flow
+    def outer(n: int) -> Any:
+        made = Graph()
+        made.node("a", "note", input_inline=f"n: {n}")
+
+        @flow
+        def function(g: Graph) -> None:
+            g.node("a", "note", input_inline=f"n: {n}")
+
+        @flow
+        def default(text: str = f"n: {n}") -> Any:
+            return note(text)
+
+        flows: dict[str, Any] = {
+            "a document": {
+                "nodes": [{"node_id": "a", "type": "note", "io": {"input_inline": f"n: {n}"}}]
+            },
+            "a graph": made,
+            "a function of a graph": function,
+            "a default": default,
+        }
+        subflow(flows[kind])
+
+    error = (
+        r"the text 'n: \$\{params.n\}' is fixed when the flow is built.*give the value as a param"
+    )
+    with pytest.raises(GraphError, match=error) as caught:
+        outer.build_graph()
+    assert f"({__file__}, line " in str(caught.value)
 
 
 def test_a_value_of_a_flow_inside_cannot_be_used_outside() -> None:

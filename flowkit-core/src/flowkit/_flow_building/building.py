@@ -18,6 +18,7 @@ from flowkit._flow_building.phases import (
     parents_of,
 )
 from flowkit._flow_building.places import flow_error
+from flowkit._flow_building.texts import text_with_value
 from flowkit._flow_building.values import NodeRef, Value, expression_of, node_of
 from flowkit.errors import GraphError
 from flowkit.graph import Graph
@@ -303,7 +304,19 @@ class FlowBuilding:
                 for parent in draft.streams
             ],
         }
+        self._check_texts(fields, self.place)
+        for draft in drafts:
+            self._check_texts(draft.document(), draft.place)
         try:
             return Graph.parse(document)
         except GraphError as error:
             raise GraphError([self._nodes.placed(fault) for fault in error.faults]) from None
+
+    def _check_texts(self, document: Mapping[str, Any], place: str) -> None:
+        """Check that no part of the graph, such as a graph inside, has a text with a value."""
+        if (text := text_with_value(document)) is not None:
+            raise flow_error(
+                f"the text {text!r:.200} is fixed when the flow is built, and the value in it is"
+                " known only while the task runs; give the value as a param",
+                place,
+            )

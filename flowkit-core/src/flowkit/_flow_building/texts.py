@@ -7,6 +7,7 @@ around it.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
@@ -69,6 +70,23 @@ def shown(text: str) -> str:
 def contains_value(text: str) -> bool:
     """Return whether a text contains a value of a flow, or an expression."""
     return OPENING in text or _CODE_POINT.search(text) is not None
+
+
+def text_with_value(document: object) -> str | None:
+    """Return a text in a document that contains a value of a flow, as errors show it, or None."""
+    left, seen = [document], set[int]()
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            if _CODE_POINT.search(one):
+                return shown(one)
+        elif id(one) not in seen:
+            seen.add(id(one))
+            if isinstance(one, Mapping):
+                left += [*one.keys(), *one.values()]
+            elif isinstance(one, (list, tuple)):
+                left += one
+    return None
 
 
 def read_text(text: str) -> FlowText:
