@@ -7,7 +7,7 @@ import pytest
 
 from flowkit import CoordinatorConfig
 from flowkit.task import TaskView
-from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
+from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 from tests.builders import DAY, graph, node
 
@@ -136,6 +136,33 @@ async def test_maps_grow_by_turns() -> None:
 
 async def test_a_parent_without_artifacts_gives_an_empty_result() -> None:
     async with Cluster(handlers=handlers(Source(0))) as cluster:
+        view = await cluster.run(graph(P, over_artifacts()))
+    assert (view.status, view.result) == ("finished", {"m": []})
+
+
+@pytest.mark.parametrize("kind", ["subflow", "double"])
+async def test_a_parent_with_a_result_and_no_artifacts_is_an_error_that_says_so(kind: str) -> None:
+    one = handler("source")(lambda: [1, 2])
+    io = {"graph": {"nodes": [node("d", "double")]}} if kind == "subflow" else ITEM
+    async with Cluster(handlers=[one, handler("double")(Doubles().run)]) as cluster:
+        view = await cluster.run(graph(P, over_artifacts(kind, io=io)))
+    m = view.nodes["m"]
+    assert (m.status, m.reason_code, m.attempt) == ("failed", "bad_input_args", 1)
+    assert m.error == (
+        "node 'p' finished with a result and stored no artifacts, so there is nothing to map over;"
+        " map over its result, or let it store artifacts"
+    )
+
+
+async def test_a_parent_in_batches_with_a_complete_artifact_alone_gives_an_empty_result() -> None:
+    class Whole(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(success=True)
+
+        async def finalize(self, ctx: RunContext) -> FinalizeResult:
+            return FinalizeResult(result=1, artifacts_ref={"n": 1})
+
+    async with Cluster(handlers=handlers(Source(0)) | {"source": Whole()}) as cluster:
         view = await cluster.run(graph(P, over_artifacts()))
     assert (view.status, view.result) == ("finished", {"m": []})
 

@@ -119,7 +119,22 @@ def _source(task: Task, parent: int, record: NodeRecord) -> Source:
         generation=record.generation,
         ended=task.marks[parent] in ENDED,
         batches=record.batches if finished else None,
-        result_only=finished and record.result is not None and not record.in_batches,
+        result_only=finished and has_only_a_result(record),
+    )
+
+
+def has_only_a_result(record: NodeRecord) -> bool:
+    """Return whether a finished node was called once and gave a result, so that it cannot have
+    artifacts.
+    """
+    return record.result is not None and not record.in_batches
+
+
+def no_artifacts_error(node_id: str, *, use: str, instead: str) -> str:
+    """Return the error of a node that would ``use`` the artifacts of such a node."""
+    return (
+        f"node {node_id!r} finished with a result and stored no artifacts, so there is nothing to"
+        f" {use}; {instead}, or let it store artifacts"
     )
 
 

@@ -3,7 +3,14 @@
 from pydantic_core import to_json
 
 from flowkit._engine import EngineSettings, MapFailed, MapGrew, ReadArtifacts
-from flowkit._records.queries import artifact_meta, artifact_page, check_complete, records_of
+from flowkit._records.queries import (
+    artifact_meta,
+    artifact_page,
+    check_complete,
+    has_only_a_result,
+    no_artifacts_error,
+    records_of,
+)
 from flowkit.errors import CorruptRecord, NodeFailure
 from flowkit.protocols import Store, Stream
 from flowkit.task import ENDED, MapStream, Mark, NodeRecord, Task
@@ -50,6 +57,10 @@ async def new_items(
         )
         if after.ended and task.marks[parent] == Mark.FINISHED:
             check_complete(stream, stored=record.batches, found=after.batches)
+            if not after.size and has_only_a_result(record):
+                instead = "map over its result"
+                error = no_artifacts_error(stream.node_id, use="map over", instead=instead)
+                return MapFailed(index, effect.attempt, "bad_input_args", error)
     except NodeFailure as error:
         return MapFailed(index, effect.attempt, error.reason_code, str(error))
     except CorruptRecord as error:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from flowkit._records.queries import check_complete
+from flowkit._records.queries import check_complete, no_artifacts_error
 from flowkit._runtime.concurrency import within
 from flowkit.errors import InputAdapterError, TaskNotFound
 from flowkit.messages import Source
@@ -230,11 +230,8 @@ class InputRequest:
             source = one.source if one.source.ended else latest.get(stream, one.source)
             check_complete(stream, stored=source.batches, found=one.batches)
             if source.result_only and not one.artifacts:
-                raise self.bad(
-                    f"node {stream.node_id!r} finished with a result and stored no artifacts, so"
-                    " there is nothing to pull; read its result from ctx.results, or let it store"
-                    " artifacts"
-                )
+                instead = "read its result from ctx.results"
+                raise self.bad(no_artifacts_error(stream.node_id, use="pull", instead=instead))
 
     async def _pages(
         self,
