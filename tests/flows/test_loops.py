@@ -108,6 +108,19 @@ async def test_a_loop_whose_condition_is_false_at_first_runs_no_round() -> None:
     )
 
 
+@pytest.mark.parametrize("io", [{"until": "true"}, {"while_": "iteration < 1"}])
+@pytest.mark.parametrize("most", ["${'a'}", "${2.5}", "${0}", "${null}"])
+async def test_max_iterations_is_checked_before_the_first_round(
+    io: dict[str, Any], most: str
+) -> None:
+    adds = Flaky()
+    async with Cluster(handlers=[adds.handler]) as cluster:
+        view = await cluster.run(graph(counting(max_iterations=most, **io)))
+    assert view.nodes["l"].reason_code == "bad_input"
+    assert str(view.nodes["l"].error).startswith("io.max_iterations must be ")
+    assert adds.runs == []
+
+
 async def test_a_loop_fails_above_max_iterations() -> None:
     flow = graph(counting(until="false", max_iterations=4, retry_policy={"max": 3}))
     async with Cluster(handlers=[add]) as cluster:

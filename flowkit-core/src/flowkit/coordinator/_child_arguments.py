@@ -42,10 +42,14 @@ class ChildArguments:
         self._threads = CheckThreads()
 
     async def params(self, task: Task, state: ChildState, source: bytes) -> dict[str, Any]:
-        """Return the params of a child task with this graph, with defaults."""
+        """Return the params of a child task with this graph, with defaults.
+
+        Before the first round of a loop, ``max_iterations`` is checked, too.
+        """
         node, link = state.node, state.link
         scope = await self._scope(task, node, link.iteration, link.previous)
-        arguments = await self._arguments(task, node, scope, {"params"})
+        fields = {"params", "max_iterations"} if link.iteration == 0 else {"params"}
+        arguments = await self._arguments(task, node, scope, fields)
         params = cast("ChildTaskIO", arguments).params
         schema = _schema(source)
         if schema is None:
