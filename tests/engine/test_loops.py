@@ -15,6 +15,7 @@ from flowkit._engine import (
     shown_child,
 )
 from flowkit._records.record_parts import encode_node
+from flowkit._tasks.views import node_view
 from flowkit.graph import Graph
 from flowkit.task import NodeStatus, ParentNode, TaskStatus
 from tests.engine.drive import STEADY, Play, changes, effects, graph, started
@@ -187,6 +188,31 @@ def test_a_condition_is_checked_again_after_a_pause() -> None:
     play.checks("s", False)
     assert (play.status("s"), play.record("s").result) == (FINISHED, "first")
     assert shown_child(play.task, 0, play.record("s")) == first
+
+
+@pytest.mark.parametrize("start", [until, while_])
+def test_a_task_that_is_paused_during_a_round_begins_no_other_until_it_is_resumed(
+    start: Any,
+) -> None:
+    play = start()
+    if start is while_:
+        play.checks("s", goes_on=True)
+    first = node_view(play.task, 0)
+    play.pause()
+    assert effects(play.goes_on("s")) == []
+    view = node_view(play.task, 0)
+    assert (view.status, view.rounds, view.child_task_id) == (
+        RUNNING,
+        first.rounds,
+        first.child_task_id,
+    )
+    assert effects(play.resume()) == ["follow s"]
+    if start is while_:
+        play.checks("s", goes_on=True)
+    view = node_view(play.task, 0)
+    assert list(view.rounds) == [0, 1]
+    play.child_finishes("s", 1)
+    assert play.status("s") == FINISHED
 
 
 def test_a_paused_task_begins_its_next_round_when_it_is_resumed() -> None:

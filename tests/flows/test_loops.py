@@ -437,3 +437,29 @@ async def test_a_loop_between_rounds_costs_no_wake_ups() -> None:
         assert (await cluster.store.load([task_id]))[task_id].header == record.header
         view = await cluster.client.wait(task_id)
     assert view.nodes["l"].reason_code == "loop_limit"
+
+
+@pytest.mark.parametrize("io", [{"until": "iteration == 2"}, {"while_": "iteration < 3"}])
+async def test_a_loop_that_is_paused_during_a_round_names_no_round_that_has_not_begun(
+    io: dict[str, Any],
+) -> None:
+    @handler("add")
+    async def slow(item: Any, ctx: RunContext) -> Any:
+        await ctx.clock.sleep(10)
+        return item + 1
+
+    async with Cluster(handlers=[slow]) as cluster:
+        client = cluster.client
+        task_id = await client.create_task(graph=graph(counting(**io)))
+        await cluster.clock.sleep(5)
+        await client.pause(task_id)
+        running = (await client.get_task(task_id)).nodes["l"]
+        await cluster.clock.sleep(1000)
+        paused = (await client.get_task(task_id)).nodes["l"]
+        assert (paused.rounds, paused.child_task_id) == (running.rounds, running.child_task_id)
+        assert (await client.get_task(str(paused.child_task_id))).status == "finished"
+        explained = await client.explain(task_id, "l")
+        assert explained == "'l' waits because the task is paused."
+        await client.resume(task_id)
+        view = await client.wait(task_id, timeout=1000)
+    assert (view.status, list(view.nodes["l"].rounds)) == ("finished", [0, 1, 2])

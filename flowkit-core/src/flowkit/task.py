@@ -436,8 +436,8 @@ class ChildLink:
     iteration: Count | None = None
     """Round of a loop, from 0; None for a sub-flow."""
     due: bool = True
-    """The child task is stored or is to be stored. False between rounds, and until the condition
-    of a round is known to be true.
+    """The child task is stored or is to be stored. False between rounds, until the condition of
+    a round is known to be true, and while the task is paused before a round.
     """
     previous: Any = None
     """Result of the round before."""

@@ -20,6 +20,7 @@ from flowkit._engine.loops import (
     finish_loop,
     next_link,
     overdue_error,
+    resume_loop,
     round_finished,
 )
 from flowkit._engine.map_expansion import begun_children
@@ -186,8 +187,10 @@ def force_children(draft: Transition) -> None:
 
 
 def run_children(draft: Transition) -> None:
-    """Bring all child tasks in line with their nodes."""
+    """Bring all child tasks in line with their nodes, when the task is paused or resumed."""
     for index in _followed(draft):
+        if not draft.paused:
+            resume_loop(draft, index)
         draft.effects.append(RunChild(index, draft.record(index).attempt))
 
 

@@ -48,12 +48,27 @@ def round_finished(draft: Transition, event: ChildFinished, settings: EngineSett
         fail_attempt(draft, index, "loop_limit", error, settings, permanent=True)
     else:
         pause = following.delay_sec
-        draft.edit(index).child = ChildLink(iteration=rounds, due=not pause, previous=event.result)
+        due = not pause and not draft.paused
+        draft.edit(index).child = ChildLink(iteration=rounds, due=due, previous=event.result)
         if pause:
             until = min(draft.now + pause, LAST_MOMENT)
             start_wait(draft, index, Wait("timer", until))
-        else:
+        elif due:
             _run_round(draft, index, settings)
+
+
+def resume_loop(draft: Transition, index: int) -> None:
+    """Let the next round begin that was due while the task was paused. A condition that is checked
+    before each round is checked again.
+    """
+    link = draft.record(index).child
+    if (
+        draft.mark(index) == Mark.RUNNING
+        and link is not None
+        and not link.due
+        and not is_checked_first(draft.task.spec.plan.nodes[index])
+    ):
+        draft.edit(index).child = replace(link, due=True)
 
 
 def round_due(draft: Transition, index: int, settings: EngineSettings) -> None:

@@ -227,6 +227,8 @@ def _runs_child(
         return f"{name} is being cancelled: {_stop(task, index, records)}. {ends}."
     if link is None or link.iteration is None:
         return f"{name} runs as task {child!r}: see `flowkit show {child}`."
+    if not link.due and task.paused:
+        return f"{name} waits because the task is paused."
     if not link.due:
         return f"{name} has its condition checked before {_round(task, index, record)}."
     return (
