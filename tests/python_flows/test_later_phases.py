@@ -331,7 +331,7 @@ def an_undo_that_reads_a_node_below() -> None:
     trip.undo(note(f"{square(3)}"))  # here
 
 
-@faulty("uses the unknown name 'result'")
+@faulty("result has a meaning only in the function that it was given to")
 def a_result_outside_of_its_undo() -> None:
     kept: list[Any] = []
 

@@ -232,6 +232,30 @@ def test_a_value_of_a_flow_inside_cannot_be_used_outside() -> None:
         outer.build_graph()
 
 
+def test_the_value_given_to_a_condition_cannot_be_used_in_another_one() -> None:
+    values: list[Any] = []
+
+    @flow
+    def outer() -> Any:
+        loop(plain, iteration, until=lambda result: values.append(result) or result > 1)  # type: ignore[func-returns-value]
+        loop(plain, iteration, until=lambda _: values[0] > 1)
+
+    with pytest.raises(GraphError, match="previous > 1 has a meaning only in the function that"):
+        outer.build_graph()
+
+
+def test_the_result_given_to_an_undo_cannot_be_used_in_another_one() -> None:
+    values: list[Any] = []
+
+    @flow
+    def outer() -> Any:
+        square(1).undo(lambda result: note(f"{values.append(result)}{result}"))  # type: ignore[func-returns-value]
+        square(2).undo(lambda: note(f"{values[0]}"))
+
+    with pytest.raises(GraphError, match="result has a meaning only in the function that it was"):
+        outer.build_graph()
+
+
 def test_a_value_of_an_earlier_build_cannot_be_used() -> None:
     known: list[Any] = []
 

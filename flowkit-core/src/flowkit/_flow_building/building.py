@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from flowkit._flow_building.drafts import Callee, Draft, Expression, NodeResult
@@ -110,6 +111,13 @@ class FlowBuilding:
     def value(self, source: str, annotation: Any = None) -> Value:
         """Return a value that has a meaning in this flow only."""
         return Value(self.expression(source, annotation))
+
+    @contextmanager
+    def given(self, source: str, annotation: Any) -> Iterator[Value]:
+        """Make a value for a function that is called. It has no meaning after the call."""
+        with self._nodes.call() as number:
+            made = self.expression(source, annotation)
+            yield Value(replace(made, flows=made.flows | {number}))
 
     def expression(self, source: str, annotation: Any = None) -> Expression:
         """Return an expression that has a meaning in this flow only."""
@@ -262,8 +270,11 @@ class FlowBuilding:
         self._nodes.check_own([result.draft])
         check_undone(result.draft)
         if not isinstance(target, Value) and callable(target):
-            with self.phase(is_final=False):
-                target = call_undo(target, self.value("result", result.annotation))
+            with (
+                self.phase(is_final=False),
+                self.given("result", result.annotation) as value,
+            ):
+                target = call_undo(target, value)
         draft = self._draft_of(target)
         check_undo(draft, result.draft)
         self._nodes.remove(draft)

@@ -13,7 +13,7 @@ from flowkit._flow_building.options import NodeOptions
 
 _NOT_SELECTED = RESERVED | {"in", "true", "false", "null"}
 next_number = itertools.count(1).__next__
-"""Return a number by which texts name a node or a flow. No other one has it."""
+"""Return a number by which texts name a node, a flow or a call. No other one has it."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -115,8 +115,8 @@ class Expression:
     annotation: Any = None
     """Type of the value, if it is known."""
     flows: frozenset[int] = frozenset()
-    """Numbers of the flows whose params, or whose task, it reads. In another flow, the same source
-    has another meaning."""
+    """Numbers of the flows whose params, or whose task, it reads, and of calls of functions with
+    it. Elsewhere, the same source has another meaning."""
     counted: Mapping[Draft, None] = field(default_factory=dict)
     """Nodes of which some must finish."""
     fan_in: Mapping[str, Any] = field(default_factory=dict)

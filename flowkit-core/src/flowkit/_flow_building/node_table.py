@@ -1,6 +1,7 @@
 """Nodes of a flow that is being built."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from flowkit._flow_building.drafts import Draft, next_number
 from flowkit._flow_building.places import calling_place, flow_error, with_place
@@ -15,6 +16,8 @@ class NodeTable:
         """``place`` is that of the flow."""
         self.number = next_number()
         """Number by which values name the flow."""
+        self._calls: dict[int, bool] = {}
+        """Numbers of the calls of functions with a value, and whether they are going on."""
         self.by_id: dict[str, Draft] = {}
         self.by_number: dict[int, Draft] = {}
         """Nodes that were made by calls, with the undos."""
@@ -72,14 +75,30 @@ class NodeTable:
             if self.by_id.get(draft.node_id) is not draft:
                 raise _foreign(f"node {draft.node_id!r}", place)
 
+    @contextmanager
+    def call(self) -> Iterator[int]:
+        """Call a function with a value that has the number of the call, and no meaning later."""
+        number = next_number()
+        self._calls[number] = True
+        try:
+            yield number
+        finally:
+            self._calls[number] = False
+
     def check_flows(self, source: str, numbers: Iterable[int], place: str | None = None) -> None:
-        """Check that a value belongs to this flow. ``numbers`` are those of its flows.
+        """Check that a value has a meaning in this flow and now. ``numbers`` are those of its flows
+        and calls.
 
         Raises:
-            GraphError: it does not. The message names ``place``, or the line that is run.
+            GraphError: it has none. The message names ``place``, or the line that is run.
         """
-        if any(number != self.number for number in numbers):
-            raise _foreign(source, place)
+        for number in numbers:
+            if number != self.number and number not in self._calls:
+                raise _foreign(source, place)
+            if not self._calls.get(number, True):
+                raise flow_error(
+                    f"{source} has a meaning only in the function that it was given to", place
+                )
 
     def check_counted(self) -> None:
         """Check that no fan-in that counts some nodes counts others too."""

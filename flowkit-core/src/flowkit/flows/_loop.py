@@ -88,10 +88,13 @@ def loop(
     child = ChildFlow.of(building, "loop", flow)
     draft, writer = building.new_node(child.name, "loop"), building.writer()
     if callable(condition) and not isinstance(condition, Value):
-        with building.condition(name):
-            condition = _called(name, condition, building.value("previous", child.returns))
-    draft.io |= child.io(writer, args, params)
-    draft.io[name] = writer.condition(condition, name)
+        with building.given("previous", child.returns) as result:
+            with building.condition(name):
+                condition = _called(name, condition, result)
+            written = writer.condition(condition, name)
+    else:
+        written = writer.condition(condition, name)
+    draft.io |= child.io(writer, args, params) | {name: written}
     rounds = writer.value(max_iterations, "the argument 'max_iterations' of loop")
     delay = writer.seconds(delay_sec, "the argument 'delay_sec' of loop")
     if rounds != 100:
