@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -410,6 +411,13 @@ def a_value_of_another_flow() -> None:
 @faulty("belongs to another flow")
 def an_arrow_to_another_flow() -> None:
     square(3) >> LEAKED[-1]  # here
+
+
+@faulty("the call that makes the node 'square' has failed, and the flow has caught its error")
+def a_caught_error() -> None:
+    with suppress(GraphError):
+        square("a")  # type: ignore[arg-type]  # here
+    square(3)
 
 
 @faulty("the flow inner cannot be called; use inner.run(...)")

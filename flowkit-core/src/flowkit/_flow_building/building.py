@@ -175,6 +175,7 @@ class FlowBuilding:
     def node(self, draft: Draft, writer: InputWriter, returns: Any) -> NodeRef[Any]:
         """Return a node whose input is written. ``returns`` is the type of its result."""
         self._connect(draft, writer)
+        draft.is_whole = True
         return NodeRef(NodeResult(self, draft, returns))
 
     def handler_node(self, callee: Callee) -> Draft:
@@ -317,6 +318,12 @@ class FlowBuilding:
         }
         self._check_texts(fields, self.place)
         for draft in drafts:
+            if not draft.is_whole:
+                raise flow_error(
+                    f"the call that makes the node {draft.node_id!r} has failed, and the flow has"
+                    " caught its error; let the error pass",
+                    draft.place,
+                )
             self._check_texts(draft.document(), draft.place)
         try:
             return Graph.parse(document)

@@ -66,6 +66,8 @@ class Draft:
     """Whether the id was given as an option."""
     is_joined: bool = False
     """Whether an arrow or a branch leads to it or from it."""
+    is_whole: bool = False
+    """Whether the call that makes it has ended without an error."""
     undo: "Draft | None" = None
     undoes: "Draft | None" = None
     """Node that it is the undo of."""
