@@ -30,6 +30,13 @@ async def ship(item: Any, ctx: RunContext) -> Any:
     return item
 
 
+@handler("check")
+async def check(item: Any, ctx: RunContext) -> Any:
+    if ctx.node_id == "review":
+        return {"score": 0.5, "advice": "shorter"}
+    return item
+
+
 def loaded(pattern: str) -> LoadedFlow:
     """Return the graph of a pattern and the handlers of its file."""
     (path,) = FOLDER.glob(f"{pattern}.*")
@@ -137,6 +144,7 @@ CASES = [
         (decision("repair", "ann", address="Oslo 2"),),
         params={"address": "Oslo 1"},
     ),
+    Case("refine_until_good", "human", "human", (decision("human", "ann"),)),
     Case(
         "release_train",
         "go",
@@ -150,6 +158,7 @@ HANDLERS = {
     **examples.HANDLERS,
     **{role: one for case in CASES for role, one in loaded(case.pattern).handlers.items()},
     "ship": ship,
+    "check": check,
 }
 
 
