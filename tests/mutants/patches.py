@@ -680,8 +680,8 @@ while self._unstored and self._error is None:
     Mutant(
         "the next round does not see the result of the one before",
         "round_finished",
-        "ChildLink(iteration=rounds, due=not pause, previous=event.result)",
-        "ChildLink(iteration=rounds, due=not pause)",
+        "ChildLink(iteration=rounds, due=due, previous=event.result)",
+        "ChildLink(iteration=rounds, due=due)",
         scenarios=("loops",),
     ),
     Mutant(
