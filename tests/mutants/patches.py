@@ -69,7 +69,7 @@ if parked:
     Mutant(
         "a copy is not compared with the store after any effect",
         "EventProcessor._advance_and_commit",
-        "not _reads_children(update.effects)",
+        "not _reads_children(events, update.effects)",
         "not update.effects",
     ),
     # ------------------------------------------------ due times

@@ -17,7 +17,6 @@ from flowkit._engine import (
     Event,
     FollowParent,
     RetryRequested,
-    RunChild,
     pending_effects,
     records_to_load,
 )
@@ -39,6 +38,7 @@ from flowkit.errors import (
     StoreError,
     StoreUnavailable,
 )
+from flowkit.messages import ChildEnded
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Commit, DeadLetter, Store, TaskRecord
 from flowkit.task import TaskSpec, TaskStatus
@@ -51,11 +51,11 @@ Events = dict[str, Sequence[Event]]
 """Events in order, by task."""
 
 
-def _reads_children(effects: Collection[Effect]) -> bool:
-    """Return whether these effects read child tasks from the store and report what they find, so
-    that an old copy of the parent is noticed then.
+def _reads_children(events: Collection[Event], effects: Collection[Effect]) -> bool:
+    """Return whether all these events have child tasks read from the store, whose state is then
+    reported, so that an old copy of the parent is noticed then.
     """
-    return bool(effects) and all(isinstance(effect, RunChild) for effect in effects)
+    return bool(effects) and all(isinstance(event, ChildEnded) for event in events)
 
 
 def log_store_error(log: logging.Logger, notices: Notices, error: Exception) -> None:
@@ -442,7 +442,7 @@ class EventProcessor:
                 if (
                     events
                     and task_id not in loaded.last_operations
-                    and not _reads_children(update.effects)
+                    and not _reads_children(events, update.effects)
                 ):
                     unchanged.append(task_id)
                 continue

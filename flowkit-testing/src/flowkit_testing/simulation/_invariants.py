@@ -39,6 +39,7 @@ AssertionError if the invariant is broken.
 """
 
 _BEGUN = frozenset({Mark.ISSUED, Mark.RUNNING})
+_WITHOUT_FAILURE = {Mark.FINISHED, Mark.SKIPPED}
 _TERMINAL = frozenset(status.value for status in TaskStatus if status.terminal)
 _SUCCEEDED = NodeSucceeded.model_fields["kind"].default
 
@@ -207,9 +208,13 @@ class Invariants:
         followed = state.get("parent_attempt", 0) > known.parent_attempt
         if again and not self.retries[commit.task_id] and not followed:
             raise InvariantBroken("nodes run again without a retry request")
+        # A retry of a cancelled task whose nodes all finished has nothing to run.
         restarted = bool(again) or (
-            awaits_output(known.spec.plan, marks, state["status"])
-            and self.retries[commit.task_id] > 0
+            self.retries[commit.task_id] > 0
+            and (
+                awaits_output(known.spec.plan, marks, state["status"])
+                or (state["status"] == "finished" and {*map(ord, marks)} <= _WITHOUT_FAILURE)
+            )
         )
         self._check_archive(
             commit.task_id,
