@@ -30,7 +30,7 @@ from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit.graph._expanded_plan import is_map, runs_child_task
 from flowkit.messages import ChildEnded
-from flowkit.task import ChildLink, Mark, NodeRecord, ParentNode, Task
+from flowkit.task import Mark, NodeRecord, ParentNode, Task
 
 FOLLOWED = frozenset({Mark.RUNNING, Mark.CANCELLING})
 """Marks of a node in which its child task follows it."""
@@ -153,16 +153,15 @@ def _is_current(
 def child_woke(draft: Transition, index: int) -> None:
     """Check the child task of a node, and have it stopped if the attempt is overdue."""
     record = draft.record(index)
-    limit = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
+    link, limit = record.child, draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
     if (
         limit is not None
         and draft.mark(index) == Mark.RUNNING
         and draft.now >= record.issued_at + limit
-        and record.child is not None
-        and not record.child.overdue
+        and link is not None
+        and not link.overdue
     ):
-        record = draft.edit(index)
-        record.child = replace(record.child or ChildLink(), overdue=True)
+        draft.edit(index).child = replace(link, overdue=True)
     draft.effects.append(RunChild(index, record.attempt))
 
 

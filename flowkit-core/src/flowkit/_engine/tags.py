@@ -55,16 +55,14 @@ def node_tags(mark: int, record: NodeRecord | None) -> tuple[str, ...]:
     """
     if record is None or mark not in _TAGGED:
         return ()
-    if record.reason_code is None:
-        if mark == Mark.ISSUED:
-            return _FOR_WORKER
-        return () if mark != Mark.DEFERRED or record.wait is None else _WAITS[record.wait.kind]
-    tags = (RETRYING, reason_tag(record.reason_code))
+    waits: tuple[str, ...] = ()
     if mark == Mark.ISSUED:
-        return _FOR_WORKER + tags
-    if mark == Mark.DEFERRED and record.wait is not None:
-        return _WAITS[record.wait.kind] + tags
-    return tags
+        waits = _FOR_WORKER
+    elif mark == Mark.DEFERRED and record.wait is not None:
+        waits = _WAITS[record.wait.kind]
+    if record.reason_code is None:
+        return waits
+    return (*waits, RETRYING, reason_tag(record.reason_code))
 
 
 def derive_tags(task: Task) -> None:

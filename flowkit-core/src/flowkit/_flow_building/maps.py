@@ -1,9 +1,9 @@
-"""Maps of handlers and coordinator functions in a flow in Python."""
+"""Maps of handlers, coordinator functions and flows in a flow in Python."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from inspect import Parameter
 from types import GenericAlias
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from flowkit._flow_building.building import FlowBuilding, required_flow
 from flowkit._flow_building.drafts import Draft
@@ -11,6 +11,8 @@ from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.values import NodeRef, Value
 
+R = TypeVar("R")
+Item = TypeVar("Item")
 R_co = TypeVar("R_co", covariant=True)
 Item_contra = TypeVar("Item_contra", contravariant=True)
 
@@ -35,7 +37,7 @@ class MakesNodeOfMore(Protocol[Item_contra, R_co]):
 
 
 class Mapped(Protocol):
-    """Handler or coordinator function of a map."""
+    """Handler, coordinator function or flow of a map."""
 
     __name__: str
 
@@ -50,6 +52,47 @@ class Mapped(Protocol):
         """Return the input of its node with these arguments."""
 
 
+class Mappable:
+    """Handler or coordinator function that a map can call."""
+
+    @overload
+    def map(
+        self: MakesNode[Item, R],
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+    ) -> NodeRef[list[R]]: ...
+    @overload
+    def map(
+        self: MakesNodeOfMore[Item, R],
+        values: Iterable[Item],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[list[R]]: ...
+    def map(
+        self: Any,
+        values: Iterable[Any],
+        /,
+        *,
+        max_parallel: int | None = None,
+        on_item_failure: Literal["fail", "continue"] = "fail",
+        **fixed: Any,
+    ) -> NodeRef[Any]:
+        """Make a node that calls this function for each value of a list.
+
+        A value is the first argument of its call, and ``fixed`` are the other ones. The value of
+        the node is the list of the results.
+        """
+        return map_node(
+            self, values, fixed, max_parallel=max_parallel, on_item_failure=on_item_failure
+        )
+
+
 def map_node(
     mapped: Mapped,
     values: Any,
@@ -58,8 +101,8 @@ def map_node(
     max_parallel: int | None,
     on_item_failure: str,
 ) -> NodeRef[Any]:
-    """Make a node that calls a handler or a coordinator function for each of some values, as its
-    first argument. ``fixed`` are the other arguments.
+    """Make a node that calls a handler or a coordinator function, or runs a flow, for each of some
+    values, as its first argument. ``fixed`` are the other arguments.
 
     Raises:
         GraphError: no flow is being built, or the arguments are wrong. The message names their

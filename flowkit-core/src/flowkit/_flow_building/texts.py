@@ -101,12 +101,12 @@ def read_text(text: str) -> FlowText:
         found.marks.append(_mark_of(whole))
         found.template = f"${{string({whole[1]})}}"
         return found
-    done = 0
+    done, values, filled = 0, _marks_in(text), _filled(text)
     while (match := _NEXT.search(text, done)) is not None:
         found.template += text[done : match.start()]
         done = match.end()
         if match[0] == _START:
-            value = _marks_in(text)[match.start()]
+            value = values[match.start()]
             found.marks.append(_mark_of(value))
             found.template = f"{_with_dollars(found.template)}${{{value[1]}}}"
             done = value.end()
@@ -114,7 +114,7 @@ def read_text(text: str) -> FlowText:
             found.template += match[0]
         else:
             try:
-                end = closing_brace(_filled(text), done)
+                end = closing_brace(filled, done)
             except InvalidExpression:  # the graph is checked as a whole, with all its faults
                 end = len(text)
             inner = read_expression(text[done:end])

@@ -59,7 +59,7 @@ class Maps:
                     found = map_event(self._store, task, effect, self._settings, self._evaluations)
                     event = await awaited(found, ending=self._leaving)
             finally:
-                # What follows from the event may be the same effect again.
+                # Before the report: its event may cause the same effect again.
                 self._running.discard(key)
             if event is not None:
                 await awaited(self._report(task.task_id, event), ending=self._leaving)

@@ -6,15 +6,15 @@ A call makes a node of ``type: "coordinator_fn"``. Arguments that name nodes are
     merge_generic(rows, target="rows")
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from flowkit._flow_building import FlowBuilding, NodeRef, required_flow
 from flowkit._flow_building.annotations import UnusableAnnotation, resolved
 from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.inputs import InputWriter, arguments
-from flowkit._flow_building.maps import MakesNode, MakesNodeOfMore, map_node
+from flowkit._flow_building.maps import Mappable
 from flowkit._flow_building.places import defined_at, flow_error, with_place
 from flowkit.coordinator import _builtin_functions
 from flowkit.coordinator.functions import FunctionContext
@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class CoordinatorFunction(Generic[P, R_co]):
+class CoordinatorFunction(Mappable, Generic[P, R_co]):
     """Coordinator function whose calls in a flow make nodes.
 
     For a function of a plugin, give its name and, for checks of its arguments, the function
@@ -69,43 +69,6 @@ class CoordinatorFunction(Generic[P, R_co]):
         draft, writer = self.new_draft(flow), flow.writer()
         draft.io |= self.written_io(writer, given)
         return flow.node(draft, writer, self._returns)
-
-    @overload
-    def map(
-        self: "MakesNode[Item, R]",
-        values: Iterable[Item],
-        /,
-        *,
-        max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
-    ) -> NodeRef[list[R]]: ...
-    @overload
-    def map(
-        self: "MakesNodeOfMore[Item, R]",
-        values: Iterable[Item],
-        /,
-        *,
-        max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
-        **fixed: Any,
-    ) -> NodeRef[list[R]]: ...
-    def map(
-        self: Any,
-        values: Iterable[Any],
-        /,
-        *,
-        max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
-        **fixed: Any,
-    ) -> NodeRef[Any]:
-        """Make a node that calls this function for each value of a list.
-
-        A value is the first argument of its call, and ``fixed`` are the other ones. The value of
-        the node is the list of the results.
-        """
-        return map_node(
-            self, values, fixed, max_parallel=max_parallel, on_item_failure=on_item_failure
-        )
 
     @property
     def parameters(self) -> Sequence[Parameter]:

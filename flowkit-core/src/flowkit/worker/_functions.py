@@ -7,12 +7,11 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
-    Iterable,
     Mapping,
     Sequence,
 )
 from copy import copy
-from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import anyio.to_thread
 
@@ -25,7 +24,7 @@ from flowkit._flow_building import (
 )
 from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.inputs import InputWriter
-from flowkit._flow_building.maps import MakesNode, MakesNodeOfMore, map_node
+from flowkit._flow_building.maps import Mappable
 from flowkit._flow_building.options import unknown_option
 from flowkit._flow_building.places import flow_error
 from flowkit._user_code import threads as _threads
@@ -44,7 +43,7 @@ Item_contra = TypeVar("Item_contra", contravariant=True)
 _END = object()
 
 
-class FunctionHandler(Generic[P, R_co]):
+class FunctionHandler(Mappable, Generic[P, R_co]):
     """A function as the handler of a role: ``f(item, ctx)``, ``f(item)``, ``f()`` or
     ``f(a, b, ctx)``.
 
@@ -113,43 +112,6 @@ class FunctionHandler(Generic[P, R_co]):
         The function is called once per batch.
         """
         return required_flow(f"{self.__name__}.stream makes a node").stream(self, source)
-
-    @overload
-    def map(
-        self: "MakesNode[Item, R]",
-        values: Iterable[Item],
-        /,
-        *,
-        max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
-    ) -> NodeRef[list[R]]: ...
-    @overload
-    def map(
-        self: "MakesNodeOfMore[Item, R]",
-        values: Iterable[Item],
-        /,
-        *,
-        max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
-        **fixed: Any,
-    ) -> NodeRef[list[R]]: ...
-    def map(
-        self: Any,
-        values: Iterable[Any],
-        /,
-        *,
-        max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
-        **fixed: Any,
-    ) -> NodeRef[Any]:
-        """Make a node that calls this handler for each value of a list.
-
-        A value is the first argument of its call, and ``fixed`` are the other ones. The value of
-        the node is the list of the results.
-        """
-        return map_node(
-            self, values, fixed, max_parallel=max_parallel, on_item_failure=on_item_failure
-        )
 
     def new_draft(self, flow: FlowBuilding) -> Draft:
         """Add a node with its role."""
