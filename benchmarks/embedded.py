@@ -14,7 +14,7 @@ import resource
 import statistics
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import islice
@@ -295,15 +295,20 @@ async def main() -> None:
         await measure()
 
 
-async def measure() -> None:
+def asked(description: str | None, workloads: Iterable[str]) -> argparse.Namespace:
+    """Return the ``workloads`` and ``rounds`` that the command line asks for."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "workloads", nargs="*", choices=[[], *WORKLOADS], help="which ones; all if none is named"
+        "workloads", nargs="*", choices=[[], *workloads], help="which ones; all if none is named"
     )
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+async def measure() -> None:
+    given = asked(__doc__, WORKLOADS)
     for name in given.workloads or WORKLOADS:
         await WORKLOADS[name](given.rounds)
 

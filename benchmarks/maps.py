@@ -10,7 +10,6 @@ and in another process: it measures the resident memory of the coordinator above
 map. The processor time of this process is what other programs disturb least.
 """
 
-import argparse
 import asyncio
 import statistics
 import tempfile
@@ -19,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.embedded import ROLE, cluster, fan, finished, resident_megabytes, run, say
+from benchmarks.embedded import ROLE, asked, cluster, fan, finished, resident_megabytes, run, say
 from benchmarks.sqlite_overhead import in_processes
 from flowkit import Coordinator
 from flowkit._runtime.garbage_collection import rare_collections
@@ -110,14 +109,7 @@ WORKLOADS: dict[str, Callable[[int], Awaitable[None]]] = {
 
 
 async def measure() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "workloads", nargs="*", choices=[[], *WORKLOADS], help="which ones; all if none is named"
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    given = asked(__doc__, WORKLOADS)
     for name, workload in WORKLOADS.items():
         if name in (given.workloads or WORKLOADS):
             await workload(given.rounds)

@@ -8,13 +8,12 @@ in turns, and the figures are medians. ``ratio`` is how many plain nodes a sub-f
 ``processor`` is the same by processor time, which other programs of the machine disturb less.
 """
 
-import argparse
 import asyncio
 import statistics
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.embedded import ROLE, cluster, run, say
+from benchmarks.embedded import ROLE, asked, cluster, run, say
 from benchmarks.maps import used
 from flowkit._runtime.garbage_collection import rare_collections
 
@@ -63,14 +62,7 @@ async def measure(name: str, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "workloads", nargs="*", choices=[[], *WORKLOADS], help="which ones; all if none is named"
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    given = asked(__doc__, WORKLOADS)
     # As in the processes of `flowkit coordinator` and `flowkit worker`.
     with rare_collections():
         for name in given.workloads or WORKLOADS:

@@ -1,6 +1,6 @@
 """Maps whose children run child tasks, on a cluster in virtual time."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 import anyio
@@ -8,11 +8,11 @@ import pytest
 
 from flowkit import Client, CoordinatorConfig
 from flowkit.errors import TaskRefused
-from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import TaskView
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
 from tests.builders import graph, node
+from tests.counting_store import CountingStore
 
 
 def mapped(inner: Any, over: Any, *after: str, **fields: Any) -> dict[str, Any]:
@@ -590,20 +590,6 @@ async def test_nodes_pages_the_children_with_their_child_tasks() -> None:
 # ---------------------------------------------------------------- cost
 
 
-class Counting(InMemoryStore):
-    """A store that counts the records of tasks that are read, and the commits."""
-
-    read = committed = 0
-
-    async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
-        self.read += len(task_ids)
-        return await super().load(task_ids)
-
-    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
-        self.committed += len(commits)
-        return await super().commit(commits)
-
-
 async def test_the_cost_of_a_child_task_does_not_grow_with_their_number() -> None:
     """The second half of the child tasks begin one after the other, so each is checked at other
     times.
@@ -611,12 +597,12 @@ async def test_the_cost_of_a_child_task_does_not_grow_with_their_number() -> Non
     nap = graph(node("x", "sleep", io={"for_sec": "${params.n}"}))
     costs = []
     for size in (40, 400):
-        store = Counting()
+        store = CountingStore()
         async with Cluster(store=store, handlers=[work]) as cluster:
             half = size // 2
             naps = [*(number / 4 for number in range(half)), *[600] * half]
             await cluster.run(graph(mapped(nap, naps, map={"max_parallel": half})))
-        costs.append((store.read / size, store.committed / size))
+        costs.append((store.loads.total() / size, store.committed / size))
     (read, committed), (read_of_many, committed_of_many) = costs
     assert read_of_many <= 1.1 * read
     assert committed_of_many <= 1.1 * committed

@@ -1,8 +1,6 @@
 """Nodes that run a graph as a child task, on a cluster in virtual time."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import anyio
@@ -10,11 +8,11 @@ import pytest
 
 from flowkit import Client, CoordinatorConfig, hookimpl
 from flowkit.errors import GraphError, NodeFailure, TaskRefused
-from flowkit.protocols import TaskRecord
 from flowkit.task import TaskView
 from flowkit.worker import RunContext, handler
-from flowkit_testing import Cluster, InMemoryStore
+from flowkit_testing import Cluster
 from tests.builders import graph, node
+from tests.counting_store import CountingStore
 
 
 def subflow(node_id: str, inner: Any, *after: str, **fields: Any) -> dict[str, Any]:
@@ -123,20 +121,8 @@ async def test_a_thousand_subflows_of_one_task_finish() -> None:
     assert len(listed.items) == 1_001
 
 
-class CountingLoads(InMemoryStore):
-    """A store that counts how often each task is loaded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loads = Counter[str]()
-
-    async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
-        self.loads.update(list(task_ids))
-        return await super().load(task_ids)
-
-
 async def test_a_child_task_is_loaded_when_it_is_created_and_when_it_has_ended() -> None:
-    store = CountingLoads()
+    store = CountingStore()
     async with Cluster(handlers=[work], store=store) as cluster:
         view = await cluster.run(graph(subflow("s", INNER, params={"n": 1})))
     assert store.loads[view.nodes["s"].child_task_id or ""] == 2
