@@ -112,6 +112,32 @@ async def test_subflows_nest() -> None:
     assert result == {"y": 7}
 
 
+def deepest(flow: dict[str, Any]) -> dict[str, Any]:
+    for _ in range(32):
+        flow = graph(subflow("s", flow), output="${results.s}")
+    return flow
+
+
+async def test_subflows_nest_32_deep() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        view = await cluster.run(deepest(graph(node("x", io={"input_inline": 7}))))
+        tasks = (await cluster.client.list_tasks()).items
+    assert view.result == {"x": 7}
+    assert [task.status for task in tasks] == ["finished"] * 33
+
+
+async def test_a_cancellation_goes_down_to_the_deepest_subflow() -> None:
+    async with Cluster(handlers=[hang]) as cluster:
+        client = cluster.client
+        task_id = await client.create_task(graph=deepest(graph(node("x", "hang"))))
+        await client.clock.sleep(30)
+        assert len((await client.list_tasks(status="running")).items) == 33
+        await client.cancel(task_id)
+        assert (await client.wait(task_id)).status == "cancelled"
+        tasks = (await client.list_tasks()).items
+    assert [task.status for task in tasks] == ["cancelled"] * 33
+
+
 async def test_a_thousand_subflows_of_one_task_finish() -> None:
     flow = graph(*(subflow(f"s{number}", graph(node("x"))) for number in range(1_000)))
     async with Cluster(handlers=[work], coordinators=2) as cluster:

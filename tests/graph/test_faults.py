@@ -31,6 +31,14 @@ def loop(**io: Any) -> dict[str, Any]:
     return {"node_id": "a", "type": "loop", "io": {"graph": {"nodes": [WORK]}, **fields}}
 
 
+def subflow_in_subflows(graphs: int) -> dict[str, Any]:
+    """Return a sub-flow with this many graphs inside of each other."""
+    found = {"nodes": [WORK]}
+    for _ in range(graphs - 1):
+        found = {"nodes": [subflow(graph=found)]}
+    return subflow(graph=found)
+
+
 def sleep(node_id: str = "a", **io: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "sleep", "io": io}
 
@@ -537,6 +545,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a sub-flow with an empty graph": (
         {"nodes": [subflow(graph={"nodes": []})]},
         "node 'a': io.graph: nodes is empty; a graph needs at least one node",
+    ),
+    "33 sub-flows inside of each other": (
+        {"nodes": [subflow_in_subflows(33)]},
+        "node 'a': io.graph: graphs are nested 33 deep, above the limit of 32; move nodes of inner",
     ),
     "a cycle in a sub-flow": (
         {"nodes": [subflow(graph={"nodes": [WORK], "edges": [["x", "x"]]})]},

@@ -224,11 +224,48 @@ def test_the_depth_is_limited_in_every_form() -> None:
         assert "more than 10 levels deep" in fault_of(source, limits=limits)
 
 
+def chained(graphs: int, value: Any = 1) -> dict[str, Any]:
+    """Return a graph with graphs inside of each other, the innermost of which has this value."""
+    graph = inline(value)
+    for _ in range(graphs):
+        graph = {"nodes": [{"node_id": "s", "type": "subflow", "io": {"graph": graph}}]}
+    return graph
+
+
+@pytest.mark.parametrize("form", [dict, json.dumps])
+def test_graphs_are_nested_32_deep_and_each_has_its_own_limit_of_values(form: Any) -> None:
+    limits = Limits(max_depth=10)
+    assert Graph.parse(form(chained(32, nested(6))), limits=limits)
+    for graphs in (1, 31):
+        too_deep = fault_of(form(chained(graphs, nested(7))), limits=limits)
+        assert "node 's': io.graph: " in too_deep
+        assert "more than 10 levels deep" in too_deep
+    for graphs in (33, 39):
+        assert fault_of(form(chained(graphs))) == (
+            f"node 's': io.graph: graphs are nested {graphs} deep, above the limit of 32; move"
+            " nodes of inner graphs to outer ones"
+        )
+    assert "levels deep" in fault_of(form(chained(100)), limits=limits)
+
+
+def test_a_graph_that_was_parsed_before_is_too_deep_inside_of_others() -> None:
+    inner = chained(31)
+    assert Graph.parse(inner)
+    outer = {"nodes": [{"node_id": "t", "type": "subflow", "io": {"graph": inner}}]}
+    assert Graph.parse(outer)
+    loop = {"graph": outer, "max_iterations": 1, "until": "true"}
+    whole = {"nodes": [{"node_id": "a", "type": "x"}]} | {
+        "finally": [{"node_id": "f", "type": "loop", "io": loop}]
+    }
+    assert fault_of(whole).startswith("node 'f': io.graph: graphs are nested 33 deep")
+
+
 def test_a_generous_depth_still_ends_before_the_readers_give_up() -> None:
     limits = Limits(max_depth=100_000)
     assert Graph.parse(inline(nested(120)), limits=limits)
-    for source in (inline(nested(150)), inline(nested(50_000)), json.dumps(inline(nested(150)))):
-        assert "more than 128 levels deep" in fault_of(source, limits=limits)
+    for source in (inline(nested(190)), inline(nested(50_000)), json.dumps(inline(nested(190)))):
+        assert "more than 190 levels deep" in fault_of(source, limits=limits)
+    assert "more than 128 levels deep" in fault_of(inline(nested(130)), limits=limits)
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:
@@ -275,7 +312,7 @@ def test_the_error_for_deep_json_asks_for_less_depth() -> None:
     for text in ('{"nodes":' + "[" * 200_000, '{"nodes":' * 100_000):
         assert (
             fault_of(text)
-            == "values are nested more than 32 levels deep; make the document flatter"
+            == "values are nested more than 160 levels deep; make the document flatter"
         )
 
 

@@ -56,7 +56,11 @@ class GraphLimits(BaseModel):
     max_bytes: int = Field(
         MAX_DOCUMENT_BYTES, ge=1, description="Length of the graph as JSON, in bytes."
     )
-    max_depth: int = Field(MAX_DOCUMENT_LEVELS, ge=1, description="Levels of nested values.")
+    max_depth: int = Field(
+        MAX_DOCUMENT_LEVELS,
+        ge=1,
+        description="Levels of nested values in a graph, without the graphs inside.",
+    )
     max_map_items: int = Field(
         100_000, ge=1, description="Number of items of a map. With more, the node fails."
     )

@@ -27,6 +27,8 @@ MAX_VALUE_BYTES = 64 * 1024 * 1024
 """Length of the JSON of a value that is not part of a graph. Stores and buses have lower limits."""
 MAX_VALUE_LEVELS = 128
 """Levels of nested lists and objects in a value. JSON readers stop not far above."""
+MAX_NESTED_VALUE_LEVELS = 190
+"""The same of a graph with the graphs inside, whose values have limits of their own."""
 MAX_INTEGER_BITS = 1_024
 
 LONGEST_REASON = 1_000

@@ -33,9 +33,7 @@ from flowkit._user_code.containment import contained, error_text
 from flowkit.config import GraphLimits
 from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
-from flowkit.graph._control_types import runs_on_worker
 from flowkit.graph._faults import refusal
-from flowkit.graph._nested_graphs import nodes_with_nested
 from flowkit.graph._params_schema import with_defaults
 from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import Task, TaskSpec
@@ -147,15 +145,11 @@ async def checked(
 
 def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> Iterator[Fault]:
     """Yield a fault for the first node of each role that has no valid topic name."""
-    first_nodes: dict[str, str] = {}
-    for top, node in nodes_with_nested(graph.plan.nodes):
-        if runs_on_worker(node.type):
-            first_nodes.setdefault(node.type, top.node_id)
-    for role, node_id in first_nodes.items():
+    for role, node_ids in graph.roles.items():
         try:
             command_topic(role)
         except ConfigError as error:
-            yield Fault(node_id, str(error))
+            yield Fault(node_ids[0], str(error))
 
 
 def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:

@@ -3,7 +3,7 @@
 import errno
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -84,6 +84,6 @@ def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -
     return {role: known[role] for role in flow.roles}
 
 
-def _nodes(node_ids: list[str]) -> str:
+def _nodes(node_ids: Sequence[str]) -> str:
     shown = ", ".join(map(repr, node_ids[:3]))
     return f"node{'s' if len(node_ids) > 1 else ''} {shown}{', …' if len(node_ids) > 3 else ''}"

@@ -15,7 +15,7 @@ from flowkit.errors import ConfigError, FlowKitError, GraphError
 from flowkit.flows import Flow, GraphFlow
 from flowkit.graph import Graph
 from flowkit.graph._control_types import role_fault
-from flowkit.graph._nested_graphs import graphs_in, roles_of
+from flowkit.graph._nested_graphs import graphs_in
 from flowkit.graph._parser import DEFAULT_LIMITS
 from flowkit.graph._source_texts import read_text
 from flowkit.plugins import Plugins
@@ -35,9 +35,9 @@ class LoadedFlow:
     handlers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def roles(self) -> dict[str, list[str]]:
+    def roles(self) -> Mapping[str, Sequence[str]]:
         """Roles that workers must serve, each with its nodes."""
-        return roles_of(self.graph.plan.nodes)
+        return self.graph.roles
 
 
 def load_flow(source: str, plugins: Plugins) -> LoadedFlow:

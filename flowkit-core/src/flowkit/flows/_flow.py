@@ -37,7 +37,6 @@ from flowkit._flow_building.places import defined_at, flow_error
 from flowkit.errors import ConfigError
 from flowkit.flows._declarations import check_function, wrong_flow
 from flowkit.graph import Graph
-from flowkit.graph._nested_graphs import roles_of
 from flowkit.task import TaskView
 
 if TYPE_CHECKING:
@@ -235,7 +234,7 @@ class Flow(Generic[P, R_co]):
         return await client.create_task(graph=self, params=self._params(*args, **kwargs))
 
     def _check_roles(self, graph: Graph, handlers: Mapping[str, Any]) -> None:
-        for role, nodes in roles_of(graph.plan.nodes).items():
+        for role, nodes in graph.roles.items():
             if role not in handlers:
                 raise ConfigError(
                     f"{self.__name__}.run knows the handlers that the flow calls, and none for the"

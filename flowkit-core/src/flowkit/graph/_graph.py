@@ -1,6 +1,6 @@
 """Graph of a flow, parsed from a document or built in Python."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from flowkit._user_code.containment import contained, error_text
 from flowkit.errors import Fault, GraphError
 from flowkit.graph._control_types import CONTROL_TYPES
 from flowkit.graph._models import DocumentPart, GraphDocument, NodeIO
+from flowkit.graph._nested_graphs import roles_of
 from flowkit.graph._parser import (
     DEFAULT_LIMITS,
     GraphLimits,
@@ -139,7 +140,7 @@ class Graph:
 
         def checked() -> Graph:
             graph = cls._of(unchecked.checked())
-            _ = graph.plan  # making the plan takes long as well
+            _ = graph.plan, graph.roles  # these take long as well
             return graph
 
         return await in_thread(checked)
@@ -194,6 +195,19 @@ class Graph:
         if valid.plan is None:
             valid.plan = make_plan(valid.document)
         return valid.plan
+
+    @property
+    def roles(self) -> Mapping[str, Sequence[str]]:
+        """Roles that workers must serve for the graph and the graphs inside, each with its nodes of
+        this graph.
+
+        Raises:
+            GraphError: the graph has faults.
+        """
+        valid = self._valid or self._validated()
+        if valid.roles is None:
+            valid.roles = roles_of(self.plan.nodes)
+        return valid.roles
 
     def to_dict(self) -> dict[str, Any]:
         """Return the graph as a document without default values.

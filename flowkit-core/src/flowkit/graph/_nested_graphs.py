@@ -7,11 +7,16 @@ from pydantic_core import to_json
 
 from flowkit.errors import GraphError
 from flowkit.graph._control_types import CONTROL_TYPES, arguments_of, runs_on_worker
-from flowkit.graph._faults import Faults
+from flowkit.graph._faults import NODE_LISTS, Faults
 from flowkit.graph._later_phases import with_later_nodes
 from flowkit.graph._models import GraphDocument, NodeSpec
 from flowkit.graph._params_schema import params_faults, with_defaults
 from flowkit.graph._templates import templates_in
+
+MOST_NESTED = 32
+"""Graphs inside graphs, without the outermost one."""
+LEVELS_PER_GRAPH = 4
+"""Levels of nested lists and objects from a graph to one of a node: nodes, the node, io, graph."""
 
 ParseNested = Callable[[dict[str, Any]], GraphDocument]
 """Returns the valid document of a graph. Raises a GraphError if it has faults."""
@@ -22,6 +27,45 @@ def graph_of(node: NodeSpec) -> dict[str, Any] | None:
     control = CONTROL_TYPES.get(node.type)
     graph = arguments_of(node).get("graph") if control and control.runs_child else None
     return graph if isinstance(graph, dict) else None
+
+
+def nesting(node: Any) -> int:
+    """Return how deep graphs are nested in a node as it is written: 1 is a graph without others."""
+    graph = _written_graph(node)
+    if graph is None:
+        return 0
+    return 1 + max(map(nesting, _written_nodes(graph)), default=0)
+
+
+def without_nested(source: Any) -> Any:
+    """Return a graph as it is written without the graphs inside."""
+    if not isinstance(source, dict):
+        return source
+    lists = {field: source[field] for field in NODE_LISTS if field in source}
+    return source | {
+        field: [_without_graph(node) for node in nodes]
+        for field, nodes in lists.items()
+        if isinstance(nodes, (list, tuple))
+    }
+
+
+def _without_graph(node: Any) -> Any:
+    if _written_graph(node) is None:
+        return node
+    return node | {"io": node["io"] | {"graph": None}}
+
+
+def _written_graph(node: Any) -> Any:
+    """Return the graph of a node as it is written, or None. It may be anything."""
+    io = node.get("io") if isinstance(node, dict) else None
+    return io.get("graph") if isinstance(io, dict) else None
+
+
+def _written_nodes(graph: Any) -> Iterator[Any]:
+    for field in NODE_LISTS:
+        nodes = graph.get(field) if isinstance(graph, dict) else None
+        if isinstance(nodes, (list, tuple)):
+            yield from nodes
 
 
 def check_nested_graphs(faults: Faults, nodes: Iterable[NodeSpec], parse: ParseNested) -> None:

@@ -1,13 +1,13 @@
 """Parser of graph documents: the document to run, or all its faults."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS
+from flowkit._json.limits import MAX_ID_CHARS, MAX_NESTED_VALUE_LEVELS, MAX_VALUE_LEVELS
 from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
 from flowkit.errors import Fault, GraphError
 from flowkit.graph._edges import collect_links, normalized
@@ -22,7 +22,14 @@ from flowkit.graph._later_phases import (
 )
 from flowkit.graph._map_checks import check_maps
 from flowkit.graph._models import GraphDocument, NodeSpec
-from flowkit.graph._nested_graphs import ParseNested, check_nested_graphs
+from flowkit.graph._nested_graphs import (
+    LEVELS_PER_GRAPH,
+    MOST_NESTED,
+    ParseNested,
+    check_nested_graphs,
+    nesting,
+    without_nested,
+)
 from flowkit.graph._node_checks import (
     check_cycles,
     check_graph,
@@ -59,15 +66,24 @@ class Limits:
     max_bytes: int = 8 * 1024 * 1024
     """Maximum size of the graph as JSON."""
     max_depth: int = 32
-    """Maximum nesting of lists and objects; the graph itself is the first level."""
+    """Maximum nesting of lists and objects; the graph itself is the first level, and so is each
+    graph inside.
+    """
 
 
 DEFAULT_LIMITS = Limits()
 
 
 def levels(limits: GraphLimits) -> int:
-    """Return the maximum nesting, which never exceeds that of any other value."""
+    """Return the maximum nesting without the graphs inside. It never exceeds that of any other
+    value.
+    """
     return min(limits.max_depth, MAX_VALUE_LEVELS)
+
+
+def whole_levels(limits: GraphLimits) -> int:
+    """Return the maximum nesting of a graph with the graphs inside."""
+    return min(levels(limits) + MOST_NESTED * LEVELS_PER_GRAPH, MAX_NESTED_VALUE_LEVELS)
 
 
 _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
@@ -88,6 +104,8 @@ class ValidDocument:
     """The document as it was written, as JSON."""
     plan: Plan | None = None
     """Execution plan, made when it is first needed."""
+    roles: Mapping[str, Sequence[str]] | None = None
+    """Roles of the graph, collected when they are first needed."""
 
 
 _Key = tuple[bytes, int, int, int, frozenset[str] | None]
@@ -124,7 +142,7 @@ def read_document(
         GraphError: it is no graph, or exceeds a limit.
     """
     try:
-        plain = is_plain(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits))
+        plain = _is_plain(source, limits)
         if plain:
             known = _checked.get(_key(to_json(source), limits, functions))
             if known is not None:
@@ -132,6 +150,21 @@ def read_document(
         return _read(source, plain, limits, functions)
     except TooLarge as error:
         raise GraphError([Fault(None, str(error))]) from None
+
+
+def _is_plain(source: Any, limits: GraphLimits) -> bool:
+    """Return whether a value consists of JSON's own types, and no graph in it is too deep.
+
+    Raises:
+        TooLarge: it takes too many bytes.
+    """
+
+    def is_flat(value: Any, most: int) -> bool:
+        return is_plain(value, "the graph", max_bytes=limits.max_bytes, max_levels=most)
+
+    return is_flat(source, levels(limits)) or (
+        is_flat(source, whole_levels(limits)) and is_flat(without_nested(source), levels(limits))
+    )
 
 
 def _key(data: bytes, limits: GraphLimits, functions: Collection[str] | None) -> _Key:
@@ -235,8 +268,10 @@ def restore_document(data: bytes) -> GraphDocument:
 
 def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set[Path]]:
     copy, problems = clean(
-        source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits)
+        source, "the graph", max_bytes=limits.max_bytes, max_levels=whole_levels(limits)
     )
+    own = without_nested(copy)
+    clean(own, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits))
     ids = {field: _ids_in(copy, field) for field in NODE_LISTS}
     for path, reason in problems:
         listed = ids.get(str(path[0])) if len(path) > 1 else None
@@ -259,7 +294,8 @@ def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) 
         return
     if not nodes:
         faults.add(None, "nodes is empty; a graph needs at least one node")
-    nodes = [node for field in NODE_LISTS for node in _list(source, field)]
+    _check_nesting(source)
+    nodes = _written_list(source)
     undos = sum(isinstance(node, dict) and node.get("undo") is not None for node in nodes)
     count = len(nodes) + undos
     if count > limits.max_nodes:
@@ -283,6 +319,21 @@ def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) 
                 )
             ]
         )
+
+
+def _check_nesting(source: dict[str, Any]) -> None:
+    for node_id, node in zip(_written_ids(source), _written_list(source), strict=True):
+        depth = nesting(node)
+        if depth > MOST_NESTED:
+            raise GraphError(
+                [
+                    Fault(
+                        node_id,
+                        f"io.graph: graphs are nested {depth} deep, above the limit of"
+                        f" {MOST_NESTED}; move nodes of inner graphs to outer ones",
+                    )
+                ]
+            )
 
 
 def _count_edges(source: dict[str, Any], nodes: Sequence[Any]) -> int:
@@ -408,6 +459,11 @@ def _list(source: Any, field: str) -> list[Any] | tuple[Any, ...]:
     """Return a list of a document that may not be well-formed."""
     found = source.get(field) if isinstance(source, dict) else None
     return found if isinstance(found, (list, tuple)) else ()
+
+
+def _written_list(source: Any) -> list[Any]:
+    """Return the nodes as written, before the document is known to be well-formed."""
+    return [node for field in NODE_LISTS for node in _list(source, field)]
 
 
 def _written_ids(source: Any) -> list[str | None]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from flowkit._json.documents import DocumentError, Syntax, read_document
 from flowkit.errors import Fault, GraphError
-from flowkit.graph._parser import GraphLimits, levels
+from flowkit.graph._parser import GraphLimits, whole_levels
 
 
 def read_text(source: str | bytes, limits: GraphLimits, syntax: Syntax | None = None) -> Any:
@@ -17,7 +17,7 @@ def read_text(source: str | bytes, limits: GraphLimits, syntax: Syntax | None = 
     """
     try:
         return read_document(
-            source, syntax=syntax, max_bytes=limits.max_bytes, max_levels=levels(limits)
+            source, syntax=syntax, max_bytes=limits.max_bytes, max_levels=whole_levels(limits)
         )
     except DocumentError as error:
         raise GraphError([Fault(None, str(error))]) from None
