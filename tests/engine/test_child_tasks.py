@@ -205,6 +205,20 @@ def test_a_child_runs_again_when_its_parent_is_not_paused() -> None:
     assert started(play.do(FollowParent(2, 2, paused=False))) == ["x"]
 
 
+def test_a_resume_reaches_child_tasks_also_if_the_task_itself_is_not_paused() -> None:
+    play = parent()
+    assert effects(play.resume()) == ["follow s"]
+    assert effects(play.pause()) == ["follow s"]
+    assert effects(play.pause()) == ["follow s"]
+    assert play.task.pauses == 3
+    play.resume()
+    play.child_finishes("s", {})
+    plain = Play(graph("a"))
+    assert plain.resume().ignored
+    assert not plain.pause().ignored
+    assert plain.pause().ignored
+
+
 def test_each_pause_and_resume_of_the_parent_is_followed_once_and_in_order() -> None:
     play = child("x -> y")
     play.do(FollowParent(1, 1, paused=True))

@@ -180,6 +180,8 @@ async def test_params_of_a_round_that_do_not_fit_fail_the_loop() -> None:
         view = await cluster.run(flow)
         tasks = (await cluster.client.list_tasks()).items
     assert (view.nodes["l"].reason_code, len(tasks)) == ("bad_input", 3)
+    assert sorted(view.nodes["l"].rounds) == [0, 1]
+    assert view.nodes["l"].child_task_id == view.nodes["l"].rounds[1]
 
 
 # ---------------------------------------------------------------- pauses

@@ -410,7 +410,8 @@ async def test_the_dead_letter_of_a_child_fills_its_place_in_the_result() -> Non
         again = await cluster.client.wait(view.id)
     assert view.result == {"z": [{"p": 10}, None, {"p": 30}]}
     assert again.result == {"z": [{"p": 10}, {"p": 20}, {"p": 30}]}
-    assert picky.runs == [("p", 1), ("p", 2), ("p", 3), ("p", 2)]
+    assert sorted(picky.runs[:3]) == [("p", 1), ("p", 2), ("p", 3)]
+    assert picky.runs[3:] == [("p", 2)]
 
 
 async def test_a_retry_goes_down_through_maps_in_maps() -> None:

@@ -167,3 +167,29 @@ async def test_of_many_signals_at_once_each_is_taken_once() -> None:
                 group.start_soon(client.signal, task_id, "go", number)
         result = (await client.wait(task_id)).result
     assert sorted((result or {}).values()) == [*range(20)]
+
+
+async def test_a_refused_signal_names_the_child_tasks_that_take_it() -> None:
+    inner = graph(wait("a", "go"))
+    middle = graph({"node_id": "s", "type": "subflow", "io": {"graph": inner}})
+    outer = {"node_id": "s", "type": "subflow", "io": {"graph": middle}}
+    other = {"node_id": "t", "type": "subflow", "io": {"graph": graph(wait("a", "stop"))}}
+    flow = graph(outer | {"map": {"over": [1, 2]}}, other)
+    async with Cluster(handlers=[work]) as cluster:
+        client = cluster.client
+        task_id = await client.create_task(graph=flow)
+        await client.clock.sleep(60)
+        tasks = (await client.list_tasks(waiting="signal")).items
+        waiting = [one.id for one in tasks if one.parent_node == "s"]
+        with pytest.raises(SignalRefused) as refused:
+            await client.signal(task_id, "go")
+        said = f"no node of task '{task_id}' waits for the signal 'go'; send it to one of its"
+        assert str(refused.value).startswith(f"{said} child tasks '")
+        for child_id in waiting:
+            assert f"'{child_id}'" in str(refused.value)
+        await client.signal(waiting[0], "go")
+        with pytest.raises(SignalRefused, match=f"send it to its child task '{waiting[1]}'$"):
+            await client.signal(task_id, "go")
+        with pytest.raises(SignalRefused, match="none waits for any"):
+            await client.signal(task_id, "nix")
+        await client.cancel(task_id)

@@ -192,7 +192,27 @@ async def test_params_that_do_not_fit_fail_the_node_when_it_starts() -> None:
         "type": ("bad_input", 1),
         "lost": ("bad_expression", 1),
     }
+    assert [one.child_task_id for one in view.nodes.values()] == [None, None]
     assert len(listed.items) == 1
+
+
+async def test_a_refused_child_task_is_not_named_and_is_created_by_a_later_attempt() -> None:
+    class RefusesOnce:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        @hookimpl
+        def flowkit_before_submit(self, task: Any) -> str | None:
+            self.asked += "n" in task.params
+            return "not yet" if self.asked == 1 else None
+
+    async with Cluster(handlers=[work], plugins=[RefusesOnce()]) as cluster:
+        refused = await cluster.run(graph(subflow("s", INNER, params={"n": 1})))
+        assert (refused.nodes["s"].status, refused.nodes["s"].child_task_id) == ("failed", None)
+        await cluster.client.retry(refused.id)
+        view = await cluster.client.wait(refused.id)
+        child = await cluster.client.get_task(view.nodes["s"].child_task_id or "")
+    assert (view.result, child.parent) == ({"s": {"y": 2}}, refused.id)
 
 
 async def test_faults_inside_a_subflow_are_found_at_submission() -> None:
@@ -376,8 +396,68 @@ async def test_a_child_that_is_paused_alone_stays_paused_until_the_parent_resume
         await client.pause(child_id)
         await client.clock.sleep(3600)
         assert (await client.get_task(child_id)).status == "paused"
-        await client.pause(task_id)
+        assert (await client.get_task(task_id)).status == "running"
+        assert await client.explain(task_id, "s") == (
+            f"'s' runs as task '{child_id}', which is paused: run `flowkit resume {child_id}`."
+        )
         await client.resume(task_id)
+        assert (await client.wait(task_id)).status == "finished"
+
+
+NAP = graph(node("x", "sleep", io={"for_sec": 60}), node("y", "work", "x"))
+
+
+@pytest.mark.parametrize("place", ["nodes", "finally"])
+async def test_a_resume_reaches_tasks_two_levels_below_that_were_paused_alone(place: str) -> None:
+    whole = {"nodes": [node("x", io={"input_inline": 1})], place: [subflow("t", NAP)]}
+    async with Cluster(handlers=[work]) as cluster:
+        client = cluster.client
+        flow = {"nodes": [node("x", io={"input_inline": 1})], place: [subflow("s", whole)]}
+        task_id = await client.create_task(graph=flow)
+        await client.clock.sleep(10)
+        middle = (await client.get_task(task_id)).nodes["s"].child_task_id or ""
+        lowest = (await client.get_task(middle)).nodes["t"].child_task_id or ""
+        await client.pause(lowest)
+        await client.clock.sleep(3600)
+        assert (await client.get_task(lowest)).status == "paused"
+        await client.resume(task_id)
+        assert (await client.wait(task_id)).status == "finished"
+
+
+async def test_a_pause_reaches_a_child_that_was_resumed_alone() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        client = cluster.client
+        task_id = await client.create_task(graph=graph(subflow("s", NAP)))
+        await client.clock.sleep(10)
+        child_id = (await client.get_task(task_id)).nodes["s"].child_task_id or ""
+        await client.pause(task_id)
+        await client.clock.sleep(1)
+        assert await client.explain(task_id, "s") == (
+            f"'s' runs as task '{child_id}', which is paused: run `flowkit resume {task_id}`."
+        )
+        await client.resume(child_id)
+        await client.pause(task_id)
+        await client.clock.sleep(3600)
+        assert (await client.get_task(child_id)).status == "paused"
+        await client.resume(task_id)
+        assert (await client.wait(task_id)).status == "finished"
+
+
+async def test_a_resume_is_passed_on_by_a_child_that_runs_its_finally() -> None:
+    whole = {"nodes": [node("x", io={"input_inline": 1})], "finally": [subflow("t", NAP)]}
+    async with Cluster(handlers=[work]) as cluster:
+        client = cluster.client
+        task_id = await client.create_task(graph=graph(subflow("s", whole)))
+        await client.clock.sleep(10)
+        middle = (await client.get_task(task_id)).nodes["s"].child_task_id or ""
+        lowest = (await client.get_task(middle)).nodes["t"].child_task_id or ""
+        await client.pause(task_id)
+        await client.clock.sleep(10)
+        assert (await client.get_task(lowest)).status == "deferred"
+        await client.pause(lowest)
+        await client.resume(task_id)
+        await client.clock.sleep(10)
+        assert (await client.get_task(lowest)).status == "deferred"
         assert (await client.wait(task_id)).status == "finished"
 
 
@@ -413,6 +493,7 @@ async def test_a_task_of_another_origin_is_never_taken_for_a_child() -> None:
         view = await cluster.run(flow, task_id="known")
     assert view.nodes["s"].reason_code == "id_taken"
     assert child_id in str(view.nodes["s"].error)
+    assert view.nodes["s"].child_task_id is None
 
 
 async def test_a_child_that_was_deleted_is_not_created_again() -> None:

@@ -1154,7 +1154,9 @@ async def assert_children_ended(client: Client, view: TaskView) -> None:
 
 
 async def subflow_verbs(cluster: SimCluster) -> None:
-    """Cancel, pause, resume, the deadline and retry of a task with sub-flows."""
+    """Cancel, pause, resume, the deadline and retry of a task with sub-flows, of which some are
+    paused alone.
+    """
     inner = graph(node("x", "slow"), node("y", after=["x"]))
     flow = graph(
         subflow("s", graph(subflow("low", inner), node("z", after=["low"]))),
@@ -1165,7 +1167,9 @@ async def subflow_verbs(cluster: SimCluster) -> None:
     task_id = await client.create_task(graph=flow, deadline_sec=chance.choice([None, 5.0]))
     for _ in range(2):
         await cluster.clock.sleep(chance.choice([0.0, 0.1, 2.0, 9.0]))
-        await client.pause(task_id)
+        tasks = (await client.list_tasks()).items
+        below = sorted(one.id for one in tasks if one.parent is not None)
+        await client.pause(chance.choice([task_id, *below]))
         await cluster.clock.sleep(chance.choice([0.0, 1.0]))
         await client.resume(task_id)
     if chance.random() < 0.6:

@@ -103,7 +103,8 @@ class NodeView(_View):
     next_retry_at: datetime | None = None
     child_task_id: str | None = None
     """Task that a node of type ``subflow`` runs, or the task of the current or last round of a node
-    of type ``loop``.
+    of type ``loop``. It is stored when the node has started, a moment later. None if it was
+    refused.
     """
     rounds: dict[int, str] = {}
     """Tasks of the last 20 rounds of a node of type ``loop``, by the number of the round from 0."""

@@ -11,6 +11,7 @@ from flowkit._engine.child_tasks import (
     force_children,
     round_checked,
     run_children,
+    runs_children,
 )
 from flowkit._engine.conditions import condition_delayed, condition_evaluated
 from flowkit._engine.decisions import decision_made
@@ -202,21 +203,26 @@ def _cancel(draft: Transition, event: CancelRequested, settings: EngineSettings)
 
 
 def _pause(draft: Transition, event: PauseRequested, settings: EngineSettings) -> None:
-    if draft.status.terminal or draft.outcome is not None or draft.paused:
+    if draft.status.terminal or draft.outcome is not None or _reaches_nothing(draft, paused=True):
         draft.ignored = True
         return
     _set_paused(draft, paused=True)
 
 
 def _resume(draft: Transition, event: ResumeRequested, settings: EngineSettings) -> None:
-    if not draft.paused:
+    if draft.status.terminal or _reaches_nothing(draft, paused=False):
         draft.ignored = True
         return
     _set_paused(draft, paused=False)
 
 
+def _reaches_nothing(draft: Transition, *, paused: bool) -> bool:
+    """Return whether a pause or its end has no effect on a task and the tasks below it."""
+    return draft.paused is paused and not runs_children(draft)
+
+
 def _set_paused(draft: Transition, *, paused: bool) -> None:
-    """Pause or resume a task and its child tasks."""
+    """Pause or resume a task and its child tasks, also those that were paused or resumed alone."""
     draft.paused = paused
     draft.pauses += 1
     for index in () if paused else draft.task.spec.plan.controls:
@@ -240,16 +246,19 @@ def _follow_parent(draft: Transition, event: FollowParent, settings: EngineSetti
         draft.parent_attempt = event.attempt
         _retry(draft, RetryRequested(), settings)
         _follow_pauses(draft, event)
-    elif draft.outcome is None and (newer or event.pauses > draft.parent_pauses):
+    elif draft.outcome is not None and newer:
+        # It stops for an earlier attempt, and runs again for this one when it has ended.
+        draft.ignored = True
+    elif newer or event.pauses > draft.parent_pauses:
         draft.parent_attempt = event.attempt
         _follow_pauses(draft, event)
     else:
-        # If it stops for an earlier attempt, it runs again for this one when it has ended.
         draft.ignored = True
 
 
 def _follow_pauses(draft: Transition, event: FollowParent) -> None:
-    if event.pauses > draft.parent_pauses and event.paused != draft.paused:
+    ending = draft.outcome is not None  # its undos and finally are not paused
+    if event.pauses > draft.parent_pauses and not (event.paused and ending):
         _set_paused(draft, paused=event.paused)
     draft.parent_pauses = max(event.pauses, draft.parent_pauses)
 

@@ -121,6 +121,9 @@ def child_failed(draft: Transition, event: ChildFailed, settings: EngineSettings
     link = draft.record(event.index).child
     if link is not None and link.overdue:
         reason_code, error, permanent = *overdue_error(draft, event.index), False
+    if link is not None and event.missing:
+        without = None if link.iteration is None else replace(link, due=False)
+        draft.edit(event.index).child = without
     fail_attempt(draft, event.index, reason_code, error, settings, permanent=permanent)
 
 
@@ -183,6 +186,11 @@ def force_children(draft: Transition) -> None:
     for index in _followed(draft):
         if draft.mark(index) == Mark.CANCELLING:
             draft.effects.append(RunChild(index, draft.record(index).attempt))
+
+
+def runs_children(draft: Transition) -> bool:
+    """Return whether child tasks follow nodes of the task."""
+    return next(_followed(draft), None) is not None
 
 
 def run_children(draft: Transition) -> None:

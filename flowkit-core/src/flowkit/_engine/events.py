@@ -277,6 +277,8 @@ class ChildFailed:
     permanent: bool = False
     iteration: int | None = None
     """Round of a loop."""
+    missing: bool = False
+    """The child task was refused, and is not stored."""
 
 
 @dataclass(frozen=True, slots=True)

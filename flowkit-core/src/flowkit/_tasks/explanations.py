@@ -52,11 +52,13 @@ def explain_node(
     *,
     now: float,
     unserved: str | None,
+    paused_child: str | None = None,
 ) -> str:
     """Return why a node is not running, and what it waits for.
 
     ``records`` has its record, and that of its map if it is a child. ``unserved`` says why no live
-    worker serves its role; it is None if one does.
+    worker serves its role; it is None if one does. ``paused_child`` is the id of its child task if
+    that is paused.
     """
     plan, record = task.spec.plan, records.get(index)
     name = f"{plan.ids[index]!r}"
@@ -70,7 +72,7 @@ def explain_node(
     )
     match mark:
         case Mark.RUNNING | Mark.CANCELLING if record is not None and runs_child_task(plan, index):
-            return _runs_child(task, index, record, records)
+            return _runs_child(task, index, record, records, paused_child)
         case Mark.RUNNING:
             return (
                 f"{name} is running on {record.worker_id!r}."
@@ -212,8 +214,26 @@ def _limit_of_map(task: Task, index: int) -> str:
     return f"{task.in_flight} nodes of the task are in flight already"
 
 
+def running_child(task: Task, index: int, records: Mapping[int, NodeRecord]) -> str | None:
+    """Return the id of the child task that a node waits for, or None."""
+    record = records.get(index)
+    if (
+        task.marks[index] != Mark.RUNNING
+        or not runs_child_task(task.spec.plan, index)
+        or record is None
+        or record.child is None
+        or not record.child.due
+    ):
+        return None
+    return child_node(task, index, record).child_id()
+
+
 def _runs_child(
-    task: Task, index: int, record: NodeRecord, records: Mapping[int, NodeRecord]
+    task: Task,
+    index: int,
+    record: NodeRecord,
+    records: Mapping[int, NodeRecord],
+    paused_child: str | None,
 ) -> str:
     """Return what a node that runs a child task waits for."""
     name, link = f"{task.spec.plan.ids[index]!r}", record.child
@@ -225,16 +245,19 @@ def _runs_child(
             else f"It ends when its task {child!r} has ended"
         )
         return f"{name} is being cancelled: {_stop(task, index, records)}. {ends}."
-    if link is None or link.iteration is None:
-        return f"{name} runs as task {child!r}: see `flowkit show {child}`."
-    if not link.due and task.paused:
+    if link is not None and not link.due and task.paused:
         return f"{name} waits because the task is paused."
-    if not link.due:
+    if link is not None and not link.due:
         return f"{name} has its condition checked before {_round(task, index, record)}."
-    return (
-        f"{name} waits for {_round(task, index, record)}, task {child!r}: see `flowkit show"
-        f" {child}`."
+    runs = (
+        f"{name} runs as task {child!r}"
+        if link is None or link.iteration is None
+        else f"{name} waits for {_round(task, index, record)}, task {child!r}"
     )
+    if paused_child is None:
+        return f"{runs}: see `flowkit show {child}`."
+    paused = task.task_id if task.paused else child
+    return f"{runs}, which is paused: run `flowkit resume {paused}`."
 
 
 def _round(task: Task, index: int, record: NodeRecord) -> str:

@@ -79,7 +79,7 @@ def pause(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Pause a task: start no new nodes.
+    """Pause a task and the tasks below it: start no new nodes.
 
     Running nodes continue.
     """
@@ -93,7 +93,7 @@ def resume(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Resume a paused task."""
+    """Resume a task and all paused tasks below it."""
     _change(lambda client: client.resume(task_id), task_id, db, bus, config, as_json)
 
 

@@ -13,12 +13,17 @@ from flowkit._records.task_records import decode_task
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
 from flowkit._runtime.worker_sessions import why_unserved
-from flowkit._tasks.explanations import explain_node, explain_quarantine, keeps_waiting
+from flowkit._tasks.explanations import (
+    explain_node,
+    explain_quarantine,
+    keeps_waiting,
+    running_child,
+)
 from flowkit._tasks.map_children import with_maps
 from flowkit._tasks.views import event_view, full_view, shown_nodes
 from flowkit.client._session import Session, index_of
 from flowkit.errors import CorruptRecord, PayloadError
-from flowkit.protocols import TaskQuery, TaskRecord, utc
+from flowkit.protocols import Store, TaskQuery, TaskRecord, utc
 from flowkit.task import LogEntry, Mark, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
@@ -88,7 +93,16 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
     waits = task.marks[index] == Mark.ISSUED
     role = task.spec.plan.nodes[index].type
     unserved = await why_unserved(store, role, clock) if waits else None
-    return explain_node(task, index, records, now=now, unserved=unserved)
+    paused_child = await _paused_child(store, running_child(task, index, records))
+    return explain_node(task, index, records, now=now, unserved=unserved, paused_child=paused_child)
+
+
+async def _paused_child(store: Store, child_id: str | None) -> str | None:
+    """Return the id of a child task if it is paused."""
+    stored = {} if child_id is None else await store.load([child_id])
+    return next(
+        (one for one, record in stored.items() if record.header.status == TaskStatus.PAUSED), None
+    )
 
 
 # ---------------------------------------------------------------- ends and events

@@ -1,24 +1,29 @@
 """Signals to tasks."""
 
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
 from pydantic_core import to_json
 
-from flowkit._engine import MAX_KEPT, SignalReceived
+from flowkit._engine import MAX_KEPT, SignalReceived, parent_tag
 from flowkit._json.limits import MAX_ID_CHARS
 from flowkit._json.values import NotJson, json_copy, short
 from flowkit._records.task_records import decode_task
 from flowkit._user_code.containment import contained, error_text
 from flowkit.client._session import Session
-from flowkit.errors import SignalRefused
+from flowkit.errors import CorruptRecord, PayloadError, SignalRefused
 from flowkit.graph._control_types import arguments_of
-from flowkit.task import Mark, Task
+from flowkit.protocols import TaskQuery
+from flowkit.task import Mark, Task, TaskStatus
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_KEPT_BYTES = 4 * 1024 * 1024
 """Size of the payloads of all signals that a task keeps."""
 MOST_NAMES = 10
+MOST_READ = 100
+"""Child tasks that are searched for those that take a refused signal."""
+_OPEN = tuple(status.value for status in TaskStatus if not status.terminal)
 
 
 async def send_signal(
@@ -54,8 +59,10 @@ async def _checked(
     _check_open(task)
     waiting = [index for index in sorted(task.spec.plan.controls) if _may_take(task, index, name)]
     if not waiting:
+        below = await _tasks_below(session, task, name)
         raise SignalRefused(
-            f"no node of task {task.task_id!r} waits for the signal {short(name)}; {_known(task)}"
+            f"no node of task {task.task_id!r} waits for the signal {short(name)};"
+            f" {_instead(below) if below else _known(task)}"
         )
     try:
         payload = contained(json_copy, payload, "the payload", max_bytes=MAX_PAYLOAD_BYTES)
@@ -117,6 +124,30 @@ def _known(task: Task) -> str:
         if node.type == "wait_signal"
     ]
     return f"its nodes wait for {', '.join(names[:MOST_NAMES])}" if names else "none waits for any"
+
+
+async def _tasks_below(session: Session, task: Task, name: str) -> list[str]:
+    """Return the ids of some child tasks, at any depth, that take signals of a name."""
+    found: list[str] = []
+    parents = [task] if task.spec.plan.nested else []
+    read = 0
+    while parents and read < MOST_READ and len(found) < MOST_NAMES:
+        tags = (parent_tag(parents.pop(0).task_id),)
+        query = TaskQuery(statuses=_OPEN, tags=tags, limit=MOST_READ - read)
+        for record in (await session.store.list_tasks(query))[0]:
+            read += 1
+            with suppress(CorruptRecord, PayloadError):
+                child = decode_task(record)
+                if any(_may_take(child, index, name) for index in child.spec.plan.controls):
+                    found.append(child.task_id)
+                if child.spec.plan.nested:
+                    parents.append(child)
+    return found[:MOST_NAMES]
+
+
+def _instead(below: list[str]) -> str:
+    names = ", ".join(map(repr, below))
+    return f"send it to {'its child task' if len(below) == 1 else 'one of its child tasks'} {names}"
 
 
 def _text(value: Any, what: str, *, optional: bool = False) -> Any:

@@ -257,8 +257,8 @@ class TaskVerbs(ABC):
         )
 
     async def pause(self, task_id: str) -> None:
-        """Pause a task: start no new nodes. Running nodes continue. A task that has ended stays
-        unchanged.
+        """Pause a task and the child tasks that its nodes run: start no new nodes. Running nodes
+        continue. A task that has ended stays unchanged.
 
         Raises:
             TaskNotFound: there is no such task.
@@ -266,7 +266,8 @@ class TaskVerbs(ABC):
         await self._life.resource.change(task_id, PauseRequested())
 
     async def resume(self, task_id: str) -> None:
-        """End the pause of a task. A task that is not paused stays unchanged.
+        """End the pause of a task, and of the child tasks that its nodes run, also of those that
+        were paused alone. Tasks that are not paused stay unchanged.
 
         Raises:
             TaskNotFound: there is no such task.
@@ -304,7 +305,8 @@ class TaskVerbs(ABC):
             TaskNotFound: there is no such task.
             SignalRefused: the task has ended, no node of its graph waits for this name, or the
                 payload does not match the JSON Schema of any of these nodes. The task also refuses
-                a signal when it keeps too many that no node has taken. Nothing is stored.
+                a signal when it keeps too many that no node has taken. Nothing is stored. If child
+                tasks take signals of this name, the error names some of them.
         """
         await _signals.send_signal(self._life.resource, task_id, name, payload, signal_id)
 

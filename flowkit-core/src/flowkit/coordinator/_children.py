@@ -47,12 +47,20 @@ _PRIORITIES = 2**31
 
 
 class _Refused(Exception):
-    """A child task cannot be created, or does not exist any more."""
+    """A child task cannot go on."""
+
+    missing = False
 
     def __init__(self, reason_code: str, error: str) -> None:
         super().__init__(error)
         self.reason_code = reason_code
         self.error = error
+
+
+class _NotCreated(_Refused):
+    """A child task cannot be created."""
+
+    missing = True
 
 
 def _failed(node: ParentNode, refused: _Refused) -> ChildFailed:
@@ -63,6 +71,7 @@ def _failed(node: ParentNode, refused: _Refused) -> ChildFailed:
         refused.error,
         permanent=True,
         iteration=node.iteration,
+        missing=refused.missing,
     )
 
 
@@ -197,11 +206,11 @@ class Children:
         coordinator may be about to create it.
         """
         new: dict[str, Submission] = {}
-        refused: list[tuple[_Followed, _Refused]] = []
+        refused: list[tuple[_Followed, _NotCreated]] = []
         for one in followed:
             try:
                 new[one.child_id] = await self._submission(one.task, one.state)
-            except _Refused as refusal:
+            except _NotCreated as refusal:
                 refused.append((one, refusal))
         if refused:
             # A child task may have been created when its params had values.
@@ -244,7 +253,7 @@ class Children:
             await self._processor.create([new[one.child_id] for one in followed])
         except (RecordTooLarge, RecordRefused, PayloadError) as error:
             if len(followed) == 1:
-                followed[0].refuse(_Refused("subflow_failed", f"it cannot be stored: {error}"))
+                followed[0].refuse(_NotCreated("subflow_failed", f"it cannot be stored: {error}"))
                 return
             for one in followed:
                 await self._store_new([one], new)
@@ -263,9 +272,9 @@ class Children:
         try:
             params = await self._arguments.params(task, state, source)
         except NodeFailure as error:
-            raise _refused(error) from error
+            raise _NotCreated(error.reason_code, str(error)) from error
         except CorruptRecord as error:
-            raise _Refused("corrupt_record", str(error)) from error
+            raise _NotCreated("corrupt_record", str(error)) from error
         child = TaskSpec(
             task_id=node.child_id(),
             plan=plan,
@@ -282,7 +291,7 @@ class Children:
             try:
                 await ask_plugins(self._plugins, child, Graph.restore(source))
             except TaskRefused as error:
-                raise _Refused("subflow_failed", str(error)) from error
+                raise _NotCreated("subflow_failed", str(error)) from error
         return self._processor.submit(child, source, certainly_new=False)
 
     # ------------------------------------------------------------ ends
@@ -332,10 +341,10 @@ def _check_origin(child: Task, node: ParentNode) -> None:
     """Check that a task is the child task of a node.
 
     Raises:
-        _Refused: it is another task.
+        _NotCreated: it is another task.
     """
     if not node.is_same_node(child.spec.parent):
-        raise _Refused(
+        raise _NotCreated(
             "id_taken",
             f"its child task needs the id {child.task_id!r}, which another task has; delete that"
             " task, then retry",
