@@ -163,6 +163,46 @@ async def test_a_node_is_not_retried_without_a_failed_node_above_however_far_it_
     assert inputs(view) | {"b": None} == {"e": [], "f": ["e"], "g": ["f"], "x": [], "b": None}
 
 
+SKIPS = node("e", when="params.run")
+BRANCHES = node("e", routing={"on_success": ["f"], "on_failure": ["g"]})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "named", "reason"),
+    [
+        (
+            [SKIPS, node("f", "work", "e"), node("g", "work", "f")],
+            ["e", "g"],
+            "node 'g' cannot run without node 'e', which was skipped; name that node as well",
+        ),
+        (
+            [node("d"), SKIPS, node("g", "work", "d", "e", fan_in="count:2")],
+            ["e", "g"],
+            "node 'g' cannot run without node 'e', which was skipped; name that node as well",
+        ),
+        (
+            [BRANCHES, node("f"), node("g")],
+            ["e"],
+            "node 'g' is on a branch that node 'e' did not take; name that node as well",
+        ),
+    ],
+    ids=["over several steps", "too few parents with data", "a branch that was not taken"],
+)
+async def test_a_node_is_not_retried_without_the_skipped_node_or_the_branch_above(
+    cluster: Cluster, nodes: list[dict[str, Any]], named: list[str], reason: str
+) -> None:
+    BROKEN.add("x")
+    graph = {"on_node_failure": "continue", "nodes": [*nodes, node("x")]}
+    view = await cluster.run(graph, params={"run": False})
+    assert (view.status, view.nodes["g"].status) == ("failed", "skipped")
+    BROKEN.clear()
+    with pytest.raises(TaskRefused) as refused:
+        await cluster.client.retry(view.id, from_nodes=["g", "x"])
+    assert str(refused.value) == reason
+    await cluster.client.retry(view.id, from_nodes=[*named, "x"])
+    assert (await cluster.client.wait(view.id)).status == "finished"
+
+
 @pytest.mark.parametrize(
     "above",
     [{"routing": {"on_success": ["g"], "on_failure": ["b"]}}, {"optional": True}],

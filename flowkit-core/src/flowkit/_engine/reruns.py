@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from itertools import chain
 
 from flowkit._engine.readiness import (
     BROKEN,
@@ -50,9 +51,9 @@ def nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
 
 
 def blocked_nodes(task: Task, chosen: Iterable[int]) -> dict[int, int]:
-    """Return those of the chosen nodes that cannot start again, because a node above stays failed
-    or cancelled, each with such a node. The chosen ones may be children of maps. The task must have
-    the records that a retry of these nodes needs.
+    """Return those of the chosen nodes that cannot start again, because a node above stays failed,
+    cancelled or skipped, or its branch is not taken, each with such a node. The chosen ones may be
+    children of maps. The task must have the records that a retry of these nodes needs.
     """
     plan, nodes = task.spec.plan, tuple(chosen)
     again = nodes_to_reset(task, tuple(node_of(plan, index) for index in nodes))
@@ -60,7 +61,23 @@ def blocked_nodes(task: Task, chosen: Iterable[int]) -> dict[int, int]:
     for index in nodes:
         node = node_of(plan, index)
         if node in again and (above := _blocking_parent(task, node, again)) is not None:
-            found[index] = path_to_failure(task, above)[-1]
+            found[index] = _cause(task, above, again)
+    return found
+
+
+def _cause(task: Task, above: int, again: set[int]) -> int:
+    """The first node of those that ended without data over one another, down to this one."""
+    found = path_to_failure(task, above)[-1]
+    while task.marks[found] == Mark.SKIPPED:
+        skipped = (
+            edge.node
+            for edge in task.spec.plan.parents[found]
+            if edge.node not in again and task.marks[edge.node] == Mark.SKIPPED
+        )
+        higher = next(skipped, None)
+        if higher is None:
+            break
+        found = higher
     return found
 
 
@@ -78,7 +95,8 @@ def _blocking_parent(task: Task, index: int, again: set[int]) -> int | None:
         for edge, outcome in zip(kept, outcomes, strict=True)
         if outcome == BROKEN or (outcome == EMPTY and marks[edge.node] == Mark.FAILED)
     )
-    return next(missed, None)
+    without = (edge.node for edge, outcome in zip(kept, outcomes, strict=True) if outcome == EMPTY)
+    return next(chain(missed, without), None)
 
 
 def undone_nodes(task: Task) -> set[int]:

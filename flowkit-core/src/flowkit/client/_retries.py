@@ -11,7 +11,7 @@ from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
 from flowkit.graph._expanded_plan import node_of
 from flowkit.protocols import Store
-from flowkit.task import Task, TaskStatus
+from flowkit.task import Mark, Task, TaskStatus
 
 
 async def retry_task(session: Session, task_id: str, from_nodes: Collection[str] | None) -> None:
@@ -33,10 +33,11 @@ async def _check_can_run(store: Store, task: Task, nodes: Collection[int]) -> No
     """Check that the retry of these nodes runs each of them, unless its other parents fail.
 
     Raises:
-        TaskRefused: a node cannot run without a failed node that is not among them.
+        TaskRefused: a node cannot run without a node above that is not among them.
     """
     for block in (await blocked_retries(store, task, nodes)).values():
-        again_by_itself = fails_task(task.spec.plan, block.above)
+        did_not_finish = task.marks[block.above] in (Mark.FAILED, Mark.CANCELLED)
+        again_by_itself = did_not_finish and fails_task(task.spec.plan, block.above)
         hint = ", or leave out from_nodes" if again_by_itself else ""
         raise TaskRefused(f"{block.reason}; name that node as well{hint}")
 

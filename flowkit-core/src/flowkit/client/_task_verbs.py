@@ -286,9 +286,9 @@ class TaskVerbs(ABC):
         Raises:
             TaskNotFound: there is no such task.
             TaskRefused: the task has neither failed nor been cancelled, a named node is not in it
-                or is an undo or in ``finally``, a named node cannot run without a failed node that
-                is not named, the nodes are not a list, or it is a child task whose node has ended:
-                retry the parent.
+                or is an undo or in ``finally``, a named node cannot run without a failed or skipped
+                node that is not named, the nodes are not a list, or it is a child task whose node
+                has ended: retry the parent. Nothing is changed.
         """
         await _retries.retry_task(self._life.resource, task_id, from_nodes)
 
