@@ -36,6 +36,7 @@ def broken(item):
 """
 GRAPH = {"nodes": [{"node_id": "a", "type": "work"}]}
 BROKEN = {"nodes": [{"node_id": "b", "type": "broken"}]}
+SLEEPING = {"nodes": [{"node_id": "nap", "type": "sleep", "io": {"for_sec": 3600}}]}
 HANGING = """
 import time
 time.sleep(1e6)
@@ -162,6 +163,15 @@ async def test_a_worker_follows_the_files_and_is_restarted_when_it_is_killed(tmp
             await dev.until("broken has no handler any more")
             waiting = await tasks.create_task(graph=BROKEN)
             await dev.until(f"{waiting} waits: node b needs a handler for the role 'broken'")
+
+            sleeping = await tasks.create_task(graph=SLEEPING)
+            await tasks.pause(sleeping)
+            await dev.until(f"task      {sleeping} paused")
+            await tasks.cancel(sleeping, "not today")
+            await dev.until(f"task      {sleeping} cancelled")
+            assert dev.printed.count(f"{sleeping} cancelled") == 1
+            assert f"{sleeping} cancelled in " in dev.printed
+            assert "not today" in dev.printed
         dev.process.send_signal(signal.SIGINT)
         assert await dev.ended() == 0
         assert "unfinished: 1; they continue when this runs again" in dev.printed

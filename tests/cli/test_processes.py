@@ -79,11 +79,11 @@ def test_a_worker_works_until_a_signal_stops_it(folder: Path):
         ),
         (
             ["worker", "--db", "memory://", "--handlers", "h", "--set", "max_concurrency=0"],
-            "max_concurrency (from overrides)",
+            "max_concurrency (from --set)",
         ),
         (
             ["coordinator", "--db", "memory://", "--set", "max_concurency=1"],
-            "max_concurency (from overrides): there is no such field",
+            "max_concurency (from --set): there is no such field",
         ),
         (["coordinator", "--db", "memory://", "--set", "nix"], "expected KEY=VALUE, not 'nix'"),
         (

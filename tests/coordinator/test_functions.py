@@ -219,7 +219,7 @@ async def test_metrics_of_stored_batches_are_summed_up_or_averaged(
         ("vars.merge", {"kv": {}}, "'vars.merge': missing a required argument: 'data'"),
         ("vars.merge", {"data": {"": 1}}, "is empty"),
         ("vars.incr", {"by": 2}, "'vars.incr': missing a required argument: 'key'"),
-        ("vars.incr", {"key": "n", "by": "2"}, "vars.incr: 'n' can grow by a finite number"),
+        ("vars.incr", {"key": "n", "by": "2"}, "vars.incr: by, for 'n', must be a finite number"),
         ("vars.unset", {}, "'vars.unset': missing a required argument: 'keys'"),
         ("vars.unset", {"keys": 5}, "vars.unset: keys is a key or a list"),
         (

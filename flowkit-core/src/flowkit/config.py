@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self, get_origin
+from typing import Any, Self, TypeVar, get_origin
 
 from pydantic import (
     BaseModel,
@@ -238,24 +238,38 @@ class CommonConfig(BaseModel):
             ConfigError: the file cannot be read, or a field is unknown or has a wrong value;
                 the message names it.
         """
-        origin: dict[str, str] = {}
-        values: dict[str, Any] = {}
-        layers = [(str(path), _read_file(Path(path)))] if path is not None else []
-        layers += [("environment", _from_environment(cls)), ("overrides", dict(overrides or {}))]
-        for name, layer in layers:
-            if {"bus", "kafka_bootstrap"} & layer.keys():
-                values.pop("bus", None)
-                values.pop("kafka_bootstrap", None)
-            values.update(layer)
-            origin.update(dict.fromkeys(map(str, layer), name))
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            found = [_complaint(item, origin) for item in error.errors()]
-            more = len(found) - MAX_NAMED_FAULTS
-            raise ConfigError(
-                "; ".join(found[:MAX_NAMED_FAULTS]) + (f"; and {more} more" if more > 0 else "")
-            ) from None
+        return load_layers(cls, path, {"overrides": dict(overrides or {})})
+
+
+C = TypeVar("C", bound=CommonConfig)
+
+
+def load_layers(
+    kind: type[C], path: str | os.PathLike[str] | None, overrides: Mapping[str, Mapping[str, Any]]
+) -> C:
+    """Load a configuration as :meth:`CommonConfig.load` does. Errors name the origins of the
+    ``overrides``, which are the keys.
+
+    Raises:
+        ConfigError: the file cannot be read, or a field is unknown or has a wrong value.
+    """
+    origin: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    layers = [(str(path), _read_file(Path(path)))] if path is not None else []
+    for name, layer in [*layers, ("environment", _from_environment(kind)), *overrides.items()]:
+        if {"bus", "kafka_bootstrap"} & layer.keys():
+            values.pop("bus", None)
+            values.pop("kafka_bootstrap", None)
+        values.update(layer)
+        origin.update(dict.fromkeys(map(str, layer), name))
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        found = [_complaint(item, origin) for item in error.errors()]
+        more = len(found) - MAX_NAMED_FAULTS
+        raise ConfigError(
+            "; ".join(found[:MAX_NAMED_FAULTS]) + (f"; and {more} more" if more > 0 else "")
+        ) from None
 
 
 class CoordinatorConfig(CommonConfig):

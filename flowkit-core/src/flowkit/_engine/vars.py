@@ -110,7 +110,7 @@ class _Draft:
         except OverflowError:
             new = math.inf
         if not is_number(new):
-            raise VarsError(f"vars.incr: {shown(path)} would grow beyond what a number can hold")
+            raise VarsError(f"vars.incr: the sum for {shown(path)} is too large for a number")
         parent[path[-1]] = new
 
     def unset(self, path: Path) -> None:
@@ -135,7 +135,7 @@ class _Draft:
             if not isinstance(child, dict):
                 if refuse:
                     raise VarsError(
-                        f"{refuse}: {shown(path)} cannot be set: {shown(path[:depth])} holds"
+                        f"{refuse}: {shown(path)} has no place: {shown(path[:depth])} holds"
                         f" {described(child)}, not an object"
                     )
                 child = {}

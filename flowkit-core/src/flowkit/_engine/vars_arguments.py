@@ -41,9 +41,14 @@ def read_merge(op: str, args: Mapping[str, Any]) -> list[Step]:
 
 def read_incr(op: str, args: Mapping[str, Any]) -> list[Step]:
     """Return the step of ``vars.incr``: a path and a number."""
-    path, by = _path(op, args.get("key")), args.get("by", 1)
+    key, by = args.get("key"), args.get("by", 1)
+    if not isinstance(key, str):
+        raise VarsError(f"{op}: key must be a text, not {described(key)}")
+    path = _path(op, key)
     if not is_number(by):
-        raise VarsError(f"{op}: {shown(path)} can grow by a finite number, not by {described(by)}")
+        raise VarsError(
+            f"{op}: by, for {shown(path)}, must be a finite number, not {described(by)}"
+        )
     return [(path, by)]
 
 

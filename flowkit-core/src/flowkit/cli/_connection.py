@@ -10,8 +10,9 @@ import typer
 
 from flowkit._user_code.exit_requests import report_exit
 from flowkit.cli._log_output import log_verb
+from flowkit.cli._options import settings
 from flowkit.client import Client
-from flowkit.config import CommonConfig, CoordinatorConfig
+from flowkit.config import CommonConfig, CoordinatorConfig, load_layers
 from flowkit.errors import ConfigError
 
 T = TypeVar("T")
@@ -42,9 +43,7 @@ def configuration(config: Path | None, db: str | None, bus: str | None) -> Coord
     Options override the environment, which overrides the file. It is loaded as a coordinator's
     configuration, so that one file is valid for the coordinator and for the verbs.
     """
-    return CoordinatorConfig.load(
-        config, overrides={name: value for name, value in (("db", db), ("bus", bus)) if value}
-    )
+    return load_layers(CoordinatorConfig, config, settings(CoordinatorConfig, None, db=db, bus=bus))
 
 
 def without_creation(cfg: CoordinatorConfig, **options: Any) -> CoordinatorConfig:

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.text import Text
 
+from flowkit._runtime.concurrency import Recent
 from flowkit.cli._output import duration, seconds_text, status_text
 from flowkit.hookspecs import hookimpl
 from flowkit.task import NodeStatus, NodeView, TaskStatus, TaskView
 
 HEADING = 10
+MOST_ENDS = 10_000
 REPORTED = ("task_failed", "workers_lost", "worker_suspect")
 """Actions of log records that these lines, and those about workers, report."""
 PlaceOfFailure = Callable[[str, str, int], str | None]
@@ -21,7 +23,8 @@ class Lines:
     """Printer of lines that begin with a heading.
 
     As a plugin, it prints a line when a task starts, when it ends, and when an attempt of a node
-    fails. An error that ends the task is printed with its end.
+    fails. An error that ends the task is printed with its end. No hook reports the pauses and ends
+    that another process commits: :meth:`print_change` prints these.
     """
 
     def __init__(self, out: Console, place_of_failure: PlaceOfFailure) -> None:
@@ -30,6 +33,8 @@ class Lines:
         self._place_of_failure = place_of_failure
         self._ended: list[TaskView] = []
         self._failed: list[tuple[TaskView, NodeView]] = []
+        self._ends = Recent[str, None](MOST_ENDS)
+        """Tasks whose end was printed, and that have not run again."""
         self._printed: dict[str, list[str]] = {}
         """Errors of failed nodes that were printed, by task, until the task ends."""
 
@@ -38,8 +43,17 @@ class Lines:
         lines = Text(f"\n{'':{HEADING}}").join(Text().append(text).split("\n"))
         self._out.print(Text(f"{heading:{HEADING}}").append_text(lines), soft_wrap=True)
 
+    def print_change(self, task: TaskView) -> None:
+        """Print the status of a task, unless its end was printed."""
+        if not task.status.terminal:
+            self.say("task", _named(task))
+        elif task.id not in self._ends:
+            self._print_end(task, Text())
+
     @hookimpl
     def flowkit_task_changed(self, before: TaskView | None, after: TaskView) -> None:
+        if not after.status.terminal:
+            self._ends.pop(after.id, None)
         if after.status == TaskStatus.RUNNING and (before is None or before.started_at is None):
             pipeline = f" (pipeline {after.pipeline})" if after.pipeline else ""
             self.say("task", _named(after).append(pipeline))
@@ -88,6 +102,7 @@ class Lines:
         if error and not any(known in error for known in self._printed.pop(task.id, ())):
             line.append(f": {error}").append_text(place)
         self.say("task", line)
+        self._ends[task.id] = None
 
     def _place(self, task: TaskView, node: NodeView) -> Text:
         place = self._place_of_failure(task.id, node.node_id, node.attempt)

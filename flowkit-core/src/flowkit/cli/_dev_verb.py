@@ -9,6 +9,7 @@ import typer
 
 from flowkit.cli import _options as options
 from flowkit.cli._connection import run_async
+from flowkit.cli._dev_changes import ClientChanges
 from flowkit.cli._dev_lines import REPORTED, Lines
 from flowkit.cli._dev_process import STOP_GRACE_SEC
 from flowkit.cli._dev_waiting import WaitingTasks
@@ -102,17 +103,18 @@ async def _serve(sources: list[str], plugins: Plugins, settings: Mapping[str, An
             lines.say("submit", f"flowkit submit FILE --db {cfg.db}")
             if unfinished := await _unfinished(coordinator):
                 lines.say("tasks", f"unfinished: {unfinished}; they continue now")
-            if sources or roles:
-                waiting = WaitingTasks(coordinator, lambda: workers.roles, lines.say)
-                async with anyio.create_task_group() as group:
+            async with anyio.create_task_group() as group:
+                group.start_soon(ClientChanges(coordinator, lines.print_change).watch)
+                if sources or roles:
+                    waiting = WaitingTasks(coordinator, lambda: workers.roles, lines.say)
                     group.start_soon(waiting.watch)
                     await workers.run(coordinator)
-                    group.cancel_scope.cancel()
-            else:
-                lines.say(
-                    "worker", "none, because there are no handlers: give a FILE or --handlers"
-                )
-                await workers.stopped.wait()
+                else:
+                    lines.say(
+                        "worker", "none, because there are no handlers: give a FILE or --handlers"
+                    )
+                    await workers.stopped.wait()
+                group.cancel_scope.cancel()
             if unfinished := await _unfinished(coordinator):
                 lines.say("tasks", f"unfinished: {unfinished}; they continue when this runs again")
 

@@ -143,8 +143,10 @@ def read_value(text: str | None, option: str) -> Any:
         raise typer.BadParameter(f"{place}{error}", param_hint=option) from None
 
 
-def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any) -> dict[str, Any]:
-    """Return the configuration overrides of ``--set`` and of other options.
+def settings(
+    kind: type[CommonConfig], items: Iterable[str] | None, **named: Any
+) -> dict[str, dict[str, Any]]:
+    """Return the configuration overrides of ``--set`` and of other options, by option.
 
     A list is given with commas or as JSON, an object as JSON.
     """
@@ -162,7 +164,8 @@ def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any
             values[field] = split(text)
         else:
             values[field] = text
-    return values | {name: value for name, value in named.items() if value}
+    given = {f"--{name}": {name: value} for name, value in named.items() if value}
+    return {"--set": values} | given
 
 
 def split(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from flowkit.cli._connection import require_store, run_async, warn_of_memory
 from flowkit.cli._errors import USAGE
 from flowkit.cli._loader import load_handlers
 from flowkit.cli._log_output import Level, log_service
-from flowkit.config import CommonConfig, CoordinatorConfig, WorkerConfig
+from flowkit.config import CommonConfig, CoordinatorConfig, WorkerConfig, load_layers
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError, FlowKitError
 from flowkit.worker import Worker
@@ -39,9 +39,8 @@ def coordinator(
 
     A second signal stops it immediately. Several coordinators can share one installation.
     """
-    cfg = CoordinatorConfig.load(
-        config, overrides=options.settings(CoordinatorConfig, set_fields, db=db, bus=bus)
-    )
+    overrides = options.settings(CoordinatorConfig, set_fields, db=db, bus=bus)
+    cfg = load_layers(CoordinatorConfig, config, overrides)
     require_store(cfg)
     log_service(log_level, as_json=log_json)
     _log_installation("coordinator", cfg)
@@ -76,9 +75,8 @@ def worker(
     A second signal stops it immediately.
     """
     chosen = [role for text in roles or () for role in options.split(text)]
-    cfg = WorkerConfig.load(
-        config, overrides=options.settings(WorkerConfig, set_fields, db=db, bus=bus, roles=chosen)
-    )
+    overrides = options.settings(WorkerConfig, set_fields, db=db, bus=bus, roles=chosen)
+    cfg = load_layers(WorkerConfig, config, overrides)
     require_store(cfg)
     if not handlers and not cfg.roles:
         raise ConfigError(
