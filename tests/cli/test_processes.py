@@ -109,11 +109,13 @@ def test_fields_are_set_with_their_types():
         "namespace=x=y",
     ]
     assert options.settings(CoordinatorConfig, items, db="memory://", bus=None) == {
-        "worker_types": ["a", "b"],
-        "options": {"kafka": {"acks": 1}},
-        "max_in_flight": "7",
-        "namespace": "x=y",
-        "db": "memory://",
+        "--set": {
+            "worker_types": ["a", "b"],
+            "options": {"kafka": {"acks": 1}},
+            "max_in_flight": "7",
+            "namespace": "x=y",
+        },
+        "--db": {"db": "memory://"},
     }
 
 

@@ -9,7 +9,7 @@ from flowkit import Graph
 from flowkit.errors import GraphError, TaskRefused
 from flowkit.flows import flow
 from flowkit.graph._params_schema import params_faults, with_defaults
-from flowkit.graph._schema_checks import MAX_WORK
+from flowkit.graph._schema_checks import MAX_WORK, VALUES_AT_ONCE, takes_long
 from flowkit.graph._schema_properties import nested_defaults
 from flowkit.worker import handler
 from flowkit_testing import Cluster
@@ -343,3 +343,9 @@ def test_a_default_in_a_definition_is_filled_in_at_a_top_level_property() -> Non
         'params: the default of \'mode\' is wrong: "fast" is not of type "integer"',
         'params: the default of \'speed\' is wrong: "slow" is not of type "integer"',
     ]
+
+
+def test_many_values_are_counted_and_checked_in_a_thread_however_simple_the_schema_is() -> None:
+    assert takes_long({}, [0] * VALUES_AT_ONCE)
+    assert takes_long({"items": {"type": "object"}}, [{"a": 1}] * VALUES_AT_ONCE)
+    assert not takes_long({}, [0] * (VALUES_AT_ONCE - 1))

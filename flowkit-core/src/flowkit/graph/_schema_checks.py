@@ -7,6 +7,7 @@ errors. So a large value is checked part by part.
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
 
 MAX_WORK = 20_000_000
-"""Maximum work of a check. A unit takes about 50 ns."""
-MAX_WORK_OF_PART = 2_000_000
-"""Maximum work of a part that cannot be split."""
+"""Maximum work of a check. A unit takes up to 25 ns."""
+MAX_WORK_OF_PART = 1_000_000
+"""Maximum work of a part that cannot be split. The library does not let other threads run."""
 WORK_AT_ONCE = 100_000
 """Work above which a value is checked in parts, and in a thread."""
-WORK_OF_VALID = 1_000_000
+VALUES_AT_ONCE = 5_000
+"""Values above which a value is checked in a thread: counting them takes long already."""
+WORK_OF_VALID = 400_000
 """Work up to which a value is first checked at once: most values are valid."""
 WORK_OF_ERRORS = 100_000
 """Subschemas times values times values up to which the library lists the errors of a value."""
@@ -95,6 +98,8 @@ def schema_errors(schema: Schema) -> list[Error]:
 
 def takes_long(schema: Schema, value: Any) -> bool:
     """Return whether the check of a value takes so long that it should run in a thread."""
+    if _counts(value, most=VALUES_AT_ONCE)[0] > VALUES_AT_ONCE:
+        return True
     return _Check(schema).work(schema, value) > WORK_AT_ONCE
 
 
@@ -290,13 +295,15 @@ def _shortened(text: str) -> str:
     return without_middle(text, MAX_TEXT)
 
 
-def _counts(value: Any) -> tuple[int, int]:
+def _counts(value: Any, *, most: float = inf) -> tuple[int, int]:
     """Return the number of values in a JSON value, where long texts count as several, and of
-    numbers of more than 64 bits.
+    numbers of more than 64 bits. Above ``most`` values, they are not counted further.
     """
     level, count, big = [value], 0, 0
     while level:
         count += len(level)
+        if count > most:
+            break
         below: list[Any] = []
         for item in level:
             if isinstance(item, str):
