@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
+from tests.builders import pages
 
 
 def record(ctx: RunContext, what: str, which: str | None = None) -> None:
@@ -77,6 +78,7 @@ async def deadly(item: Any, ctx: RunContext) -> Any:
 
 HANDLERS = {
     "work": work,
+    "pages": pages,
     "gated": gated,
     "hangs_at_first": hangs_at_first,
     "reading": Reading,

@@ -1,8 +1,10 @@
 """The patterns that wait, in tasks whose coordinator and worker are killed meanwhile."""
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,17 +12,27 @@ import anyio
 from examples.patterns import handlers as examples
 from flowkit import Client, TaskView
 from flowkit.cli._loader import LoadedFlow, load_flow
+from flowkit.graph import NodeSpec
 from flowkit.plugins import Plugins
 from flowkit.worker import RunContext, handler
 from tests.docs.pages import script
 from tests.patterns.support import FOLDER
 from tests.services.processes import Process, Processes
+from tests.services.recording_handlers import record
 from tests.services.waiting import WITHIN_SEC, waiting
 
 SHORT_SEC = 2.0
 LONG_SEC = 3600.0
 FAILING = ("deliver", "ship")
 CONTROL_TYPES = {"sleep", "wait_signal", "approval"}
+SETTINGS = {
+    "scheduler_tick_sec": 0.5,
+    "heartbeat_soft_sec": 2,
+    "heartbeat_hard_sec": 4,
+    "lease_ttl_sec": 4,
+}
+ASKED = 3
+"""Number of times that an order is asked about until it is ready."""
 
 
 @handler("ship")
@@ -34,7 +46,24 @@ async def ship(item: Any, ctx: RunContext) -> Any:
 async def check(item: Any, ctx: RunContext) -> Any:
     if ctx.node_id == "review":
         return {"score": 0.5, "advice": "shorter"}
+    if "order" in ctx.params:
+        record(ctx, "asked")
+        return {"status": "ready" if asked() >= ASKED else "running", "url": "example.org"}
     return item
+
+
+@handler("write")
+async def write(item: Any, ctx: RunContext) -> Any:
+    """Return the input. The late ``work`` runs until it is killed, and then until it is late."""
+    if ctx.node_id == "work":
+        await anyio.sleep(2 * SHORT_SEC if ctx.attempt > 1 else LONG_SEC)
+    return item
+
+
+def asked() -> int:
+    """Return how often an order was asked about, by any process."""
+    lines = Path(os.environ["FLOWKIT_TEST_RECORD"]).read_text(encoding="utf-8").splitlines()
+    return sum(line.startswith("asked ") for line in lines)
 
 
 def loaded(pattern: str) -> LoadedFlow:
@@ -86,6 +115,9 @@ def unanswered(pattern: str, waits: str, finishes: str, *answers: Answer) -> Cas
 CASES = [
     Case("delay", "three_days", "welcome three_days tips"),
     Case("start_at_a_time", "until", "until publish", params={"at": "2026-01-01T00:00:00Z"}),
+    Case("poll_until_ready", "ready", "order ready fetch"),
+    Case("poll_in_python", "status", "order_export status download"),
+    Case("warning_when_late", "hour", "work done hour warn"),
     Case("night_window", "night", "prepare night migrate", params={"day": "2026-01-01"}),
     Case("canary", "bake", "canary bake errors roll_out"),
     Case("gradual_rollout", "bake", "tenth bake check half bake_again check_again all"),
@@ -152,18 +184,17 @@ CASES = [
         (decision("go", "ann"),),
     ),
 ]
-BUSY_WHILE_THEY_WAIT = {"warning_when_late"}
-"""Patterns whose worker runs a node during the wait, so that a kill also ends an attempt."""
 HANDLERS = {
     **examples.HANDLERS,
     **{role: one for case in CASES for role, one in loaded(case.pattern).handlers.items()},
     "ship": ship,
     "check": check,
+    "write": write,
 }
 
 
 def shortened(case: Case) -> dict[str, Any]:
-    """Return the graph of a case with sleeps and time limits for tests."""
+    """Return the graph of a case with sleeps, pauses and time limits for tests."""
     document = loaded(case.pattern).graph.to_dict()
     for node in document["nodes"]:
         io = node.get("io", {})
@@ -171,6 +202,8 @@ def shortened(case: Case) -> dict[str, Any]:
             io["until"] = (datetime.now(UTC) + timedelta(seconds=SHORT_SEC)).isoformat()
         elif node["type"] == "sleep":
             io["for_sec"] = SHORT_SEC
+        elif "delay_sec" in io:
+            io["delay_sec"] = SHORT_SEC
         elif "timeout_sec" in io:
             io["timeout_sec"] = SHORT_SEC if case.limits else LONG_SEC
     return document
@@ -181,14 +214,19 @@ def patterns_that_wait() -> set[str]:
     return {
         path.stem
         for path in script("_generate.py").PATTERNS
-        if any(node.type in CONTROL_TYPES for node in loaded(path.stem).graph.plan.nodes)
+        if any(_waits(node) for node in loaded(path.stem).graph.plan.nodes)
     }
 
 
+def _waits(node: NodeSpec) -> bool:
+    return node.type in CONTROL_TYPES or "delay_sec" in (node.io.model_extra or {})
+
+
 async def started(processes: Processes) -> list[Process]:
+    handlers = ("--handlers", f"{__name__}:HANDLERS")
     members = [
-        processes.coordinator(scheduler_tick_sec=0.5),
-        processes.start("worker", "--handlers", f"{__name__}:HANDLERS"),
+        processes.coordinator(**SETTINGS),
+        processes.start("worker", *handlers, hb_interval_sec=0.3),
     ]
     await members[0].until("coordinator_ready")
     return members

@@ -1,4 +1,6 @@
-"""Sub-flows, plain and mapped, whose child tasks wait while the processes are killed."""
+"""Sub-flows, plain, mapped and mapped over artifacts, and loops, whose child tasks wait while the
+processes are killed.
+"""
 
 from typing import Any
 
@@ -22,7 +24,7 @@ SETTINGS = {
 
 
 def subflow(node_id: str, inner: Any, **fields: Any) -> dict[str, Any]:
-    params = {"n": "${item}"} if "map" in fields else {"n": 7}
+    params = {"n": fields.pop("n", "${item}" if "map" in fields else 7)}
     return node(node_id, "subflow", io={"graph": inner, "params": params}, **fields)
 
 
@@ -38,16 +40,34 @@ HANGS = graph(
     node("nap", "sleep", io={"for_sec": 0.5}),
     node("hang", "hangs_at_first", "nap", retry_policy=PATIENT),
 )
+ROUNDS = {"graph": SIGNALLED, "params": {"n": "${iteration}"}, "until": "iteration == 1"}
+SCANS = {"map": {"over": {"artifacts": "pages"}}, "n": "${item.page}"}
 FLOW = graph(
     subflow("plain", SIGNALLED),
     subflow("mapped", ASKS, map={"over": [1, 2, 3]}),
     subflow("deep", graph(subflow("low", HANGS))),
-    output={name: f"${{results.{name}}}" for name in ("plain", "mapped", "deep")},
+    node("pages", "pages", io={"input_inline": 2}),
+    subflow("scans", ASKS, depends_on=["pages"], **SCANS),
+    node("rounds", "loop", io=ROUNDS),
+    output={
+        name: f"${{results.{name}}}" for name in ("plain", "mapped", "deep", "scans", "rounds")
+    },
 )
-RESULT = {"plain": 7, "mapped": [1, 2, 3], "deep": {"low": {"hang": None}}}
-TASKS = 7
+RESULT = {
+    "plain": 7,
+    "mapped": [1, 2, 3],
+    "deep": {"low": {"hang": None}},
+    "scans": [0, 1],
+    "rounds": 1,
+}
+TASKS = 11
 """The task of the flow, and its child tasks."""
-WAITS = {"plain": "go", "mapped[0]": "ask", "mapped[1]": "ask", "mapped[2]": "ask"}
+WAITS = {
+    "plain": "go",
+    "rounds": "go",
+    **{f"mapped[{number}]": "ask" for number in range(3)},
+    **{f"scans[{number}]": "ask" for number in range(2)},
+}
 """Nodes that wait, by the node that runs their child task."""
 
 
@@ -75,6 +95,14 @@ async def all_waiting(client: Client, task_id: str) -> dict[str, str]:
     return children
 
 
+async def next_round_waiting(client: Client, task_id: str, before: str) -> str:
+    """Return the task of the round after this one when it waits."""
+    while (child_id := await child_of(client, task_id, "rounds")) == before:
+        await anyio.sleep(0.02)
+    await waiting(client, child_id, WAITS["rounds"])
+    return child_id
+
+
 async def finished(client: Client, task_id: str, *node_ids: str) -> None:
     """Return when these nodes have finished."""
     left = set(node_ids)
@@ -99,16 +127,20 @@ async def subflows_through_kills(processes: Processes, client: Client) -> None:
         await until(lambda: len({task for task, *_ in processes.recorded("began")}) == 2)
         kill(members)
 
-        await client.signal(children["plain"], "go")
-        for node_id in ("mapped[2]", "mapped[0]"):
+        for node_id in ("plain", "rounds"):
+            await client.signal(children[node_id], "go")
+        for node_id in ("mapped[2]", "mapped[0]", "scans[1]"):
             await client.decide(children[node_id], "ask", "approve", by="ann")
         await client.cancel(stopped, "enough")
         members = await started(processes)
-        await finished(client, task_id, "plain", "deep", "mapped[0]", "mapped[2]")
+        await finished(client, task_id, "plain", "deep", "mapped[0]", "mapped[2]", "scans[1]")
+        children["rounds"] = await next_round_waiting(client, task_id, children["rounds"])
         assert (await client.wait(stopped)).status == "cancelled"
         kill(members)
 
-        await client.decide(children["mapped[1]"], "ask", "approve", by="ann")
+        for node_id in ("mapped[1]", "scans[0]"):
+            await client.decide(children[node_id], "ask", "approve", by="ann")
+        await client.signal(children["rounds"], "go")
         members = await started(processes)
         view = await client.wait(task_id)
         kill(members)
@@ -120,7 +152,7 @@ async def subflows_through_kills(processes: Processes, client: Client) -> None:
     assert [one.status for one in of_task] == ["finished"] * TASKS
     assert {one.id for one in of_stopped if one.status == "cancelled"} > {*stopping.values()}
     assert all(one.status.terminal for one in of_stopped)
-    assert (len(of_stopped), len(tasks)) == (TASKS, 2 * TASKS)
+    assert (len(of_stopped), len(tasks)) == (TASKS - 1, 2 * TASKS - 1)  # of one round
 
 
 def kill(members: list[Process]) -> None:

@@ -11,7 +11,6 @@ from flowkit.config import CommonConfig
 from tests.services.processes import Processes
 from tests.services.waiting import EXPECTED, outcome, wait_through_kills
 from tests.services.waiting_patterns import (
-    BUSY_WHILE_THEY_WAIT,
     CASES,
     finished_through_kills,
     patterns_that_wait,
@@ -48,4 +47,4 @@ async def test_subflows_go_on_after_the_processes_were_killed_while_their_child_
 
 
 def test_all_patterns_that_wait_are_among_the_cases() -> None:
-    assert patterns_that_wait() == {case.pattern for case in CASES} | BUSY_WHILE_THEY_WAIT
+    assert patterns_that_wait() == {case.pattern for case in CASES}
