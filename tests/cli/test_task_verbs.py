@@ -400,6 +400,17 @@ def test_a_change_that_a_task_needs_is_not_reported_as_nothing_to_do(
     assert "nothing to do" in cli("resume", "t1", "--db", installation.address).stderr
 
 
+def test_a_resume_that_reaches_child_tasks_alone_is_not_reported_as_nothing_to_do(
+    cli: Cli, installation: Installation
+):
+    nap = {"node_id": "nap", "type": "sleep", "io": {"for_sec": 3600}}
+    below = {"node_id": "s", "type": "subflow", "io": {"graph": {"nodes": [nap]}}}
+    installation.defer({"nodes": [nap, below]}, task_id="t1")
+    resumed = cli("resume", "t1", "--db", installation.address)
+    assert resumed.stdout == "task t1 is running\n"
+    assert "nothing to do" not in resumed.stderr
+
+
 def test_a_failed_task_is_retried_from_a_node(cli: Cli, installation: Installation):
     installation.finish(FAILING, task_id="t1")
     assert (

@@ -145,6 +145,20 @@ def test_the_id_of_a_round_follows_from_its_number() -> None:
 # ---------------------------------------------------------------- pauses between rounds
 
 
+def test_a_loop_keeps_its_key_from_round_to_round_and_gives_it_back_during_a_pause() -> None:
+    key = {"concurrency_key": "key"}
+    inner = {"nodes": [{"node_id": "x", "type": "work"}]}
+    looping = {"type": "loop", "io": {"graph": inner, "until": "true"}, **key}
+    play = Play(graph("s", "k", s=looping, k=key))
+    assert play.status("k") == NodeStatus.QUEUED
+    assert started(play.goes_on("s")) == []
+    assert started(play.goes_on("s", delay_sec=60)) == ["k"]
+    play.later(60)
+    assert play.status("k") == NodeStatus.QUEUED
+    play.succeeds("k")
+    assert play.status("s") == RUNNING
+
+
 def test_a_pause_between_rounds_is_a_wait_that_takes_no_place_in_flight() -> None:
     play = until("s", "b", max_parallel=1)
     assert play.status("b") == NodeStatus.QUEUED

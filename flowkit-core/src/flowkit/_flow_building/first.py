@@ -14,8 +14,9 @@ def first(count: int, *nodes: NodeRef[R], rest: Literal["leave", "cancel"] = "le
     """Return the results of the nodes that finish first, as a value for one argument.
 
     The node that takes the value starts when ``count`` of ``nodes`` have finished. The value is the
-    list of the results that are there when it starts, in the order of ``nodes``; nodes without a
-    result, or with the result None, are left out. ``rest="cancel"`` cancels the others.
+    list of the results that are there when it starts, in the order of ``nodes``. A node that
+    finished with None counts, and is left out: the list may be shorter than ``count``, and longer
+    if more nodes have finished by then. ``rest="cancel"`` cancels the others.
 
     Raises:
         GraphError: the arguments are wrong. The message names their line.

@@ -24,16 +24,21 @@ def _change(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Apply a change and print the status of the task, and whether it was the same before."""
+    """Apply a change and print the status of the task, and whether nothing was changed."""
 
-    async def main() -> tuple[str, str]:
+    async def version(client: Client) -> int | None:
+        record = (await client.store.load([task_id])).get(task_id)
+        return None if record is None else record.version
+
+    async def main() -> tuple[bool, str]:
         async with connected(config, db, bus) as client:
-            before = await client.get_task(task_id)
+            before = await version(client)
             await change(client)
-            return str(before.status), str((await client.get_task(task_id)).status)
+            unchanged = await version(client) == before
+            return unchanged, str((await client.get_task(task_id)).status)
 
-    before, status = run_async(main)
-    if status == before:
+    unchanged, status = run_async(main)
+    if unchanged:
         typer.echo(printable(f"nothing to do: task {task_id} was {status} before"), err=True)
     if as_json:
         print_json({"task_id": task_id, "status": status})
