@@ -1,14 +1,13 @@
 """Queries: tasks as they are now, their ends, their events, and explanations of their nodes."""
 
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from functools import partial
 from math import inf
 from typing import Any
 
 from flowkit._json.limits import LONGEST_SEC
+from flowkit._records.history import HistoryReader
 from flowkit._records.queries import records_of
-from flowkit._records.record_parts import decode_log
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
@@ -24,7 +23,7 @@ from flowkit._tasks.views import event_view, full_view, shown_nodes
 from flowkit.client._session import Session, index_of
 from flowkit.errors import CorruptRecord, PayloadError
 from flowkit.protocols import Store, TaskQuery, TaskRecord, utc
-from flowkit.task import LogEntry, Mark, Page, Task, TaskEvent, TaskStatus, TaskView
+from flowkit.task import Mark, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
 FIRST_CHECK_SEC = 30.0
@@ -32,7 +31,6 @@ LONGEST_CHECK_SEC = 600.0
 """``wait`` and ``watch`` check the record of an unchanged task for damage after pauses that double
 up to this.
 """
-PAGE = 500
 
 _check_pauses = partial(Backoff, first_sec=FIRST_CHECK_SEC, longest_sec=LONGEST_CHECK_SEC)
 
@@ -130,53 +128,18 @@ async def wait_for_end(session: Session, task_id: str, timeout: float | None) ->
 
 async def watch(session: Session, task_id: str) -> AsyncIterator[TaskEvent]:
     """Yield every event of a task in order until it has ended."""
-    read, version, pauses = _ReadEvents(), 0, _check_pauses()
+    history, version, pauses = HistoryReader(session.store), 0, _check_pauses()
     while True:
         record = await session.record(task_id)
         task = _decode_awaited(record, has_changed=0 < version < record.version)
         if record.version != version:
             version, pauses = record.version, _check_pauses()
-        async for event in _new_events(session, task, record, read):
-            yield event
+        async for seq, entry in history.read(record, task.seq):
+            yield event_view(task, seq, entry)
         if task.terminal:
             return
         change = partial(session.store.wait_for_change, task_id, version, ended=False)
         await within(pauses.next_sec(), change, clock=session.clock)
-
-
-@dataclass(slots=True)
-class _ReadEvents:
-    """Position in the history of a task."""
-
-    seq: int = 0
-    """The number of the last event that was read."""
-    part: str = ""
-    """The last part of the archive that was read. Events that were read from the record since then
-    may be in the archive by now, under an earlier name.
-    """
-
-    def new_in(self, name: str, data: bytes) -> Iterator[tuple[int, LogEntry]]:
-        for seq, entry in decode_log(name, data):
-            if seq > self.seq:
-                self.seq = seq
-                yield seq, entry
-
-
-async def _new_events(
-    session: Session, task: Task, record: TaskRecord, read: _ReadEvents
-) -> AsyncIterator[TaskEvent]:
-    live = sorted(name for name in record.parts if name[0] == "e")
-    if read.seq < task.seq and (not live or int(live[0][1:]) > read.seq + 1):
-        while page := await session.store.scan_archive(
-            task.task_id, prefix="e", after=read.part, limit=PAGE
-        ):
-            for name, data in page:
-                for seq, entry in read.new_in(name, data):
-                    yield event_view(task, seq, entry)
-                read.part = name
-    for name in live:
-        for seq, entry in read.new_in(name, record.parts[name]):
-            yield event_view(task, seq, entry)
 
 
 def _decode_awaited(record: TaskRecord, *, has_changed: bool = False) -> Task:

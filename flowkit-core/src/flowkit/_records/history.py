@@ -1,0 +1,50 @@
+"""History of a task: its changes, which are in its record and in its archive."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from flowkit._records.record_parts import decode_log
+from flowkit.protocols import Store, TaskRecord
+from flowkit.task import LogEntry
+
+PAGE = 500
+"""Parts of the archive that are read at a time."""
+
+
+@dataclass(slots=True)
+class HistoryReader:
+    """Reader of the history of a task, and its position."""
+
+    store: Store
+    seq: int = 0
+    """The number of the last change that was read."""
+    part: str = ""
+    """The last part of the archive that was read. Changes that were read from the record since then
+    may be in the archive by now, under an earlier name.
+    """
+
+    async def read(self, record: TaskRecord, last: int) -> AsyncIterator[tuple[int, LogEntry]]:
+        """Yield the changes that were not read before, with their numbers, from a record whose
+        ``last`` change has this number.
+
+        Raises:
+            CorruptRecord: a part is damaged.
+        """
+        live = sorted(name for name in record.parts if name[0] == "e")
+        if self.seq < last and (not live or int(live[0][1:]) > self.seq + 1):
+            while page := await self.store.scan_archive(
+                record.header.task_id, prefix="e", after=self.part, limit=PAGE
+            ):
+                for name, data in page:
+                    for change in self._new_in(name, data):
+                        yield change
+                    self.part = name
+        for name in live:
+            for change in self._new_in(name, record.parts[name]):
+                yield change
+
+    def _new_in(self, name: str, data: bytes) -> Iterator[tuple[int, LogEntry]]:
+        for seq, entry in decode_log(name, data):
+            if seq > self.seq:
+                self.seq = seq
+                yield seq, entry
