@@ -22,6 +22,7 @@ from flowkit._engine import (
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
+    EndsRead,
     EngineSettings,
     EvaluateArguments,
     EvaluateCondition,
@@ -39,6 +40,7 @@ from flowkit._engine import (
     OutputEvaluated,
     PauseRequested,
     ReadArtifacts,
+    ReadEnds,
     ResumeRequested,
     RetryRequested,
     RoundChecked,
@@ -75,6 +77,7 @@ from flowkit.messages import (
 from flowkit.protocols import TaskRecord
 from flowkit.task import (
     STATUS_OF_MARK,
+    LogEntry,
     MapStream,
     Mark,
     NodeRecord,
@@ -251,6 +254,7 @@ class Play:
         self.now = NOON
         self.settings = EngineSettings(**settings)
         self._check = check
+        self.log: list[LogEntry] = []
         self.do(TaskSubmitted())
 
     # ------------------------------------------------------------ queries
@@ -290,6 +294,7 @@ class Play:
         assert self.task == before, "advance touched the task"
         if not step.ignored:
             step.apply()
+            self.log += step.log
         if self._check:
             assert_nothing_drifted(self.task)
         return step
@@ -546,6 +551,33 @@ class Play:
         attempt = self.record(name).attempt if attempt is None else attempt
         return self.do(MapCollected(self.index(name), attempt, results))
 
+    def reads_ends(
+        self, name: str, *, most: int = 100, before: int | None = None, attempt: int | None = None
+    ) -> Transition:
+        """Report which children of a map finished last, up to ``most`` at a time. The name is that
+        of the undo of the map.
+        """
+        undo, record = self.index(name), self.record(name)
+        before = record.after if before is None else before
+        plan = self.task.spec.plan
+        assert plan.ends is not None
+        children = list(self.task.maps[plan.ends.undone_by[undo]].children())
+        ends = {
+            index: seq
+            for seq, (_, index, kind, status, _) in enumerate(self.log, start=1)
+            if index in children and (kind, status) == ("status", "finished") and seq <= before
+        }
+        first = self.task.maps[undo].blocks[0].first
+        found = [
+            (number, ends[child])
+            for number, child in enumerate(children)
+            if child in ends and self.task.marks[first + number] == Mark.WAITING
+        ]
+        found = sorted(found, key=lambda end: -end[1])[:most]
+        after = found[-1][1] - 1 if found else 0
+        attempt = record.attempt if attempt is None else attempt
+        return self.do(EndsRead(undo, attempt, before, after, found))
+
     def map_fails(self, name: str, reason_code: str = "bad_map") -> Transition:
         """Report that the items of a map cannot be used."""
         record = self.record(name)
@@ -617,8 +649,8 @@ class Play:
 def told(task: Task, effects: Sequence[Any]) -> list[str]:
     """Return effects in words.
 
-    They are ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for e``, ``tell
-    readers of a`` and ``evaluate the output``.
+    They are ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for e``, ``order
+    m~undo``, ``tell readers of a``, ``evaluate the output`` and so on.
     """
     ids = task.spec.plan.ids
     words = {
@@ -631,6 +663,7 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         OpenMap: "open",
         ReadArtifacts: "read",
         CollectMap: "collect",
+        ReadEnds: "order",
         AskWorker: "ask for",
         TellReaders: "tell readers of",
         RunChild: "follow",

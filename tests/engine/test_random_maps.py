@@ -16,6 +16,7 @@ from flowkit._engine import (
     MapOpened,
     OpenMap,
     PauseRequested,
+    ReadEnds,
     ResumeRequested,
     RetryRequested,
     SendCommand,
@@ -26,6 +27,7 @@ from flowkit._engine import (
 from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import decode_task, encode_spec, header_of
 from flowkit.graph import Graph
+from flowkit.graph._expanded_plan import is_undo
 from flowkit.messages import NodeFailed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
 from flowkit.protocols import TaskRecord
 from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord
@@ -36,9 +38,12 @@ POLICY = {"max": 1, "backoff_sec": 5.0, "jitter": 0.0}
 Word = tuple[int, int, int]
 
 
-def flow(*, fails: bool, stops: bool, key: bool) -> Graph:
-    """Return a graph with two maps, a node above and a node below."""
+def flow(*, fails: bool, stops: bool, key: bool, undo: bool) -> Graph:
+    """Return a graph with two maps, a node above and a node below. A map and the node above may be
+    undone.
+    """
     keyed = {"concurrency_key": "k"} if key else {}
+    undone = {"undo": {"type": "undo", "retry_policy": POLICY}} if undo else {}
     on_failure = "fail" if fails else "continue"
     m = {"map": {"over": [], "max_parallel": LIMIT, "on_item_failure": on_failure}, **keyed}
     return graph(
@@ -47,8 +52,9 @@ def flow(*, fails: bool, stops: bool, key: bool) -> Graph:
         "m !> h",
         "b -> w",
         on_node_failure="stop" if stops else "continue",
-        m={**m, "retry_policy": POLICY},
-        w={"map": {"over": []}, "retry_policy": POLICY},
+        a=undone,
+        m={**m, "retry_policy": POLICY, **undone},
+        w={"map": {"over": []}, "retry_policy": POLICY, **undone},
         b=keyed,
     )
 
@@ -104,8 +110,16 @@ class Maps(Play):
             is_open = any(mark not in ENDED for mark in marks)
             if task.marks[index] in ENDED:
                 assert not is_open, "a map ends after its children"
-            if task.marks[index] == Mark.MAPPING and not is_open:
+            if is_undo(task.spec.plan, index):
+                assert is_open == (task.marks[index] not in ENDED)
+            elif task.marks[index] == Mark.MAPPING and not is_open:
                 assert CollectMap(index, task.records[index].attempt) in pending_effects(task)
+        undos = [
+            at
+            for at, mark in enumerate(task.marks)
+            if mark in IN_FLIGHT | {Mark.DEFERRED} and is_undo(task.spec.plan, at)
+        ]
+        assert len(undos) <= 1
         keyed = [
             at
             for at, mark in enumerate(task.marks)
@@ -128,6 +142,8 @@ class Maps(Play):
     def _matters(self, effect: Effect) -> bool:
         if isinstance(effect, SendCommand):
             return self.task.marks[effect.index] == Mark.ISSUED
+        if isinstance(effect, ReadEnds):
+            return self.task.marks[effect.index] == Mark.MAPPING
         return isinstance(effect, OpenMap | CollectMap) and (
             self.task.marks[effect.index] == Mark.MAPPING and effect.index not in self.task.maps
         )
@@ -140,7 +156,7 @@ class Maps(Play):
             self.now += (1.0, 5.0, 10.0)[choice % 3]
             self.do(Woke(due_only=place % 2 == 0))
         elif kind < 5:
-            self.do(CancelRequested())
+            self.do(CancelRequested(force=choice % 4 == 0))
         elif kind < 8:
             self.do(PauseRequested())
         elif kind < 12:
@@ -203,7 +219,10 @@ class Maps(Play):
 
     def _settle_map(self, index: int, attempt: int, choice: int) -> None:
         state = self.task.maps.get(index)
-        if choice == 99:
+        if is_undo(self.task.spec.plan, index):
+            if any(isinstance(effect, ReadEnds) for effect in pending_effects(self.task)):
+                self.reads_ends(self.task.spec.plan.ids[index], most=1 + choice % 2)
+        elif choice == 99:
             self.do(MapFailed(index, attempt, "bad_map", "no list"))
         elif state is None:
             self.do(MapOpened(index, attempt, self._sizes[choice % len(self._sizes)]))
@@ -238,7 +257,7 @@ class Maps(Play):
     phases=[Phase.generate, Phase.shrink],
 )
 @given(
-    st.fixed_dictionaries({name: st.booleans() for name in ("fails", "stops", "key")}),
+    st.fixed_dictionaries({name: st.booleans() for name in ("fails", "stops", "key", "undo")}),
     st.lists(st.integers(0, 4), min_size=1, max_size=3),
     st.sampled_from([1, 3, 512]),
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 99), st.integers(0, 99)), max_size=50),

@@ -17,6 +17,7 @@ from flowkit._engine import (
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
+    EndsRead,
     FunctionFailed,
     FunctionReturned,
     IllegalMove,
@@ -140,6 +141,14 @@ def map_ready() -> Play:
     play = Play(graph("p -> n", n=MAP))
     play.pause()
     play.succeeds("p")
+    return play
+
+
+def undoing() -> Play:
+    play = Play(graph("n", n={**MAP, "undo": {"type": "undo"}}))
+    play.opens("n", 1)
+    play.succeeds("n[0]")
+    play.cancel()
     return play
 
 
@@ -433,6 +442,7 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (MapFailed, Mark.MAPPING): (mapping, lambda play: play.map_fails("n")),
     (ChildrenDue, Mark.MAPPING): (mapping_over_two, lambda play: play.begins("n")),
     (MapCollected, Mark.MAPPING): (collecting, lambda play: play.collects("n", 1, 2)),
+    (EndsRead, Mark.MAPPING): (undoing, lambda play: play.reads_ends("n~undo")),
     (ChildCreated, Mark.RUNNING): (nested, lambda play: play.do(ChildCreated(0, 1))),
     (ChildCreated, Mark.CANCELLING): (stopped_nested, lambda play: play.do(ChildCreated(0, 1))),
     (ChildFinished, Mark.RUNNING): (nested, lambda play: play.child_finishes("n")),
@@ -455,7 +465,8 @@ def test_every_report_that_counts_has_a_witness():
 def test_a_report_counts_where_the_table_says(case: tuple[type, int]):
     given, act = REPORT_WITNESSES[case]
     play = given()
-    assert play.task.marks[play.index("n")] == case[1]
+    name = "n~undo" if case[0] is EndsRead else "n"
+    assert play.task.marks[play.index(name)] == case[1]
     assert not act(play).ignored
 
 

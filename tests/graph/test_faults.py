@@ -465,9 +465,63 @@ WRONG: dict[str, tuple[Any, str]] = {
         },
         "node 'm': map: task.end ends the task with the first item; remove the map",
     ),
-    "the undo of a map": (
-        chain({"map": {"over": []}, "undo": {"type": "u"}}),
-        "node 'a': undo: the undo of a map is not supported yet; remove it",
+    "the undo of a map that reads its artifacts": (
+        chain(
+            {
+                "map": {"over": []},
+                "undo": {
+                    "type": "u",
+                    "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}},
+                },
+            }
+        ),
+        "node 'a': undo: reads the artifacts of the map 'a', which has none of its own; read the",
+    ),
+    "the undo of a map with another name of the item": (
+        chain(
+            {
+                "map": {"over": [], "as": "order"},
+                "undo": {"type": "u", "io": {"input_inline": "${item.id}"}},
+            }
+        ),
+        "node 'a': undo: /io/input_inline: 'item.id' uses the unknown name 'item'",
+    ),
+    "the undo of a node with the item of a map": (
+        chain({"undo": {"type": "u", "io": {"input_inline": "${index}"}}}),
+        "node 'a': undo: /io/input_inline: 'index' uses the unknown name 'index'",
+    ),
+    "a node with the id of the undo of a child": (
+        {
+            "nodes": [
+                {"node_id": "m", "type": "x", "map": {"over": []}, "undo": {"type": "u"}},
+                node("m[3]~undo"),
+            ]
+        },
+        "node 'm[3]~undo': node_id ends with '~undo', as the ids of undos do; choose another id",
+    ),
+    "a node whose undo would have the id of the undo of a child": (
+        {
+            "nodes": [
+                {"node_id": "m", "type": "x", "map": {"over": []}, "undo": {"type": "u"}},
+                node("m[3]") | {"undo": {"type": "u"}},
+            ]
+        },
+        "node 'm[3]': node_id: the map 'm' has children with such ids; use another id",
+    ),
+    "a map with an undo and an id that is too long for its children": (
+        {
+            "nodes": [
+                {"node_id": "m" * 185, "type": "x", "map": {"over": []}, "undo": {"type": "u"}}
+            ]
+        },
+        "node_id: the id of a map with an undo has at most",
+    ),
+    "a map in finally with an undo": (
+        {
+            "nodes": [node("a")],
+            "finally": [{"node_id": "m", "type": "x", "map": {"over": []}, "undo": {"type": "u"}}],
+        },
+        "node 'm': undo: nodes of finally are not undone; remove it",
     ),
     "a map in finally whose children have the id of another node": (
         {
@@ -507,13 +561,17 @@ WRONG: dict[str, tuple[Any, str]] = {
         },
         "node 'a': io.params: \"n\" is a required property",
     ),
-    "the undo of a mapped sub-flow": (
+    "an unknown name in the undo of a mapped sub-flow": (
         {
             "nodes": [
-                subflow(graph={"nodes": [WORK]}) | {"map": {"over": []}, "undo": {"type": "u"}}
+                subflow(graph={"nodes": [WORK]})
+                | {
+                    "map": {"over": []},
+                    "undo": {"type": "u", "io": {"input_inline": "${results.x}"}},
+                }
             ]
         },
-        "node 'a': undo: the undo of a map is not supported yet; remove it",
+        "node 'a': undo: /io/input_inline: 'results.x' reads results of 'x', which is not in the",
     ),
     "a reader of the artifacts of a mapped sub-flow": (
         {

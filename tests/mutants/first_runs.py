@@ -38,6 +38,8 @@ FIRST_RUNS = {
     "undos run in the order of the graph": "saga",
     "an undo begins while another one waits for its next attempt": "saga",
     "nothing is undone": "saga",
+    "the children of a map are undone in the order of its items": "saga_of_maps",
+    "a retry keeps the results of undone children": "saga_of_maps",
     "the child task of a stopped node goes on": "subflow_verbs:82",
     "finally does not wait for undos": "saga",
     "a retry keeps the results of undone nodes": "saga",

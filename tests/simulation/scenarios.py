@@ -418,6 +418,35 @@ async def saga(cluster: SimCluster) -> None:
         assert cluster.times_executed("a") == cluster.times_executed("a~undo") == 2
 
 
+async def saga_of_maps(cluster: SimCluster) -> None:
+    """Undo the children of two maps, between the undos of other nodes, in order of their ends. All
+    run again after a retry.
+    """
+    seen = {"input_inline": {"made": "${result}", "number": "${n}", "index": "${index}"}}
+    undo = {"type": "work", "io": seen, "retry_policy": PATIENT}
+    spec = {"over": [1, 3, 5, 6, 7], "as": "n", "on_item_failure": "continue", "max_parallel": 3}
+    graph_of_saga = graph(
+        node("a", undo={"type": "third_time", "retry_policy": PATIENT}),
+        node("m", "odd", map=spec, io={"input_inline": "${n}"}, undo=undo),
+        subflow("s", graph(node("x")), map={"over": [0, 1]}, retry_policy=PATIENT)
+        | {"undo": {"type": "work", "io": ITEM, "retry_policy": PATIENT}},
+        node("end", "wrong", ["a", "m", "s"]),
+        **{"finally": [node("tidy", io=TIDY)]},
+    )
+    view = await cluster.run(graph_of_saga)
+    for _ in range(2):
+        assert view.status == "failed"
+        assert view.nodes["m~undo"].children == {"finished": 4, "skipped": 1}
+        assert view.nodes["s~undo"].children == {"finished": 2}
+        made = {"made": 7, "number": 7, "index": 4}
+        assert view.nodes["m[4]~undo"].result["item"] == made
+        assert view.nodes["m[3]~undo"].reason_code == "nothing_to_undo"
+        await cluster.client.retry(view.id)
+        view = await cluster.client.wait(view.id)
+    if not cluster.faults.any:
+        assert cluster.times_executed("m[0]") == cluster.times_executed("m[0]~undo") == 3
+
+
 async def early_end(cluster: SimCluster) -> None:
     ends = call("end", "task.end", ["a"], status="failed", error="no rows", result=[])
     undo = {"type": "work", "retry_policy": PATIENT}
@@ -503,7 +532,6 @@ def random_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
 
     def mapped_or_not(fields: dict[str, Any]) -> dict[str, Any]:
         if pick([False, False, False, True]):
-            fields.pop("undo", None)
             fields["map"] = {
                 "over": [*range(pick([0, 1, 5]))],
                 "max_parallel": pick([None, 2]),
@@ -1554,6 +1582,7 @@ STANDARD = {
         Standard(after_all_ends, 2),
         Standard(without_optional_data, 2, once=False),
         Standard(saga, 3, once=False),
+        Standard(saga_of_maps, 2, once=False),
         Standard(random_ends, 5, once=False, options={"converge_sec": 2_000}),
         Standard(early_end, 2, once=False),
         Standard(few_at_a_time, 2),

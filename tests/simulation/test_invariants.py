@@ -8,13 +8,16 @@ import pytest
 from pydantic_core import from_json, to_json
 
 from flowkit import Client, Graph, TaskView
+from flowkit._engine.map_expansion import add_block
+from flowkit.graph import Plan
 from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, TaskRecord
-from flowkit.task import ENDED, NodeRecord
+from flowkit.task import ENDED, MapBlock, NodeRecord, Task, TaskSpec, TaskStatus
 from flowkit_testing import InMemoryStore
 from flowkit_testing._artifacts import InMemoryArtifactStore
 from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, simulate
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._later_phases import broken_phase
+from flowkit_testing.simulation._undos import broken_undo
 from tests.builders import graph
 from tests.simulation.scenarios import (
     HANDLERS,
@@ -280,8 +283,7 @@ ENDS = Graph.parse(
         **{"finally": [node("f")]},
     )
 ).plan
-RUN = NodeRecord(attempt=1, first_issued_at=1.0, after=3)
-DUE = NodeRecord(after=5)
+RUN = NodeRecord(attempt=1, first_issued_at=1.0)
 
 
 @pytest.mark.parametrize(
@@ -302,9 +304,57 @@ DUE = NodeRecord(after=5)
     ],
 )
 def test_undos_and_finally_keep_their_rules(marks: str, outcome: str, fault: str | None) -> None:
+    task = in_state(ENDS, marks, outcome)
+    records = {3: NodeRecord() if marks[3] in "rS" else RUN}
+    assert (broken_undo(task, records, {0: 3, 1: 5}) or broken_phase(task)) == fault
+
+
+MAPPED = Graph.parse(
+    graph(node("a", undo={"type": "work"}), node("m", map={"over": []}, undo={"type": "work"}))
+).plan
+
+
+@pytest.mark.parametrize(
+    ("nodes", "children", "undos", "outcome", "fault"),
+    [
+        ("FXrm", "FFX", "u.S", "failed", "'m[0]~undo' runs before 'm[1]~undo'"),
+        ("FXum", "FFX", "..S", "failed", "'a~undo' runs before 'm[0]~undo'"),
+        ("FXrm", "FFX", "rdS", "failed", None),
+        (
+            "FXrm",
+            "FFX",
+            "uuS",
+            "failed",
+            "the undos ['m[0]~undo', 'm[1]~undo'] run at the same time",
+        ),
+        ("FXrm", "FFX", "SSu", "failed", "'m[2]~undo' runs, and its node did not finish"),
+        ("FXFF", "FFX", "FSS", "failed", "node 'm[1]' had finished and was not undone"),
+        ("FXFS", "FFX", "", "failed", "node 'm[0]' had finished and was not undone"),
+        ("FXFF", "FFX", "FXS", "failed", None),
+        ("FXFC", "FFX", "FCS", "cancelled", None),
+        ("FFSF", "FFF", "FFF", "finished", "'m[0]~undo' runs in a task that finishes"),
+        ("FFSS", "FFF", "", "finished", None),
+    ],
+)
+def test_undos_of_maps_keep_their_rules(
+    nodes: str, children: str, undos: str, outcome: str, fault: str | None
+) -> None:
+    task = in_state(MAPPED, nodes, outcome)
+    for index, marks in ((1, children), (3, undos)):
+        if marks:
+            add_block(task, MapBlock(index, len(task.marks), len(marks), 1, ""))
+            task.marks[-len(marks) :] = marks.encode()
+    first = len(nodes) + len(children)
+    records = {first + place: RUN for place, mark in enumerate(undos) if mark in "uFXd"}
+    assert broken_undo(task, records, {0: 1, 4: 2, 5: 3, 6: 9}) == fault
+
+
+def in_state(plan: Plan, marks: str, outcome: str) -> Task:
+    """Return a task in a state. It has ended if its nodes have."""
+    spec = TaskSpec("t", plan, created_at=0.0, secret=b"")
     ended = all(ord(mark) in ENDED for mark in marks.replace("h", "F"))
-    records = {3: NodeRecord(after=3) if marks[3] in "rS" else RUN, 4: DUE}
-    assert broken_phase(ENDS, marks, outcome, records, ended=ended) == fault
+    status = TaskStatus(outcome) if ended else TaskStatus.CANCELLING
+    return Task(spec, bytearray(marks.encode()), status=status, outcome=TaskStatus(outcome))
 
 
 def test_a_task_has_the_tags_of_its_nodes() -> None:

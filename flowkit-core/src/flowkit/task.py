@@ -2,6 +2,7 @@
 
 import hmac
 import json
+from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -517,7 +518,8 @@ class NodeRecord:
     """The node called ``task.end``, which ended the task."""
     after: Count = 0
     """For an undo: number of the change in the history with which its node finished; 0 if there is
-    nothing to undo.
+    nothing to undo. For the undo of a map: number of the change above which the ends of the map's
+    children are known.
     """
     child: ChildLink | None = None
     """State of the child task, if the node runs one and has begun."""
@@ -716,6 +718,10 @@ class Task:
     """Cache of records from the archive."""
     items: dict[str, list[Any]] = field(default_factory=dict)
     """Cache of items of maps, by the names of their archived parts."""
+    ends: dict[int, "array[int]"] = field(default_factory=dict)
+    """Cache of the order in which the children of maps ended, by the index of the first undo of a
+    child.
+    """
     key_holders: dict[str, int] = field(default_factory=dict)
     key_waiters: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 

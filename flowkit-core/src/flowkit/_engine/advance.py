@@ -1,6 +1,7 @@
 """The function that applies an event to a task, and the events of a task as a whole."""
 
 from collections.abc import Callable, Collection
+from itertools import chain
 from typing import Any
 
 from flowkit._engine.child_tasks import (
@@ -28,6 +29,7 @@ from flowkit._engine.events import (
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
+    EndsRead,
     Event,
     FollowParent,
     FunctionFailed,
@@ -53,6 +55,7 @@ from flowkit._engine.later_reruns import (
     reset_later_phases,
 )
 from flowkit._engine.map_reruns import chosen_nodes, reset_maps
+from flowkit._engine.map_undos import emptied_maps, ends_read, undone_children
 from flowkit._engine.maps import (
     children_due,
     close_maps,
@@ -273,13 +276,15 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     plan = task.spec.plan
     chosen = chosen_nodes(plan, event.nodes)
     if only_later_nodes(plan, chosen):
-        _recount(draft, rerun_later_nodes(draft, chosen or ()))
+        _recount(draft, rerun_later_nodes(draft, event.nodes or ()))
         return
     if _would_run_nothing(task, chosen):
         draft.ignored = True
         return
     again = nodes_to_reset(task, chosen)
-    from_nothing = _from_nothing(task, again, chosen if event.fill else None)
+    undone = undone_children(task)
+    emptied = emptied_maps(task, undone)
+    from_nothing = _from_nothing(task, again, emptied, chosen if event.fill else None)
     marks = task.marks[: plan.size]
     in_order = [index for index in plan.order if index in again]
     for index in in_order:
@@ -293,7 +298,8 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         draft.note(index, "status", "queued", {"retry": True})
     children = 0
     if task.maps:
-        children = reset_maps(draft, in_order, from_nothing, event.nodes or ())
+        named = {*(event.nodes or ()), *chain.from_iterable(undone.values())}
+        children = reset_maps(draft, in_order, from_nothing, named, emptied=emptied)
     if plan.ends is not None:
         reset_later_phases(draft, marks, again)
     failed = [
@@ -326,17 +332,20 @@ def _would_run_nothing(task: Task, chosen: Collection[int] | None) -> bool:
     )
 
 
-def _from_nothing(task: Task, again: set[int], filled: Collection[int] | None) -> set[int]:
-    """Return the nodes that drop their stored batches: finished nodes and all nodes below them,
-    whose input is produced again. The ``filled`` ones keep theirs.
+def _from_nothing(
+    task: Task, again: set[int], emptied: set[int], filled: Collection[int] | None
+) -> set[int]:
+    """Return the nodes that drop their stored batches: finished nodes, ``emptied`` maps, and all
+    nodes below them, whose input is produced again. The ``filled`` ones keep theirs.
     """
     plan, marks = task.spec.plan, task.marks
     found: set[int] = set()
     for index in plan.order:
         kept = index not in again or index in (filled or ())
-        if not kept and (
-            marks[index] == Mark.FINISHED or any(edge.node in found for edge in plan.parents[index])
-        ):
+        produced = marks[index] == Mark.FINISHED or any(
+            edge.node in found for edge in plan.parents[index]
+        )
+        if index in emptied or (produced and not kept):
             found.add(index)
     return found
 
@@ -373,6 +382,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     MapFailed: map_failed,
     ChildrenDue: children_due,
     MapCollected: map_collected,
+    EndsRead: ends_read,
     ChildCreated: child_created,
     ChildEnded: child_ended,
     ChildFinished: child_finished,

@@ -10,7 +10,7 @@ from typing import Any
 from flowkit._engine.readiness import awaits_output
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
-from flowkit.graph._expanded_plan import runs_child_task
+from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
 from flowkit.task import MapStream, Mark, NodeRecord, Task, TaskStatus
@@ -188,6 +188,21 @@ class MapCollected:
 
 
 @dataclass(frozen=True, slots=True)
+class EndsRead:
+    """The ends of some children of a map are known, whose undos run next."""
+
+    index: int
+    """The undo of the map."""
+    attempt: int
+    before: int
+    """Number of the change in the history above which they had been read before."""
+    after: int
+    """Number of the change above which they are read now."""
+    children: Sequence[tuple[int, int]] = ()
+    """Number of each child in the map, and of the change with which it finished."""
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionReturned:
     """A coordinator function returned. Its operations on the vars are applied with this event."""
 
@@ -354,7 +369,7 @@ DeferrableEvent = CommandsSent | CommandWaiting | ChildCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.
 """
-MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected
+MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected | EndsRead
 Event = (
     ClientEvent
     | DeferrableEvent
@@ -450,6 +465,18 @@ class CollectMap:
 
 
 @dataclass(slots=True)
+class ReadEnds:
+    """Read from the history which children of a map finished last, down from the change with the
+    number ``before``. Their undos run next. Repeating this is harmless.
+    """
+
+    index: int
+    """The undo of the map."""
+    attempt: int
+    before: int
+
+
+@dataclass(slots=True)
 class RunChild:
     """Bring the child task of a node in line with the node: create it, run it again, stop it, pause
     it, or report its end. Repeating this is harmless.
@@ -527,6 +554,7 @@ Effect = (
     | OpenMap
     | ReadArtifacts
     | CollectMap
+    | ReadEnds
     | RunChild
     | TellParent
     | SendCancel
@@ -580,7 +608,14 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
 
 
 def map_effects(task: Task, index: int, attempt: int) -> list[Effect]:
-    """Return the effect that a map needs: for its items, or for the results of its children."""
+    """Return the effect that a map needs: for its items, or for the results of its children; for
+    the undo of a map, the effect that tells which undos run next.
+    """
+    if is_undo(task.spec.plan, index):
+        is_next = bool(task.ready) and task.ready[0][1] == index
+        if not is_next or task.in_flight or task.deferred:
+            return []
+        return [ReadEnds(index, attempt, task.record(index).after)]
     state = task.maps.get(index)
     reads = index in task.spec.plan.map_sources and (state is None or state.may_grow)
     if reads and task.record(index).reason_code is None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Collection
 
+from flowkit._engine.map_reruns import drop_map
+from flowkit._engine.map_undos import start_undo_of_map
 from flowkit._engine.phases import hold_later_phases
 from flowkit._engine.readiness import fails_task, phase_of
 from flowkit._engine.reruns import reset_record
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
+from flowkit.graph._expanded_plan import is_map, is_undo, map_of
 from flowkit.task import Mark, TaskStatus
 
 
@@ -29,9 +32,9 @@ def reset_later_phases(draft: Transition, marks: bytearray, again: Collection[in
     draft.phase = phase_of(ends, draft.mark)
 
 
-def rerun_later_nodes(draft: Transition, chosen: Collection[int]) -> bytearray:
-    """Run the chosen undos that have run in an ended task again, then ``finally``. Return the new
-    marks.
+def rerun_later_nodes(draft: Transition, nodes: Collection[int]) -> bytearray:
+    """Run those of these nodes that are undos and have run in an ended task again, then
+    ``finally``. Return the new marks.
 
     The nodes of the main phase, and the outcome that they had, stay as they are.
     """
@@ -39,7 +42,9 @@ def rerun_later_nodes(draft: Transition, chosen: Collection[int]) -> bytearray:
     ends = plan.ends
     assert ends is not None
     undos = [
-        index for index in chosen if index in ends.undos and draft.record(index).first_issued_at
+        index
+        for index in nodes
+        if is_undo(plan, index) and not is_map(plan, index) and draft.record(index).first_issued_at
     ]
     for index in (*ends.final, *undos):
         _hold(draft, index)
@@ -48,6 +53,8 @@ def rerun_later_nodes(draft: Transition, chosen: Collection[int]) -> bytearray:
         draft.error = None
     draft.open = len(undos)
     for index in undos:
+        if index >= plan.size:
+            _reopen_undo_of_map(draft, map_of(plan, index))
         draft.move(index, Mark.WAITING)
         draft.make_ready(index)
     draft.phase = phase_of(ends, draft.mark)
@@ -58,6 +65,22 @@ def rerun_later_nodes(draft: Transition, chosen: Collection[int]) -> bytearray:
     return marks
 
 
+def _reopen_undo_of_map(draft: Transition, index: int) -> None:
+    """Let the undo of a map wait for one more child, whose undo runs again. Its generation stays
+    the highest one, which the next undos get.
+    """
+    if draft.mark(index) != Mark.MAPPING:
+        record = draft.record(index)
+        draft.records[index] = reset_record(record, from_nothing=True, required=False)
+        draft.marks[index] = Mark.WAITING
+        draft.note(index, "status", "queued", {"retry": True})
+        draft.open += 1
+        start_undo_of_map(draft, index)
+    state = draft.edit_map(index)
+    state.waiting += 1
+    state.open += 1
+
+
 def _hold(draft: Transition, index: int) -> None:
     """Reset a node whose phase is about to begin again."""
     record = draft.task.records.get(index)
@@ -66,6 +89,6 @@ def _hold(draft: Transition, index: int) -> None:
         draft.records[index] = reset_record(record, from_nothing=True, required=False)
         draft.records[index].after = after
     if index in draft.task.maps:
-        draft.dropped_maps.append(index)
+        drop_map(draft, index)
     draft.marks[index] = Mark.HELD
     draft.note(index, "status", "queued", {"retry": True})

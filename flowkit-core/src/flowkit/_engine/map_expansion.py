@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from flowkit._engine.queue_ranks import queue_rank
 from flowkit.graph import NodeSpec, _expanded_plan
-from flowkit.graph._expanded_plan import ExpandedPlan, expanded, name_children
+from flowkit.graph._expanded_plan import ExpandedPlan, expanded, is_undo, name_children
 from flowkit.task import ENDED, IN_FLIGHT, UNUSED_PLACE, MapBlock, MapState, MapStream, Mark, Task
 
 
@@ -34,6 +35,20 @@ def add_places(task: Task, block: MapBlock, *, number: int = 0, mark: int = Mark
     _expanded_plan.add_places(plan, block.owner, block.size, number)
     task.blocks.append(block)
     task.marks += b"%c" % mark * block.size
+
+
+def add_undos(task: Task, block: MapBlock, undone: MapState) -> None:
+    """Add the undos of the children of a map to a task. There is nothing to undo for those that
+    have not finished.
+    """
+    add_places(task, block, mark=Mark.SKIPPED)
+    marks = b"".join(task.marks[place.start : place.stop] for place in undone.places())
+    task.marks[block.first : block.end] = marks.translate(_UNDO_MARKS)
+    set_state(task, block.owner, task.maps[block.owner])
+
+
+_UNDO_MARKS = bytes(Mark.WAITING if mark == Mark.FINISHED else Mark.SKIPPED for mark in range(256))
+"""Mark of the undo of a child, by the mark of the child."""
 
 
 def set_state(task: Task, index: int, state: MapState) -> None:
@@ -102,7 +117,7 @@ def derive_maps(task: Task) -> None:
     """Derive the states of maps, and add their children to the counters of the task."""
     plan = task.spec.plan
     for index, state in task.maps.items():
-        node = plan.nodes[index]
+        node, undoes = plan.nodes[index], is_undo(plan, index)
         state.cursor, state.again, state.queued = 0, [], False
         state.waiting = state.open = state.in_flight = 0
         for place in state.places():
@@ -112,7 +127,11 @@ def derive_maps(task: Task) -> None:
             state.in_flight += sum(map(marks.count, IN_FLIGHT))
             task.deferred += marks.count(Mark.DEFERRED)
             for found in _READY.finditer(marks):
-                state.again.append(place.start + found.start())
+                child = place.start + found.start()
+                if undoes:
+                    task.ready.append((-queue_rank(plan, child, task.records.get(child)), child))
+                else:
+                    state.again.append(child)
             if node.concurrency_key is not None:
                 for found in _IN_FLIGHT.finditer(marks):
                     task.key_holders[node.concurrency_key] = place.start + found.start()
@@ -120,7 +139,7 @@ def derive_maps(task: Task) -> None:
         task.in_flight += state.in_flight
         if task.marks[index] == Mark.MAPPING and may_start_child(node, state):
             state.queued = True
-            task.ready.append((-node.priority, index))
+            task.ready.append((-queue_rank(plan, index, task.records.get(index)), index))
 
 
 def may_start_child(node: NodeSpec, state: MapState) -> bool:

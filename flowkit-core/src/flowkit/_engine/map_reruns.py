@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Iterable
 
+from flowkit._engine.events import DropLetter
+from flowkit._engine.map_undos import records_of_undos
 from flowkit._engine.reruns import reset_record
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import node_of
+from flowkit.graph._expanded_plan import is_undo, node_of
 from flowkit.task import MapState, Mark, Task
 
 
@@ -20,9 +22,11 @@ def records_to_load(task: Task, nodes: Collection[int]) -> list[int]:
     """Return the nodes whose records a retry needs: the children of maps only if they may run
     again.
     """
-    found = list(range(task.spec.plan.size))
-    for state in task.maps.values():
-        found += _again(task, state, set(nodes), failed=True)
+    plan, named = task.spec.plan, set(nodes)
+    found = [*range(plan.size), *records_of_undos(task)]
+    for index, state in task.maps.items():
+        if not is_undo(plan, index):
+            found += _again(task, state, named, failed=True)
     return found
 
 
@@ -30,14 +34,17 @@ def reset_maps(
     draft: Transition,
     again: Iterable[int],
     from_nothing: Collection[int],
-    nodes: Collection[int],
+    named: Collection[int],
+    *,
+    emptied: Collection[int],
 ) -> int:
     """Reset the maps among the nodes that run ``again``, and return how many children run again.
 
     A map keeps its children, unless it starts from nothing: then it evaluates its items again. The
-    choice of a child does not start its map from nothing.
+    choice of a child does not start its map from nothing, unless that is one of the ``emptied``
+    ones.
     """
-    task, named, count = draft.task, set(nodes), 0
+    task, count = draft.task, 0
     plan = task.spec.plan
     for index in again:
         state = task.maps.get(index)
@@ -45,14 +52,26 @@ def reset_maps(
             continue
         has_new_input = any(edge.node in from_nothing for edge in plan.parents[index])
         is_child_named = any(node in place for place in state.places() for node in named)
-        if has_new_input or (index in from_nothing and (index in named or not is_child_named)):
-            draft.dropped_maps.append(index)
+        kept = index not in from_nothing or (is_child_named and index not in named)
+        if has_new_input or index in emptied or not kept:
+            drop_map(draft, index)
         else:
             count += _reset_children(draft, index, state, named)
     return count
 
 
-def _reset_children(draft: Transition, index: int, state: MapState, named: set[int]) -> int:
+def drop_map(draft: Transition, index: int) -> None:
+    """Drop the children of a map that begins again with new ones, and their dead letters."""
+    draft.dropped_maps.append(index)
+    for place in draft.task.maps[index].places():
+        failed = draft.task.marks.find(Mark.FAILED, place.start, place.stop)
+        while failed >= 0:
+            if letter := draft.task.record(failed).letter:
+                draft.letters.append(DropLetter(failed, letter))
+            failed = draft.task.marks.find(Mark.FAILED, failed + 1, place.stop)
+
+
+def _reset_children(draft: Transition, index: int, state: MapState, named: Collection[int]) -> int:
     """Reset the children of a map that run again, and return their number. A map that reads
     artifacts looks for more of them again.
     """
@@ -81,7 +100,7 @@ def _reset_children(draft: Transition, index: int, state: MapState, named: set[i
     return len(children)
 
 
-def _again(task: Task, state: MapState, named: set[int], *, failed: bool) -> list[int]:
+def _again(task: Task, state: MapState, named: Collection[int], *, failed: bool) -> list[int]:
     """Return the children that run again: the named ones, those that were stopped, and the
     ``failed`` ones.
     """

@@ -16,6 +16,7 @@ from flowkit._engine.node_ends import end_cancelled, fail_node, finish_node, sto
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
+from flowkit.graph._expanded_plan import is_undo
 from flowkit.task import MapBlock, MapStream, Mark
 
 
@@ -114,7 +115,9 @@ def map_collected(draft: Transition, event: MapCollected, settings: EngineSettin
 
 
 def close_maps(draft: Transition, settings: EngineSettings) -> None:
-    """End the maps whose last child has ended, or have the results of their children collected."""
+    """End the maps whose last child has ended, or have the results of their children collected. The
+    undo of a map has no result.
+    """
     for index, state in list(draft.maps.items()):
         before = draft.task.maps.get(index)
         if state.open or before is None or not before.open:
@@ -122,6 +125,8 @@ def close_maps(draft: Transition, settings: EngineSettings) -> None:
         mark = draft.mark(index)
         if mark == Mark.CLOSING:
             end_cancelled(draft, index, settings)
+        elif mark == Mark.MAPPING and is_undo(draft.task.spec.plan, index):
+            finish_node(draft, index, settings)
         elif mark == Mark.MAPPING and draft.record(index).reason_code is not None:
             fail_node(draft, index, settings)
         elif mark == Mark.MAPPING and not state.may_grow:

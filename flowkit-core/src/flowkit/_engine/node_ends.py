@@ -29,7 +29,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import MAP_ITEM_FAILED, stop_cause, task_stop_code
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import map_of, runs_child_task
+from flowkit.graph._expanded_plan import is_map, map_of, runs_child_task
 from flowkit.task import ENDED, IN_FLIGHT, STOPPING, UNBEGUN, Mark, NodeRecord, Phase, TaskStatus
 
 RESEND_CANCEL_SEC = 1.0
@@ -143,9 +143,9 @@ def finish_node(
     if record.letter:
         drop_letter(draft, index, record)
     draft.move(index, Mark.FINISHED, at=at, data=data)
-    ends = draft.task.spec.plan.ends
-    if ends is not None and index in ends.undo_of:
-        draft.edit(ends.undo_of[index]).after = draft.task.seq + len(draft.log)
+    plan = draft.task.spec.plan
+    if plan.ends is not None and index in plan.ends.undo_of and not is_map(plan, index):
+        draft.edit(plan.ends.undo_of[index]).after = draft.task.seq + len(draft.log)
     pass_on(draft, [index], settings)
 
 

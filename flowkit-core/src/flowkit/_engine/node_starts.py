@@ -10,6 +10,7 @@ from flowkit._engine.events import (
     SentCommand,
 )
 from flowkit._engine.loops import round_due
+from flowkit._engine.map_undos import read_ends
 from flowkit._engine.maps import begin_map
 from flowkit._engine.node_ends import cancel_other_parents, skip
 from flowkit._engine.readiness import BROKEN, Readiness, never_because, readiness
@@ -42,9 +43,11 @@ def issue_ready_nodes(draft: Transition, settings: EngineSettings) -> None:
         return
     if draft.beginning:
         begin_nodes(draft, settings)
-    limit = settings.max_in_flight
-    if draft.outcome is not None:
-        limit = _limit_at_the_end(draft, settings)
+    if draft.phase is Phase.UNDO:
+        _issue_next_undo(draft, settings)
+        return
+    stops = draft.outcome is not None and draft.phase is Phase.MAIN
+    limit = 0 if stops else settings.max_in_flight
     max_parallel = draft.task.spec.plan.max_parallel
     if max_parallel is not None:
         _issue_at_most(draft, min(max_parallel, limit), settings)
@@ -56,15 +59,19 @@ def issue_ready_nodes(draft: Transition, settings: EngineSettings) -> None:
         _issue(draft, index, settings)
 
 
-def _limit_at_the_end(draft: Transition, settings: EngineSettings) -> int:
-    """Return how many nodes may be in flight while a task ends. Undos run one at a time, and one
-    that waits for its next attempt holds back the others.
+def _issue_next_undo(draft: Transition, settings: EngineSettings) -> None:
+    """Issue the next undo. Undos run one at a time, and one that waits for its next attempt holds
+    back the others.
     """
-    if draft.phase is Phase.MAIN:
-        return 0
-    if draft.phase is Phase.UNDO:
-        return 0 if draft.deferred else 1
-    return settings.max_in_flight
+    if draft.in_flight or draft.deferred:
+        return
+    index = draft.next_ready()
+    if index is None:
+        return
+    if draft.mark(index) == Mark.MAPPING:
+        read_ends(draft, index, settings)
+    else:
+        _issue(draft, index, settings)
 
 
 def _issue_at_most(draft: Transition, limit: int, settings: EngineSettings) -> None:

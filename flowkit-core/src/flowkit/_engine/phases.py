@@ -2,12 +2,14 @@
 
 from typing import Protocol
 
+from flowkit._engine.map_undos import begin_undo_of_map
 from flowkit._engine.node_ends import stop_everything
 from flowkit._engine.node_starts import decide_waiting, issue_ready_nodes
 from flowkit._engine.readiness import fails_task, phase_of
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
+from flowkit.graph._expanded_plan import is_map
 from flowkit.task import Mark, Phase, TaskStatus
 
 
@@ -102,10 +104,18 @@ def _begin_undo(draft: Transition, settings: EngineSettings) -> None:
     assert ends is not None
     for index in ends.undos:
         _admit(draft, index)
-        if draft.outcome is not TaskStatus.FINISHED and draft.record(index).after:
-            draft.make_ready(index)
-        else:
+        if draft.outcome is TaskStatus.FINISHED or not _begin_undo_of(draft, index):
             draft.move(index, Mark.SKIPPED, data={"reason_code": "nothing_to_undo"})
+
+
+def _begin_undo_of(draft: Transition, index: int) -> bool:
+    """Queue an undo. Return False if there is nothing to undo."""
+    if is_map(draft.task.spec.plan, index):
+        return begin_undo_of_map(draft, index)
+    if not draft.record(index).after:
+        return False
+    draft.make_ready(index)
+    return True
 
 
 def _begin_finally(draft: Transition, settings: EngineSettings) -> None:

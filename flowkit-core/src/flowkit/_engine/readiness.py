@@ -5,11 +5,12 @@ from enum import Enum
 from typing import Protocol
 
 from flowkit._engine.map_expansion import derive_maps
+from flowkit._engine.queue_ranks import queue_rank
 from flowkit._engine.tags import derive_tags
 from flowkit.graph import Plan, Route
 from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import ALL, ALL_ENDED
-from flowkit.task import ENDED, Mark, NodeRecord, Phase, Task, TaskSpec, TaskStatus
+from flowkit.task import ENDED, Mark, Phase, Task, TaskSpec, TaskStatus
 
 TAKEN, EMPTY, BROKEN = range(3)
 """Outcome of an edge whose parent has ended: data exists, none was due, or due data is missing."""
@@ -173,24 +174,12 @@ def derive(task: Task) -> None:
             if node.concurrency_key is not None:
                 task.key_holders[node.concurrency_key] = index
         elif mark == Mark.READY and index not in plan.controls:
-            rank = (
-                node.priority
-                if plan.ends is None
-                else queue_rank(plan, index, task.records.get(index))
-            )
-            task.ready.append((-rank, index))
+            task.ready.append((-queue_rank(plan, index, task.records.get(index)), index))
     task.taken, task.empty, task.broken = counts
     if task.maps:
         derive_maps(task)
     derive_tags(task)
     task.ready.sort()
-
-
-def queue_rank(plan: Plan, index: int, record: NodeRecord | None) -> int:
-    """Return the rank of a ready node in the queue: its priority. Of undos, the one whose node
-    finished last is first.
-    """
-    return (record.after if record is not None else 0) or plan.nodes[index].priority
 
 
 def phase_of(ends: LaterPhases, mark_of: Callable[[int], int]) -> Phase:

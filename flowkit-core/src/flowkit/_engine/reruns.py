@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import chain
 
+from flowkit._engine.map_undos import undone_children
 from flowkit._engine.readiness import (
     BROKEN,
     EMPTY,
@@ -14,7 +15,7 @@ from flowkit._engine.readiness import (
     path_to_failure,
     readiness,
 )
-from flowkit.graph._expanded_plan import node_of
+from flowkit.graph._expanded_plan import is_map, node_of
 from flowkit.graph._models import ALL
 from flowkit.task import Mark, NodeRecord, Task, TaskStatus
 
@@ -100,7 +101,7 @@ def _blocking_parent(task: Task, index: int, again: set[int]) -> int | None:
 
 
 def undone_nodes(task: Task) -> set[int]:
-    """The nodes whose undo has begun: their results are not valid any more."""
+    """The nodes whose undo has begun, or that of a child: their results are not valid any more."""
     ends = task.spec.plan.ends
     if ends is None:
         return set()
@@ -108,8 +109,8 @@ def undone_nodes(task: Task) -> set[int]:
     return {
         ends.undone_by[index]
         for index, record in records
-        if record is not None and record.first_issued_at
-    }
+        if record is not None and record.first_issued_at and not is_map(task.spec.plan, index)
+    } | undone_children(task).keys()
 
 
 def _with_nodes_below(task: Task, named: set[int], stopped: set[int], *, failed: bool) -> set[int]:

@@ -9,18 +9,20 @@ from flowkit._engine.events import Effect, EvaluateCondition, Letter
 from flowkit._engine.map_expansion import (
     Growth,
     add_block,
+    add_undos,
     drop_state,
     end_waiting_children,
     first_waiting,
     grow,
     may_start_child,
 )
-from flowkit._engine.readiness import derive, fails_task, queue_rank
+from flowkit._engine.queue_ranks import queue_rank
+from flowkit._engine.readiness import derive, fails_task
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.tags import count_tags
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
-from flowkit.graph._expanded_plan import is_map, map_of
+from flowkit.graph._expanded_plan import is_map, is_undo, map_of
 from flowkit.task import (
     ENDED,
     IN_FLIGHT,
@@ -92,6 +94,7 @@ class Transition:
         "taken_from_ready",
         "task",
         "unbegun_ended",
+        "undo_blocks",
         "vars",
         "vars_changed",
         "waiters",
@@ -113,6 +116,8 @@ class Transition:
         """Children to add to the task, and their items as they are archived."""
         self.growths: list[Growth] = []
         """Changes of maps that read artifacts."""
+        self.undo_blocks: list[MapBlock] = []
+        """Undos of the children of maps to add to the task."""
         self.unbegun_ended: list[range] = []
         """Places of maps of which the children end that have not begun."""
         self.new_marks: list[range] = []
@@ -280,28 +285,24 @@ class Transition:
 
     def queue(self, index: int) -> None:
         """Queue a ready node. One of a control type needs no place, and begins next. A child is
-        queued with its map.
+        queued with its map, unless it is an undo.
         """
         plan = self.task.spec.plan
         if index in plan.controls:
             heappush(self.beginning, index)
             return
-        if index >= plan.size:
+        if index >= plan.size and not is_undo(plan, index):
             owner = map_of(plan, index)
             heappush(self.edit_map(owner).again, index)
             self.queue_map(owner)
             return
-        rank = (
-            plan.nodes[index].priority
-            if plan.ends is None
-            else queue_rank(plan, index, self.record(index))
-        )
-        heappush(self.fresh, (-rank, index))
+        heappush(self.fresh, (-queue_rank(plan, index, self.record(index)), index))
 
     def next_ready(self, held: list[int] | None = None) -> int | None:
         """Remove and return the ready node of the highest priority whose concurrency key is free.
         Among nodes of equal priority, this is the first one in the graph. A map leaves its key to
-        its children.
+        its children. The undo of a map is returned, and stays first in the queue, if the undos of
+        its children that run next are not known.
 
         With ``held``, nodes are moved there whose sources do not progress.
         """
@@ -309,6 +310,10 @@ class Transition:
             entry = self._pop()
             index = entry[1]
             mark = self.mark(index)
+            if mark == Mark.MAPPING and is_undo(self.task.spec.plan, index):
+                if self._is_current_rank(entry):
+                    return index
+                continue
             if mark != Mark.READY:
                 if mark != Mark.MAPPING or self._waits_for_key(entry):
                     continue
@@ -341,6 +346,16 @@ class Transition:
             return heappop(self.fresh)
         self.taken_from_ready += 1
         return head
+
+    def _is_current_rank(self, entry: tuple[int, int]) -> bool:
+        """Queue the undo of a map again if more of its children are to be undone, and return
+        whether that leaves it in its place.
+        """
+        rank, index = entry
+        state = self.edit_map(index)
+        state.queued = False
+        self.queue_map(index)
+        return state.queued and -rank <= self.record(index).after
 
     def _waits_for_key(self, entry: tuple[int, int]) -> bool:
         """Return whether the concurrency key of a map is held. Then the map waits for it."""
@@ -402,7 +417,7 @@ class Transition:
             and may_start_child(plan.nodes[index], state)
         ):
             state.queued = True
-            heappush(self.fresh, (-plan.nodes[index].priority, index))
+            heappush(self.fresh, (-queue_rank(plan, index, self.record(index)), index))
 
     def _next_child(self, index: int) -> int | None:
         """Return the next child of a map that may start, and queue the map again if there are
@@ -506,6 +521,10 @@ class Transition:
             self.new_marks += grow(task, growth)
             if growth.items:
                 grown.append(growth.owner)
+        undone_by = {} if self.spec.plan.ends is None else self.spec.plan.ends.undone_by
+        for block in self.undo_blocks:
+            add_undos(task, block, task.maps[undone_by[block.owner]])
+            self.new_marks.append(range(block.first, block.end))
         for index in grown:
             if not task.maps[index].queued:
                 task.maps[index].queued = True

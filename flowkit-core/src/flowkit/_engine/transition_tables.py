@@ -13,6 +13,7 @@ from flowkit._engine.events import (
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
+    EndsRead,
     FunctionFailed,
     FunctionReturned,
     MapCollected,
@@ -68,6 +69,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     MapFailed: _marks("mapping"),
     ChildrenDue: _marks("mapping"),
     MapCollected: _marks("mapping"),
+    EndsRead: _marks("mapping"),
 }
 """Marks in which a report counts. A success counts until the node has ended: the first success of
 any issued attempt wins. Other reports count only for the current attempt.

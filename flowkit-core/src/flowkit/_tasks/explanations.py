@@ -11,12 +11,12 @@ from flowkit._engine import (
     stop_cause,
 )
 from flowkit._records.task_records import last_change_at
-from flowkit.graph import Plan
+from flowkit._tasks.scopes import undone_node
 from flowkit.graph._control_types import most_rounds
-from flowkit.graph._expanded_plan import map_of, node_of, runs_child_task
+from flowkit.graph._expanded_plan import is_map, is_undo, map_of, node_of, runs_child_task
 from flowkit.graph._models import ALL
 from flowkit.protocols import DeadLetter, TaskRecord, utc
-from flowkit.task import ENDED, Mark, NodeRecord, Task
+from flowkit.task import ENDED, Mark, NodeRecord, Task, TaskStatus
 
 MOST_NAMES = 3
 MOST_OF_A_CAUSE = 1000
@@ -117,6 +117,8 @@ def explain_node(
     if task.paused:
         return f"{name} waits because the task is paused."
     match mark:
+        case Mark.WAITING if is_undo(plan, index):
+            return _waits_for_undos(name)
         case Mark.WAITING if index >= plan.size:
             return f"{name} waits because {_limit_of_map(task, index)}."
         case Mark.WAITING:
@@ -124,11 +126,8 @@ def explain_node(
         case Mark.CHECKING:
             return f"{name} waits for its condition to be evaluated."
         case Mark.READY:
-            if _is_undo(plan, index):
-                return (
-                    f"{name} waits until the undos of the nodes that ended later have ended: undos"
-                    " run one at a time."
-                )
+            if is_undo(plan, index):
+                return _waits_for_undos(name)
             key = plan.nodes[index].concurrency_key
             if key is not None and key in task.key_holders:
                 return (
@@ -155,14 +154,17 @@ def explain_node(
     )
 
 
-def _is_undo(plan: Plan, index: int) -> bool:
-    return plan.ends is not None and index in plan.ends.undos
+def _waits_for_undos(name: str) -> str:
+    return (
+        f"{name} waits until the undos of the nodes that ended later have ended: undos run one at a"
+        " time."
+    )
 
 
 def _goes_on(task: Task, index: int) -> str:
     """Return a sentence about a task that goes on after the failure of a node."""
     plan = task.spec.plan
-    if _is_undo(plan, index):
+    if is_undo(plan, index):
         return (
             " The other undos run all the same. To run this one again, retry its dead letter when"
             f" the task has ended: see `flowkit dlq ls --task {task.task_id}`."
@@ -175,7 +177,7 @@ def _goes_on(task: Task, index: int) -> str:
 def _phases_before(task: Task, index: int) -> str:
     """Return what must end before the phase of a node begins."""
     plan = task.spec.plan
-    if not _is_undo(plan, index):
+    if not is_undo(plan, index):
         return "the end of all other nodes: it is in finally"
     return "the end of the task: it runs if the task fails or is cancelled"
 
@@ -183,6 +185,8 @@ def _phases_before(task: Task, index: int) -> str:
 def _children(task: Task, index: int) -> str:
     """Return what a map does."""
     state, source = task.maps.get(index), task.spec.plan.map_sources.get(index)
+    if is_undo(task.spec.plan, index):
+        return f"{0 if state is None else state.open} undos of children have not ended"
     if source is not None and (state is None or state.may_grow):
         parent = f"{task.spec.plan.ids[source]!r}"
         size, left = (0, 0) if state is None else (state.size, state.open)
@@ -283,12 +287,13 @@ def _skipped(task: Task, index: int, record: NodeRecord | None) -> str:
     parents = (
         "too few of its parents ended with data" if has_data else "its parents ended without data"
     )
-    if _is_undo(plan, index):
-        assert plan.ends is not None
-        undone = plan.ends.undone_by[index]
-        if marks[undone] != Mark.FINISHED:
-            return f"{plan.ids[undone]!r} did not finish, so there is nothing to undo"
-        return "the task did not fail, so nothing is undone"
+    undone = undone_node(task, index)
+    if undone is not None:
+        if task.outcome is TaskStatus.FINISHED:
+            return "the task did not fail, so nothing is undone"
+        if is_map(plan, undone):
+            return f"no child of {plan.ids[undone]!r} finished, so there is nothing to undo"
+        return f"{plan.ids[undone]!r} did not finish, so there is nothing to undo"
     missing = (
         f"{parents}, and {plan.ids[edge.node]!r} is optional and {_ENDED_AS[marks[edge.node]]}"
         for edge in plan.parents[index]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from flowkit._engine import Transition
 from flowkit._engine.map_expansion import end_waiting_children
 from flowkit.errors import TaskNotFound
-from flowkit.graph._expanded_plan import child_id, is_map, node_of, split_child_id
+from flowkit.graph._expanded_plan import child_id, is_map, is_undo, node_of, split_child_id
 from flowkit.task import Task
 
 
@@ -43,7 +43,9 @@ def no_such_node(task: Task, node_id: str) -> TaskNotFound:
     if number < 0 or index is None or not is_map(task.spec.plan, index):
         return TaskNotFound(task.task_id, node_id=node_id)
     state = task.maps.get(index)
-    if state is None or not state.size:
+    if state is None and is_undo(task.spec.plan, index):
+        why = f"{owner!r} has children when the task fails or is cancelled, if any are to be undone"
+    elif state is None or not state.size:
         why = f"{owner!r} has no children until its items are known"
     else:
         last = child_id(owner, state.size - 1)

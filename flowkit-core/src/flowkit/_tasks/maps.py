@@ -18,6 +18,7 @@ from flowkit._engine import (
     MapOpened,
     OpenMap,
     ReadArtifacts,
+    ReadEnds,
 )
 from flowkit._engine.events import MapEvent
 from flowkit._expressions import Budget, BudgetExceeded, InvalidExpression
@@ -26,6 +27,7 @@ from flowkit._records.record_parts import node_part
 from flowkit._tasks.conditions import Allowance
 from flowkit._tasks.evaluation import MEMORY_AT_ONCE, STEPS_AT_ONCE, Evaluations
 from flowkit._tasks.map_artifacts import new_items
+from flowkit._tasks.map_ends import ends_read
 from flowkit._tasks.scopes import scope_of
 from flowkit.errors import NodeFailure
 from flowkit.graph._map_items import items_of, over_expressions
@@ -39,7 +41,7 @@ MOST_AT_ONCE = 200
 RESULTS_A_TURN = 500
 """Results that are read before other coroutines run."""
 
-MapEffect = OpenMap | ReadArtifacts | CollectMap
+MapEffect = OpenMap | ReadArtifacts | CollectMap | ReadEnds
 
 
 async def map_event_at_once(
@@ -89,12 +91,15 @@ async def map_event(
     evaluation ends soon.
 
     Raises:
+        CorruptRecord: the history of a task whose maps are undone is damaged.
         StoreError: results could not be loaded.
     """
     if isinstance(effect, CollectMap):
         return await collected(store, task, effect, settings)
     if isinstance(effect, ReadArtifacts):
         return await new_items(store, task, effect, settings)
+    if isinstance(effect, ReadEnds):
+        return await ends_read(store, task, effect)
     plan = task.spec.plan
     node = plan.nodes[effect.index]
     try:

@@ -14,7 +14,7 @@ from flowkit._expressions import BudgetExceeded, InvalidExpression
 from flowkit._records.map_items import item_of
 from flowkit._records.queries import errors_of, load_task, results_of
 from flowkit._tasks.evaluation import Evaluations
-from flowkit._tasks.scopes import ending_of, in_turns, undone_result
+from flowkit._tasks.scopes import ending_of, in_turns, undone_node, undone_result
 from flowkit.graph import Plan
 from flowkit.graph._child_inputs import ChildInput, child_input
 from flowkit.graph._conditions import task_values
@@ -71,7 +71,8 @@ def parents_seen(task: Task, index: int) -> Sequence[int]:
     plan = task.spec.plan
     if index < plan.size:
         return plan.read_by(index)
-    return _child_input(plan, index).parents
+    undone = undone_node(task, index)
+    return _child_input(plan, index).parents if undone is None else (undone,)
 
 
 LARGE_PARAMS = 2_048
@@ -90,7 +91,7 @@ def params_key(spec: TaskSpec) -> str:
 
 async def own_names(store: Store, task: Task, index: int) -> dict[str, Any]:
     """Return the values of the names that only the expressions of this node have: the item of a
-    child of a map, and its number.
+    child of a map, and its number. The undo of a child has those of the child.
 
     Raises:
         NodeFailure: an expression is not valid any more.
@@ -100,8 +101,10 @@ async def own_names(store: Store, task: Task, index: int) -> dict[str, Any]:
     if index < plan.size:
         return {}
     names = dict[str, Any]()
+    undone = undone_node(task, index)
+    child = index if undone is None else undone
     for name in _child_input(plan, index).names:
-        names[name] = number_of(plan, index) if name == INDEX else await item_of(store, task, index)
+        names[name] = number_of(plan, index) if name == INDEX else await item_of(store, task, child)
     return names
 
 

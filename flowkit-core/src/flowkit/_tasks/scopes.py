@@ -8,7 +8,7 @@ import anyio.lowlevel
 from flowkit._engine import end_status, error_of
 from flowkit._records.queries import errors_of, results_of
 from flowkit.graph._conditions import task_values
-from flowkit.graph._expanded_plan import node_of
+from flowkit.graph._expanded_plan import is_undo, node_of, number_of
 from flowkit.graph._nodes_read import NodesNeeded
 from flowkit.protocols import Store
 from flowkit.task import Task, TaskSpec
@@ -55,12 +55,24 @@ def ending_of(task: Task, index: int | None) -> dict[str, Any]:
 
 async def undone_result(store: Store, task: Task, index: int | None) -> dict[str, Any]:
     """Return the name ``result`` with its value for an undo: the result of its node."""
-    ends = task.spec.plan.ends
-    undone = None if ends is None or index is None else ends.undone_by.get(index)
+    undone = None if index is None else undone_node(task, index)
     if undone is None:
         return {}
     found = await results_of(store, task, [undone])
     return {"result": found.get(task.spec.plan.ids[undone])}
+
+
+def undone_node(task: Task, index: int) -> int | None:
+    """Return the node of an undo, which is a child of a map if the undo is; None for any other
+    node.
+    """
+    plan = task.spec.plan
+    if plan.ends is None or not is_undo(plan, index):
+        return None
+    undone = plan.ends.undone_by[node_of(plan, index)]
+    if index < plan.size:
+        return undone
+    return task.maps[undone].places(number_of(plan, index))[0].start
 
 
 async def in_turns(nodes: list[int], read: Callable[[list[int]], Any]) -> dict[str, Any]:

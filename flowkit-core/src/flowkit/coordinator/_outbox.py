@@ -20,6 +20,7 @@ from flowkit._engine import (
     EvaluateOutput,
     OpenMap,
     ReadArtifacts,
+    ReadEnds,
     SendCancel,
     SendCommand,
     SentCommand,
@@ -69,6 +70,7 @@ OwnEffect = (
     | OpenMap
     | ReadArtifacts
     | CollectMap
+    | ReadEnds
     | SendCancel
 )
 """Effects that a coordinator carries out itself."""

@@ -21,6 +21,7 @@ from flowkit._engine import (
     Event,
     OpenMap,
     ReadArtifacts,
+    ReadEnds,
     SendCancel,
     SentCommand,
     Woke,
@@ -215,7 +216,7 @@ class Scheduler:
                     self._evaluator.start(held.task, index)
                 case EvaluateOutput():
                     self._evaluator.start(held.task, None)
-                case OpenMap() | ReadArtifacts() | CollectMap():
+                case OpenMap() | ReadArtifacts() | CollectMap() | ReadEnds():
                     self._maps.start(held.task, effect)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)

@@ -7,6 +7,7 @@ from pydantic_core import to_json
 
 from flowkit._json.values import short
 from flowkit.graph._control_types import CONTROL_TYPES, arguments_of
+from flowkit.graph._expanded_plan import is_undo
 from flowkit.graph._graph import Graph
 from flowkit.graph._models import COORDINATOR_FUNCTION, MapSpec, NodeSpec
 from flowkit.graph._nested_graphs import graph_of
@@ -185,11 +186,11 @@ def _labels(plan: Plan, place: int) -> list[str]:
     labels = [node.node_id, what]
     if node.fan_in != "all":
         labels.append(f"fan-in {node.fan_in}")
-    if node.optional and (plan.ends is None or place not in plan.ends.undos):
+    if node.optional and not is_undo(plan, place):
         labels.append("optional")
     if node.undo is not None:
         labels.append(f"undo {node.undo.io.fn or node.undo.type}")
-    if node.map is not None:
+    if node.map is not None and not is_undo(plan, place):
         labels.append(f"map over {_over(node.map)}")
     if node.when is not None:
         labels.append(f"when {' '.join(node.when.split())}")

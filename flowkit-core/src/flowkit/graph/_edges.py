@@ -35,6 +35,10 @@ class Links:
         """Return the node whose parents are above this one: for an undo, its node."""
         return place if self.phases is None else self.phases.reader(place)
 
+    def undone_by(self, place: int) -> int | None:
+        """Return the node of an undo; None for any other node."""
+        return None if self.phases is None else self.phases.undone_by.get(place)
+
     def is_later(self, place: int) -> bool:
         """Return whether a node is of a later phase."""
         return self.phases is not None and place >= self.phases.main

@@ -4,6 +4,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, overload
 
+from flowkit.graph._later_phases import UNDO_SUFFIX
 from flowkit.graph._models import ALL
 from flowkit.graph._plan import Edge, Plan
 
@@ -163,18 +164,33 @@ def node_of(plan: Plan, index: int) -> int:
     return index if index < plan.size else map_of(plan, index)
 
 
+def is_undo(plan: Plan, index: int) -> bool:
+    """Return whether a node is an undo: that of a node, of a map, or of a child of a map."""
+    return plan.ends is not None and node_of(plan, index) in plan.ends.undos
+
+
 def child_id(node_id: str, number: int) -> str:
-    """Return the id of a child of a map."""
-    return f"{node_id}[{number}]"
+    """Return the id of a child of a map; given the undo of a map, that of the child's undo."""
+    name, suffix = _split_undo_id(node_id)
+    return f"{name}[{number}]{suffix}"
 
 
 def split_child_id(node_id: str) -> tuple[str, int]:
-    """Return the map and the number of the item in the id of a child; -1 if it is no such id."""
-    owner, opening, number = node_id.removesuffix("]").rpartition("[")
+    """Return the map and the number of the item in the id of a child; -1 if it is no such id. The
+    map of a child's undo is the undo of the map.
+    """
+    name, suffix = _split_undo_id(node_id)
+    owner, opening, number = name.removesuffix("]").rpartition("[")
     is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
-    if not opening or not node_id.endswith("]") or not is_number or str(int(number)) != number:
+    if not opening or not name.endswith("]") or not is_number or str(int(number)) != number:
         return node_id, -1
-    return owner, int(number)
+    return owner + suffix, int(number)
+
+
+def _split_undo_id(node_id: str) -> tuple[str, str]:
+    """Return the id of the node of an undo, and the suffix that the id of the undo has besides."""
+    name = node_id.removesuffix(UNDO_SUFFIX)
+    return name, UNDO_SUFFIX if len(name) < len(node_id) else ""
 
 
 _MOST_DIGITS = 9

@@ -38,7 +38,7 @@ def check_later_phases(faults: Faults, document: GraphDocument, phases: LaterPha
             continue
         if place in phases.final:
             faults.add(node.node_id, "undo: nodes of finally are not undone; remove it")
-        elif len(node.node_id) + len(UNDO_SUFFIX) > MAX_ID_CHARS:
+        elif node.map is None and len(node.node_id) + len(UNDO_SUFFIX) > MAX_ID_CHARS:
             faults.add(
                 node.node_id,
                 f"node_id of a node with an undo must have at most"

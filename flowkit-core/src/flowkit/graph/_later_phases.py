@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flowkit.graph._models import GraphDocument, NodeSpec, UndoSpec
 
@@ -82,8 +83,14 @@ def without_later_nodes(document: GraphDocument, phases: LaterPhases | None) -> 
 
 
 def _undo_node(node: NodeSpec, undo: UndoSpec) -> NodeSpec:
-    """Return the node of an undo. Its failure does not fail the task, so it is optional."""
+    """Return the node of an undo. Its failure does not fail the task, so it is optional.
+
+    That of a map is a map, too. Its children are the undos of the children of the map, and each
+    has the item of the child that it undoes.
+    """
+    undos: dict[str, Any] = {"over": [], "max_parallel": None, "on_item_failure": "continue"}
     return NodeSpec.model_construct(
+        map=None if node.map is None else node.map.model_copy(update=undos),
         node_id=node.node_id + UNDO_SUFFIX,
         type=undo.type,
         io=undo.io,

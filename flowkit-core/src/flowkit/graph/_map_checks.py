@@ -12,6 +12,7 @@ from flowkit.graph._edges import Link, Links
 from flowkit.graph._expanded_plan import LONGEST_CHILD_SUFFIX, split_child_id
 from flowkit.graph._expression_checks import INDEX
 from flowkit.graph._faults import Faults
+from flowkit.graph._later_phases import UNDO_SUFFIX
 from flowkit.graph._models import COORDINATOR_FUNCTION, GraphDocument, MapSpec, NodeSpec
 from flowkit.graph._node_checks import PULL_ADAPTERS, named_nodes
 
@@ -33,11 +34,12 @@ def check_maps(
         return
     for place in range(len(nodes)) if only is None else only:
         node, above = nodes[place], links.into[place]
-        if node.map is not None:
+        undone = links.undone_by(place)
+        if node.map is not None and undone is None:
             parents = {nodes[parent].node_id: nodes[parent] for parent in above}
             _check_map(faults, node, node.map, above.values(), parents)
         owner, number = split_child_id(node.node_id)
-        if number >= 0 and owner in maps:
+        if number >= 0 and owner in maps and not node.node_id.endswith(UNDO_SUFFIX):
             faults.add(
                 node.node_id,
                 f"node_id: the map {short(owner)} has children with such ids; use another id",
@@ -60,7 +62,15 @@ def check_maps(
                     " no batches of its own; remove 'first_batch', and give the edges from other"
                     " parents the trigger 'on_batch'",
                 )
-        _check_reads(faults, node, maps, {nodes[parent].node_id for parent in above})
+        _check_reads(
+            faults,
+            node,
+            maps,
+            {nodes[parent].node_id for parent in (above if undone is None else [undone])},
+            instead="its result, the list of the children's results"
+            if undone is None
+            else "the result of the child, 'result'",
+        )
 
 
 def _check_source(
@@ -87,12 +97,13 @@ def _check_map(
     parents: Mapping[str, NodeSpec],
 ) -> None:
     name = node.node_id
-    if len(name) > MAX_ID_CHARS - LONGEST_CHILD_SUFFIX:
+    undone = node.undo is not None
+    most = MAX_ID_CHARS - LONGEST_CHILD_SUFFIX - (len(UNDO_SUFFIX) if undone else 0)
+    if len(name) > most:
         faults.add(
             name,
-            "node_id: the id of a map has at most"
-            f" {MAX_ID_CHARS - LONGEST_CHILD_SUFFIX} characters, because its children have longer"
-            " ids; shorten it",
+            f"node_id: the id of a map{' with an undo' if undone else ''} has at most {most}"
+            " characters, because its children have longer ids; shorten it",
         )
     control = CONTROL_TYPES.get(node.type)
     if control is not None and control.names:
@@ -109,8 +120,6 @@ def _check_map(
         )
     if node.type == COORDINATOR_FUNCTION and node.io.fn == "task.end":
         faults.add(name, "map: task.end ends the task with the first item; remove the map")
-    if node.undo is not None:
-        faults.add(name, "undo: the undo of a map is not supported yet; remove it")
     if spec.source is not None:
         _check_source(faults, node, spec.source, parents)
     if isinstance(spec.over, str) and not _is_expression(spec.over):
@@ -148,7 +157,7 @@ def _is_name(text: str) -> bool:
 
 
 def _check_reads(
-    faults: Faults, node: NodeSpec, maps: Iterable[str], parents: Iterable[str]
+    faults: Faults, node: NodeSpec, maps: Iterable[str], parents: Iterable[str], *, instead: str
 ) -> None:
     """Check that a node does not read the artifacts or batches of a map, which has none."""
     if node.type == COORDINATOR_FUNCTION:
@@ -160,6 +169,6 @@ def _check_reads(
     for target in sorted(named.intersection(maps)):
         faults.add(
             node.node_id,
-            f"reads the artifacts of the map {short(target)}, which has none of its own; read its"
-            " result, the list of the children's results",
+            f"reads the artifacts of the map {short(target)}, which has none of its own; read"
+            f" {instead}",
         )

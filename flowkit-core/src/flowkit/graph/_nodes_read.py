@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from flowkit._expressions import InvalidExpression
 from flowkit.graph._conditions import nodes_read
 from flowkit.graph._control_types import input_expressions
+from flowkit.graph._expanded_plan import node_of
 from flowkit.graph._plan import Plan
 from flowkit.graph._templates import CHARACTERS_AT_ONCE, expressions_in_output
 
@@ -86,6 +87,7 @@ def nodes_above(
         size = plan.main
         return None if most_edges is not None and size > most_edges else list(range(size))
     found: dict[int, None] = {}
+    index = node_of(plan, index)
     grow = [index]
     edges = 0
     if plan.ends is not None and index >= plan.ends.main:

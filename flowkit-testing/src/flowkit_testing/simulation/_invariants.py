@@ -14,11 +14,11 @@ from flowkit._records.queries import records_of
 from flowkit._records.record_parts import decode_log, decode_node, signals_of
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.views import full_view
-from flowkit.graph._expanded_plan import is_map, node_of, runs_child_task
+from flowkit.graph._expanded_plan import is_map, is_undo, node_of, runs_child_task
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
-from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, Task, TaskStatus, TaskView
+from flowkit.task import ENDED, IN_FLIGHT, LogEntry, Mark, NodeRecord, Task, TaskStatus, TaskView
 from flowkit_testing.simulation._child_tasks import (
     broken_creation,
     broken_end,
@@ -31,6 +31,7 @@ from flowkit_testing.simulation._maps import broken_map
 from flowkit_testing.simulation._outputs import awaits_output, broken_output
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 from flowkit_testing.simulation._tags import broken_tags
+from flowkit_testing.simulation._undos import broken_undo
 from flowkit_testing.simulation._waits import SignalLedger, broken_wait
 
 Invariant = Callable[[TaskView | None, TaskView], None]
@@ -66,6 +67,8 @@ class _Known:
         """By node, the number of the first attempt of each run that finished."""
         self.issued: dict[int, set[tuple[int, int]]] = {}
         """By node, the issued attempts, each with the number of times it was handed back."""
+        self.ends = _ends_in(_entries_in(record.parts))
+        """By node, the number of the change with which it finished last."""
         self.signals = SignalLedger()
         self.note_issued(self.nodes)
 
@@ -86,6 +89,22 @@ class _Known:
 
 def _nodes_of(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
     return {int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"}
+
+
+def _entries_in(parts: Mapping[str, bytes]) -> list[tuple[int, LogEntry]]:
+    """Return the changes of the history in parts of a record, with their numbers."""
+    return [
+        entry for name in sorted(parts) if name[0] == "e" for entry in decode_log(name, parts[name])
+    ]
+
+
+def _ends_in(entries: Sequence[tuple[int, LogEntry]]) -> dict[int, int]:
+    """Return the numbers of the last changes with which nodes finished, by node."""
+    return {
+        index: number
+        for number, (_, index, kind, status, _) in entries
+        if (kind, status) == ("status", "finished")
+    }
 
 
 class Invariants:
@@ -191,9 +210,7 @@ class Invariants:
         put = {
             name: data for name, data in after.parts.items() if known.record.parts.get(name) != data
         }
-        entries = [
-            entry for name in sorted(put) if name[0] == "e" for entry in decode_log(name, put[name])
-        ]
+        entries = _entries_in(put)
         again = {
             index
             for _, (_, index, _, status, data) in entries
@@ -244,13 +261,9 @@ class Invariants:
             raise InvariantBroken(wrong)
         if task is not None and (wrong := broken_map(task)) is not None:
             raise InvariantBroken(wrong)
-        wrong = broken_phase(
-            known.spec.plan,
-            marks[: plan.size],
-            state["outcome"],
-            known.nodes,
-            ended=state["status"] in _TERMINAL,
-        )
+        known.ends |= _ends_in(entries)
+        current = task or decode_task(after, to_look_at=True)
+        wrong = broken_phase(current) or broken_undo(current, known.nodes, known.ends)
         if wrong is not None:
             raise InvariantBroken(wrong)
         for index in (
@@ -381,9 +394,13 @@ class Invariants:
             self._check_metrics(known.spec.task_id, node_id, node)
 
     def _check_map(self, known: _Known, task: Task | None, index: int, result: Any) -> None:
-        """Check that a map finished with the results of its children, each once and in order."""
-        expected: list[Any] = []
-        if task is not None and index in task.maps:
+        """Check that a map finished with the results of its children, each once and in order. The
+        undo of a map has no result.
+        """
+        expected: list[Any] | None = []
+        if is_undo(known.spec.plan, index):
+            expected = None
+        elif task is not None and index in task.maps:
             children = list(task.maps[index].children())
             finished = [child for child in children if task.marks[child] == Mark.FINISHED]
             records = at_once(records_of(self._reading, task, finished))

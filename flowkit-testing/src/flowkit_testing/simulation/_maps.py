@@ -1,5 +1,6 @@
 """The promises about maps for one stored state of a task, written without the engine."""
 
+from flowkit.graph._expanded_plan import is_undo
 from flowkit.task import ENDED, IN_FLIGHT, Mark, Task
 
 
@@ -15,7 +16,7 @@ def broken_map(task: Task) -> str | None:
         left = sum(mark not in ENDED for mark in marks)
         if left and task.marks[index] in ENDED:
             return f"map {name!r} has ended, and {left} of its children have not"
-        if task.marks[index] == Mark.FINISHED:
+        if task.marks[index] == Mark.FINISHED and not is_undo(task.spec.plan, index):
             failed = spec is None or spec.on_item_failure == "fail"
             if any(mark != Mark.FINISHED and (failed or mark != Mark.FAILED) for mark in marks):
                 return f"map {name!r} has finished, and its children ended as {marks.decode()}"

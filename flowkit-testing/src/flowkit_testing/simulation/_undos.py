@@ -1,0 +1,68 @@
+"""The rules of undos for one stored state of a task, written without the engine."""
+
+from collections.abc import Mapping
+
+from flowkit.graph._later_phases import LaterPhases
+from flowkit.task import IN_FLIGHT, Mark, NodeRecord, Task
+
+_RUNNING = IN_FLIGHT | {Mark.DEFERRED}
+_DUE = frozenset({Mark.WAITING, Mark.READY})
+
+
+def broken_undo(task: Task, nodes: Mapping[int, NodeRecord], ends: Mapping[int, int]) -> str | None:
+    """Describe the first rule of undos that a state breaks; None if it breaks none.
+
+    ``nodes`` are all records of the task so far, and ``ends`` the numbers of the changes with which
+    its nodes finished.
+    """
+    phases = task.spec.plan.ends
+    if phases is None:
+        return None
+    ids, marks = task.spec.plan.ids, task.marks
+    undos = _undos(task, phases)
+    running = [undo for undo in undos if marks[undo] in _RUNNING]
+    if len(running) > 1:
+        return f"the undos {[ids[undo] for undo in running]} run at the same time"
+    for undo, undone in undos.items():
+        if marks[undo] not in (Mark.HELD, Mark.CANCELLED) and _has_run(nodes, undo):
+            if marks[undone] != Mark.FINISHED:
+                return f"{ids[undo]!r} runs, and its node did not finish"
+            if task.outcome == "finished":
+                return f"{ids[undo]!r} runs in a task that finishes"
+    for undo in running:
+        for other, undone in undos.items():
+            if marks[other] in _DUE and ends[undone] > ends[undos[undo]]:
+                return f"{ids[undo]!r} runs before {ids[other]!r}"
+    return _not_undone(task, phases, undos) if task.terminal else None
+
+
+def _has_run(nodes: Mapping[int, NodeRecord], index: int) -> bool:
+    return index in nodes and nodes[index].first_issued_at > 0
+
+
+def _undos(task: Task, phases: LaterPhases) -> dict[int, int]:
+    """Return the node of each undo: for the undo of a child of a map, that child."""
+    found: dict[int, int] = {}
+    for undo, undone in phases.undone_by.items():
+        if task.spec.plan.nodes[undone].map is None:
+            found[undo] = undone
+        elif undo in task.maps:
+            found |= zip(task.maps[undo].children(), task.maps[undone].children(), strict=True)
+    return found
+
+
+def _not_undone(task: Task, phases: LaterPhases, undos: Mapping[int, int]) -> str | None:
+    """Describe a node of an ended task that was not undone."""
+    ids, marks = task.spec.plan.ids, task.marks
+    # A forced cancel that comes while `finally` runs ends also a task that would have finished.
+    was_forced = any(marks[index] == Mark.CANCELLED for index in phases.final)
+    if task.outcome == "finished" or was_forced:
+        return None
+    skipped = {undone for undo, undone in undos.items() if marks[undo] == Mark.SKIPPED}
+    for undo, undone in phases.undone_by.items():
+        if marks[undo] == Mark.SKIPPED and undone in task.maps:
+            skipped.update(task.maps[undone].children())
+    for undone in sorted(skipped):
+        if marks[undone] == Mark.FINISHED:
+            return f"node {ids[undone]!r} had finished and was not undone"
+    return None
