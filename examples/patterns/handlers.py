@@ -6,7 +6,7 @@ from typing import Any
 from flowkit.worker import FunctionHandler, RunContext, handler
 
 RETURN_THEIR_INPUT = (
-    "book check copy fetch mail parse pay read report ship train_on_gpu unbook write"
+    "book check copy fetch mail parse pay read refund report ship train_on_gpu unbook write"
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 from examples.patterns.handlers import HANDLERS
 from flowkit import NodeView, TaskView
 from flowkit.cli._loader import LoadedFlow, load_flow
+from flowkit.graph._expanded_plan import split_child_id
 from flowkit.graph._nested_graphs import nodes_with_nested
 from flowkit.plugins import Plugins
 from flowkit.worker import RunContext, Worker, handler
@@ -60,19 +61,14 @@ def _handlers(flow: LoadedFlow, steps: Mapping[str, Step]) -> dict[str, Any]:
     """Return the handlers of a pattern. Roles with a scripted node follow the script."""
     nodes = (node for _, node in nodes_with_nested(flow.graph.plan.nodes))
     roles = {node.node_id: node.type for node in nodes}
-    scripted_roles = {roles[_node_of(node_id)] for node_id in steps}
+    scripted_roles = {roles[split_child_id(node_id)[0]] for node_id in steps}
 
     async def scripted(item: Any, ctx: RunContext) -> Any:
-        step = steps.get(ctx.node_id) or steps.get(_node_of(ctx.node_id))
+        step = steps.get(ctx.node_id) or steps.get(split_child_id(ctx.node_id)[0])
         return item if step is None else await step(item, ctx)
 
     changed = {role: handler(role)(scripted) for role in scripted_roles}
     return {**HANDLERS, **flow.handlers, **changed}
-
-
-def _node_of(node_id: str) -> str:
-    """Return the node of a child of a map, or the node itself."""
-    return node_id.partition("[")[0]
 
 
 # ---------------------------------------------------------------- runs

@@ -95,6 +95,23 @@ async def test_bookings_are_undone_in_reverse_when_a_later_one_fails(
     assert (view.status, ran(view)) == ("finished", ["flight", "hotel", "car"])
 
 
+@shows("saga_over_a_map")
+async def test_the_payments_of_all_orders_are_refunded_in_reverse(
+    flow: Path, flowkit_cluster: Cluster
+):
+    orders = [{"id": number, "amount": 5, "email": f"{number}@shop"} for number in range(3)]
+    pays = {f"charge[{number}]": takes((number + 1) / 10, f"paid {number}") for number in range(3)}
+    pays["charge~undo"] = takes(1)
+    view = await play(flowkit_cluster, flow, {"orders": orders}, **pays, ship=fails())
+    assert view.status == "failed"
+    undos = [f"charge[{number}]~undo" for number in (2, 1, 0)]
+    assert [name for name in ran(view) if name in undos] == undos
+    assert view.nodes["charge[1]~undo"].result == {"payment": "paid 1", "to": "1@shop"}
+    view = await play(flowkit_cluster, flow, {"orders": orders}, **pays | {"charge[2]": fails()})
+    undos = [f"charge[{number}]~undo" for number in (1, 0)]
+    assert [name for name in ran(view) if "~" in name and "[" in name] == undos
+
+
 @shows("cleanup_in_any_case")
 async def test_the_cluster_is_stopped_also_after_a_cancellation(
     flow: Path, flowkit_cluster: Cluster

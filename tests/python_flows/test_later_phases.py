@@ -76,6 +76,45 @@ def test_undos_are_handlers_calls_and_functions_of_the_result() -> None:
     """)
 
 
+def test_undos_of_maps_get_the_result_and_the_item_of_each_child() -> None:
+    @flow
+    def each(to: str) -> Any:
+        return book(to)
+
+    @flow
+    def trips(places: list[str]) -> None:
+        book.map(places).undo(cancel_booking).options(node_id="a")
+        book.map(places).undo(alert).options(node_id="b")
+        each.map(places).undo(lambda trip, to: note(f"{trip.id} to {to}")).options(node_id="c")
+        book.map(places).undo(refund).options(node_id="d")
+
+    undos = {one["node_id"]: one["undo"] for one in document_of(trips)["nodes"]}
+    assert undos == {
+        "a": {
+            "type": "cancel_booking",
+            "retry_policy": {"max": 20},
+            "io": {"input_inline": "${result}"},
+        },
+        "b": {"type": "alert"},
+        "c": {"type": "note", "io": {"input_inline": "${result.id} to ${item}"}},
+        "d": {
+            "type": "refund",
+            "io": {"input_inline": {"trip": "${result}", "amount": "${item}"}},
+        },
+    }
+
+
+async def test_a_flow_in_python_undoes_the_children_of_a_map() -> None:
+    @flow
+    def trips(places: list[str]) -> Any:
+        return fail(book.map(places, max_parallel=1).undo(lambda trip, to: note(f"{trip.id} {to}")))
+
+    async with Cluster(handlers=HANDLERS) as cluster:
+        view = await cluster.run(trips.build_graph(), params={"places": ["Rome", "Oslo"]})
+    assert view.status == "failed"
+    assert view.nodes["book[1]~undo"].result == "4 Oslo"
+
+
 def test_a_field_with_the_name_of_a_method_is_an_item() -> None:
     @flow
     def fields() -> None:

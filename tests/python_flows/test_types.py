@@ -129,6 +129,8 @@ def mapping(tenants: list[Tenant], day: date) -> None:
     export.map(rows, place="here")
     join.map(rows, right=rows[0], how="inner")
     merge.map([rows, rows], day=day)
+    extract.map(tenants).undo(refund).options(priority=2)
+    load.map(rows).undo(unload).undo(lambda done, row: publish(f"{done}: {row}"))
 
 
 @flow(on_node_failure="continue", deadline_sec=60)
@@ -373,6 +375,7 @@ def ending(tenant: Tenant) -> None:
     rows.undo(unload)  # error
     rows.undo(3)  # error
     rows.undo(merge)  # error
+    extract.map([tenant]).undo(unload)  # error
     rows.undo(alert, 3)  # error
     rows.undo(alert, when="true")  # error
     rows.undo(lambda done: publish(pace=done))  # error

@@ -11,12 +11,13 @@ from flowkit._flow_building.finally_block import (
 )
 from flowkit._flow_building.first import first
 from flowkit._flow_building.options import NodeOptions
-from flowkit._flow_building.values import NodeRef, Value
+from flowkit._flow_building.values import MapRef, NodeRef, Value
 
 __all__ = [
     "Decision",
     "EndingTaskScope",
     "FlowBuilding",
+    "MapRef",
     "NodeOptions",
     "NodeRef",
     "TaskScope",

@@ -20,7 +20,7 @@ from flowkit._flow_building.phases import (
 )
 from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.texts import text_with_value
-from flowkit._flow_building.values import NodeRef, Value, expression_of, node_of
+from flowkit._flow_building.values import ITEM, NodeRef, Value, expression_of, node_of
 from flowkit.errors import GraphError
 from flowkit.graph import Graph
 
@@ -266,16 +266,19 @@ class FlowBuilding:
 
     # ------------------------------------------------ undo
 
-    def undo(self, result: NodeResult, target: object) -> None:
-        """Make a call the undo of a node. A handler is called with the result of the node."""
+    def undo(self, result: NodeResult, target: object, *, of_map: bool = False) -> None:
+        """Make a call the undo of a node, or of each child of a map. A handler is called with the
+        result; that of a map with the item as well, if it needs two values.
+        """
         self._nodes.check_own([result.draft])
         check_undone(result.draft)
         if not isinstance(target, Value) and callable(target):
             with (
                 self.phase(is_final=False),
-                self.given("result", result.annotation) as value,
+                self.given("result", None if of_map else result.annotation) as value,
+                self.given(ITEM, None) as item,
             ):
-                target = call_undo(target, value)
+                target = call_undo(target, value, item if of_map else None)
         draft = self._draft_of(target)
         check_undo(draft, result.draft)
         self._nodes.remove(draft)

@@ -103,8 +103,8 @@ class Building(Protocol):
     def route(self, draft: Draft, branch: str, targets: Iterable[object]) -> None:
         """Add nodes to a branch of a node."""
 
-    def undo(self, result: "NodeResult", target: object) -> None:
-        """Make a call the undo of a node."""
+    def undo(self, result: "NodeResult", target: object, *, of_map: bool = False) -> None:
+        """Make a call the undo of a node, or of each child of a map."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,12 @@ from flowkit._flow_building.building import FlowBuilding, required_flow
 from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.places import flow_error
-from flowkit._flow_building.values import NodeRef, Value
+from flowkit._flow_building.values import ITEM, MapRef, NodeRef, Value, node_of
 
 R = TypeVar("R")
 Item = TypeVar("Item")
 R_co = TypeVar("R_co", covariant=True)
 Item_contra = TypeVar("Item_contra", contravariant=True)
-
-ITEM = "item"
-"""Name of the item in expressions, if ``map.as`` gives no other one."""
 
 
 class MakesNode(Protocol[Item_contra, R_co]):
@@ -63,7 +60,7 @@ class Mappable:
         *,
         max_parallel: int | None = None,
         on_item_failure: Literal["fail", "continue"] = "fail",
-    ) -> NodeRef[list[R]]: ...
+    ) -> MapRef[R]: ...
     @overload
     def map(
         self: MakesNodeOfMore[Item, R],
@@ -73,7 +70,7 @@ class Mappable:
         max_parallel: int | None = None,
         on_item_failure: Literal["fail", "continue"] = "fail",
         **fixed: Any,
-    ) -> NodeRef[list[R]]: ...
+    ) -> MapRef[R]: ...
     def map(
         self: Any,
         values: Iterable[Any],
@@ -82,7 +79,7 @@ class Mappable:
         max_parallel: int | None = None,
         on_item_failure: Literal["fail", "continue"] = "fail",
         **fixed: Any,
-    ) -> NodeRef[Any]:
+    ) -> MapRef[Any]:
         """Make a node that calls this function for each value of a list.
 
         A value is the first argument of its call, and ``fixed`` are the other ones. The value of
@@ -100,7 +97,7 @@ def map_node(
     *,
     max_parallel: int | None,
     on_item_failure: str,
-) -> NodeRef[Any]:
+) -> MapRef[Any]:
     """Make a node that calls a handler or a coordinator function, or runs a flow, for each of some
     values, as its first argument. ``fixed`` are the other arguments.
 
@@ -125,7 +122,7 @@ def map_node(
         fields["on_item_failure"] = writer.option("on_item_failure", on_item_failure)
     draft.fields["map"] = fields
     draft.io |= mapped.written_io(writer, given)
-    return flow.node(draft, writer, list[Any])
+    return MapRef(node_of(flow.node(draft, writer, list[Any])))
 
 
 def _items(name: str, values: Any) -> Any:

@@ -72,9 +72,9 @@ def check_undone(draft: Draft) -> None:
         raise flow_error(f"{draft.node_id!r} has an undo already: {draft.undo.place}")
 
 
-def call_undo(function: Callable[..., Any], result: Value) -> Any:
+def call_undo(function: Callable[..., Any], result: Value, item: Value | None) -> Any:
     """Call a handler, or a function that makes a call, with the result of the node if it has a
-    parameter.
+    parameter, and with the item of a map if it needs two values.
     """
     try:
         takes = _parameters_of(function)
@@ -82,7 +82,13 @@ def call_undo(function: Callable[..., Any], result: Value) -> Any:
         raise flow_error(
             f"an undo is a handler or the value of a call, not {function!r:.80}"
         ) from None
-    return function(result) if takes else function()
+    if not takes:
+        return function()
+    needed = [one for one in takes if one.default is Parameter.empty and one.kind in _POSITIONAL]
+    return function(result) if item is None or len(needed) != 2 else function(result, item)
+
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _parameters_of(function: Callable[..., Any]) -> Sequence[Parameter]:

@@ -13,6 +13,7 @@ from flowkit._flow_building.places import flow_error
 from flowkit._flow_building.texts import mark, representation
 from flowkit._json.values import NotJson, json_copy
 
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 Target = TypeVar("Target", bound="NodeRef[Any] | Iterable[NodeRef[Any]]")
 
@@ -194,6 +195,10 @@ for _use, (_names, _advice) in USES.items():
         setattr(Value, f"__{_name}__", _refusal(_use, _advice))
 
 
+ITEM = "item"
+"""Name of the item in expressions, if ``map.as`` gives no other one."""
+
+
 class NodeRef(Value, Generic[R_co]):
     """Node of a flow that is being built, and the value of its result.
 
@@ -261,6 +266,27 @@ class NodeRef(Value, Generic[R_co]):
 
 def _several(nodes: object) -> Iterable[object]:
     return nodes if isinstance(nodes, Iterable) and not isinstance(nodes, Value) else [nodes]
+
+
+class MapRef(NodeRef[list[R]]):
+    """Node of a flow that calls a handler for each item of a list, and the list of the results."""
+
+    __slots__ = ()
+
+    def undo(  # type: ignore[override]  # each child is undone, and not the list of the results
+        self,
+        handler: "NodeRef[Any] | Callable[[R], NodeRef[Any]] | Callable[[R, Any], NodeRef[Any]]"
+        " | Callable[[], NodeRef[Any]]",
+    ) -> Self:
+        """Run a handler for each child that has finished if the task fails or is cancelled, to take
+        back what the child has done, and return this node.
+
+        The handler is called with the result of the child if it has a required parameter, and with
+        the item as well if it has two.
+        """
+        node = node_of(self)
+        node.flow.undo(node, handler, of_map=True)
+        return self
 
 
 def node_of(ref: NodeRef[Any]) -> NodeResult:

@@ -3,6 +3,7 @@
 from flowkit._flow_building import (
     Decision,
     EndingTaskScope,
+    MapRef,
     NodeOptions,
     NodeRef,
     TaskScope,
@@ -27,6 +28,7 @@ __all__ = [
     "EndingTaskScope",
     "Flow",
     "GraphFlow",
+    "MapRef",
     "NodeOptions",
     "NodeRef",
     "TaskScope",

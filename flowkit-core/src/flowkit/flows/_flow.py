@@ -21,7 +21,7 @@ from typing import (
 )
 
 from flowkit._embedded import run_embedded
-from flowkit._flow_building import FlowBuilding, NodeRef, building_flow
+from flowkit._flow_building import FlowBuilding, MapRef, NodeRef, building_flow
 from flowkit._flow_building.annotations import UnusableAnnotation, resolved
 from flowkit._flow_building.drafts import Draft, member
 from flowkit._flow_building.early_uses import early_uses
@@ -148,7 +148,7 @@ class Flow(Generic[P, R_co]):
         *,
         max_parallel: int | None = None,
         on_item_failure: Literal["fail", "continue"] = "fail",
-    ) -> NodeRef[list[R]]: ...
+    ) -> MapRef[R]: ...
     @overload
     def map(
         self: "_TakesMore[Item, R]",
@@ -158,7 +158,7 @@ class Flow(Generic[P, R_co]):
         max_parallel: int | None = None,
         on_item_failure: Literal["fail", "continue"] = "fail",
         **fixed: Any,
-    ) -> NodeRef[list[R]]: ...
+    ) -> MapRef[R]: ...
     def map(
         self: Any,
         values: Iterable[Any],
@@ -167,7 +167,7 @@ class Flow(Generic[P, R_co]):
         max_parallel: int | None = None,
         on_item_failure: Literal["fail", "continue"] = "fail",
         **fixed: Any,
-    ) -> NodeRef[Any]:
+    ) -> MapRef[Any]:
         """Make a node of another flow that runs this flow for each value of a list, each time as a
         task of its own.
 
@@ -197,6 +197,8 @@ class Flow(Generic[P, R_co]):
             return None  # it is imported for type checkers only
         if get_origin(found) is NodeRef:
             return get_args(found)[0]
+        if get_origin(found) is MapRef:
+            return GenericAlias(list, get_args(found))
         return None if found is Parameter.empty else found
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> TaskView:
