@@ -173,9 +173,12 @@ def test_check_shows_the_names_that_the_output_can_read(cli: Cli, folder: Path) 
 
 def test_check_shows_the_names_of_the_items_of_a_map(cli: Cli, folder: Path) -> None:
     mapped = {"node_id": "m", "type": "work", "map": {"over": "${params.rows}", "as": "row"}}
-    (folder / "g.json").write_text(json.dumps({"nodes": [mapped]}))
-    scope = json.loads(cli("graph", "check", "g.json", "--json").stdout)["scopes"]["m"]
-    assert [*scope] == ["params", "vars", "results", "errors", "task", "index", "row"]
+    undone = {**mapped, "undo": {"type": "undo", "io": {"input_inline": "${row.id}"}}}
+    (folder / "g.json").write_text(json.dumps({"nodes": [undone]}))
+    scopes = json.loads(cli("graph", "check", "g.json", "--json").stdout)["scopes"]
+    names = ["params", "vars", "results", "errors", "task"]
+    assert [*scopes["m"]] == [*names, "index", "row"]
+    assert [*scopes["m~undo"]] == [*names, "result", "index", "row"]
 
 
 def test_check_shows_the_names_that_undos_and_finally_can_read(cli: Cli, folder: Path) -> None:

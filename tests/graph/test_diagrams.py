@@ -298,6 +298,13 @@ def test_the_tree_shows_undos_and_finally() -> None:
     ]
 
 
+def test_the_undo_of_a_map_is_drawn_as_that_of_a_node() -> None:
+    undone = {"node_id": "m", "type": "x", "map": {"over": [1]}, "undo": {"type": "u"}}
+    flow = Graph.parse({"nodes": [undone]})
+    assert '    n1["m#126;undo<br/>u"]\n' in to_mermaid(flow)
+    assert [str(line) for line in tree_lines(flow)] == ["m  x undo u map over 1 items"]
+
+
 def test_a_loop_is_drawn_with_its_condition_and_the_nodes_of_its_graph() -> None:
     io = {"graph": {"nodes": [{"node_id": "x", "type": "w"}]}, "until": "previous.x == 1"}
     loop = Graph.parse({"nodes": [{"node_id": "l", "type": "loop", "io": io}]})
