@@ -111,6 +111,15 @@ def test_children_share_the_concurrency_key_of_their_map():
     assert started(play.succeeds("m[0]")) == ["m[1]"]
 
 
+def test_a_map_that_ends_passes_its_concurrency_key_on():
+    key = {"concurrency_key": "k"}
+    play = Play(graph("m", "b", on_node_failure="continue", m={**mapped(), **key, **ONCE}, b=key))
+    play.starts("b")
+    play.opens("m", 2)
+    assert started(play.is_released("b")) == ["m[0]"]
+    assert started(play.breaks("m[0]")) == ["b"]
+
+
 def test_a_map_and_another_node_take_turns_on_a_concurrency_key():
     key = {"concurrency_key": "k"}
     play = Play(graph("a m", a=key, m={**mapped(), **key}))

@@ -535,4 +535,5 @@ _NOTHING = NodeRecord()
 _SHOWN_AS = {mark: status.value for mark, status in STATUS_OF_MARK.items()}
 """Statuses of nodes in the history, by mark."""
 _QUEUED = frozenset({Mark.READY, Mark.MAPPING})
-_MAY_HOLD_KEY = IN_FLIGHT | {Mark.READY}
+_MAY_HOLD_KEY = IN_FLIGHT | _QUEUED
+"""Marks of nodes that hold their concurrency key, or to which it was passed on."""
