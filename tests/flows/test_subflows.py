@@ -132,10 +132,11 @@ async def test_a_cancellation_goes_down_to_the_deepest_subflow() -> None:
         task_id = await client.create_task(graph=deepest(graph(node("x", "hang"))))
         await client.clock.sleep(30)
         assert len((await client.list_tasks(status="running")).items) == 33
-        await client.cancel(task_id)
+        await client.cancel(task_id, "enough")
         assert (await client.wait(task_id)).status == "cancelled"
         tasks = (await client.list_tasks()).items
     assert [task.status for task in tasks] == ["cancelled"] * 33
+    assert all(str(task.error).endswith("enough") for task in tasks)
 
 
 async def test_a_thousand_subflows_of_one_task_finish() -> None:

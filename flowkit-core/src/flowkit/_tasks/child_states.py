@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from flowkit._engine import FOLLOWED, Effect, RunChild, child_node, stop_cause
 from flowkit._json.limits import LONGEST_REASON
+from flowkit._text.redaction import without_middle
 from flowkit.task import ChildLink, Mark, ParentNode, Task
 
 
@@ -49,4 +50,5 @@ def _stop_reason(task: Task, index: int) -> str:
     if task.marks[index] != Mark.CANCELLING:
         return f"node {name!r} of the parent ran too long"
     code, cause = stop_cause(task, index)
-    return f"node {name!r} of the parent was stopped: {cause or code}"[:LONGEST_REASON]
+    reason = f"node {name!r} of the parent was stopped: {cause or code}"
+    return without_middle(reason, LONGEST_REASON)
