@@ -670,6 +670,13 @@ while self._unstored and self._error is None:
         suite="tests/engine/test_child_tasks.py",
     ),
     Mutant(
+        "a resume does not reach child tasks that were paused alone",
+        "_reaches_nothing",
+        "draft.paused is paused and not runs_children(draft)",
+        "draft.paused is paused",
+        suite="tests/engine/test_child_tasks.py",
+    ),
+    Mutant(
         "a forced cancel does not go down",
         "Children._follow",
         "state.forced",
