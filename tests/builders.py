@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from flowkit import TaskView
-from flowkit.worker import handler
+from flowkit.worker import Worker, handler
 from flowkit_testing import Cluster
 
 DAY = 24 * 3600
@@ -118,3 +118,12 @@ async def turns_during(work: Awaitable[Any]) -> tuple["asyncio.Future[Any]", int
     finally:
         sys.setswitchinterval(interval)
     return running, turns
+
+
+async def die(cluster: Cluster, worker: Worker) -> None:
+    """End a worker as if its process were killed: it sends no report."""
+    cluster.workers.remove(worker)
+    life = worker._service
+    assert life is not None
+    life.host.cancel()
+    await asyncio.wait([life.host])

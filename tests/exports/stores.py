@@ -55,7 +55,7 @@ async def add_ended(
     await store.artifacts.put(
         [
             artifact(Stream(task_id, node_id, generation), f"u{number}", at=NOON - number)
-            for node_id, generation in [("b", 0), ("a", -1), ("a", 0)]
+            for node_id, generation in [("b", 0), ("a", -2), ("a", -1), ("a", 0)]
             for number in range(artifacts)
         ]
     )

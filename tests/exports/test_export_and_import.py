@@ -255,13 +255,13 @@ async def test_a_file_that_ends_too_early_names_the_line_and_keeps_whole_tasks()
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: lines[:-2] + lines[-1:], "line 10: 1 records of task 't1' are missing"),
+        (lambda lines: lines[:-2] + lines[-1:], "line 12: 1 records of task 't1' are missing"),
         (
             lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]],
             "line 4: artifact 1 of node 'a' is missing before artifact 2",
         ),
-        (lambda lines: lines + lines[:1], "line 12: the export continues after its end"),
-        (lambda lines: lines[:1] + lines[-1:], "line 2: the export had 11 lines"),
+        (lambda lines: lines + lines[:1], "line 14: the export continues after its end"),
+        (lambda lines: lines[:1] + lines[-1:], "line 2: the export had 13 lines"),
         (lambda lines: lines[:1] + lines[2:], "line 2: the record does not belong to task ''"),
         (lambda lines: [*lines[:4], lines[4][:-9] + b"\n", *lines[5:]], "line 5: .*incomplete"),
     ],

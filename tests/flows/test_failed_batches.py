@@ -1,6 +1,5 @@
 """Failed batches, their dead letters, and the retries of both, over a whole cluster."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,9 +10,9 @@ import pytest
 from flowkit import CoordinatorConfig, TaskRefused, TaskView, WorkerConfig
 from flowkit.messages import TaskTouched, encode
 from flowkit.protocols import DeadLetter, Message
-from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker, handler
+from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster, InMemoryBus
-from tests.builders import ended
+from tests.builders import die, ended
 
 QUICK = CoordinatorConfig(
     heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2
@@ -356,15 +355,6 @@ async def test_a_batch_of_a_stream_is_tried_again_before_the_stream_has_ended() 
 
 
 # ---------------------------------------------------------------- over lost workers
-
-
-async def die(cluster: Cluster, worker: Worker) -> None:
-    """End a worker as if its process were killed: it sends no report."""
-    cluster.workers.remove(worker)
-    life = worker._service
-    assert life is not None
-    life.host.cancel()
-    await asyncio.wait([life.host])
 
 
 async def test_tries_before_and_after_a_worker_is_lost_are_bounded_together() -> None:

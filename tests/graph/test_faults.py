@@ -1153,20 +1153,49 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"io": {"batching": {"size": 1, "by": "x"}}}),
         "unknown field 'by' in io.batching; known fields:",
     ),
-    "batches of an adapter's": (
+    "batches of none in time": (
+        chain({"io": {"batching": {"size": 1, "max_wait_sec": 0}}}),
+        "node 'a': io.batching.max_wait_sec must be",
+    ),
+    "a time for batches of a list": (
+        chain({"io": {"input_inline": [1], "batching": {"size": 1, "max_wait_sec": 5}}}),
+        "node 'a': io.batching.max_wait_sec: all items of a list are there when the node starts",
+    ),
+    "a time for batches of a list in an undo": (
+        chain({"undo": {"type": "w", "io": {"batching": {"size": 1, "max_wait_sec": 5}}}}),
+        "node 'a': undo: io.batching.max_wait_sec: all items of a list are there",
+    ),
+    "a time for batches in a map": (
+        chain({"map": {"over": [[1]]}, "io": {"batching": {"size": 1, "max_wait_sec": 5}}}),
+        "node 'a': io.batching.max_wait_sec: all items of a list are there when the node starts",
+    ),
+    "batches of pieces of artifacts": (
         chain(
             {},
             {
                 "io": {
                     "batching": {"size": 2},
-                    "input_inline": {"input_adapter": "pull.from_artifacts"},
+                    "input_inline": {"input_adapter": "pull.from_artifacts.rechunk:size"},
                 }
             },
         ),
         (
-            "node 'b': io.batching cannot be combined with an input_adapter; use the adapter"
-            " 'pull.from_artifacts.rechunk:size'"
+            "node 'b': io.batching cannot be combined with the input_adapter"
+            " 'pull.from_artifacts.rechunk:size', which has a size of its own"
         ),
+    ),
+    "batches of another adapter": (
+        chain(
+            {},
+            {
+                "io": {
+                    "batching": {"size": 2},
+                    "start_when": "first_batch",
+                    "input_inline": {"input_adapter": "s3.lines"},
+                }
+            },
+        ),
+        "node 'b': io.batching cannot be combined with the input_adapter 's3.lines'; it makes",
     ),
     "an adapter reading an unknown node": (
         chain(

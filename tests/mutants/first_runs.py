@@ -21,6 +21,7 @@ FIRST_RUNS = {
     "silence is measured from the first heartbeat": "long_runs_are_left_alone",
     "user code runs before its claim is stored": "chain:3",
     "an attempt that another worker claimed runs again": "fan_out_and_in:8",
+    "the bounds of a window are not stored first": "windows:8",
     "a failure of any attempt counts": "handing_back_is_no_attempt",
     "one attempt too many": "attempts_run_out",
     "an attempt that was handed back counts": "handing_back_is_no_attempt",

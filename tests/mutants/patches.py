@@ -226,14 +226,31 @@ message = AskRun(
     Mutant(
         "user code runs before its claim is stored",
         "Claims.claim",
-        "await answer",
-        "True",
+        """
+is_new = await self._writer.put(
+    claim_record(command.task_id, command.node_id, command.token, claim)
+)
+""",
+        """
+self._writer.add(
+    claim_record(command.task_id, command.node_id, command.token, claim), lambda _: None
+)
+is_new = True
+""",
     ),
     Mutant(
         "an attempt that another worker claimed runs again",
         "Claims.claim",
-        "None if outcome else await self._earlier(command, claim)",
+        "None if is_new else await self._earlier(command, claim)",
         "None",
+    ),
+    # ------------------------------------------------ windows
+    Mutant(
+        "the bounds of a window are not stored first",
+        "WindowLog.next",
+        "await self._writer.put(record)",
+        "decided is not None",
+        scenarios=("windows",),
     ),
     # ------------------------------------------------ attempts
     Mutant(

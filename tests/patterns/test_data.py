@@ -50,6 +50,15 @@ async def test_the_files_of_a_list_are_loaded_two_at_a_time(flow: Path, flowkit_
     assert await stored(flowkit_cluster, view, "load") == [{"rows": n} for n in (2, 2, 1)]
 
 
+@shows("batch_window")
+async def test_pages_are_loaded_together_when_there_are_five_or_time_is_over(
+    flow: Path, flowkit_cluster: Cluster
+):
+    view = await play(flowkit_cluster, flow)
+    found = [one["rows"] for one in await stored(flowkit_cluster, view, "load")]
+    assert (sum(found), max(found) <= 5, len(found)) == (12, True, 3)
+
+
 @shows("shared_counter")
 async def test_both_nodes_add_to_one_number(flow: Path, flowkit_cluster: Cluster):
     assert (await play(flowkit_cluster, flow)).result == {"copied": 7}

@@ -59,12 +59,15 @@ class Reading(Handler):
         self._slow_from = int(file.read_text()) if file.exists() else 0
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
-        number = batch.payload["meta"]["n"]
-        record(ctx, "batch", str(number))
+        payload = batch.payload
+        items = payload["items"] if "items" in payload else [payload["meta"]]
+        numbers = [item["n"] for item in items]
+        for number in numbers:
+            record(ctx, "batch", str(number))
         gate = Path(os.environ["FLOWKIT_TEST_RECORD"]).with_name("open")
-        if number >= self._slow_from and not gate.exists():
+        if numbers[-1] >= self._slow_from and not gate.exists():
             await anyio.sleep(0.01)
-        return BatchResult(success=True, artifacts_ref={"n": number})
+        return BatchResult(success=True, artifacts_ref={"numbers": numbers})
 
 
 @handler("deadly")

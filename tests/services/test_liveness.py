@@ -115,13 +115,20 @@ async def test_workers_whose_clocks_are_days_off_work_as_others_do(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("batches", [250, LONG_STREAM])
+@pytest.mark.parametrize(
+    ("batches", "batching"),
+    [(250, None), (LONG_STREAM, None), (250, {"size": 3, "max_wait_sec": 0.01})],
+    ids=["short", "long", "windows"],
+)
 async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
-    installation: Installation, processes: Processes, batches: int
+    installation: Installation,
+    processes: Processes,
+    batches: int,
+    batching: dict[str, float] | None,
 ) -> None:
     """The reader is a process that crashes after half of the batches.
 
-    Another one continues after the last stored batch.
+    Another one continues after the last stored batch, with the same windows.
     """
 
     @handler("numbers")
@@ -136,6 +143,7 @@ async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
     io = {
         "start_when": "first_batch",
         "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
+        "batching": batching,
     }
     async with installation.coordinator(
         worker_types=["numbers", "reading"], **QUICK_COORDINATOR
@@ -160,10 +168,12 @@ async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
         ]
     read = Counter(uid for _, uid, _, _ in processes.recorded("batch"))
     assert (view.status, view.nodes["reader"].attempt) == ("finished", 2)
-    assert sorted(artifact.meta["n"] for artifact in stored) == list(range(batches))
+    windows = [artifact.meta["numbers"] for artifact in stored]
+    assert sorted(number for window in windows for number in window) == list(range(batches))
     assert sorted(map(int, read)) == list(range(batches))
-    # The batch that it was processing may have been read twice.
+    # The batches that it had not stored may have been read twice, as a whole.
     assert read.total() - batches < max(100, batches // 100)
+    assert all(len({read[str(number)] for number in window}) == 1 for window in windows)
 
 
 @pytest.mark.parametrize("most", [0, 2])

@@ -132,6 +132,22 @@ async def produce(item: Any, ctx: RunContext) -> AsyncIterator[Any]:
         yield {"items": [number, number]}
 
 
+@handler("count_up")
+async def count_up(item: Any, ctx: RunContext) -> AsyncIterator[Any]:
+    for number in range(item):
+        if number % 3 == 0:
+            await a_while(ctx)
+        yield {"from": ctx.node_id, "number": number}
+
+
+class Collect(Handler):
+    """A handler that keeps its windows."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        await ctx.clock.sleep(random.choice([0.0, 0.0, 0.5]))
+        return BatchResult(True, {}, {"window": batch.payload["items"]})
+
+
 class Consume(Handler):
     """A handler that counts its input; each batch counts once."""
 
@@ -198,6 +214,8 @@ HANDLERS = {
     "wrong_at_first": wrong_at_first,
     "first_generation_fails": first_generation_fails,
     "produce": produce,
+    "count_up": count_up,
+    "collect": Collect,
     "consume": Consume,
     "report": Report,
     "produce_half_at_first": produce_half_at_first,
@@ -303,6 +321,38 @@ async def streaming(cluster: SimCluster, batches: int = 40) -> None:
 
 async def long_stream(cluster: SimCluster) -> None:
     await streaming(cluster, 250)
+
+
+async def windows(cluster: SimCluster) -> None:
+    counts, size = {"a": 20, "b": 9}, random.choice([1, 3, 8])
+    batching: dict[str, Any] = {"size": size}
+    if seconds := random.choice([0.05, 1.0, 10.0, None]):
+        batching["max_wait_sec"] = seconds
+    view = await cluster.run(
+        graph(
+            *(node(name, "count_up", io={"input_inline": n}) for name, n in counts.items()),
+            node(
+                "c",
+                "collect",
+                list(counts),
+                io={"start_when": random.choice(["ready", "first_batch"]), "batching": batching}
+                | {"input_inline": {"input_adapter": "pull.from_artifacts"}},
+            ),
+        )
+    )
+    cluster.assert_finished(view)
+    stored = [one async for one in cluster.client.artifacts(view.id, "c")]
+    found: dict[str, list[list[int]]] = {name: [] for name in counts}
+    for one in stored:
+        window = one.meta["window"]
+        assert 1 <= len(window) <= size, window
+        for name, numbers in found.items():
+            numbers.append([item["number"] for item in window if item["from"] == name])
+    for name, parts in found.items():
+        numbers = [number for part in sorted(parts) for number in part]
+        assert numbers == list(range(counts[name])), f"windows of {name}: {parts}"
+    executed = {run.batch_uid for run in cluster.executions if run.node_id == "c"} - {None}
+    assert executed == {one.uid for one in stored}, "attempts had different windows"
 
 
 async def routing(cluster: SimCluster) -> None:
@@ -1577,6 +1627,7 @@ STANDARD = {
         Standard(attempts_run_out, 3, once=False),
         Standard(streaming, 3),
         Standard(long_stream),
+        Standard(windows, 3),
         Standard(routing, 3),
         Standard(below_a_failure, 3),
         Standard(after_all_ends, 2),

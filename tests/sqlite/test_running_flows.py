@@ -37,7 +37,12 @@ class Consume(Handler):
         return BatchResult(True, metrics={"sum": batch.payload["meta"]["n"]})
 
 
-HANDLERS = {"work": work, "produce": Produce(), "consume": Consume()}
+@handler("collect")
+async def collect(items: list[dict[str, int]]) -> dict[str, list[int]]:
+    return {"window": [item["n"] for item in items]}
+
+
+HANDLERS = {"work": work, "produce": Produce(), "consume": Consume(), "collect": collect}
 
 
 @asynccontextmanager
@@ -63,15 +68,22 @@ async def test_a_chain_passes_its_results_on(anyio_backend: str, path: Path) -> 
 
 
 async def test_a_stream_is_read_while_it_is_produced(anyio_backend: str, path: Path) -> None:
-    stream = graph(node("source", "produce"), pull("reader", "consume", "source"))
+    io = {"start_when": "first_batch", "batching": {"size": 7}}
+    stream = graph(
+        node("source", "produce"),
+        pull("reader", "consume", "source"),
+        node("windows", "collect", "source", io=io),
+    )
     async with installation(path) as client:
         task_id = await client.create_task(graph=stream)
         view = await client.wait(task_id)
         artifacts = [artifact async for artifact in client.artifacts(task_id, "source")]
+        windows = [one.meta["window"] async for one in client.artifacts(task_id, "windows")]
     total = sum(range(BATCHES))
     assert view.status == "finished", view
     assert [view.nodes[name].metrics for name in ("source", "reader")] == [{"sum": total}] * 2
     assert [each.meta["n"] for each in artifacts if each.partial] == [*range(BATCHES)]
+    assert windows == [[*range(n, min(n + 7, BATCHES))] for n in range(0, BATCHES, 7)]
 
 
 async def test_tasks_go_on_after_a_restart_of_everything(anyio_backend: str, path: Path) -> None:

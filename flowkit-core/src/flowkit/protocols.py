@@ -434,8 +434,9 @@ class DamagedRecord:
 class Stream:
     """Artifacts of a node of a task, in one generation.
 
-    A node that ``retry`` runs again begins another generation. Generation -1 records which worker
-    claimed which attempt of the node.
+    A node that ``retry`` runs again begins another generation. In generations below 0 are records
+    that are no artifacts: which worker claimed which attempt of the node, and the bounds of the
+    windows in which it reads its parents' artifacts.
     """
 
     task_id: str

@@ -129,7 +129,7 @@ KIND = Form(
     "a kind of dead letter", lambda value: value in LETTER_KINDS, {"enum": list(LETTER_KINDS)}
 )
 COUNT, INDEX, INTEGER = whole(0), whole(1), whole(-(2**63), 2**63 - 1)
-GENERATION = whole(-1)
-"""Generation -1 is that of claims, which are stored like artifacts."""
+GENERATION = whole(-LARGEST_COUNT)
+"""Generations below 0 are those of claims and windows, which are stored like artifacts."""
 TEXT_PAIRS = many(fields({"k": TEXT, "v": TEXT}))
 HEADERS = many(fields({"k": either(TEXT, BINARY), "v": BINARY}))

@@ -81,8 +81,8 @@ MOMENT = Form(
 )
 KIND = Form("a kind of dead letter", lambda value: value in LETTER_KINDS)
 COUNT, INDEX, INTEGER = whole(0), whole(1), whole(-(2**63), 2**63 - 1)
-GENERATION = whole(-1)
-"""Generation -1 is that of claims, which are stored like artifacts."""
+GENERATION = whole(-LARGEST_COUNT)
+"""Generations below 0 are those of claims and windows, which are stored like artifacts."""
 TEXTS = _json("a list of texts", lambda value: isinstance(value, list) and _are_texts(value))
 TAGS = _json("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value)))
 TEXT_MAP = _json(

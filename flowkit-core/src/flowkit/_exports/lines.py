@@ -160,7 +160,9 @@ class ArchivedPartLine(Line):
 
 
 class ArtifactLine(Line):
-    """Artifact of a node of a task, or the claim of an attempt (generation -1)."""
+    """Artifact of a node of a task. In generations below 0: the claim of an attempt, or the bounds
+    of windows.
+    """
 
     type: Literal["artifact"] = "artifact"
     task_id: str

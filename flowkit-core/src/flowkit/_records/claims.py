@@ -45,8 +45,10 @@ def claim_record(task_id: str, node_id: str, token: str, claim: Claim) -> Artifa
 
 
 def is_artifact(record: ArtifactRecord) -> bool:
-    """Return whether a record is an artifact of a handler: no claim, and no batch without one."""
-    return record.meta is not None and record.stream.generation != CLAIMS_GENERATION
+    """Return whether a record is an artifact of a handler: no claim, no window, and no batch
+    without one.
+    """
+    return record.meta is not None and record.stream.generation >= 0
 
 
 async def read_claim(store: ArtifactStore, task_id: str, node_id: str, token: str) -> Claim | None:

@@ -69,12 +69,15 @@ class Routing(DocumentPart):
 
 
 class Batching(DocumentPart):
-    """Division of a list into batches of ``size`` items.
+    """Division of the input into batches of ``size`` items.
 
-    The list is ``input_inline`` itself, or its ``items``.
+    The items are those of a list, ``input_inline`` itself or its ``items``; or, if the node pulls,
+    the artifacts of other nodes.
     """
 
     size: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    max_wait_sec: PositiveSeconds | None = None
+    """Time after the first artifact of a batch at which it is processed with fewer items."""
 
 
 def _object_or_string(value: Any) -> Any:

@@ -17,7 +17,8 @@ from flowkit.graph._models import ALL_ENDED, COORDINATOR_FUNCTION, GraphDocument
 from flowkit.graph._params_schema import schema_faults
 from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
 
-PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:size"})
+PULL, RECHUNK = "pull.from_artifacts", "pull.from_artifacts.rechunk:size"
+PULL_ADAPTERS = frozenset({PULL, RECHUNK})
 """Input adapters that read the artifacts of other nodes and need at least one such node."""
 MAX_SHOWN = 12
 
@@ -140,12 +141,6 @@ def _check_work(faults: Faults, node: NodeSpec) -> None:
             f"io.fn_args is only for nodes of type {COORDINATOR_FUNCTION!r}; change the type or"
             " remove io.fn_args",
         )
-    if io.batching is not None and io.input_adapter is not None:
-        faults.add(
-            name,
-            "io.batching cannot be combined with an input_adapter; use the adapter"
-            " 'pull.from_artifacts.rechunk:size'",
-        )
 
 
 def check_references(faults: Faults, nodes: Collection[NodeSpec], known: Collection[str]) -> None:
@@ -199,14 +194,9 @@ def check_links(
             _check_sources(faults, document, links, place)
             if isinstance(adapter, str) and adapter in PULL_ADAPTERS:
                 _check_pull(faults, node, has_parents=bool(above) or links.reader(place) != place)
-        if node.io.batching is not None and (
-            node.io.start_when == "first_batch" or any(link.streams for link in above.values())
-        ):
-            faults.add(
-                name,
-                "io.batching cannot be combined with a streaming edge; use the adapter"
-                " 'pull.from_artifacts.rechunk:size'",
-            )
+        if node.io.batching is not None and runs_on_worker(node.type):
+            streams = any(link.streams for link in above.values())
+            _check_batching(faults, node, streams=streams or node.io.start_when == "first_batch")
         if node.on_satisfied == "cancel" and node.need < 0:
             faults.add(
                 name,
@@ -318,6 +308,33 @@ def _check_sources(faults: Faults, document: GraphDocument, links: Links, place:
                 f"{field} reads {short(target)}, which is not upstream of the node; add it to"
                 " depends_on",
             )
+
+
+def _check_batching(faults: Faults, node: NodeSpec, *, streams: bool) -> None:
+    """Check that ``io.batching`` cuts a list, or the artifacts that ``pull.from_artifacts`` reads.
+
+    That is the default adapter of a node that ``streams``.
+    """
+    adapter, batching = node.io.input_adapter, node.io.batching
+    assert batching is not None
+    if adapter == RECHUNK:
+        faults.add(
+            node.node_id,
+            f"io.batching cannot be combined with the input_adapter {RECHUNK!r}, which has a size"
+            f" of its own; remove it, or use {PULL!r} for batches of whole artifacts",
+        )
+    elif adapter not in (None, PULL):
+        faults.add(
+            node.node_id,
+            f"io.batching cannot be combined with the input_adapter {short(adapter)}; it makes"
+            f" batches of the artifacts that {PULL!r} reads, or of a list",
+        )
+    elif adapter is None and not streams and batching.max_wait_sec is not None:
+        faults.add(
+            node.node_id,
+            "io.batching.max_wait_sec: all items of a list are there when the node starts; remove"
+            f" it, or let the node pull with the input_adapter {PULL!r}",
+        )
 
 
 def _check_pull(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:

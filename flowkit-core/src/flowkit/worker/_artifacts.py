@@ -40,6 +40,20 @@ class ArtifactWriter:
         self._waiting.append((record, done))
         self._signal.set()
 
+    async def put(self, record: ArtifactRecord) -> bool:
+        """Store a record, and return whether it is new."""
+        answer: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: bool | Exception) -> None:
+            if not answer.done():
+                answer.set_result(outcome)
+
+        self.add(record, done)
+        outcome = await answer
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
     async def store_records(self) -> None:
         """Run the loop that stores records."""
         while True:
@@ -238,17 +252,10 @@ class Claims:
         Return None on success, else the earlier claim of another run.
         """
         claim = Claim(self._worker_id, self._clock.now(), secrets.token_hex(8))
-        answer: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: bool | Exception) -> None:
-            if not answer.done():
-                answer.set_result(outcome)
-
-        self._writer.add(claim_record(command.task_id, command.node_id, command.token, claim), done)
-        outcome = await answer
-        if isinstance(outcome, Exception):
-            raise outcome
-        return None if outcome else await self._earlier(command, claim)
+        is_new = await self._writer.put(
+            claim_record(command.task_id, command.node_id, command.token, claim)
+        )
+        return None if is_new else await self._earlier(command, claim)
 
     async def _earlier(self, command: RunNode, claim: Claim) -> Claim | None:
         """Return the stored claim if another run made it.

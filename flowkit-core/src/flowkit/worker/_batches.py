@@ -38,6 +38,7 @@ from flowkit.worker._handlers import (
 )
 from flowkit.worker._inputs import InputAdapter, InputRequest
 from flowkit.worker._reports import RunReports
+from flowkit.worker._windows import WindowLog, Windows, pull_windows
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ class BatchSource:
     def for_function(self) -> Pages:
         """Return the batches of a function.
 
-        They come from the adapter of the node, else from a parent that streams, else from
-        ``io.batching``.
+        They come from the adapter of the node, else from a parent that streams, else from the list
+        that ``io.batching`` cuts.
         """
         if self._adapter is not None:
             return self._adapted(self._adapter, self._inline.get("input_args"))
@@ -122,8 +123,14 @@ class BatchSource:
                 f"{adapter}: input_args must be an object, not {args!r:.200}",
                 reason_code="bad_input_args",
             )
+        batching = self._data.io.get("batching")
+        if batching is not None and adapter != STREAM_ADAPTER:
+            raise InputAdapterError(
+                f"{adapter}: io.batching makes windows over the artifacts that {STREAM_ADAPTER!r}"
+                " pulls; remove it, or use that adapter",
+                reason_code="bad_input_args",
+            )
         services = self._services
-        make: InputAdapter = services.plugins.input_adapters[adapter]
         request = InputRequest(
             adapter=adapter,
             args=args or {},
@@ -134,6 +141,9 @@ class BatchSource:
             watches=services.watches,
             poll_ms_default=services.cfg.pull_poll_ms_default,
         )
+        if batching is not None:
+            return pull_windows(request, self._windows(batching))
+        make: InputAdapter = services.plugins.input_adapters[adapter]
         pages = make(request)
         plugin = services.plugins.owner("input adapter", adapter)
         return (
@@ -141,6 +151,13 @@ class BatchSource:
             if plugin is None
             else self._named(pages, f"input adapter {adapter!r} of plugin {plugin!r}")
         )
+
+    def _windows(self, batching: dict[str, Any]) -> Windows:
+        services = self._services
+        log = WindowLog(
+            self._command, reader=services.reader, writer=services.writer, clock=services.clock
+        )
+        return Windows(batching, log, services.clock)
 
     async def _named(self, pages: Pages, title: str) -> Pages:
         """Yield the pages of a plugin's adapter. Its errors name the plugin."""
@@ -360,17 +377,7 @@ class StoredBatches:
 
     async def complete(self, artifact: Any) -> None:
         """Store the node's complete artifact."""
-        outcome: list[bool | Exception] = []
-
-        def stored(answer: bool | Exception) -> None:
-            outcome.append(answer)
-            self._change.set()
-
-        self._writer.add(self._record(COMPLETE_UID, artifact, {}, partial=False), stored)
-        while not outcome:
-            await self._wait_for_change()
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
+        await self._writer.put(self._record(COMPLETE_UID, artifact, {}, partial=False))
         if self._streamed:
             self._hints.moved(self.stream, self._reports.headers)
 

@@ -14,7 +14,15 @@ batches that are done.
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -46,11 +54,14 @@ MAX_UID = 200
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """An artifact of another node: the node, the uid, and the handler's ``artifacts_ref``."""
+    """An artifact of another node: the node, the uid, the handler's ``artifacts_ref``, and the
+    position in the node's stream.
+    """
 
     from_node: str
     ref: str
     meta: Any
+    position: int
 
 
 @dataclass(slots=True)
@@ -66,7 +77,10 @@ class _Position:
         """Move past a page, and return its artifacts."""
         self.position = page[-1].position
         self.batches += sum(record.partial for record in page)
-        pulled = [Pulled(record.stream.node_id, record.uid, reader.meta(record)) for record in page]
+        pulled = [
+            Pulled(record.stream.node_id, record.uid, reader.meta(record), record.position)
+            for record in page
+        ]
         found = [item for item in pulled if item.meta is not None]
         self.artifacts += len(found)
         return found
@@ -159,7 +173,11 @@ class InputRequest:
     # ------------------------------------------------ artifacts
 
     async def follow(
-        self, sources: Sequence[Source], *, poll_ms: int
+        self,
+        sources: Sequence[Source],
+        *,
+        poll_ms: int,
+        wake_at: Callable[[], float | None] = lambda: None,
     ) -> AsyncGenerator[list[Pulled], None]:
         """Yield the artifacts of these nodes in pages, as they are stored.
 
@@ -167,7 +185,8 @@ class InputRequest:
         read.
 
         An empty page means that there is nothing more at the moment. Yield it on, so that retries
-        of batches run meanwhile.
+        of batches run meanwhile. While the iteration waits for more, another empty page comes at
+        the time ``wake_at()`` by the monotonic clock, if there is one.
 
         Raises:
             NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
@@ -183,7 +202,7 @@ class InputRequest:
         watch.ended.update(stream for stream, one in positions.items() if one.source.ended)
         self._watches.add(watch)
         try:
-            async with aclosing(self._merged(positions, watch, poll_ms / 1000)) as pages:
+            async with aclosing(self._merged(positions, watch, poll_ms / 1000, wake_at)) as pages:
                 async for page in pages:
                     yield page
         finally:
@@ -191,7 +210,11 @@ class InputRequest:
         await self._check_complete(positions)
 
     async def _merged(
-        self, positions: Mapping[Stream, _Position], watch: StreamWatch, poll_sec: float
+        self,
+        positions: Mapping[Stream, _Position],
+        watch: StreamWatch,
+        poll_sec: float,
+        wake_at: Callable[[], float | None],
     ) -> AsyncGenerator[list[Pulled], None]:
         reading = dict.fromkeys(positions)
         due = deque(positions)
@@ -211,7 +234,7 @@ class InputRequest:
                         reading.pop(stream, None)
             yield []
             if reading:
-                due.extend(await self._next_due(reading, watch, poll_sec))
+                due.extend(await self._next_due(reading, watch, poll_sec, wake_at()))
 
     async def _check_complete(self, positions: Mapping[Stream, _Position]) -> None:
         """Check that every stored batch was read.
@@ -258,11 +281,19 @@ class InputRequest:
         return pages
 
     async def _next_due(
-        self, reading: Collection[Stream], watch: StreamWatch, poll_sec: float
+        self,
+        reading: Collection[Stream],
+        watch: StreamWatch,
+        poll_sec: float,
+        wake_at: float | None,
     ) -> list[Stream]:
+        clock = self.context.clock
+        left_sec = poll_sec if wake_at is None else max(wake_at - clock.monotonic(), 0)
         if not await self.context.cancellable(
-            within(poll_sec, partial(watch.wait, reading), clock=self.context.clock)
+            within(min(poll_sec, left_sec), partial(watch.wait, reading), clock=clock)
         ):
+            if left_sec < poll_sec:
+                return list(reading)
             open_now = {
                 (source.node_id, source.generation)
                 for source in await self._latest_sources()
@@ -284,6 +315,16 @@ async def _take_pulled(request: InputRequest) -> list[Source]:
     return sources
 
 
+async def pulled_pages(
+    request: InputRequest, *, wake_at: Callable[[], float | None] = lambda: None
+) -> AsyncGenerator[list[Pulled], None]:
+    """Take the arguments of ``pull.from_artifacts``, and return the pages of artifacts."""
+    sources = await _take_pulled(request)
+    poll_ms = request.take_poll_ms()
+    request.no_other_arguments()
+    return request.follow(sources, poll_ms=poll_ms, wake_at=wake_at)
+
+
 async def pull_from_artifacts(
     request: InputRequest,
 ) -> AsyncGenerator[Batch | Sequence[Batch], None]:
@@ -291,10 +332,7 @@ async def pull_from_artifacts(
 
     Arguments: ``from_node`` or ``from_nodes``, ``poll_ms``.
     """
-    sources = await _take_pulled(request)
-    poll_ms = request.take_poll_ms()
-    request.no_other_arguments()
-    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
+    async with aclosing(await pulled_pages(request)) as pages:
         async for page in pages:
             yield [
                 Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta})
@@ -349,8 +387,19 @@ def _chunks(request: InputRequest, pulled: Pulled, size: int, list_key: str | No
 
 def _uid(pulled: Pulled, *more: int) -> str:
     """Return a uid that is unique for each artifact, and short even after a long chain of nodes."""
-    node = pulled.from_node.replace("%", "%25").replace(":", "%3A")
-    uid = ":".join((node, pulled.ref, *map(str, more)))
+    return _short(":".join((_escaped(pulled.from_node), pulled.ref, *map(str, more))))
+
+
+def ranges_uid(ranges: Iterable[tuple[str, int, int]]) -> str:
+    """Return the uid of artifacts of some nodes, from the first to the last position of each."""
+    return _short("+".join(f"{_escaped(node)}:{first}-{last}" for node, first, last in ranges))
+
+
+def _escaped(node: str) -> str:
+    return node.replace("%", "%25").replace(":", "%3A")
+
+
+def _short(uid: str) -> str:
     return (
         uid
         if len(uid) <= MAX_UID

@@ -188,8 +188,8 @@ class ArtifactStoreConformance(ArtifactProcesses):
 
     @pytest.mark.parametrize(
         "differs",
-        [{"task_id": "other"}, {"node_id": "other"}, {"generation": 1}],
-        ids=["task", "node", "generation"],
+        [{"task_id": "other"}, {"node_id": "other"}, {"generation": 1}, {"generation": -2}],
+        ids=["task", "node", "generation", "negative"],
     )
     async def test_streams_are_apart(
         self, artifacts: ArtifactStore, stream: Stream, differs: dict[str, Any]
