@@ -774,6 +774,35 @@ async def test_a_stream_that_is_handed_back_goes_on_where_it_was() -> None:
     assert processed == [0, 1, 2, 3, 3, 4, 5]
 
 
+@pytest.mark.parametrize("batching", [None, {"size": 9, "max_wait_sec": 500}])
+async def test_a_reader_that_waits_for_artifacts_sends_heartbeats(
+    flowkit_cluster: Cluster, batching: dict[str, int] | None
+) -> None:
+    seen: list[Any] = []
+
+    @handler("seldom")
+    async def seldom(item: Any, ctx: RunContext) -> AsyncIterator[dict[str, int]]:
+        for number in range(3):
+            yield {"n": number}
+            await ctx.clock.sleep(200)
+
+    @handler("read")
+    async def read(item: Any) -> None:
+        seen.append(item)
+
+    reader = node(
+        "c",
+        "read",
+        "p",
+        io={"start_when": "first_batch", "batching": batching},
+        timeouts={"heartbeat_sec": 30},
+        retry_policy={"max": 0},
+    )
+    view = await flowkit_cluster.run(graph(node("p", "seldom"), reader), handlers=[seldom, read])
+    assert view.status == "finished", view.nodes["c"].error
+    assert len(seen) == (1 if batching else 3)
+
+
 async def test_labels_of_nodes_are_shown_with_them(flowkit_cluster: Cluster) -> None:
     view = await flowkit_cluster.run(graph(node("a", labels={"team": "blue"})), handlers=[work])
     assert view.nodes["a"].labels == {"team": "blue"}

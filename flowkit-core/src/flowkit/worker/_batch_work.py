@@ -204,6 +204,8 @@ class BatchWork:
                     for batch in await self.stored.unprocessed(batches):
                         self._context.raise_if_cancelled()
                         yield batch
+                else:
+                    await self.processor.keep_alive()
                 yield None
 
 

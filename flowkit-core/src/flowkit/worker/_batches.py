@@ -37,7 +37,7 @@ from flowkit.worker._handlers import (
     numbers,
 )
 from flowkit.worker._inputs import InputAdapter, InputRequest
-from flowkit.worker._reports import RunReports
+from flowkit.worker._reports import RunReports, heartbeat_every_sec
 from flowkit.worker._windows import WindowLog, Windows, pull_windows
 
 logger = logging.getLogger(__name__)
@@ -140,6 +140,7 @@ class BatchSource:
             reader=services.reader,
             watches=services.watches,
             poll_ms_default=services.cfg.pull_poll_ms_default,
+            pause_sec=heartbeat_every_sec(self._command),
         )
         if batching is not None:
             return pull_windows(request, self._windows(batching))

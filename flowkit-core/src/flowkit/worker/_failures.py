@@ -27,7 +27,7 @@ from flowkit.protocols import DeadLetter
 from flowkit.worker._batches import StoredBatches
 from flowkit.worker._context import RunContext, Services
 from flowkit.worker._handlers import Batch, Handler
-from flowkit.worker._reports import RunReports
+from flowkit.worker._reports import RunReports, heartbeat_every_sec
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +196,8 @@ class BatchProcessor:
         self._further = dict(known.tries)
         """Further tries of the batches that are not done, by batch uid."""
         self._trying: str | None = None
+        self._heartbeat_every_sec = heartbeat_every_sec(command)
+        self._heartbeat_at = float("-inf")
         self._given_up: set[str] = set()
         self._outdated: dict[str, str] = {}
         """Dead letters of earlier runs of the node, by batch uid."""
@@ -326,13 +328,19 @@ class BatchProcessor:
         await self._try(item, process)
 
     async def _wait_until(self, due_at: float) -> None:
-        """Wait, and send heartbeats meanwhile: the handler cannot send any."""
-        clock, beat_sec = self._services.clock, self._command.heartbeat_sec
+        clock, every_sec = self._services.clock, self._heartbeat_every_sec
         while (left := due_at - clock.monotonic()) > 0:
-            step = left if beat_sec is None else min(left, beat_sec / 3)
+            step = left if every_sec is None else min(left, every_sec)
             await self._context.cancellable(clock.sleep(step))
             if step < left:
-                await self._context.cancellable(self._announce())
+                await self.keep_alive()
+
+    async def keep_alive(self) -> None:
+        """Send a heartbeat if it is time, while the run waits: the handler cannot send any."""
+        now, every_sec = self._services.clock.monotonic(), self._heartbeat_every_sec
+        if every_sec is not None and now - self._heartbeat_at >= every_sec:
+            self._heartbeat_at = now
+            await self._context.cancellable(self._announce())
 
     async def _announce(self) -> None:
         await self._reports.announce_retries(BatchRetries(number=self._number, tries=self._further))

@@ -27,6 +27,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from math import inf
 from typing import Any, TypeVar
 
 import anyio
@@ -100,7 +101,11 @@ class InputRequest:
         reader: ArtifactReader,
         watches: StreamWatches,
         poll_ms_default: int,
+        pause_sec: float | None,
     ) -> None:
+        """``pause_sec`` is the longest time between two pages, after which the worker sends a
+        heartbeat.
+        """
         self.adapter = adapter
         self.context = context
         """The context of the run.
@@ -113,6 +118,7 @@ class InputRequest:
         self._reader = reader
         self._watches = watches
         self._poll_ms_default = poll_ms_default
+        self._pause_sec = pause_sec
 
     # ------------------------------------------------ arguments
 
@@ -185,8 +191,8 @@ class InputRequest:
         read.
 
         An empty page means that there is nothing more at the moment. Yield it on, so that retries
-        of batches run meanwhile. While the iteration waits for more, another empty page comes at
-        the time ``wake_at()`` by the monotonic clock, if there is one.
+        of batches run meanwhile, and heartbeats are sent. While the iteration waits for more,
+        another empty page comes at the time ``wake_at()`` by the monotonic clock, if there is one.
 
         Raises:
             NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
@@ -200,9 +206,10 @@ class InputRequest:
         }
         watch = StreamWatch(list(positions))
         watch.ended.update(stream for stream, one in positions.items() if one.source.ended)
+        poll_sec = min(poll_ms / 1000, self._pause_sec or inf)
         self._watches.add(watch)
         try:
-            async with aclosing(self._merged(positions, watch, poll_ms / 1000, wake_at)) as pages:
+            async with aclosing(self._merged(positions, watch, poll_sec, wake_at)) as pages:
                 async for page in pages:
                     yield page
         finally:

@@ -48,6 +48,11 @@ End = NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
 Origin = tuple[Subscription, Delivery]
 
 
+def heartbeat_every_sec(command: RunNode) -> float | None:
+    """Return the time between the heartbeats that the worker sends while the handler cannot."""
+    return None if command.heartbeat_sec is None else command.heartbeat_sec / 3
+
+
 class RunReports:
     """Reports of one run that are not sent yet.
 
