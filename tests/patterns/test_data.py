@@ -59,6 +59,17 @@ async def test_pages_are_loaded_together_when_there_are_five_or_time_is_over(
     assert (sum(found), max(found) <= 5, len(found)) == (12, True, 3)
 
 
+@shows("batched_pipeline")
+async def test_five_texts_at_a_time_are_embedded_while_documents_come(
+    flow: Path, flowkit_cluster: Cluster
+):
+    view = await play(flowkit_cluster, flow)
+    windows = await stored(flowkit_cluster, view, "embed")
+    assert [len(one["vectors"]) for one in windows] == [5, 5, 2]
+    assert starts(view) == {"documents": 0, "extract_text": 0.1, "embed": 0.1, "count_vectors": 1.2}
+    assert view.result == 12
+
+
 @shows("shared_counter")
 async def test_both_nodes_add_to_one_number(flow: Path, flowkit_cluster: Cluster):
     assert (await play(flowkit_cluster, flow)).result == {"copied": 7}

@@ -13,7 +13,7 @@ from flowkit.flows import Decision
 from flowkit.worker import handler
 from flowkit_testing import Cluster
 from tests.python_flows.documents import document, document_of
-from tests.python_flows.handlers import add, alert, extract, note, square
+from tests.python_flows.handlers import alert, extract, note, square
 from tests.python_flows.mistakes import Mistakes, check_mistake
 
 
@@ -331,11 +331,6 @@ def an_option_without_effect() -> None:
 def nodes_that_wait_for_each_other() -> None:
     pause = sleep(3)  # here
     pause >> note() >> pause
-
-
-@faulty("a node of type 'sleep' produces no batches; remove it")
-def a_stream_of_a_sleep() -> None:
-    add.stream(sleep(3))  # here
 
 
 @pytest.mark.parametrize(("function", "error"), faulty.table.values(), ids=faulty.table)

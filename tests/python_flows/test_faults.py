@@ -382,16 +382,6 @@ def a_first_in_a_text() -> None:
     note(f"{first(1, square(1), square(2))}")  # here
 
 
-@faulty("double.stream reads the batches of a node, not int")
-def a_stream_of_something_else() -> None:
-    double.stream(3)  # here
-
-
-@faulty("alert.stream: alert has no parameter for the batches")
-def a_stream_into_a_function_without_parameter() -> None:
-    alert.stream(numbers(3))  # here
-
-
 @faulty("nameless has no role, so no worker can run it")
 def a_handler_without_a_role() -> None:
     nameless(3)  # here

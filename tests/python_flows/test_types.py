@@ -92,6 +92,11 @@ def embed(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
+@handler("index")
+async def index(embedded: Any, ctx: RunContext) -> int:
+    return ctx.attempt
+
+
 @handler("export")
 async def export(rows: Rows, place: str, ctx: RunContext) -> str:
     return place
@@ -113,6 +118,9 @@ def etl(tenant: Tenant, day: date = date(2026, 1, 1)) -> None:
     load.options(node_id="second", when=merged.total > 2, priority=3)(both).options(optional=True)
     load(rows[0])
     embed.stream(parse(both)) >> [rows, fetched]
+    index(embed.stream(parse.stream(merged), size=64))
+    waiting: NodeRef[None] = embed.stream(parse(both), merged, size=64, max_wait_sec=0.5)
+    embed.options(priority=3).stream(merged, rows).options(optional=True) >> waiting
     [rows, fetched] >> load(both)
     publish(f"{rows.total} rows on {day}")
 
@@ -304,7 +312,14 @@ def etl(tenant: Tenant, day: date = date(2026, 1, 1)) -> None:
     load(rows).options(wen="true")  # error
     load.options(node_id="x")(rows, limt=3)  # error
     embed.stream(3)  # error
+    embed.stream()  # error
+    embed.stream(embed)  # error
+    embed.stream([rows])  # error
     embed.stream(rows, sise=3)  # error
+    embed.stream(rows, size="3")  # error
+    embed.stream(rows, max_wait_sec=3)  # error
+    vars_incr.stream(rows)  # error
+    loaded.stream(rows)  # error
     publish(3)  # error
     tenant.nam  # error
 

@@ -56,6 +56,17 @@ def adapter_of(annotation: Any, name: str) -> TypeAdapter[Any] | None:
         ) from None
 
 
+def is_of_other_type(empty: Any, adapter: TypeAdapter[Any]) -> bool:
+    """Return whether a type accepts no value like this empty one: no list, or no object."""
+    try:
+        adapter.validate_python(empty)
+    except ValidationError as error:
+        return all(one["type"].endswith("_type") for one in error.errors())
+    except Exception:
+        return False  # a validator of the user's that expects more
+    return False
+
+
 def json_of(value: Any, adapter: TypeAdapter[Any] | None, what: str) -> Any:
     """Return a value as JSON. If its type cannot read that, or it is not JSON, it is written as its
     type is, provided that the type reads the same value: a ``timedelta``, a ``Decimal``, a set, a

@@ -26,8 +26,6 @@ from flowkit.graph import Graph
 
 _current: ContextVar["FlowBuilding | None"] = ContextVar("flowkit_flow", default=None)
 
-PULL = "pull.from_artifacts"
-
 
 def building_flow() -> "FlowBuilding | None":
     """Return the flow that is being built, or None."""
@@ -129,35 +127,12 @@ class FlowBuilding:
         """Make a node that calls a handler with these arguments."""
         given = arguments(callee.__name__, callee.parameters, args, kwargs)
         draft = self.handler_node(callee)
+        draft.has_result = not callee.generates
         writer = self.writer()
         values = writer.arguments(callee, given)
         if callee.parameters:
             draft.io["input_inline"] = values
         return self.node(draft, writer, callee.returns)
-
-    def stream(self, callee: Callee, source: Any) -> NodeRef[Any]:
-        """Make a node that reads the batches of another one as they are stored."""
-        if not isinstance(source, NodeRef):
-            raise flow_error(
-                f"{callee.__name__}.stream reads the batches of a node, not"
-                f" {type(source).__name__}; give it the value of a call"
-            )
-        if not callee.parameters:
-            raise flow_error(
-                f"{callee.__name__}.stream: {callee.__name__} has no parameter for the batches"
-            )
-        draft, parent = self.handler_node(callee), self._draft_of(source)
-        check_same_phase(draft, [parent])
-        draft.io |= {
-            "start_when": "first_batch",
-            "input_inline": {
-                "input_adapter": PULL,
-                "input_args": {"from_nodes": [parent.node_id]},
-            },
-        }
-        parent.is_named = True
-        draft.parents[parent] = draft.streams[parent] = None
-        return self.node(draft, self.writer(), None)
 
     def new_node(self, name: str, node_type: str) -> Draft:
         """Add a node of a type. ``name`` is that of the function that is called."""
@@ -221,7 +196,7 @@ class FlowBuilding:
 
     def order(self, before: object, after: object) -> None:
         """Let a node wait for another one without its data."""
-        first, second = self._draft_of(before), self._draft_of(after)
+        first, second = self.draft_of(before), self.draft_of(after)
         self._join(first, second)
         second.parents[first] = None
 
@@ -235,7 +210,7 @@ class FlowBuilding:
             check_branch(branch, target)
             with self.phase(is_final=draft.is_final):
                 target = target()
-        found = self._draft_of(target)
+        found = self.draft_of(target)
         self._join(draft, found)
         draft.routing.setdefault(branch, []).append(found)
 
@@ -243,7 +218,12 @@ class FlowBuilding:
         check_same_phase(draft, [other])
         draft.is_joined = other.is_joined = True
 
-    def _draft_of(self, node: object) -> Draft:
+    def draft_of(self, node: object) -> Draft:
+        """Return a node of this flow.
+
+        Raises:
+            GraphError: the value is no node, or that of another flow.
+        """
         if not isinstance(node, NodeRef):
             what = expression_of(node).source if isinstance(node, Value) else type(node).__name__
             raise flow_error(f"a node is expected, the value of a call, not {what}")
@@ -279,7 +259,7 @@ class FlowBuilding:
                 self.given(ITEM, None) as item,
             ):
                 target = call_undo(target, value, item if of_map else None)
-        draft = self._draft_of(target)
+        draft = self.draft_of(target)
         check_undo(draft, result.draft)
         self._nodes.remove(draft)
         result.draft.undo, draft.undoes = draft, result.draft

@@ -31,6 +31,8 @@ class Callee(Protocol):
     function: Callable[..., Any]
     node_options: NodeOptions
     """Options of the nodes that its calls make."""
+    generates: bool
+    """Whether it yields artifacts."""
 
     @property
     def parameters(self) -> Sequence[inspect.Parameter]:
@@ -60,6 +62,8 @@ class Draft:
     routing: dict[str, list["Draft"]] = field(default_factory=dict)
     counted: Mapping["Draft", None] = field(default_factory=dict)
     """Parents of which it needs some, which its fan-in counts."""
+    has_result: bool = True
+    """Whether it may have a result. A node that yields, or reads a stream, has only artifacts."""
     is_named: bool = False
     """Whether an expression has its id."""
     has_own_id: bool = False

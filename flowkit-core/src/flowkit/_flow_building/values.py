@@ -68,12 +68,12 @@ class Value(_AnyType):  # type: ignore[misc]
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{self!r} has no attribute {name!r}; use [{name!r}]")
-        expression = expression_of(self)
+        expression = _with_parts(self)
         _check_field(expression, name)
         return Value(_field(expression, name))
 
     def __getitem__(self, key: Any) -> Any:
-        expression = expression_of(self)
+        expression = _with_parts(self)
         if isinstance(key, Value):
             place = expression_of(key)
             return Value(expression.derived(f"{expression.operand}[{place.source}]", place))
@@ -121,6 +121,18 @@ def stands_for(value: Value) -> StandsFor:
 def expression_of(value: Value) -> Expression:
     """Return the expression of a value."""
     return stands_for(value).expression()
+
+
+def _with_parts(value: Value) -> Expression:
+    """Return the expression of a value that has fields or items."""
+    found = stands_for(value)
+    if isinstance(found, NodeResult) and not found.draft.has_result:
+        node_id = found.draft.node_id
+        raise flow_error(
+            f"the node {node_id!r} stores artifacts and has no result; let a handler read them:"
+            f" handler.stream(...), or ctx.artifacts.read({node_id!r}) in a node below"
+        )
+    return found.expression()
 
 
 def _field(expression: Expression, name: str) -> Expression:

@@ -34,6 +34,7 @@ from flowkit._flow_building.params import (
     written_params,
 )
 from flowkit._flow_building.places import defined_at, flow_error
+from flowkit._flow_building.streams import ReadsNoStream
 from flowkit.errors import ConfigError
 from flowkit.flows._declarations import check_function, wrong_flow
 from flowkit.graph import Graph
@@ -77,7 +78,7 @@ class _TakesMore(Protocol[Item_contra, R_co]):
     def _result(self) -> R_co: ...
 
 
-class Flow(Generic[P, R_co]):
+class Flow(ReadsNoStream, Generic[P, R_co]):
     """Function whose calls of handlers are the nodes of a graph.
 
     Its parameters are the params of the task, and the value that it returns is the task's result.

@@ -16,6 +16,7 @@ from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.maps import Mappable
 from flowkit._flow_building.places import defined_at, flow_error, with_place
+from flowkit._flow_building.streams import ReadsNoStream
 from flowkit.coordinator import _builtin_functions
 from flowkit.coordinator.functions import FunctionContext
 from flowkit.errors import ConfigError
@@ -28,7 +29,7 @@ Item = TypeVar("Item")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class CoordinatorFunction(Mappable, Generic[P, R_co]):
+class CoordinatorFunction(Mappable, ReadsNoStream, Generic[P, R_co]):
     """Coordinator function whose calls in a flow make nodes.
 
     For a function of a plugin, give its name and, for checks of its arguments, the function

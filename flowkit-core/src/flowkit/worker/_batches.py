@@ -18,6 +18,7 @@ from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import Titled
 from flowkit.errors import InputAdapterError, NodeFailure
+from flowkit.graph._node_checks import PULL
 from flowkit.messages import RunContextData, RunNode, Source
 from flowkit.protocols import ArtifactRecord, Clock, Stream
 from flowkit.worker._artifacts import (
@@ -44,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 Page = Batch | Sequence[Batch]
 Pages = AsyncGenerator[Page, None]
-STREAM_ADAPTER = "pull.from_artifacts"
-"""The default adapter of a node with a parent that streams."""
 BATCHES_A_PAGE = 100
 MAX_UNSTORED = 64
 
@@ -83,7 +82,7 @@ class BatchSource:
         if self._adapter is not None:
             return self._adapted(self._adapter, self._inline.get("input_args"))
         if self._data.streams:
-            return self._adapted(STREAM_ADAPTER, None)
+            return self._adapted(PULL, None)
         return cut(self._inline, self._data.io["batching"])
 
     def for_handler(self, handler: Handler, loaded: Any) -> "Batches":
@@ -100,7 +99,7 @@ class BatchSource:
         ):
             return Batches(self._adapted(proposed, loaded.get("input_args")))
         if self._data.streams:
-            return Batches(self._adapted(STREAM_ADAPTER, None))
+            return Batches(self._adapted(PULL, None))
         own = type(handler).iter_batches is not Handler.iter_batches
         batching = self._data.io.get("batching")
         if batching is not None and not own:
@@ -124,9 +123,9 @@ class BatchSource:
                 reason_code="bad_input_args",
             )
         batching = self._data.io.get("batching")
-        if batching is not None and adapter != STREAM_ADAPTER:
+        if batching is not None and adapter != PULL:
             raise InputAdapterError(
-                f"{adapter}: io.batching makes windows over the artifacts that {STREAM_ADAPTER!r}"
+                f"{adapter}: io.batching makes windows over the artifacts that {PULL!r}"
                 " pulls; remove it, or use that adapter",
                 reason_code="bad_input_args",
             )

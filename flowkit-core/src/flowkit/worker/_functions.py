@@ -20,13 +20,13 @@ from flowkit._flow_building import (
     NodeOptions,
     NodeRef,
     building_flow,
-    required_flow,
 )
 from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.inputs import InputWriter
 from flowkit._flow_building.maps import Mappable
 from flowkit._flow_building.options import unknown_option
 from flowkit._flow_building.places import flow_error
+from flowkit._flow_building.streams import stream_node
 from flowkit._user_code import threads as _threads
 from flowkit.errors import ConfigError
 from flowkit.graph._control_types import role_fault
@@ -106,12 +106,25 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         made.node_options = {**self.node_options, **options}
         return made
 
-    def stream(self, source: NodeRef[Any]) -> NodeRef[Any]:
-        """Make a node that reads the batches of another one while that still runs.
+    @overload
+    def stream(self, source: NodeRef[Any], /, *more: NodeRef[Any]) -> NodeRef[None]: ...
+    @overload
+    def stream(
+        self,
+        source: NodeRef[Any],
+        /,
+        *more: NodeRef[Any],
+        size: int,
+        max_wait_sec: float | None = None,
+    ) -> NodeRef[None]: ...
+    def stream(self, *sources: Any, **window: Any) -> NodeRef[None]:
+        """Make a node that reads the artifacts of other nodes while these still run.
 
-        The function is called once per batch.
+        The function is called with each artifact. With a ``size``, it is called with lists of that
+        many, or of those that come within ``max_wait_sec`` after the first one. What it returns or
+        yields is an artifact of the node, which has no result.
         """
-        return required_flow(f"{self.__name__}.stream makes a node").stream(self, source)
+        return stream_node(self, sources, window)
 
     def new_draft(self, flow: FlowBuilding) -> Draft:
         """Add a node with its role."""
