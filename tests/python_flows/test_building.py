@@ -297,7 +297,6 @@ def test_a_stream_is_an_edge_for_batches() -> None:
         "node_id": "double",
         "type": "double",
         "io": {
-            "start_when": "first_batch",
             "input_inline": {
                 "input_adapter": "pull.from_artifacts",
                 "input_args": {"from_nodes": ["numbers"]},

@@ -537,7 +537,7 @@ def a_flow_without_nodes() -> None:
     pass
 
 
-@faulty("io.start_when is 'first_batch', but the node has only parents that route to it")
+@faulty("has the trigger 'on_batch', but 'numbers' routes to the node when it ends; remove one")
 def a_stream_on_a_branch() -> None:
     source = numbers(3)
     source.on_success(double.stream(source))  # here

@@ -159,7 +159,6 @@ def test_calls_in_the_block_are_nodes_of_finally() -> None:
           - node_id: double
             type: double
             io:
-              start_when: first_batch
               input_inline:
                 {input_adapter: pull.from_artifacts, input_args: {from_nodes: [numbers]}}
         edges:

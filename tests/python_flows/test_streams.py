@@ -11,7 +11,16 @@ from flowkit import first, flow, sleep
 from flowkit.flows.functions import vars_incr
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
-from tests.python_flows.handlers import HANDLERS, Tenant, add, alert, double, numbers, square
+from tests.python_flows.handlers import (
+    HANDLERS,
+    Tenant,
+    add,
+    alert,
+    double,
+    numbers,
+    square,
+    wait,
+)
 from tests.python_flows.mistakes import Mistakes, check_mistake
 
 faulty = Mistakes()
@@ -79,17 +88,14 @@ def test_a_stream_has_sources_and_windows() -> None:
         total.stream(several, size=64, max_wait_sec=5)
 
     document = streaming.build_graph().to_dict()
-    pulling = {"start_when": "first_batch"}
     assert [node["io"] for node in document["nodes"][2:]] == [
-        pulling
-        | {
+        {
             "input_inline": {
                 "input_adapter": "pull.from_artifacts",
                 "input_args": {"from_nodes": ["numbers", "more"]},
             }
         },
-        pulling
-        | {
+        {
             "batching": {"size": 64, "max_wait_sec": 5.0},
             "input_inline": {
                 "input_adapter": "pull.from_artifacts",
@@ -135,6 +141,41 @@ async def test_a_node_that_takes_the_value_of_a_stream_reads_its_artifacts_when_
     view = await flowkit_cluster.run(streaming, handlers=ALL, params={"upto": 3})
     assert view.result == [1, 2]
     assert view.nodes["total"].result is None
+
+
+@pytest.mark.parametrize("by", ["arrow", "condition"])
+async def test_a_stream_may_wait_for_the_end_of_other_nodes(
+    flowkit_cluster: Cluster, by: str
+) -> None:
+    @flow
+    def streaming() -> None:
+        waited = wait(100)
+        if by == "arrow":
+            waited >> double.stream(numbers(3), numbers(2))
+        else:
+            double.options(when=waited > 99).stream(numbers(3), numbers(2))
+
+    view = await flowkit_cluster.run(streaming, handlers=ALL)
+    assert view.status == "finished", view.error
+    began, ended = view.nodes["double"].started_at, view.nodes["wait"].finished_at
+    assert began is not None
+    assert ended is not None
+    assert began >= ended
+    assert sorted(await numbers_of(flowkit_cluster, view.id, "double")) == [0, 0, 2, 2, 4]
+
+
+async def test_a_stream_begins_with_the_first_artifact_of_any_node(
+    flowkit_cluster: Cluster,
+) -> None:
+    @flow
+    def streaming() -> None:
+        double.stream(numbers(3), numbers.options(when=wait(100) > 99)(2))
+
+    view = await flowkit_cluster.run(streaming, handlers=ALL)
+    began, second = view.nodes["double"].started_at, view.nodes["numbers_2"].started_at
+    assert began is not None
+    assert second is not None
+    assert (second - began).total_seconds() == 100
 
 
 class Rows(BaseModel):

@@ -54,7 +54,6 @@ def stream_node(callee: Callee, sources: Sequence[Any], window: Mapping[str, Any
     check_same_phase(draft, parents)
     draft.has_result = False
     draft.io |= {
-        "start_when": "first_batch",
         "input_inline": {
             "input_adapter": PULL,
             "input_args": {"from_nodes": [parent.node_id for parent in parents]},
