@@ -1,6 +1,6 @@
 """Undos of the children of maps, over a coordinator and a worker."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from flowkit.errors import TaskNotFound, TaskRefused
 from flowkit.task import TaskEvent
 from flowkit.worker import RunContext, handler
-from flowkit_testing import Cluster
+from flowkit_testing import Cluster, InMemoryStore
 from tests.builders import graph, node
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +46,16 @@ async def pages(item: Any) -> Any:
 @handler("wait")
 async def wait(item: Any, ctx: RunContext) -> None:
     await ctx.clock.sleep(1000)
+
+
+class Archive(InMemoryStore):
+    """A store that counts the reads of archived records while undos run."""
+
+    undo_reads = 0
+
+    async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
+        self.undo_reads += any(name.endswith("~undo") for name in done)
+        return await super().read_archive(task_id, names)
 
 
 HANDLERS = [work, see, pick, pages, wait]
@@ -227,3 +237,13 @@ async def test_a_large_map_is_undone_in_the_order_in_which_its_children_ended() 
     undos = [name for name in finished if name.startswith("m[") and name[-1] == "o"]
     assert len(children) == size
     assert undos == [f"{name}~undo" for name in reversed(children)]
+
+
+async def test_the_results_of_children_are_read_from_the_archive_many_at_a_time() -> None:
+    store = Archive()
+    undo = {"type": "see", "io": {"input_inline": "${result.made}"}}
+    async with Cluster(handlers=HANDLERS, store=store) as cluster:
+        flow = failing(mapped(list(range(100, 700)), undo=undo, map={"max_parallel": 50}))
+        view = await cluster.run(flow)
+    assert view.nodes["m[7]~undo"].result["item"] == 107
+    assert store.undo_reads < 60

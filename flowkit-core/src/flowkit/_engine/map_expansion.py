@@ -37,10 +37,13 @@ def add_places(task: Task, block: MapBlock, *, number: int = 0, mark: int = Mark
     task.marks += b"%c" % mark * block.size
 
 
-def add_undos(task: Task, block: MapBlock, undone: MapState) -> None:
+def add_undos(task: Task, block: MapBlock) -> None:
     """Add the undos of the children of a map to a task. There is nothing to undo for those that
     have not finished.
     """
+    ends = task.spec.plan.ends
+    assert ends is not None
+    undone = task.maps[ends.undone_by[block.owner]]
     add_places(task, block, mark=Mark.SKIPPED)
     marks = b"".join(task.marks[place.start : place.stop] for place in undone.places())
     task.marks[block.first : block.end] = marks.translate(_UNDO_MARKS)

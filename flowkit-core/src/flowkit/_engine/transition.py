@@ -521,9 +521,8 @@ class Transition:
             self.new_marks += grow(task, growth)
             if growth.items:
                 grown.append(growth.owner)
-        undone_by = {} if self.spec.plan.ends is None else self.spec.plan.ends.undone_by
         for block in self.undo_blocks:
-            add_undos(task, block, task.maps[undone_by[block.owner]])
+            add_undos(task, block)
             self.new_marks.append(range(block.first, block.end))
         for index in grown:
             if not task.maps[index].queued:

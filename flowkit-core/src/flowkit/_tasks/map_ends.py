@@ -8,6 +8,8 @@ import anyio.lowlevel
 
 from flowkit._engine import EndsRead, ReadEnds
 from flowkit._records.history import HistoryReader
+from flowkit._records.queries import records_of
+from flowkit._tasks.scopes import undone_node
 from flowkit.protocols import Store
 from flowkit.task import Mark, NodeStatus, Task
 
@@ -41,6 +43,9 @@ async def ends_read(store: Store, task: Task, effect: ReadEnds) -> EndsRead | No
         if task.marks[first + (number := entry & (1 << _NUMBERS) - 1)] == Mark.WAITING
     )
     children = list(islice(waiting, ENDS_AT_ONCE))
+    # The undos see the results of the children, which are cached with one read.
+    places = (undone_node(task, first + number) for number, _ in children)
+    await records_of(store, task, [place for place in places if place is not None])
     after = max(children[-1][1] - 1, 0) if children else 0
     return EndsRead(index, effect.attempt, effect.before, after, children)
 
