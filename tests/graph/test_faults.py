@@ -511,7 +511,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a map with an undo and an id that is too long for its children": (
         {
             "nodes": [
-                {"node_id": "m" * 185, "type": "x", "map": {"over": []}, "undo": {"type": "u"}}
+                {"node_id": "m" * 197, "type": "x", "map": {"over": []}, "undo": {"type": "u"}}
             ]
         },
         "node_id: the id of a map with an undo has at most",
