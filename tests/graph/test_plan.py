@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from flowkit.graph import Edge, Graph, Plan, Route, UndoSpec
+from flowkit.graph._expanded_plan import child_id, split_child_id
 
 
 def plan_of(nodes: dict[str, dict[str, Any]], **graph: Any) -> Plan:
@@ -249,3 +250,20 @@ def test_a_graph_of_one_node_with_an_undo_has_two_in_its_plan() -> None:
     graph = Graph.parse({"nodes": [{"node_id": "a", "type": "t", "undo": {"type": "u"}}]})
     assert graph.plan.ids == ("a", "a~undo")
     assert graph.plan.sources[1] == (0,)
+
+
+@pytest.mark.parametrize(
+    ("node_id", "found"),
+    [
+        ("m[3]", ("m", 3)),
+        ("m[3]~undo", ("m~undo", 3)),
+        ("a[0][12]~undo", ("a[0]~undo", 12)),
+        *((other, (other, -1)) for other in ("m", "m~undo", "m[03]", "m[x]~undo")),
+        *((other, (other, -1)) for other in ("m~undo[3]", "m~undo[3]~undo", "m[3]~undo~undo")),
+    ],
+)
+def test_the_id_of_a_child_or_of_its_undo_names_its_map(
+    node_id: str, found: tuple[str, int]
+) -> None:
+    assert split_child_id(node_id) == found
+    assert found[1] < 0 or child_id(*found) == node_id

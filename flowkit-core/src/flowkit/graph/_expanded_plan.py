@@ -182,7 +182,8 @@ def split_child_id(node_id: str) -> tuple[str, int]:
     name, suffix = _split_undo_id(node_id)
     owner, opening, number = name.removesuffix("]").rpartition("[")
     is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
-    if not opening or not name.endswith("]") or not is_number or str(int(number)) != number:
+    is_child = opening and name.endswith("]") and not owner.endswith(UNDO_SUFFIX)
+    if not is_child or not is_number or str(int(number)) != number:
         return node_id, -1
     return owner + suffix, int(number)
 
