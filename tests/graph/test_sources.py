@@ -192,6 +192,10 @@ def test_a_graph_that_was_parsed_before_is_checked_against_the_limits_of_this_ca
     assert "the graph has 2 edges" in fault_of(graph, limits=Limits(max_edges=1))
     assert f"the graph has {size} bytes" in fault_of(graph, limits=Limits(max_bytes=size - 1))
     assert "nested more than 2 levels" in fault_of(graph, limits=Limits(max_depth=2))
+    inside = {"graph": inline(nested(10))}
+    outer = {"nodes": [{"node_id": "s", "type": "subflow", "io": inside}]}
+    assert Graph.parse(outer)
+    assert "nested more than 8 levels" in fault_of(outer, limits=Limits(max_depth=8))
     assert Graph.parse(graph).plan.ids == ("one", "two")
 
 

@@ -109,8 +109,8 @@ def retry(
         typer.Option(
             "--from",
             metavar="NODE",
-            help="Start at this node instead of the failed ones. A node below a failed one needs"
-            " that one too; repeatable.",
+            help="Start at this node instead of the failed ones. A node below a failed or skipped"
+            " one needs that one too; repeatable.",
         ),
     ] = None,
     db: options.Db = None,

@@ -108,7 +108,7 @@ class ValidDocument:
     """Roles of the graph, collected when they are first needed."""
 
 
-_Key = tuple[bytes, int, int, int, frozenset[str] | None]
+_Key = tuple[bytes, int, int, int, int, frozenset[str] | None]
 """JSON of a document, and the limits and functions that it was checked with."""
 
 _checked: dict[_Key, ValidDocument] = {}
@@ -169,7 +169,7 @@ def _is_plain(source: Any, limits: GraphLimits) -> bool:
 
 def _key(data: bytes, limits: GraphLimits, functions: Collection[str] | None) -> _Key:
     names = None if functions is None else frozenset(functions)
-    return data, limits.max_nodes, limits.max_edges, limits.max_bytes, names
+    return data, limits.max_nodes, limits.max_edges, limits.max_bytes, limits.max_depth, names
 
 
 def _read(
