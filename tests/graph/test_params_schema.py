@@ -9,7 +9,13 @@ from flowkit import Graph
 from flowkit.errors import GraphError, TaskRefused
 from flowkit.flows import flow
 from flowkit.graph._params_schema import params_faults, with_defaults
-from flowkit.graph._schema_checks import MAX_WORK, VALUES_AT_ONCE, takes_long
+from flowkit.graph._schema_checks import (
+    MAX_FAULTS,
+    MAX_WORK,
+    VALUES_AT_ONCE,
+    takes_long,
+    value_faults,
+)
 from flowkit.graph._schema_properties import nested_defaults
 from flowkit.worker import handler
 from flowkit_testing import Cluster
@@ -349,3 +355,10 @@ def test_many_values_are_counted_and_checked_in_a_thread_however_simple_the_sche
     assert takes_long({}, [0] * VALUES_AT_ONCE)
     assert takes_long({"items": {"type": "object"}}, [{"a": 1}] * VALUES_AT_ONCE)
     assert not takes_long({}, [0] * (VALUES_AT_ONCE - 1))
+
+
+@pytest.mark.parametrize("wanted", [{"type": "object"}, {"allOf": [{"type": "object"}]}])
+def test_the_errors_of_a_long_list_are_found_however_simple_its_items_are(wanted: Any) -> None:
+    found = value_faults({"items": wanted}, list(range(60_000)), "v")
+    assert len(found) == MAX_FAULTS
+    assert found[-1] == 'v[199]: 199 is not of type "object"'

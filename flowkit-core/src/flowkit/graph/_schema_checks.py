@@ -23,14 +23,22 @@ MAX_WORK = 20_000_000
 """Maximum work of a check. A unit takes up to 25 ns."""
 MAX_WORK_OF_PART = 1_000_000
 """Maximum work of a part that cannot be split. The library does not let other threads run."""
-WORK_AT_ONCE = 100_000
-"""Work above which a value is checked in parts, and in a thread."""
-VALUES_AT_ONCE = 5_000
-"""Values above which a value is checked in a thread: counting them takes long already."""
+WORK_AT_ONCE = 10_000
+"""Work above which a value is checked in parts, and in a thread. An error of each of these values
+takes about a hundred times as long.
+"""
+VALUES_AT_ONCE = 1_000
+"""Values above which a value is checked in a thread: counting them takes long."""
+WORK_OF_ITEMS = WORK_AT_ONCE // 4
+"""Work of the items of a list that are checked together, if it is checked in parts. As a list, they
+are less than four times as much work, so that they are not split again.
+"""
 WORK_OF_VALID = 400_000
 """Work up to which a value is first checked at once: most values are valid."""
 WORK_OF_ERRORS = 100_000
 """Subschemas times values times values up to which the library lists the errors of a value."""
+WORK_OF_EVALUATION = 100_000
+"""Work up to which it finds all errors of a value at once; above, they are not listed."""
 WORK_OF_BIG_NUMBER = 50
 """Work of comparing two numbers of more than 64 bits, which are compared each with each."""
 WORK_OF_KEYWORD = {"enum": 8, "const": 8, "multipleOf": 100, "uniqueItems": 8}
@@ -197,7 +205,7 @@ class _Check:
         first, total = 0, 0
         for index, item in enumerate(items):
             work = self.work(schema, item)
-            if total + work > WORK_AT_ONCE // 2 and index > first:
+            if total + work > WORK_OF_ITEMS and index > first:
                 yield self._chunk(each, items[first:index], path, first)
                 first, total = index, 0
             total += work
@@ -216,7 +224,7 @@ def _listed(validator: "Draft202012Validator", value: Any, work: int) -> list[Er
     if work * _counts(value)[0] <= WORK_OF_ERRORS:
         errors = islice(validator.iter_errors(value), MAX_FAULTS)
         return [error_of(error) for error in errors]
-    if work <= WORK_AT_ONCE:
+    if work <= WORK_OF_EVALUATION:
         found = islice(validator.evaluate(value).errors(), MAX_FAULTS)
         return [(_steps(one["instanceLocation"], value), _shortened(one["error"])) for one in found]
     return [((), "it does not match its JSON Schema")]
