@@ -660,7 +660,7 @@ while self._unstored and self._error is None:
     # ------------------------------------------------ child tasks
     Mutant(
         "the child task of a stopped node goes on",
-        "_child_state",
+        "child_state",
         "_stop_reason(task, index) if stops else None",
         "None",
         scenarios=("subflow_verbs",),

@@ -27,10 +27,10 @@ class ChildState:
 def child_states(task: Task, effects: Sequence[Effect]) -> list[ChildState]:
     """Return the states of the nodes of a committed task whose child tasks are to follow."""
     indexes = dict.fromkeys(effect.index for effect in effects if isinstance(effect, RunChild))
-    return [state for index in indexes if (state := _child_state(task, index)) is not None]
+    return [state for index in indexes if (state := child_state(task, index)) is not None]
 
 
-def _child_state(task: Task, index: int) -> ChildState | None:
+def child_state(task: Task, index: int) -> ChildState | None:
     """Return the state of a node; None if no child task follows it."""
     record = task.records.get(index)
     if record is None or record.child is None or task.marks[index] not in FOLLOWED:

@@ -14,7 +14,7 @@ from flowkit._engine import (
     ChildFinished,
     Event,
     FollowParent,
-    error_of,
+    TellParent,
 )
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import PLANS, decode_task
@@ -26,6 +26,7 @@ from flowkit._tasks.views import result_of, task_view
 from flowkit._user_code.containment import awaited, undo_cancellation
 from flowkit.client._session import ask_plugins
 from flowkit.coordinator._child_arguments import ChildArguments
+from flowkit.coordinator._child_ends import bad_end, end_in_memory, has_ended_for
 from flowkit.coordinator._logged_failures import failures_logged
 from flowkit.errors import (
     CorruptRecord,
@@ -160,7 +161,7 @@ class Children:
         requests: dict[bool, dict[str, Sequence[Event]]] = {False: {}, True: {}}
         for one, child in children:
             node, state = one.node, one.state
-            if _has_ended_for(child, node):
+            if has_ended_for(child, node):
                 one.report = await self._end_of(one, child)
             elif state.stop is not None or _is_behind(child, node):
                 event = FollowParent(
@@ -296,16 +297,23 @@ class Children:
 
     # ------------------------------------------------------------ ends
 
+    def ends_of(self, effects: Sequence[TaskEffects]) -> dict[str, list[Event]]:
+        """Return the events for the parents of child tasks that have ended, by parent. Leave out
+        parents that are not in memory.
+        """
+        ends: dict[str, list[Event]] = {}
+        for todo in effects:
+            child, node = todo.task, todo.task.spec.parent
+            if node is not None and any(isinstance(one, TellParent) for one in todo.effects):
+                for held in self._processor.find_cached([node.task_id]):
+                    ends.setdefault(node.task_id, []).append(end_in_memory(held.task, child))
+        return ends
+
     async def _end_of(self, one: _Followed, child: Task) -> Event:
         """Return the event for the parent of a child task that has ended."""
         node = one.node
         if child.status is not TaskStatus.FINISHED:
-            why = error_of(child)
-            ended = "failed" if child.status is TaskStatus.FAILED else "was cancelled"
-            text = f"task {child.task_id!r} {ended}{f': {why}' if why else ''}"
-            return ChildFailed(
-                node.index, node.attempt, "subflow_failed", text, iteration=node.iteration
-            )
+            return bad_end(child, node)
         records = await records_of(self._store, child, child.spec.plan.leaves)
         result = result_of(child, records)
         if node.iteration is None:
@@ -349,13 +357,6 @@ def _check_origin(child: Task, node: ParentNode) -> None:
             f"its child task needs the id {child.task_id!r}, which another task has; delete that"
             " task, then retry",
         )
-
-
-def _has_ended_for(child: Task, node: ParentNode) -> bool:
-    """Return whether the end of a child task is that of the current attempt of the node."""
-    return child.status is TaskStatus.FINISHED or (
-        child.terminal and child.parent_attempt >= node.attempt
-    )
 
 
 def _is_behind(child: Task, node: ParentNode) -> bool:

@@ -1,7 +1,7 @@
 """The outbox: it sends commands, cancellations and hints to the bus."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -126,9 +126,12 @@ class Outbox:
         """Topics that failed, and when to try them again."""
         self._notices = notices_of(clock)
 
-    async def carry_out(self, effects: Sequence[TaskEffects]) -> list[tuple[CachedTask, OwnEffect]]:
+    async def carry_out(
+        self, effects: Sequence[TaskEffects], *, notified: Container[str] = ()
+    ) -> list[tuple[CachedTask, OwnEffect]]:
         """Send the messages of the effects in one call, and return the effects that the coordinator
-        carries out itself.
+        carries out itself. It has ``notified`` these parents of the ends of their child tasks, so
+        they need no messages.
         """
         own: list[tuple[CachedTask, OwnEffect]] = []
         for todo in effects:
@@ -142,7 +145,7 @@ class Outbox:
         for todo in effects:
             for effect in todo.effects:
                 try:
-                    one = await self._outgoing(todo.cached, effect)
+                    one = await self._outgoing(todo.cached, effect, notified)
                 except (BusError, StoreError):
                     raise
                 except Exception as error:
@@ -156,7 +159,9 @@ class Outbox:
             self._note(outgoing)
         return own
 
-    async def _outgoing(self, held: CachedTask, effect: Effect) -> _Outgoing | None:
+    async def _outgoing(
+        self, held: CachedTask, effect: Effect, notified: Container[str]
+    ) -> _Outgoing | None:
         """Return the message of an effect, or None if there is nothing to send."""
         task = held.task
         topic = self._config.control_topic
@@ -200,8 +205,10 @@ class Outbox:
                     generation=generation,
                     ended=True,
                 )
-            case TellParent() if task.spec.parent is not None:
-                topic, parent = self._config.events_topic, task.spec.parent
+            case TellParent() if (
+                parent := task.spec.parent
+            ) is not None and parent.task_id not in notified:
+                topic = self._config.events_topic
                 message = ChildEnded(task_id=parent.task_id, index=parent.index)
             case _:
                 return None

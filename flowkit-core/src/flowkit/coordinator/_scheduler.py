@@ -206,7 +206,8 @@ class Scheduler:
                 self._timers.add(task.spec.task_id, task.wake_at)
             for state in todo.children:
                 self._children.start(task, state)
-        for held, effect in await self.outbox.carry_out(effects):
+        ends = self._children.ends_of(effects)
+        for held, effect in await self.outbox.carry_out(effects, notified=ends):
             match effect:
                 case CallFunction(index, attempt):
                     self._functions.start(held.task, index, attempt)
@@ -220,6 +221,8 @@ class Scheduler:
                     self._maps.start(held.task, effect)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)
+        if ends:
+            await self._handle((), ends)
 
     async def _report(self, task_id: str, event: Event) -> None:
         await self._report_all(task_id, [event])
