@@ -1,7 +1,6 @@
 """Tasks: the views for users, and the state that the engine works on."""
 
 import hmac
-import json
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from itertools import chain
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic_core import to_json
 
 from flowkit._json.limits import MAX_WORKER_ID_CHARS, Count, Moment
 from flowkit.graph import Plan
@@ -580,7 +580,7 @@ class ParentNode:
 
     def child_id(self) -> str:
         """Return the id of the child task: a hash, so that every coordinator computes the same."""
-        cause = json.dumps([one for one in self.cause if one is not None]).encode()
+        cause = to_json([one for one in self.cause if one is not None])
         return blake2b(cause, person=b"flowkit child", digest_size=16).hexdigest()
 
     def is_same_node(self, other: "ParentNode | None") -> bool:

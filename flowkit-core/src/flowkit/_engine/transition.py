@@ -482,7 +482,8 @@ class Transition:
             drop_state(task, index)
         end_waiting_children(task.marks, self.unbegun_ended)
         self.new_marks += self.unbegun_ended
-        self._add_children()
+        if self.opened is not None or self.growths:
+            self._add_children()
         if self.rederive:
             derive(task)
             return

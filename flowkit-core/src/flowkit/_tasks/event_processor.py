@@ -144,6 +144,7 @@ class EventProcessor:
         self._store = store
         self._clock = clock
         self._settings = settings
+        self._sends_nothing = replace(settings, sends=False)
         self._patience_sec = patience_sec
         self._notices = notices_of(clock)
         self._cache = TaskCache(keep_nodes)
@@ -197,7 +198,7 @@ class EventProcessor:
 
         If the task is not ``certainly_new``, the process that loads it sends its first commands.
         """
-        settings = self._settings if certainly_new else replace(self._settings, sends=False)
+        settings = self._settings if certainly_new else self._sends_nothing
         return submission(spec, graph, certainly_new=certainly_new, settings=settings)
 
     async def create(self, submissions: Sequence[Submission]) -> Sequence[str]:
@@ -250,11 +251,13 @@ class EventProcessor:
                 if cached is not None and cached.task.version == record.version:
                     continue
                 new = None if submitted is None else submitted.get(task_id)
-                cached = (
-                    self._cache_submission(new)
-                    if new is not None and new.is_stored_as(record)
-                    else await self._cache_record(task_id, record)
-                )
+                if new is not None and new.is_stored_as(record):
+                    cached = self._cache_submission(new)
+                    if not new.evaluates:
+                        call.outcome.effects.append(TaskEffects(cached, new.effects))
+                        continue
+                else:
+                    cached = await self._cache_record(task_id, record)
                 if cached is not None and cached.task.terminal:
                     self._cache.evict(task_id)
                     if effects := pending_effects(cached.task):

@@ -76,6 +76,8 @@ class Submission:
     """The first changes, which the record contains."""
     effects: Sequence[Effect]
     """Effects to carry out once the task is stored."""
+    evaluates: bool
+    """Conditions or maps are to be evaluated first, which the effects depend on."""
     certainly_new: bool
     """No task with this id or key can be stored, and the effects do not depend on conditions."""
 
@@ -201,7 +203,8 @@ def submission(
     update.apply(TaskSubmitted())
     commit = cached.writer.commit(task, op_id="")
     record = TaskRecord(header_of(task), encode_spec(spec, graph), commit.put)
-    return Submission(cached, record, commit, update.effects, certainly_new)
+    evaluates = bool(update.evaluations)
+    return Submission(cached, record, commit, update.effects, evaluates, certainly_new)
 
 
 def checked_reason(reason: str) -> str:

@@ -16,6 +16,7 @@ from flowkit.graph import Graph
 from flowkit.graph._control_types import (
     ChildTaskIO,
     LoopIO,
+    arguments_of,
     bare_expressions,
     evaluated_fields,
     is_checked_first,
@@ -46,11 +47,7 @@ class ChildArguments:
 
         Before the first round of a loop, ``max_iterations`` is checked, too.
         """
-        node, link = state.node, state.link
-        scope = await self._scope(task, node, link.iteration, link.previous)
-        fields = {"params", "max_iterations"} if link.iteration == 0 else {"params"}
-        arguments = await self._arguments(task, node, scope, fields)
-        params = cast("ChildTaskIO", arguments).params
+        params = await self._evaluated_params(task, state)
         schema = _schema(source)
         if schema is None:
             return params
@@ -58,6 +55,16 @@ class ChildArguments:
         if faults := await self._threads.value_faults(schema, params, "params"):
             raise NodeFailure("; ".join(faults), reason_code="bad_input", permanent=True)
         return params
+
+    async def _evaluated_params(self, task: Task, state: ChildState) -> dict[str, Any]:
+        node, link = state.node, state.link
+        plan = task.spec.plan
+        if node.index not in plan.computed:  # so they were checked when the task was submitted
+            return cast("dict[str, Any]", arguments_of(plan.nodes[node.index]).get("params", {}))
+        scope = await self._scope(task, node, link.iteration, link.previous)
+        fields = {"params", "max_iterations"} if link.iteration == 0 else {"params"}
+        arguments = await self._arguments(task, node, scope, fields)
+        return cast("ChildTaskIO", arguments).params
 
     async def check_round(self, task: Task, state: ChildState) -> RoundChecked:
         """Evaluate the condition of a loop before a round."""

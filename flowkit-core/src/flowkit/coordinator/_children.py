@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from anyio.abc import TaskGroup
-from pydantic_core import to_json
 
 from flowkit._engine import (
     ChildCreated,
@@ -37,7 +36,7 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.graph import Graph
-from flowkit.graph._nested_graphs import graph_of
+from flowkit.graph._expanded_plan import node_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
 from flowkit.task import ParentNode, Task, TaskSpec, TaskStatus, TaskView
@@ -210,7 +209,7 @@ class Children:
         refused: list[tuple[_Followed, _NotCreated]] = []
         for one in followed:
             try:
-                new[one.child_id] = await self._submission(one.task, one.state)
+                new[one.child_id] = await self._submission(one)
             except _NotCreated as refusal:
                 refused.append((one, refusal))
         if refused:
@@ -265,10 +264,10 @@ class Children:
             return {}
         return {child_id: task_view(submission.task) for child_id, submission in new.items()}
 
-    async def _submission(self, task: Task, state: ChildState) -> Submission:
-        node = state.node
+    async def _submission(self, one: _Followed) -> Submission:
+        task, state, node = one.task, one.state, one.node
         spec = task.spec.plan.nodes[node.index]
-        source = to_json(graph_of(spec))
+        source = task.spec.plan.nested[node_of(task.spec.plan, node.index)]
         plan = PLANS.get(source)
         try:
             params = await self._arguments.params(task, state, source)
@@ -277,7 +276,7 @@ class Children:
         except CorruptRecord as error:
             raise _NotCreated("corrupt_record", str(error)) from error
         child = TaskSpec(
-            task_id=node.child_id(),
+            task_id=one.child_id,
             plan=plan,
             created_at=self._clock.now(),
             secret=os.urandom(16),

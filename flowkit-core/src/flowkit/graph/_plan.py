@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
+
 from flowkit.graph._control_types import CONTROL_TYPES, is_computed, with_control_defaults
 from flowkit.graph._later_phases import LaterPhases, later_phases, with_later_nodes
 from flowkit.graph._models import ALL_ENDED, GraphDocument, NodeSpec
+from flowkit.graph._nested_graphs import graph_of
 
 BRANCH_ENDED = -3
 """Value in :attr:`Plan.need`: like ``ALL_ENDED``, for a node to which all its parents route. It is
@@ -75,8 +78,10 @@ class Plan:
     """Nodes with expressions in their input."""
     controls: frozenset[int]
     """Nodes of control types that wait."""
-    nested: frozenset[int]
-    """Nodes of control types that run child tasks, and maps of such nodes."""
+    nested: Mapping[int, bytes]
+    """Graphs of child tasks as JSON, by the nodes of control types that run these, and by maps of
+    such nodes. Equal graphs are one object.
+    """
     map_sources: Mapping[int, int]
     """Parent whose artifacts are the items, for each map that has such items."""
     on_node_failure: str
@@ -153,18 +158,25 @@ def make_plan(document: GraphDocument) -> Plan:
     )
 
 
-def _control_nodes(nodes: Sequence[NodeSpec]) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the control nodes that wait, and those that run child tasks."""
-    places: dict[bool, set[int]] = {False: set(), True: set()}
+def _control_nodes(nodes: Sequence[NodeSpec]) -> tuple[frozenset[int], Mapping[int, bytes]]:
+    """Return the control nodes that wait, and those that run child tasks with their graphs."""
+    waiting: set[int] = set()
+    nested: dict[int, bytes] = {}
+    graphs: dict[bytes, bytes] = {}
     for place, node in enumerate(nodes):
         control = CONTROL_TYPES.get(node.type)
-        if control is not None:
-            places[control.runs_child].add(place)
-    return frozenset(places[False]), frozenset(places[True])
+        if control is None:
+            continue
+        if control.runs_child:
+            graph = to_json(graph_of(node))
+            nested[place] = graphs.setdefault(graph, graph)
+        else:
+            waiting.add(place)
+    return frozenset(waiting), nested
 
 
 def _plan_of_one(
-    document: GraphDocument, node: NodeSpec, controls: frozenset[int], nested: frozenset[int]
+    document: GraphDocument, node: NodeSpec, controls: frozenset[int], nested: Mapping[int, bytes]
 ) -> Plan:
     index = {node.node_id: 0}
     return Plan(
