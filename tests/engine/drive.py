@@ -14,6 +14,7 @@ from flowkit._engine import (
     CheckCommand,
     ChildFailed,
     ChildFinished,
+    ChildrenCreated,
     ChildrenDue,
     CollectMap,
     CommandsLost,
@@ -57,6 +58,7 @@ from flowkit._engine import (
     VarsOp,
     Woke,
     advance,
+    child_node,
     derive,
     first_marks,
     pending_effects,
@@ -483,6 +485,14 @@ class Play:
         """Evaluate the arguments of a control node."""
         attempt = self.record(name).attempt if attempt is None else attempt
         return self.do(ArgumentsEvaluated(self.index(name), attempt, values, error))
+
+    def creates(self, *names: str) -> Transition:
+        """Report that the child tasks of nodes are stored."""
+        indexes = [self.index(name) for name in names]
+        records = self.task.records
+        return self.do(
+            ChildrenCreated([child_node(self.task, index, records[index]) for index in indexes])
+        )
 
     def child_finishes(
         self, name: str, result: Any = None, *, attempt: int | None = None

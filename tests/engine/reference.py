@@ -10,9 +10,9 @@ from typing import Any
 from flowkit._engine import (
     ArgumentsEvaluated,
     CancelRequested,
-    ChildCreated,
     ChildFailed,
     ChildFinished,
+    ChildrenCreated,
     CommandsLost,
     CommandsSent,
     ConditionEvaluated,
@@ -207,6 +207,8 @@ class Reference:
                 self.outcome = TaskStatus.FAILED if event.error else TaskStatus.FINISHED
         elif isinstance(event, SignalReceived):
             self._signalled(event)
+        elif isinstance(event, ChildrenCreated):
+            return
         elif isinstance(event, CommandsSent):
             for command in event.commands:
                 node = self.nodes[command.index]
@@ -264,7 +266,7 @@ class Reference:
                 waits = self._waits(event.index) and node.until is not None
                 if waits and event.attempt == node.attempt and self._is_approval(event.index):
                     self._decide(event.index, event.choice)
-            case ChildCreated() | ChildEnded():
+            case ChildEnded():
                 pass
             case ChildFinished() | ChildFailed():
                 current = event.attempt == node.number[0] and node.state in IN_FLIGHT

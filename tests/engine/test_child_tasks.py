@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flowkit._engine import ChildCreated, FollowParent, RunChild, TellParent, pending_effects
+from flowkit._engine import FollowParent, RunChild, TellParent, pending_effects
 from flowkit._records.record_parts import RecordWriter, encode_node
 from flowkit._records.task_records import decode_task, encode_spec, header_of
 from flowkit.messages import ChildEnded
@@ -107,7 +107,7 @@ def test_a_notice_changes_nothing_but_has_the_child_read() -> None:
 
 def test_a_retry_keeps_the_child_unless_the_node_had_finished() -> None:
     play = parent("s -> b")
-    play.do(ChildCreated(0, 1))
+    play.creates("s")
     first = play.record("s")
     play.child_fails("s")
     play.retry()

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from flowkit._engine import (
-    ChildCreated,
     ChildFailed,
     ChildFinished,
+    ChildrenCreated,
     NextRound,
     RoundChecked,
     RunChild,
@@ -61,7 +61,7 @@ def test_each_round_has_a_task_of_its_own_and_sees_the_result_before() -> None:
         assert link is not None
         seen.append((link.iteration, link.previous, link.created))
         ids.append(shown_child(play.task, 0, play.record("s")))
-        play.do(ChildCreated(0, 1, number))
+        play.creates("s")
         play.goes_on("s", f"result {number}")
     assert len(set(ids)) == 4
     assert seen == [
@@ -122,7 +122,7 @@ def test_reports_about_an_earlier_round_are_ignored() -> None:
     play.goes_on("s", 1)
     record = play.record("s")
     for late in (
-        ChildCreated(0, 1, 0),
+        ChildrenCreated([ParentNode("t", "s", 0, 0, 1, iteration=0)]),
         ChildFinished(0, 1, 7, 0),
         ChildFinished(0, 1, 7, 0, NextRound(100, 0.0)),
         ChildFailed(0, 1, "subflow_failed", "late", iteration=0),
@@ -288,7 +288,7 @@ def test_an_overdue_loop_begins_no_further_round() -> None:
 def test_a_retry_goes_on_in_the_round_that_failed() -> None:
     play = until("s -> b")
     play.goes_on("s", "first")
-    play.do(ChildCreated(0, 1, 1))
+    play.creates("s")
     failed = play.record("s")
     play.child_fails("s")
     assert play.record("s").reason_code == "subflow_failed"

@@ -1,8 +1,9 @@
 """Maps whose children run child tasks."""
 
+from dataclasses import replace
 from typing import Any
 
-from flowkit._engine import ChildCreated, RunChild, pending_effects
+from flowkit._engine import ChildrenCreated, RunChild, child_node, pending_effects
 from flowkit.messages import ChildEnded
 from flowkit.task import Mark, NodeStatus, TaskStatus
 from tests.engine.drive import Play, effects, graph
@@ -62,10 +63,20 @@ def test_a_notice_about_anything_but_a_running_child_has_nothing_read() -> None:
         assert effects(play.do(ChildEnded(task_id="t", index=index))) == []
 
 
+def test_stored_child_tasks_are_recorded_for_the_children_that_still_wait_for_them() -> None:
+    play = opened(3)
+    nodes = [child_node(play.task, index, play.task.records[index]) for index in (1, 2, 3)]
+    play.child_finishes("s[1]")
+    step = play.do(ChildrenCreated([nodes[0], nodes[1], replace(nodes[2], attempt=2)]))
+    assert not step.ignored
+    links = [play.record(f"s[{number}]").child for number in range(3)]
+    assert [link and link.created for link in links] == [True, False, False]
+    assert play.do(ChildrenCreated(nodes[:2])).ignored
+
+
 def test_a_retry_keeps_the_child_task_of_a_child_that_had_not_finished() -> None:
     play = opened(3)
-    for index in (1, 2, 3):
-        play.do(ChildCreated(index, 1))
+    play.creates("s[0]", "s[1]", "s[2]")
     play.child_finishes("s[0]")
     play.child_fails("s[1]")
     play.child_fails("s[2]")

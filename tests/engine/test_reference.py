@@ -12,9 +12,9 @@ from flowkit._engine import (
     CallFunction,
     CancelRequested,
     CheckCommand,
-    ChildCreated,
     ChildFailed,
     ChildFinished,
+    ChildrenCreated,
     CommandsLost,
     CommandsSent,
     ConditionEvaluated,
@@ -58,7 +58,7 @@ from flowkit.messages import (
     NodeStopped,
     NodeSucceeded,
 )
-from flowkit.task import ENDED, STATUS_OF_MARK, Mark, TaskStatus
+from flowkit.task import ENDED, STATUS_OF_MARK, Mark, ParentNode, TaskStatus
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from tests.engine.drive import NOON, assert_nothing_drifted, copy_of, new_task
 from tests.engine.flows import MAX_NODES, Word, graphs, scripts
@@ -315,7 +315,7 @@ class Both:
         if kind < 60:
             return ChildEnded(task_id="t", index=index)
         if kind < 65:
-            return ChildCreated(index, attempt)
+            return ChildrenCreated([ParentNode("t", "", index, 0, attempt)])
         if kind < 80:
             return ChildFinished(index, attempt, choice)
         reason_code = ("subflow_failed", "bad_input")[choice % 7 == 0]

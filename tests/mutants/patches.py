@@ -732,7 +732,7 @@ while self._unstored and self._error is None:
     Mutant(
         "a round is taken for the one after it",
         "_is_current",
-        "event.iteration == record.child.iteration",
+        "about.iteration == record.child.iteration",
         "True",
         suite="tests/engine/test_loops.py",
     ),

@@ -5,10 +5,10 @@ from itertools import chain
 from typing import Any
 
 from flowkit._engine.child_tasks import (
-    child_created,
     child_ended,
     child_failed,
     child_finished,
+    children_created,
     force_children,
     round_checked,
     run_children,
@@ -19,9 +19,9 @@ from flowkit._engine.decisions import decision_made
 from flowkit._engine.events import (
     ArgumentsEvaluated,
     CancelRequested,
-    ChildCreated,
     ChildFailed,
     ChildFinished,
+    ChildrenCreated,
     ChildrenDue,
     CommandsLost,
     CommandsSent,
@@ -383,7 +383,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     ChildrenDue: children_due,
     MapCollected: map_collected,
     EndsRead: ends_read,
-    ChildCreated: child_created,
+    ChildrenCreated: children_created,
     ChildEnded: child_ended,
     ChildFinished: child_finished,
     ChildFailed: child_failed,
@@ -402,5 +402,5 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     NodeReleased: node_released,
 }
 
-_MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting, OutputDelayed, ChildCreated})
+_MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting, OutputDelayed, ChildrenCreated})
 """Events after which no node can start and the status of the task is the same."""

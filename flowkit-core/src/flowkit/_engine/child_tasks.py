@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from flowkit._engine.events import (
-    ChildCreated,
     ChildFailed,
     ChildFinished,
+    ChildrenCreated,
     RoundChecked,
     RunChild,
 )
@@ -82,13 +82,15 @@ def start_child(draft: Transition, index: int, record: NodeRecord) -> None:
     draft.effects.append(RunChild(index, record.attempt))
 
 
-def child_created(draft: Transition, event: ChildCreated, settings: EngineSettings) -> None:
-    """Record that a child task is stored."""
-    link = draft.record(event.index).child
-    if not _is_current(draft, event) or link is None or link.created:
-        draft.ignored = True
-        return
-    draft.edit(event.index).child = replace(link, created=True)
+def children_created(draft: Transition, event: ChildrenCreated, settings: EngineSettings) -> None:
+    """Record that child tasks are stored."""
+    draft.ignored = True
+    for node in event.nodes:
+        link = draft.record(node.index).child
+        current = _is_current(draft, node, ChildrenCreated)
+        if current and link is not None and not link.created:
+            draft.edit(node.index).child = replace(link, created=True)
+            draft.ignored = False
 
 
 def child_ended(draft: Transition, event: ChildEnded, settings: EngineSettings) -> None:
@@ -103,7 +105,7 @@ def child_ended(draft: Transition, event: ChildEnded, settings: EngineSettings) 
 
 def child_finished(draft: Transition, event: ChildFinished, settings: EngineSettings) -> None:
     """Finish a node with the result of its child task, or begin the next round of a loop."""
-    if not _is_current(draft, event):
+    if not _is_current(draft, event, type(event)):
         draft.ignored = True
     elif event.iteration is not None:
         round_finished(draft, event, settings)
@@ -114,7 +116,7 @@ def child_finished(draft: Transition, event: ChildFinished, settings: EngineSett
 
 def child_failed(draft: Transition, event: ChildFailed, settings: EngineSettings) -> None:
     """Fail the attempt of a node whose child task did not finish."""
-    if not _is_current(draft, event):
+    if not _is_current(draft, event, type(event)):
         draft.ignored = True
         return
     reason_code, error, permanent = event.reason_code, event.error, event.permanent
@@ -130,7 +132,7 @@ def child_failed(draft: Transition, event: ChildFailed, settings: EngineSettings
 def round_checked(draft: Transition, event: RoundChecked, settings: EngineSettings) -> None:
     """Begin a round of a loop, or finish the loop without it."""
     link = draft.record(event.index).child
-    if not _is_current(draft, event) or link is None or link.due or link.overdue:
+    if not _is_current(draft, event, type(event)) or link is None or link.due or link.overdue:
         draft.ignored = True
     elif event.goes_on:
         begin_round(draft, event.index, settings)
@@ -139,14 +141,15 @@ def round_checked(draft: Transition, event: RoundChecked, settings: EngineSettin
 
 
 def _is_current(
-    draft: Transition, event: ChildCreated | ChildFinished | ChildFailed | RoundChecked
+    draft: Transition, about: ParentNode | ChildFinished | ChildFailed | RoundChecked, event: type
 ) -> bool:
-    record = draft.record(event.index)
+    """Return whether an event is about the current attempt of a node, and its current round."""
+    record = draft.record(about.index)
     return (
-        draft.mark(event.index) in NODE_REPORTS[type(event)]
-        and event.attempt == record.attempt
+        draft.mark(about.index) in NODE_REPORTS[event]
+        and about.attempt == record.attempt
         and record.child is not None
-        and event.iteration == record.child.iteration
+        and about.iteration == record.child.iteration
     )
 
 

@@ -13,7 +13,7 @@ from flowkit._engine.vars import VarsOp
 from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
-from flowkit.task import MapStream, Mark, NodeRecord, Task, TaskStatus
+from flowkit.task import MapStream, Mark, NodeRecord, ParentNode, Task, TaskStatus
 
 # ---------------------------------------------------------------- events
 
@@ -239,13 +239,10 @@ class ArgumentsEvaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class ChildCreated:
-    """The child task of a node is stored."""
+class ChildrenCreated:
+    """The child tasks of these nodes are stored."""
 
-    index: int
-    attempt: int
-    iteration: int | None = None
-    """Round of a loop."""
+    nodes: Sequence[ParentNode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +362,7 @@ ClientEvent = (
     | SignalReceived
     | DecisionMade
 )
-DeferrableEvent = CommandsSent | CommandWaiting | ChildCreated
+DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.
 """

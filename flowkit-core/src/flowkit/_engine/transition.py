@@ -482,7 +482,7 @@ class Transition:
             drop_state(task, index)
         end_waiting_children(task.marks, self.unbegun_ended)
         self.new_marks += self.unbegun_ended
-        if self.opened is not None or self.growths:
+        if self.opened is not None or self.growths or self.undo_blocks:
             self._add_children()
         if self.rederive:
             derive(task)

@@ -6,9 +6,9 @@ drawn from them.
 
 from flowkit._engine.events import (
     ArgumentsEvaluated,
-    ChildCreated,
     ChildFailed,
     ChildFinished,
+    ChildrenCreated,
     ChildrenDue,
     ConditionDelayed,
     ConditionEvaluated,
@@ -56,7 +56,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     FunctionFailed: _marks("running cancelling"),
     NodeStopped: _marks("issued running cancelling"),
     NodeReleased: _marks("issued running cancelling"),
-    ChildCreated: _marks("running cancelling"),
+    ChildrenCreated: _marks("running cancelling"),
     ChildFinished: _marks("running cancelling"),
     ChildFailed: _marks("running cancelling"),
     RoundChecked: _marks("running"),

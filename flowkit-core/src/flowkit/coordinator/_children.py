@@ -8,9 +8,9 @@ from itertools import islice
 from anyio.abc import TaskGroup
 
 from flowkit._engine import (
-    ChildCreated,
     ChildFailed,
     ChildFinished,
+    ChildrenCreated,
     Event,
     FollowParent,
     TellParent,
@@ -236,11 +236,7 @@ class Children:
         await undo_cancellation()
         await self._carry_out(outcome.effects)
         for held in self._processor.find_cached([created[0].task.task_id]):
-            for one in created:
-                node = one.node
-                self._processor.apply_deferred(
-                    held, ChildCreated(node.index, node.attempt, node.iteration)
-                )
+            self._processor.apply_deferred(held, ChildrenCreated([one.node for one in created]))
         return created_here
 
     async def _store_new(
