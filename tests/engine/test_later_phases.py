@@ -327,6 +327,17 @@ def test_the_retry_of_the_dead_letter_of_an_undo_runs_it_and_finally_again():
     assert play.record("a").attempt == 1
 
 
+def test_a_retry_drops_the_dead_letters_of_undos_whose_nodes_run_again():
+    play = in_undo()
+    play.breaks("b~undo")
+    letter = play.record("b~undo").letter
+    play.succeeds("a~undo")
+    play.succeeds("tidy")
+    dropped = play.retry().letters
+    assert [(one.index, one.attempt) for one in dropped] == [(play.index("b~undo"), letter)]
+    assert play.record("b~undo").letter == 0
+
+
 # ---------------------------------------------------------------- explanations
 
 EXPLAINED: dict[str, tuple[Given, str, str]] = {

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from flowkit._engine.map_reruns import drop_map
 from flowkit._engine.map_undos import start_undo_of_map
+from flowkit._engine.node_ends import drop_letter
 from flowkit._engine.phases import hold_later_phases
 from flowkit._engine.readiness import fails_task, phase_of
 from flowkit._engine.reruns import reset_record
@@ -27,8 +28,11 @@ def reset_later_phases(draft: Transition, marks: bytearray, again: Collection[in
     hold_later_phases(draft.task.spec.plan, marks)
     for index in (*ends.final, *ends.undos):
         _hold(draft, index)
-        if ends.undone_by.get(index) in again and draft.record(index).after:
+        record = draft.record(index)
+        if ends.undone_by.get(index) in again and (record.after or record.letter):
             draft.edit(index).after = 0
+            if record.letter:
+                drop_letter(draft, index, draft.edit(index))
     draft.phase = phase_of(ends, draft.mark)
 
 
