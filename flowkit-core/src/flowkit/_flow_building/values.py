@@ -287,8 +287,10 @@ class MapRef(NodeRef[list[R]]):
 
     def undo(  # type: ignore[override]  # each child is undone, and not the list of the results
         self,
-        handler: "NodeRef[Any] | Callable[[R], NodeRef[Any]] | Callable[[R, Any], NodeRef[Any]]"
-        " | Callable[[], NodeRef[Any]]",
+        handler: NodeRef[Any]
+        | Callable[[R], NodeRef[Any]]
+        | Callable[[R, Any], NodeRef[Any]]
+        | Callable[[], NodeRef[Any]],
     ) -> Self:
         """Run a handler for each child that has finished if the task fails or is cancelled, to take
         back what the child has done, and return this node.
