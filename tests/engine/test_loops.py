@@ -275,6 +275,20 @@ def test_the_time_limit_of_an_attempt_includes_the_pauses() -> None:
     assert (play.record("s").attempt, link.iteration, link.previous) == (2, 2, "second")
 
 
+@pytest.mark.parametrize("start", [until, while_])
+def test_the_time_limit_of_an_attempt_that_goes_on_after_a_pause_is_met_in_time(start: Any) -> None:
+    play = start(timeouts={"start_to_close_sec": 4})
+    if start is while_:
+        play.checks("s", True)
+    play.goes_on("s", "first", delay_sec=3)
+    play.later(3)
+    assert play.task.wake_at == play.now + 1
+    play.later(1)
+    link = play.record("s").child
+    assert link is not None
+    assert link.overdue
+
+
 def test_an_overdue_loop_begins_no_further_round() -> None:
     play = until(timeouts={"start_to_close_sec": 20})
     play.later(20)

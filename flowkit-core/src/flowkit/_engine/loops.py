@@ -95,6 +95,10 @@ def _run_round(draft: Transition, index: int, settings: EngineSettings) -> None:
     record.heard_at = draft.now
     draft.effects.append(RunChild(index, record.attempt))
     draft.schedule(index, draft.now + settings.resend_sec)
+    limit = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
+    if limit is not None:
+        # Its due time was dropped while it waited for a place.
+        draft.schedule(index, record.issued_at + limit)
 
 
 def finish_loop(draft: Transition, index: int, result: object, settings: EngineSettings) -> None:
