@@ -127,6 +127,19 @@ def test_a_map_and_another_node_take_turns_on_a_concurrency_key():
     assert started(play.succeeds("a")) == ["m[0]"]
 
 
+def test_a_map_that_waits_for_its_key_and_needs_it_no_more_leaves_it_to_the_next():
+    key = {"concurrency_key": "k"}
+    fields = {**mapped(), **key, "retry_policy": STEADY, "priority": 1}
+    play = Play(graph("s -> a b", "m", m=fields, a=key, b=key))
+    play.opens("m", 1)
+    play.starts("m[0]")
+    play.succeeds("s")
+    assert started(play.fails("m[0]")) == ["a"]
+    play.later(10)
+    play.succeeds("m[0]", attempt=1)
+    assert started(play.succeeds("a")) == ["b"]
+
+
 def test_a_child_is_retried_alone():
     play = running(2, m={**mapped(), "retry_policy": STEADY})
     play.fails("m[1]")

@@ -319,6 +319,7 @@ class Transition:
                     continue
                 child = self._next_child(index)
                 if child is None:
+                    self._leave_key(index)
                     continue
                 entry, index = (entry[0], child), child
             if held is not None and not sources_progress(self, index):
@@ -373,6 +374,12 @@ class Transition:
         if waiters is None:
             waiters = self.waiters[key] = list(self.task.key_waiters.get(key, ()))
         return waiters
+
+    def _leave_key(self, index: int) -> None:
+        """Queue the next node that waits for the key of a map of which no child may start."""
+        key = self.task.spec.plan.nodes[index].concurrency_key
+        if key is not None:
+            self._release_key(index, key)
 
     def _release_key(self, index: int, key: str) -> None:
         """Release the concurrency key of a node, or its claim to it, and queue the next node that
