@@ -353,6 +353,18 @@ def test_the_children_of_a_map_end_with_it_if_it_has_not_begun_again(end: str):
     assert (play.status("m"), statuses(play)) == (NodeStatus.CANCELLED, ["cancelled"])
 
 
+def test_the_children_of_a_map_end_with_it_if_the_retry_stops_it_at_once():
+    z = {"type": "sleep", "io": {"for_sec": 0}, "fan_in": "any", "on_satisfied": "cancel"}
+    play = Play(graph("m a -> z", "z -> y", m=mapped(), z=z, y=ONCE))
+    play.opens("m", 2)
+    play.succeeds("a")
+    play.breaks("y")
+    assert started(play.retry("z")) == ["y"]
+    assert (play.status("m"), statuses(play)) == (NodeStatus.CANCELLED, ["cancelled"] * 2)
+    play.succeeds("y")
+    assert play.task.status is TaskStatus.FINISHED
+
+
 def test_reports_of_attempts_before_a_retry_are_ignored():
     play = failed_at_one_of_three()
     token = play.token("m[1]")

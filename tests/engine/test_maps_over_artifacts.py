@@ -181,12 +181,22 @@ def test_a_retry_keeps_finished_children_and_reads_further_artifacts():
     play.breaks("p")
     play.stops("m[1]")
     assert started(play.retry()) == ["p"]
-    step = play.stores_a_batch("p")
-    assert effects(step) == ["read m", "run m[1]"]
+    assert effects(play.stores_a_batch("p")) == ["read m", "open m"]
+    assert started(play.begins("m")) == ["m[1]"]
     assert started(play.grows("m", 1)) == ["m[2]"]
     for name in ("m[1]", "m[2]", "p"):
         play.succeeds(name)
     assert effects(play.grows("m", 0, ended=True)) == ["collect m"]
+
+
+def test_a_retry_starts_the_children_that_it_keeps_before_it_reads_further_artifacts():
+    play = running(m={**over_artifacts(), **ONCE})
+    play.grows("m", 2)
+    play.succeeds("p")
+    play.succeeds("m[0]")
+    play.breaks("m[1]")
+    assert effects(play.retry()) == ["read m", "open m"]
+    assert started(play.begins("m")) == ["m[1]"]
 
 
 def test_a_parent_that_starts_from_nothing_makes_new_children():
@@ -240,4 +250,5 @@ def test_a_map_that_had_read_all_artifacts_reads_those_of_a_retried_parent():
     play.breaks("m[0]")
     play.retry()
     play.stores_a_batch("p")
+    assert started(play.begins("m")) == ["m[0]"]
     assert started(play.grows("m", 1)) == ["m[1]"]

@@ -79,8 +79,10 @@ def _reset_children(draft: Transition, index: int, state: MapState, named: Colle
     spec = task.spec.plan.nodes[index].map
     failed = spec is None or spec.on_item_failure == "fail"
     children = _again(task, state, named, failed=failed)
+    edited = draft.edit_map(index)
+    edited.waiting = edited.open = len(children)
     if state.stream is not None:
-        draft.edit_map(index).stream = state.stream._replace(ended=False)
+        edited.stream = state.stream._replace(ended=False)
     if any(task.marks[child] == Mark.FINISHED for child in children):
         owner = draft.edit(index)
         if owner.generation == task.records[index].generation:

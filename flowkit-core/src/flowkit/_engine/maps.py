@@ -21,7 +21,9 @@ from flowkit.task import MapBlock, MapStream, Mark
 
 
 def begin_map(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Begin a map: its items are evaluated next, unless it has children from an earlier run."""
+    """Begin a map. Its items are evaluated next; children that it has from an earlier run start
+    then.
+    """
     record = draft.edit(index)
     record.attempt = max(record.attempt + 1, record.first_attempt)
     record.issued_at = record.started_at = record.heard_at = draft.now
@@ -29,11 +31,10 @@ def begin_map(draft: Transition, index: int, settings: EngineSettings) -> None:
     record.finished_at = record.reason_code = record.error = None
     draft.started_at = draft.started_at or draft.now
     draft.move(index, Mark.MAPPING)
-    if index in draft.task.spec.plan.map_sources:
-        if index in draft.task.maps:
-            draft.queue_map(index)
+    reads = index in draft.task.spec.plan.map_sources
+    if reads:
         draft.effects.append(ReadArtifacts(index, record.attempt))
-    else:
+    if not reads or index in draft.task.maps:
         draft.effects.append(OpenMap(index, record.attempt))
     draft.schedule(index, draft.now + settings.resend_sec)
 
@@ -102,7 +103,8 @@ def children_due(draft: Transition, event: ChildrenDue, settings: EngineSettings
         draft.ignored = True
         return
     draft.queue_map(event.index)
-    if not draft.edit_map(event.index).open:
+    state = draft.edit_map(event.index)
+    if not state.open and not state.may_grow:
         _collect(draft, event.index, settings)
 
 
