@@ -74,3 +74,28 @@ def test_only_the_retry_of_a_letter_runs_a_finished_task_again():
     play.retry("a", fill=True)
     assert (play.marks, play.task.status) == ("q.F", TaskStatus.QUEUED)
     assert (play.record("a").generation, play.record("b").generation) == (0, 1)
+
+
+def test_a_node_whose_letter_is_retried_drops_its_batches_if_its_input_is_produced_again():
+    play = Play(graph("a -> b", "b -> c", a={"optional": True}, c=ONCE))
+    play.succeeds("a")
+    play.succeeds("b")
+    play.breaks("c")
+    play.retry("a", "c", fill=True)
+    found = [play.record(name).generation for name in ("a", "b", "c")]
+    assert found == [0, 1, 1]
+
+
+def test_the_letter_of_a_child_runs_all_children_again_if_the_items_are_produced_again():
+    m = {"map": {"over": [], "on_item_failure": "continue"}, **ONCE}
+    play = Play(graph("a -> b", "b -> m", m=m))
+    play.succeeds("a")
+    play.succeeds("b")
+    play.opens("m", 1)
+    play.breaks("m[0]")
+    play.collects("m", None)
+    play.retry("a", "m[0]", fill=True)
+    play.succeeds("a")
+    play.succeeds("b")
+    play.opens("m", 1)
+    assert play.record("m[0]").generation == 1

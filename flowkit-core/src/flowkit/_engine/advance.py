@@ -336,16 +336,15 @@ def _from_nothing(
     task: Task, again: set[int], emptied: set[int], filled: Collection[int] | None
 ) -> set[int]:
     """Return the nodes that drop their stored batches: finished nodes, ``emptied`` maps, and all
-    nodes below them, whose input is produced again. The ``filled`` ones keep theirs.
+    nodes below them, whose input is produced again. The ``filled`` ones keep theirs if their input
+    stays.
     """
     plan, marks = task.spec.plan, task.marks
     found: set[int] = set()
     for index in plan.order:
-        kept = index not in again or index in (filled or ())
-        produced = marks[index] == Mark.FINISHED or any(
-            edge.node in found for edge in plan.parents[index]
-        )
-        if index in emptied or (produced and not kept):
+        finished = marks[index] == Mark.FINISHED and index not in (filled or ())
+        has_new_input = any(edge.node in found for edge in plan.parents[index])
+        if index in emptied or (index in again and (finished or has_new_input)):
             found.add(index)
     return found
 
