@@ -9,23 +9,32 @@ MAX_NODES = 7
 
 
 @st.composite
-def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES, waits: bool = False) -> dict[str, Any]:
-    """Generate graph documents. With ``waits``, most nodes wait for signals or approvals."""
+def graphs(
+    draw: st.DrawFn, *, max_nodes: int = MAX_NODES, waits: bool = False, maps: bool = False
+) -> dict[str, Any]:
+    """Generate graph documents. With ``waits``, most nodes wait for signals or approvals; with
+    ``maps``, most nodes have children or run child tasks.
+    """
     size = draw(st.integers(1, max_nodes))
     nodes: list[dict[str, Any]] = []
     edges: list[dict[str, Any]] = []
     for index in range(size):
-        waiting = waits and draw(st.integers(0, 3)) > 0
-        node = draw(_wait_fields() if waiting else _node_fields())
+        special = (waits or (maps and index > 0)) and draw(st.integers(0, 3)) > 0
+        fields = _node_fields() if not special else _wait_fields() if waits else _child_fields()
+        node = draw(fields)
         node["node_id"] = f"n{index}"
-        parents = 0
+        source, parents = None, list[dict[str, Any]]()
+        if "map" in node:
+            source = draw(st.sampled_from([None, *2 * [*filter(_stores_artifacts, nodes)]]))
+        if source is not None:
+            node["map"]["over"] = {"artifacts": source["node_id"]}
         for earlier in nodes:
-            kind = draw(st.sampled_from(EDGE_KINDS))
-            functions = {node["type"], earlier["type"]} != {"work"}
+            kind = "plain" if earlier is source else draw(st.sampled_from(EDGE_KINDS))
+            streams = _stores_artifacts(earlier) and _stores_artifacts(node)
             if kind == "none":
                 continue
-            parents += 1
-            if kind == "plain" or (kind == "stream" and functions):
+            parents.append(earlier)
+            if kind == "plain" or (kind == "stream" and not streams):
                 edges.append({"from": earlier["node_id"], "to": node["node_id"]})
             elif kind == "stream":
                 edges.append(
@@ -33,10 +42,10 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES, waits: bool = False) 
                 )
             else:
                 earlier.setdefault("routing", {}).setdefault(kind, []).append(node["node_id"])
-        if parents and node["type"] == "work" and draw(st.integers(0, 3)) == 0:
+        if _stores_artifacts(node) and _may_pull(parents) and draw(st.integers(0, 3)) == 0:
             node["io"] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
         if parents:
-            fan_ins = ["all", "all", "any", f"count:{draw(st.integers(1, parents))}"]
+            fan_ins = ["all", "all", "any", f"count:{draw(st.integers(1, len(parents)))}"]
             if not any(edge["to"] == node["node_id"] and "trigger" in edge for edge in edges):
                 fan_ins.append("ended")
             node["fan_in"] = draw(st.sampled_from(fan_ins))
@@ -48,7 +57,7 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES, waits: bool = False) 
         if "on_failure" in routing and "on_success" not in routing:
             node["optional"] = False  # it might have no effect
     for node in nodes:
-        if draw(st.integers(0, 3)) == 0:
+        if "map" not in node and draw(st.integers(0, 3)) == 0:
             function = draw(st.integers(0, 3)) == 0
             node["undo"] = {
                 **({"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "u"}),
@@ -62,6 +71,14 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES, waits: bool = False) 
         "max_parallel": draw(st.sampled_from([None, None, None, 1, 2, 3])),
         "output": draw(st.sampled_from([None, None, "${results.n0}"])),
     }
+
+
+def _stores_artifacts(node: dict[str, Any]) -> bool:
+    return node["type"] == "work" and "map" not in node
+
+
+def _may_pull(parents: list[dict[str, Any]]) -> bool:
+    return bool(parents) and not any("map" in one for one in parents)
 
 
 @st.composite
@@ -80,12 +97,17 @@ def _final_nodes(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @st.composite
 def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.integers(0, 8))
+    kind = draw(st.integers(0, 9))
     if kind == 1:
         return draw(st.one_of(_sleep_fields(), _wait_fields()))
-    if kind == 2:
-        return draw(_subflow_fields())
-    function = kind == 0
+    if kind in (2, 3):
+        return draw(_child_fields())
+    return draw(_work_fields(function=kind == 0))
+
+
+@st.composite
+def _work_fields(draw: st.DrawFn, *, function: bool) -> dict[str, Any]:
+    """Generate a handler or a coordinator function."""
     node: dict[str, Any] = (
         {"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "work"}
     )
@@ -155,9 +177,32 @@ def _often_absent_fields(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def _subflow_fields(draw: st.DrawFn) -> dict[str, Any]:
+def _child_fields(draw: st.DrawFn) -> dict[str, Any]:
+    """Generate a sub-flow, a loop or a map."""
+    kind = draw(st.sampled_from(("subflow", "loop", "map", "map", "map")))
+    if kind != "map":
+        return draw(_nested_fields(kind=kind))
+    mapped = (
+        _work_fields(function=False),
+        _work_fields(function=True),
+        _nested_fields(kind="subflow"),
+    )
+    node = draw(st.one_of(mapped))
+    node["map"] = {
+        "over": [],
+        "max_parallel": draw(st.sampled_from([None, 1, 2])),
+        "on_item_failure": draw(st.sampled_from(["fail", "continue"])),
+    }
+    return node
+
+
+@st.composite
+def _nested_fields(draw: st.DrawFn, *, kind: str) -> dict[str, Any]:
+    """Generate a node that runs child tasks."""
     inner = {"nodes": [{"node_id": "x", "type": "work"}]}
-    node: dict[str, Any] = {"type": "subflow", "io": {"graph": inner}}
+    node: dict[str, Any] = {"type": kind, "io": {"graph": inner}}
+    if kind == "loop":
+        node["io"][draw(st.sampled_from(["while", "until"]))] = "true"
     node["retry_policy"] = {"backoff_sec": 5.0, "jitter": 0.0} | draw(
         st.sampled_from([{}, {}, {"max": 1}])
     )
@@ -176,5 +221,5 @@ Word = tuple[int, int, int]
 
 def scripts(*, min_size: int = 0) -> st.SearchStrategy[list[Word]]:
     """Generate events."""
-    word = st.tuples(st.integers(0, 99), st.integers(0, 2 * MAX_NODES + 1), st.integers(0, 99))
+    word = st.tuples(st.integers(0, 99), st.integers(0, 63), st.integers(0, 99))
     return st.lists(word, min_size=min_size, max_size=40)
