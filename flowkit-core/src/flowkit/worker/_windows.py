@@ -122,11 +122,10 @@ class Windows:
     def _due(self, *, ended: bool) -> list[Bounds]:
         """Return the bounds of the windows that are full, or end now."""
         size, pending = self._size, self._pending
-        windows = [pending[first : first + size] for first in range(0, len(pending), size)]
-        if windows and len(windows[-1]) < size and not ended:
-            is_over = self._due_at is not None and self._due_at <= self._clock.monotonic()
-            if len(windows) > 1 or not is_over:
-                windows.pop()
+        is_over = self._due_at is not None and self._due_at <= self._clock.monotonic()
+        ends_early = ended or (is_over and len(pending) < size)
+        due = len(pending) if ends_early else len(pending) // size * size
+        windows = (pending[first : first + size] for first in range(0, due, size))
         return [{item.from_node: item.position for item in window} for window in windows]
 
     def _unread(self, bounds: Bounds) -> list[tuple[str, int]]:
