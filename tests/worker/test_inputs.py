@@ -131,7 +131,8 @@ async def test_what_is_stored_just_before_the_parent_ended_is_not_missed(bench: 
 
     bench.store.artifacts = Late()
     async with bench.worker({"work": Seeing()}):
-        assert (await bench.run(pull(), task_id="t", sources=(Source(node_id="up"),))).batches == 1
+        end = await bench.run(pull(poll_ms=60_000), task_id="t", sources=(Source(node_id="up"),))
+    assert end.batches == 1
 
 
 async def test_upstream_without_data_is_no_error(bench: Bench) -> None:
@@ -342,6 +343,32 @@ async def test_without_hints_the_stream_is_looked_at_every_poll(bench: Bench) ->
         assert 0 <= bench.clock.monotonic() - began <= 121
         await moved(bench, ended=True, task=task_id)
         assert (await bench.end(command)).batches == 1
+
+
+async def test_a_parent_whose_hint_was_lost_is_read_beside_a_busy_one(bench: Bench) -> None:
+    document = {
+        "nodes": [
+            {"node_id": "up", "type": "a"},
+            {"node_id": "other", "type": "a"},
+            {"node_id": "n", "type": "work", "depends_on": ["up", "other"]},
+        ]
+    }
+    async with Client(db=bench.store, bus=bench.bus) as client:
+        task_id = await client.create_task(graph=document)
+    seeing = Seeing()
+    sources = (Source(node_id="up"), Source(node_id="other"))
+    async with bench.worker({"work": seeing}):
+        command = await bench.send(pull(poll_ms=1000), task_id=task_id, index=2, sources=sources)
+        await bench.started(command)
+        await put(bench, b'{"x":0}', node="other", task=task_id)
+        for number in range(30):
+            await put(bench, b'{"x":1}', first=number, task=task_id)
+            await moved(bench, task=task_id)
+            await bench.clock.sleep(0.1)
+        assert "other" in {batch.payload["from_node"] for batch in seeing.seen}
+        await moved(bench, ended=True, task=task_id)
+        await moved(bench, ended=True, node="other", task=task_id)
+        assert (await bench.end(command)).batches == 31
 
 
 async def test_a_parent_that_is_known_to_have_ended_ends_the_reader_without_a_hint(

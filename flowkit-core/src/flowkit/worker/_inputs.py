@@ -225,6 +225,8 @@ class InputRequest:
     ) -> AsyncGenerator[list[Pulled], None]:
         reading = dict.fromkeys(positions)
         due = deque(positions)
+        clock = self.context.clock
+        poll_at = clock.monotonic() + poll_sec
         while reading:
             while due:
                 turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
@@ -241,7 +243,14 @@ class InputRequest:
                         reading.pop(stream, None)
             yield []
             if reading:
-                due.extend(await self._next_due(reading, watch, poll_sec, wake_at()))
+                at = wake_at()
+                next_due = await self._next_due(
+                    reading, watch, until=poll_at if at is None else min(poll_at, at)
+                )
+                if clock.monotonic() >= poll_at:
+                    await self._find_ended(reading, watch)
+                    next_due, poll_at = list(reading), clock.monotonic() + poll_sec
+                due.extend(next_due)
 
     async def _check_complete(self, positions: Mapping[Stream, _Position]) -> None:
         """Check that every stored batch was read.
@@ -288,29 +297,24 @@ class InputRequest:
         return pages
 
     async def _next_due(
-        self,
-        reading: Collection[Stream],
-        watch: StreamWatch,
-        poll_sec: float,
-        wake_at: float | None,
+        self, reading: Collection[Stream], watch: StreamWatch, *, until: float
     ) -> list[Stream]:
+        """Wait for streams that have moved, and return them; at ``until``, return all streams."""
         clock = self.context.clock
-        left_sec = poll_sec if wake_at is None else max(wake_at - clock.monotonic(), 0)
-        if not await self.context.cancellable(
-            within(min(poll_sec, left_sec), partial(watch.wait, reading), clock=clock)
-        ):
-            if left_sec < poll_sec:
-                return list(reading)
-            open_now = {
-                (source.node_id, source.generation)
-                for source in await self._latest_sources()
-                if not source.ended
-            }
-            watch.ended.update(
-                stream for stream in reading if (stream.node_id, stream.generation) not in open_now
-            )
-            return list(reading)
-        return [stream for stream in reading if stream in watch.moved]
+        wait = within(max(until - clock.monotonic(), 0), partial(watch.wait, reading), clock=clock)
+        if await self.context.cancellable(wait):
+            return [stream for stream in reading if stream in watch.moved]
+        return list(reading)
+
+    async def _find_ended(self, reading: Collection[Stream], watch: StreamWatch) -> None:
+        open_now = {
+            (source.node_id, source.generation)
+            for source in await self._latest_sources()
+            if not source.ended
+        }
+        watch.ended.update(
+            stream for stream in reading if (stream.node_id, stream.generation) not in open_now
+        )
 
 
 async def _take_pulled(request: InputRequest) -> list[Source]:
