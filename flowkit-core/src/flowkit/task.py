@@ -718,7 +718,7 @@ class Task:
     """Cache of records from the archive."""
     items: dict[str, list[Any]] = field(default_factory=dict)
     """Cache of items of maps, by the names of their archived parts."""
-    ends: dict[int, "array[int]"] = field(default_factory=dict)
+    end_orders: dict[int, "array[int]"] = field(default_factory=dict)
     """Cache of the order in which the children of maps ended, by the index of the first undo of a
     child.
     """

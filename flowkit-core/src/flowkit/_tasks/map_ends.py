@@ -33,9 +33,9 @@ async def ends_read(store: Store, task: Task, effect: ReadEnds) -> EndsRead | No
     if task.marks[index] != Mark.MAPPING:
         return None
     first = task.maps[index].blocks[0].first
-    order = task.ends.get(first)
+    order = task.end_orders.get(first)
     if order is None:
-        order = task.ends[first] = await _order_of_ends(store, task, index)
+        order = task.end_orders[first] = await _order_of_ends(store, task, index)
     known = bisect_left(order, (effect.before + 1) << _NUMBERS)
     waiting = (
         (number, entry >> _NUMBERS)
