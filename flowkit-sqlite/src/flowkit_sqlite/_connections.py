@@ -1,13 +1,14 @@
 """Connections to the file, and the checks at its opening."""
 
+import os
 import sqlite3
 import time
 from functools import partial
 from pathlib import Path
 
-from flowkit.errors import ConfigError
+from flowkit.errors import ConfigError, StoreUnavailable
 from flowkit_sqlite._config import SqliteConfig
-from flowkit_sqlite._errors import is_busy, with_remedy
+from flowkit_sqlite._errors import RIGHTS, is_busy, with_remedy
 
 OLDEST_SQLITE = (3, 37, 0)
 """Oldest release of SQLite with all features that are used, such as strict tables."""
@@ -80,6 +81,7 @@ def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
     Raises:
         ConfigError: the file or its folder does not exist, or the file belongs to another program
             or a later version, or cannot be shared by processes.
+        StoreUnavailable: this process may not write the file.
         sqlite3.Error: the file cannot be opened.
     """
     check_sqlite()
@@ -94,6 +96,8 @@ def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
         raise with_remedy(ConfigError, fault, "create it")
     if path.is_dir():
         raise with_remedy(ConfigError, f"{path} is a folder", "name a file in it")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise with_remedy(StoreUnavailable, f"{path} may not be written", RIGHTS)
     try:
         connection = connect(path, config)
         try:
@@ -125,14 +129,22 @@ def _prepare_patiently(connection: sqlite3.Connection, path: Path, patience_sec:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check whose file it is before anything is changed in it, and mark a new one."""
-    _check_owner(connection, path)
-    # The auto-vacuum mode of a file is set before its first table is created.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    """Check whose file it is before anything is changed in it, and mark a new one.
+
+    A file that is marked is not changed, so it can be opened on a full disk.
+    """
+    is_marked = _check_owner(connection, path)
+    if not is_marked:
+        # The auto-vacuum mode of a file is set before its first table is created.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         fault = f"{path}: its file system does not support SQLite's write-ahead log"
         raise with_remedy(ConfigError, fault, "use a local disk")
+    if is_marked:
+        # The first read in this mode creates the log.
+        _check_owner(connection, path)
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         _check_owner(connection, path)
@@ -154,8 +166,10 @@ def log_path(connection: sqlite3.Connection) -> str:
     return f"{path}-wal"
 
 
-def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
-    """Check that the file is new or one of FlowKit's that this version knows."""
+def _check_owner(connection: sqlite3.Connection, path: Path) -> bool:
+    """Check that the file is new or one of FlowKit's that this version knows. Return whether it has
+    the mark of this version.
+    """
     # One statement, because another process may create the file at the same time.
     application_id, version, objects = connection.execute(_OWNER).fetchone()
     if application_id != APPLICATION_ID and (application_id or version or objects):
@@ -167,3 +181,4 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
             f" knows {VERSION})"
         )
         raise with_remedy(ConfigError, fault, "install that version")
+    return bool(application_id == APPLICATION_ID and version == VERSION)

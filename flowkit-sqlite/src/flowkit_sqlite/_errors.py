@@ -32,10 +32,11 @@ _LOCKED = Translation(
     "continue or end the process that has kept its transaction open for longer than"
     " options.sqlite.busy_timeout_sec; it may be suspended",
 )
-_FORBIDDEN = Translation(
-    StoreUnavailable,
-    "give this user the right to write the file and its folder",
+RIGHTS = (
+    "give this user the right to write the file and its folder, on a file system that is not"
+    " mounted read-only"
 )
+_FORBIDDEN = Translation(StoreUnavailable, RIGHTS)
 _FULL = Translation(StoreUnavailable, "the disk is full, or a quota is used up: free space on it")
 _DAMAGED = Translation(
     StoreError, "stop all processes that use it, and restore the file from a backup"
@@ -53,13 +54,15 @@ TRANSLATIONS: dict[int, Translation] = {
     sqlite3.SQLITE_READONLY: _FORBIDDEN,
     sqlite3.SQLITE_INTERRUPT: Translation(StoreUnavailable),
     sqlite3.SQLITE_IOERR: Translation(
-        StoreUnavailable, "check the disk; the file must not be on a network file system"
+        StoreUnavailable,
+        "check the disk, and whether its file system was mounted read-only after an error; the file"
+        " must not be on a network file system",
     ),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTFOUND: _DEFECT,
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_CANTOPEN: Translation(
-        StoreUnavailable, "check that the folder exists and that this user may write to it"
+        StoreUnavailable, f"check that the folder exists, and {RIGHTS}"
     ),
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
     sqlite3.SQLITE_EMPTY: _DEFECT,
