@@ -189,7 +189,7 @@ async def test_doctor_reports_a_worker_whose_session_is_not_renewed(flowkit_cloc
             handlers={"work": _echo},
             cfg=WorkerConfig(worker_id="alive"),
         ):
-            live, silent = await _checks.check_workers(store, clock)
+            _, live, silent = await _checks.check_processes(store, clock)
     assert (live.ok, live.detail) == (True, "1: alive (work)")
     assert (silent.name, silent.ok, silent.detail) == (
         "worker killed",
@@ -212,6 +212,8 @@ async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker(
             cfg=WorkerConfig(worker_id="w", hb_interval_sec=3),
         ):
             began = clock.monotonic()
-            assert [result.ok for result in await _checks.check_workers(store, clock)] == [True]
+            found = await _checks.check_processes(store, clock)
+            assert [result.ok for result in found] == [True, True]
             assert clock.monotonic() - began <= 3.5
-        assert [result.detail for result in await _checks.check_workers(store, clock)] == ["0"]
+        found = await _checks.check_processes(store, clock)
+        assert [result.detail for result in found] == ["0", "0"]

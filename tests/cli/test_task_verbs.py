@@ -324,7 +324,10 @@ def test_watch_prints_an_event_a_line_as_json(cli: Cli, installation: Installati
 
 def test_explain_says_why_a_node_is_not_running(cli: Cli, installation: Installation):
     installation.submit(FAILING, task_id="t1")
-    assert cli("explain", "t1", "b", "--db", installation.address).stdout == "'b' waits for 'a'.\n"
+    explained = cli("explain", "t1", "b", "--db", installation.address).stdout
+    assert explained.startswith(
+        "'b' waits for 'a'. The task does not continue: no coordinator runs. "
+    )
     said = as_json(cli("explain", "t1", "a", "--db", installation.address, "--json"))
     assert (said["node_id"], "no live worker serves the role 'work'" in said["explanation"]) == (
         "a",

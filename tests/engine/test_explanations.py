@@ -8,7 +8,7 @@ OPTIONAL = {"optional": True}
 
 def explained(play: Play, name: str) -> str:
     index = play.index(name)
-    return explain_node(play.task, index, play.task.records, now=play.now, unserved=None)
+    return explain_node(play.task, index, play.task.records, now=play.now)
 
 
 def test_a_node_that_waits_for_ends_names_the_parents_that_have_not_ended():

@@ -372,7 +372,7 @@ def test_it_is_explained(case: str):
     given, name, said = EXPLAINED[case]
     play = given()
     index = play.index(name)
-    assert explain_node(play.task, index, play.task.records, now=NOON, unserved=None) == said
+    assert explain_node(play.task, index, play.task.records, now=NOON) == said
 
 
 def test_the_result_that_ended_a_task_is_stored_as_such():

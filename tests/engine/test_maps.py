@@ -213,7 +213,7 @@ def test_a_map_that_is_being_stopped_takes_no_place():
     ]
     assert play.task.in_flight == 2
     index = play.index("m")
-    assert explain_node(play.task, index, play.task.records, now=play.now, unserved=None) == (
+    assert explain_node(play.task, index, play.task.records, now=play.now) == (
         "'m' is being cancelled: node 'z' needs no more parents. 1 of its 1 children have not"
         " ended."
     )

@@ -243,5 +243,5 @@ def test_a_signal_in_finally_for_a_node_of_the_main_phase_is_kept() -> None:
 def test_a_wait_in_finally_is_explained(fails: bool) -> None:
     play = in_finally(fails=fails, **ASK)
     index = play.index("w")
-    said = explain_node(play.task, index, play.task.records, now=NOON, unserved=None)
+    said = explain_node(play.task, index, play.task.records, now=NOON)
     assert said == "'w' waits for a decision."

@@ -471,7 +471,7 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
         await cluster.store.renew_session(WorkerSession("killed", ("work",), 7, clock.now()))
         task_id = await client.create_task(graph=graph(node("a"), node("b")))
         with pytest.raises(TimeoutError):
-            await client.wait(task_id, timeout=1)
+            await client.wait(task_id, timeout=10)
         assert (
             ", and waits for a worker: no heartbeat of killed, which serves the role 'work': a"
             " handler blocks the event loop, or the process has ended."
@@ -481,7 +481,7 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
             await client.wait(task_id, timeout=10)
         began = clock.monotonic()
         explained = [await client.explain(task_id, name) for name in "ab"]
-        assert clock.monotonic() - began <= 2  # the next heartbeat of one worker is enough
+        assert clock.monotonic() == began  # the times of the last heartbeats are in the store
         await client.cancel(task_id)
     assert sorted(text.split()[1] for text in explained) == ["is", "was"]
     assert any(

@@ -25,10 +25,10 @@ from flowkit._records.queries import load_task
 from flowkit.task import Mark
 from flowkit_sqlite import SqliteStore
 from tests.sqlite.chains_runner import LENGTH
+from tests.sqlite.compilers import compiled, needs_preloading
 from tests.sqlite.versions_writer import STREAM
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPILER = shutil.which("cc")
 SEEDS = range(4)
 IMAGES = 6
 """Files that are built after each kill."""
@@ -36,22 +36,13 @@ SECTOR = 512
 CONFIRMED = (30, 200)
 FILES = ("flowkit.db", "flowkit.db-wal")
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or COMPILER is None,
-    reason="needs Linux and a C compiler",
-)
+pytestmark = needs_preloading
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile the library that keeps the synced files."""
-    path = tmp_path_factory.mktemp("library") / "synced_files.so"
-    source = Path(__file__).with_name("synced_files.c")
-    assert COMPILER is not None
-    subprocess.run(
-        [COMPILER, "-shared", "-fPIC", "-O1", "-pthread", "-o", path, source, "-ldl"], check=True
-    )
-    return path
+    return compiled("synced_files", tmp_path_factory.mktemp("library"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -363,13 +363,18 @@ class TaskQuery:
     created_before: float | None = None
 
 
+COORDINATOR = "coordinator"
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSession:
-    """Session of a live worker. ``beat`` grows with every renewal.
+    """Session of a live worker or coordinator. ``beat`` grows with every renewal.
 
     A reader measures with its own clock how long ``beat`` has not grown. ``info`` identifies the
     process (``incarnation``, ``host``, ``pid``), and contains the interval of the renewals
-    (``hb_interval_sec``).
+    (``hb_interval_sec``) and the time of the last one (``renewed_at``). The session of a
+    coordinator has no roles and the ``kind`` ``coordinator``; its ``worker_id`` is that of the
+    coordinator.
     """
 
     worker_id: str
@@ -377,6 +382,10 @@ class WorkerSession:
     beat: int
     started_at: float
     info: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_coordinator(self) -> bool:
+        return self.info.get("kind") == COORDINATOR
 
 
 LetterKind = Literal["batch", "node", "message", "task"]

@@ -1,16 +1,20 @@
-"""Sessions of workers: heartbeat intervals, and detection of live workers."""
+"""Sessions of workers and coordinators: heartbeat intervals, and detection of live processes."""
 
 import math
 import os
 import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from flowkit.protocols import Clock, Store, WorkerSession
 
 DEFAULT_INTERVAL_SEC = 3.0
 MAX_INTERVAL_SEC = 60.0
+LATE_SEC = 1.0
+"""Tolerance for a heartbeat that is late."""
 MAX_WATCH_SEC = 10.0
 WATCH_PAUSE_SEC = 0.25
 MOST_NAMES = 3
@@ -18,16 +22,36 @@ ZOMBIE = "Z"
 """State in ``/proc`` of a process that has ended, and for which no other process has waited."""
 
 
-def heartbeat_interval_sec(session: WorkerSession) -> float:
-    """Return the heartbeat interval in the session's ``info``, at most a minute.
+def process_info(hb_interval_sec: float) -> dict[str, str]:
+    """Return the part of a session's ``info`` that identifies this process."""
+    return {
+        "host": socket.gethostname(),
+        "pid": str(os.getpid()),
+        "version": _version(),
+        "hb_interval_sec": str(hb_interval_sec),
+    }
 
-    Return the default if it is invalid.
-    """
+
+@cache
+def _version() -> str:
+    try:
+        return version("flowkit-core")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def heartbeat_interval_sec(session: WorkerSession) -> float:
+    """Return the heartbeat interval in the session's ``info``, at most a minute."""
+    return min(_interval_sec(session), MAX_INTERVAL_SEC)
+
+
+def _interval_sec(session: WorkerSession) -> float:
+    """Return the heartbeat interval in the session's ``info``, or the default if it is invalid."""
     try:
         interval = float(session.info.get("hb_interval_sec", DEFAULT_INTERVAL_SEC))
     except ValueError:
         return DEFAULT_INTERVAL_SEC
-    return min(interval, MAX_INTERVAL_SEC) if 0 < interval < math.inf else DEFAULT_INTERVAL_SEC
+    return interval if 0 < interval < math.inf else DEFAULT_INTERVAL_SEC
 
 
 def process_of(session: WorkerSession) -> str:
@@ -51,23 +75,32 @@ def process_is_gone(session: WorkerSession) -> bool:
     return status.rpartition(")")[2].split()[0] == ZOMBIE
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeats:
-    """The outcome of a wait for heartbeats."""
-
-    live: list[WorkerSession]
-    """Workers that sent a heartbeat, or ended their session."""
-    silent: list[WorkerSession]
+# ---------------------------------------------------------------- last heartbeats
 
 
-async def why_unserved(store: Store, role: str, clock: Clock) -> str | None:
-    """Return why no live worker serves this role, or None if one does.
+def silence_sec(session: WorkerSession, now: float) -> float:
+    """Return the time since the last heartbeat, by the clock of the store."""
+    try:
+        return now - float(session.info["renewed_at"])
+    except (KeyError, ValueError):
+        return now - session.started_at
 
-    Wait at most 10 s for the next heartbeat of one that has it.
+
+def is_silent(session: WorkerSession, now: float) -> bool:
+    """Return whether heartbeats are missing: two, or one of a process that is known to have ended.
+
+    This is for people. A wrong clock can make a live process silent for a moment, so nothing is
+    changed because of it.
     """
-    sessions = [session for session in await store.sessions() if role in session.roles]
-    heartbeats = await watch_heartbeats(store, sessions, clock, enough=1)
-    return None if heartbeats.live else unserved(role, heartbeats.silent)
+    missing = 1 if process_is_gone(session) else 2
+    return silence_sec(session, now) > missing * _interval_sec(session) + LATE_SEC
+
+
+def why_unserved(sessions: Collection[WorkerSession], role: str, now: float) -> str | None:
+    """Return a clause that says why no live worker serves this role, or None if one does."""
+    serving = [session for session in sessions if role in session.roles]
+    silent = [session for session in serving if is_silent(session, now)]
+    return None if len(silent) < len(serving) else unserved(role, silent)
 
 
 def unserved(role: str, silent: Collection[WorkerSession]) -> str:
@@ -81,6 +114,18 @@ def unserved(role: str, silent: Collection[WorkerSession]) -> str:
         f" serve{'s' if len(names) == 1 else ''} the role {role!r}: a handler blocks the event"
         " loop, or the process has ended"
     )
+
+
+# ---------------------------------------------------------------- next heartbeats
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeats:
+    """The outcome of a wait for heartbeats."""
+
+    live: list[WorkerSession]
+    """Workers that sent a heartbeat, or ended their session."""
+    silent: list[WorkerSession]
 
 
 async def watch_heartbeats(

@@ -51,7 +51,7 @@ def explain_node(
     records: Mapping[int, NodeRecord],
     *,
     now: float,
-    unserved: str | None,
+    unserved: str | None = None,
     paused_child: str | None = None,
 ) -> str:
     """Return why a node is not running, and what it waits for.

@@ -1,4 +1,4 @@
-"""Checks of ``flowkit doctor``: Python, packages, clock, store, workers and bus."""
+"""Checks of ``flowkit doctor``: Python, packages, clock, store, processes and bus."""
 
 import importlib.metadata
 import platform
@@ -18,7 +18,8 @@ from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
 from flowkit.errors import ConfigError, FlowKitError
 from flowkit.plugins import Plugins
-from flowkit.protocols import CheckResult, Clock, Store, TopicSpec, utc
+from flowkit.protocols import CheckResult, Clock, Store, TaskQuery, TopicSpec, utc
+from flowkit.task import TaskStatus
 
 OLDEST_PYTHON = (3, 11)
 PATIENCE_SEC = 15.0
@@ -26,6 +27,8 @@ SILENT_WORKER = (
     "restart it if it was killed; otherwise check that no handler blocks its event loop, and that"
     " it can reach the store"
 )
+START_COORDINATOR = "start one with `flowkit coordinator`, or on a file with `flowkit dev FILE`"
+OPEN = tuple(status.value for status in TaskStatus if not status.terminal)
 DAY_SEC = 86_400.0
 LOCK_SEC = 2.0
 """Time for which the checks wait for the lock of a file."""
@@ -88,7 +91,7 @@ def check_clock(now: float | None = None) -> CheckResult:
 
 
 async def check_store_and_bus(plugins: Plugins, cfg: CoordinatorConfig) -> list[CheckResult]:
-    """Return the checks of the store, its workers and the bus.
+    """Return the checks of the store, its coordinators and workers, and the bus.
 
     If the store cannot be opened, a bus in the same file is not checked too. If neither is
     configured, no bus on this host is looked for.
@@ -103,7 +106,7 @@ async def check_store_and_bus(plugins: Plugins, cfg: CoordinatorConfig) -> list[
 async def check_store(
     plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC
 ) -> Sequence[CheckResult]:
-    """Return the checks of the store and of the workers that use it."""
+    """Return the checks of the store and of the processes that use it."""
     if not cfg.db:
         return [CheckResult("store", False, "no store is configured", NAME_A_STORE)]
 
@@ -111,30 +114,42 @@ async def check_store(
         async with plugins.open_store(cfg.db, cfg) as store:
             results = list(await store.check())
             if all(item.ok for item in results):
-                results += await check_workers(store, SystemClock())
+                results += await check_processes(store, SystemClock())
             return results
 
     return await _check_server("store", cfg.db, ask, patience_sec)
 
 
-async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
-    """Return one check for all live workers and one for each silent worker.
+async def check_processes(store: Store, clock: Clock) -> Sequence[CheckResult]:
+    """Return a check for all coordinators, one for all live workers, and one for each silent one.
 
-    A worker is silent if it sends no heartbeat in the time in which all workers have to send one.
+    A process is silent if it sends no heartbeat in the time in which all have to send one. Without
+    a coordinator, tasks that have not ended do not continue.
     """
     began = clock.monotonic()
     heartbeats = await watch_heartbeats(store, await store.sessions(), clock)
     waited = clock.monotonic() - began
-    live = heartbeats.live
+    coordinators = [session for session in heartbeats.live if session.is_coordinator]
+    live = [session for session in heartbeats.live if not session.is_coordinator]
     workers = ", ".join(f"{session.worker_id} ({', '.join(session.roles)})" for session in live)
-    names = sorted(session.worker_id for session in heartbeats.silent)
+    names = sorted(each.worker_id for each in heartbeats.silent if not each.is_coordinator)
     return [
+        await _check_coordinators(store, sorted(each.worker_id for each in coordinators)),
         CheckResult("workers", True, f"{len(live)}{f': {workers}' if workers else ''}"),
         *(
             CheckResult(f"worker {name}", False, f"no heartbeat for {waited:.0f} s", SILENT_WORKER)
             for name in names
         ),
     ]
+
+
+async def _check_coordinators(store: Store, live: Sequence[str]) -> CheckResult:
+    if live:
+        return CheckResult("coordinators", True, f"{len(live)}: {', '.join(live)}")
+    waiting, _ = await store.list_tasks(TaskQuery(statuses=OPEN, limit=1))
+    if not waiting:
+        return CheckResult("coordinators", True, "0")
+    return CheckResult("coordinators", False, "0, and tasks have not ended", START_COORDINATOR)
 
 
 async def check_bus(

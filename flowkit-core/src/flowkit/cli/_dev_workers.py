@@ -265,7 +265,11 @@ class DevWorkers:
         of another container has another number there.
         """
         store = self._coordinator.store
-        gone = [session for session in await store.sessions() if process_is_gone(session)]
+        gone = [
+            session
+            for session in await store.sessions()
+            if process_is_gone(session) and not session.is_coordinator
+        ]
         for session in (await watch_heartbeats(store, gone, self._coordinator.clock)).silent:
             self._say("worker", f"{session.worker_id} was killed earlier; its nodes run again")
             await self._declare_lost(session.worker_id)

@@ -13,6 +13,7 @@ from flowkit.cli import _options as options
 from flowkit.cli._connection import closing, connected, run_async
 from flowkit.cli._errors import task_exit
 from flowkit.cli._live_view import follow
+from flowkit.cli._missing_processes import missing_processes, print_missing
 from flowkit.cli._output import (
     compact,
     console,
@@ -143,14 +144,13 @@ def show(
     field omitted_child_tasks is the number of its own child tasks that are left out.
     """
 
-    async def main() -> list[TaskBranch]:
+    async def main() -> tuple[list[TaskBranch], list[str]]:
         async with connected(config, db, bus) as client:
             view = await client.get_task(task_id)
-            if not tree:
-                return [TaskBranch(view)]
-            return await task_branches(client, view)
+            branches = await task_branches(client, view) if tree else [TaskBranch(view)]
+            return branches, await missing_processes(client, *(each.view for each in branches))
 
-    branches = run_async(main)
+    branches, missing = run_async(main)
     view = branches[0].view
     if as_json and tree:
         for branch in branches:
@@ -185,6 +185,7 @@ def show(
         more = f"{omitted} more child task{'' if omitted == 1 else 's'}"
         out.print(f"{more}: run `flowkit show` with the id of one", style="dim", soft_wrap=True)
     print_end(out, view)
+    print_missing(out, missing)
 
 
 def _print_nodes(out: Console, nodes: Iterable[tuple[str, NodeView]]) -> None:
@@ -263,6 +264,8 @@ def watch(
     async def main() -> TaskView:
         async with connected(config, db, bus) as client:
             if not as_json:
+                missing = await missing_processes(client, await client.get_task(task_id))
+                print_missing(console(stderr=True), missing)
                 return await follow(client, task_id, console(), notice=seen.append)
             async with closing(client.watch(task_id)) as events:
                 async for event in events:

@@ -19,11 +19,12 @@ from flowkit._tasks.explanations import (
     running_child,
 )
 from flowkit._tasks.map_children import with_maps
+from flowkit._tasks.missing_processes import missing_coordinator, missing_worker
 from flowkit._tasks.views import event_view, full_view, shown_nodes
 from flowkit.client._session import Session, index_of
 from flowkit.errors import CorruptRecord, PayloadError
 from flowkit.protocols import Store, TaskQuery, TaskRecord, utc
-from flowkit.task import Mark, Page, Task, TaskEvent, TaskStatus, TaskView
+from flowkit.task import ENDED, Mark, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
 FIRST_CHECK_SEC = 30.0
@@ -88,11 +89,18 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
     if letter is not None and keeps_waiting(task, index, record, letter):
         return explain_quarantine(letter, now=clock.now())
     records, now = await records_of(store, task, with_maps(task, [index])), clock.now()
-    waits = task.marks[index] == Mark.ISSUED
-    role = task.spec.plan.nodes[index].type
-    unserved = await why_unserved(store, role, clock) if waits else None
+    if task.marks[index] in ENDED:
+        return explain_node(task, index, records, now=now)
+    sessions = await store.sessions()
+    unserved = why_unserved(sessions, task.spec.plan.nodes[index].type, now)
     paused_child = await _paused_child(store, running_child(task, index, records))
-    return explain_node(task, index, records, now=now, unserved=unserved, paused_child=paused_child)
+    sentence = explain_node(
+        task, index, records, now=now, unserved=unserved, paused_child=paused_child
+    )
+    missing = [missing_coordinator(sessions, now)]
+    if task.marks[index] == Mark.RUNNING and (worker_id := records[index].worker_id) is not None:
+        missing.insert(0, missing_worker(sessions, worker_id, now))
+    return " ".join([sentence, *filter(None, missing)])
 
 
 async def _paused_child(store: Store, child_id: str | None) -> str | None:

@@ -137,6 +137,7 @@ class Coordinator(TaskVerbs):
                 await stopping.wait()
                 self._life.close()
                 group.cancel_scope.cancel()
+            await scheduler.leave()
             if not stopping.is_set():
                 raise RuntimeError(
                     f"a loop of coordinator {self.coordinator_id} has ended, and the coordinator"

@@ -95,7 +95,9 @@ class Scheduler:
             commands=self.commands,
         )
         self._timers = Timers(clock)
-        self._watch = WorkerWatch(store=store, clock=clock, config=cfg)
+        self._watch = WorkerWatch(
+            store=store, clock=clock, config=cfg, coordinator_id=coordinator_id
+        )
         self._functions = FunctionCalls(
             group=group,
             store=store,
@@ -161,6 +163,10 @@ class Scheduler:
                 store, clock, keep_sec=keep_sec, interval_sec=cfg.purge_interval_sec
             )
         return loops
+
+    async def leave(self) -> None:
+        """End the session of this coordinator, when its loops have ended."""
+        await self._watch.leave()
 
     async def _repeat(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a loop, and restart it after a pause while the store is unavailable."""

@@ -10,8 +10,11 @@ from pydantic_core import to_json
 from flowkit._engine.settings import MAX_LEASE_DOUBLINGS
 from flowkit._records.task_records import mentions
 from flowkit._runtime.concurrency import Recent
+from flowkit._runtime.worker_sessions import is_silent, silence_sec
 from flowkit.config import CoordinatorConfig
-from flowkit.protocols import Clock, Store, TaskQuery
+from flowkit.coordinator._own_session import OwnSession
+from flowkit.errors import StoreError
+from flowkit.protocols import Clock, Store, TaskQuery, WorkerSession
 from flowkit.task import Mark, Task, TaskStatus
 
 logger = logging.getLogger(__name__)
@@ -24,11 +27,14 @@ class WorkerWatch:
     """Measures how long workers are silent, on the monotonic clock of this process.
 
     A worker's silence starts when this process first sees its heartbeat. So a live worker is not
-    declared lost because a clock is wrong or this coordinator was away. Time in which the store was
-    unavailable does not count: workers could not renew their sessions either.
+    declared lost because a clock is wrong or this coordinator was away. Time in which this
+    coordinator could not renew its own session does not count: workers could not renew theirs
+    either, because the store was away, full or locked.
     """
 
-    def __init__(self, *, store: Store, clock: Clock, config: CoordinatorConfig) -> None:
+    def __init__(
+        self, *, store: Store, clock: Clock, config: CoordinatorConfig, coordinator_id: str
+    ) -> None:
         self._store = store
         self._clock = clock
         self._soft = config.heartbeat_soft_sec
@@ -45,10 +51,15 @@ class WorkerWatch:
         """Workers whose session was removed: they are silent because they ended."""
         self.ended = Recent[str, None](MAX_ENDED)
         """Workers that were declared lost, and have no new session."""
-        self._sessions = anyio.Lock()
+        self._reading = anyio.Lock()
         self._pause = min(self._soft, self._hard) / 3
         self._read_at = clock.monotonic()
         """The time when the sessions were last read."""
+        self._was_unavailable = False
+        """Whether the store has been unavailable since then."""
+        self._own = OwnSession(
+            store=store, clock=clock, coordinator_id=coordinator_id, hb_interval_sec=self._pause
+        )
 
     async def lost_workers(self) -> list[str]:
         """Read the sessions, and return the workers that are lost.
@@ -56,19 +67,20 @@ class WorkerWatch:
         Sessions of workers that were lost long ago are deleted. A worker that is still alive has a
         session again after its next heartbeat.
         """
-        async with self._sessions:
+        async with self._reading:
             return await self._lost_workers()
 
     async def _lost_workers(self) -> list[str]:
-        sessions = {session.worker_id: session.beat for session in await self._store.sessions()}
+        sessions = {session.worker_id: session.beat for session in await self._sessions_now()}
         now = self._clock.monotonic()
-        unseen = now - self._read_at - 2 * self._pause
+        seen = 0.0 if self._was_unavailable else 2 * self._pause
+        unseen = now - self._read_at - seen
         if unseen > 0:
             self._heartbeats = {
                 worker_id: (beat, since + unseen)
                 for worker_id, (beat, since) in self._heartbeats.items()
             }
-        self._read_at = now
+        self._read_at, self._was_unavailable = now, False
         for worker_id in {*sessions, *self._heartbeats}:
             beat = sessions.get(worker_id, -1)
             known = self._heartbeats.get(worker_id)
@@ -102,9 +114,37 @@ class WorkerWatch:
                 self.stopped.discard(worker_id)
         return lost
 
+    async def _sessions_now(self) -> list[WorkerSession]:
+        """Renew the session of this coordinator, and return those of the workers.
+
+        Sessions of coordinators that were killed are deleted.
+
+        Raises:
+            StoreUnavailable: the store cannot be read, or does not accept changes.
+        """
+        try:
+            await self._own.renew()
+            sessions = await self._store.sessions()
+        except StoreError:
+            self._was_unavailable = True
+            raise
+        now = self._clock.now()
+        for session in sessions:
+            if (
+                session.is_coordinator
+                and is_silent(session, now)
+                and silence_sec(session, now) > self._hard
+            ):
+                await self._store.end_session(session.worker_id)
+        return [session for session in sessions if not session.is_coordinator]
+
+    async def leave(self) -> None:
+        """End the session of this coordinator."""
+        await self._own.end()
+
     async def declare_lost(self, worker_id: str) -> None:
         """End the session of a worker, and count the worker as lost until it has a new one."""
-        async with self._sessions:
+        async with self._reading:
             await self._store.end_session(worker_id)
             self._heartbeats.pop(worker_id, None)
             self.stopped.add(worker_id)

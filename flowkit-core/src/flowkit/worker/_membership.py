@@ -1,15 +1,11 @@
 """Membership of a worker: its session in the store, its heartbeat, and its claim to its id."""
 
 import logging
-import os
 import secrets
-import socket
 from collections.abc import Callable, Sequence
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from flowkit._runtime.retries import notices_of
-from flowkit._runtime.worker_sessions import heartbeat_interval_sec, process_of
+from flowkit._runtime.worker_sessions import heartbeat_interval_sec, process_info, process_of
 from flowkit.config import WorkerConfig
 from flowkit.errors import StoreError, WorkerIdTaken
 from flowkit.protocols import Clock, Store, WorkerSession
@@ -109,15 +105,13 @@ class Membership:
             self._info = {
                 "running": str(self._running()),
                 "max_concurrency": str(self._cfg.max_concurrency),
-                "host": socket.gethostname(),
-                "pid": str(os.getpid()),
-                "version": _version(),
                 "incarnation": self._incarnation,
-                "hb_interval_sec": str(self._cfg.hb_interval_sec),
+                **process_info(self._cfg.hb_interval_sec),
             }
         self._beat += 1
+        info = self._info | {"renewed_at": str(self._clock.now())}
         mine = WorkerSession(
-            self._worker_id, self._roles, self._beat, started_at=self._started_at, info=self._info
+            self._worker_id, self._roles, self._beat, started_at=self._started_at, info=info
         )
         replaced = await self._store.renew_session(mine)
         if replaced is not None and _age(replaced) > _age(mine):
@@ -171,11 +165,3 @@ def _taken(holder: WorkerSession) -> WorkerIdTaken:
     )
     error.process = where
     return error
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("flowkit-core")
-    except PackageNotFoundError:
-        return "unknown"

@@ -1,0 +1,45 @@
+"""The session of a coordinator: a proof that it runs, and that the store accepts changes."""
+
+from contextlib import suppress
+
+from flowkit._runtime.concurrency import within
+from flowkit._runtime.worker_sessions import process_info
+from flowkit.errors import StoreError
+from flowkit.protocols import COORDINATOR, Clock, Store, WorkerSession
+
+LEAVE_SEC = 2.0
+
+
+class OwnSession:
+    """The session of this coordinator. Clients see by it that a coordinator runs."""
+
+    def __init__(
+        self, *, store: Store, clock: Clock, coordinator_id: str, hb_interval_sec: float
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._coordinator_id = coordinator_id
+        self._started_at = clock.now()
+        self._info = process_info(hb_interval_sec) | {"kind": COORDINATOR}
+        self._beat = 0
+
+    async def renew(self) -> None:
+        """Write a heartbeat.
+
+        Raises:
+            StoreUnavailable: the store does not accept changes.
+        """
+        self._beat += 1
+        info = self._info | {"renewed_at": str(self._clock.now())}
+        await self._store.renew_session(
+            WorkerSession(self._coordinator_id, (), self._beat, self._started_at, info)
+        )
+
+    async def end(self) -> None:
+        """Delete the session. If the store is unavailable, it stays until it is old."""
+
+        async def delete() -> None:
+            await self._store.end_session(self._coordinator_id)
+
+        with suppress(StoreError):
+            await within(LEAVE_SEC, delete, clock=self._clock)
