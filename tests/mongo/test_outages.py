@@ -2,14 +2,19 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
 from anyio import to_thread
 
+from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import ArchivedPart, Stream
+from flowkit.worker import RunContext, Worker, handler
 from flowkit_mongo import MongoConfig, MongoStore
+from flowkit_testing import InMemoryBus
+from tests.builders import graph, node
 from tests.mongo.load import under_load
 from tests.mongo.proxy import Wire, wire
 from tests.servers.mongod import MongoServers
@@ -260,3 +265,35 @@ async def test_a_primary_that_steps_down_or_dies_under_load_loses_nothing(
         await to_thread.run_sync(primary.kill)
         await load.more(50)
         await to_thread.run_sync(primary.start)
+
+
+async def test_no_worker_is_lost_while_the_server_can_be_read_and_accepts_no_writes(
+    own_mongo: MongoServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    running, may_end = anyio.Event(), anyio.Event()
+    attempts: list[int] = []
+
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        attempts.append(ctx.attempt)
+        running.set()
+        await may_end.wait()
+
+    quick = {"heartbeat_soft_sec": 0.5, "heartbeat_hard_sec": 1, "lease_ttl_sec": 1}
+    config = MongoConfig(retry_for_sec=0)
+    async with (
+        InMemoryBus() as bus,
+        MongoStore(address(own_mongo, options="&retryWrites=false"), config=config) as store,
+        Coordinator(bus=bus, store=store, cfg=CoordinatorConfig(**quick)) as coordinator,
+        Worker(bus=bus, store=store, cfg=WorkerConfig(hb_interval_sec=0.2), handlers=[work]),
+    ):
+        task_id = await coordinator.create_task(graph=graph(node("n")))
+        await running.wait()
+        with own_mongo.failing(
+            "insert", "update", "findAndModify", times=1_000_000, errorCode=SHUTDOWN
+        ):
+            await anyio.sleep(4)
+        may_end.set()
+        view = await coordinator.wait(task_id, timeout=30)
+    assert (view.status, attempts) == ("finished", [1])
+    assert "are lost" not in caplog.text
