@@ -286,6 +286,40 @@ async def test_a_paused_task_s_dead_worker_is_noticed_as_well() -> None:
         assert (await cluster.client.wait(task_id, 10)).status == "finished"
 
 
+@pytest.mark.parametrize("ran", [1.0, HOUR], ids=["at once", "after an hour"])
+async def test_a_worker_that_was_killed_and_starts_again_with_its_id_leaves_its_runs_at_once(
+    ran: float,
+) -> None:
+    async with Cluster(coordinator_config=DEFAULTS) as cluster:
+        runs = Runs(cluster)
+        config = WorkerConfig(worker_id="w", stop_grace_sec=0)
+        await cluster.add_worker(runs.handlers, config)
+        task_id = await cluster.client.create_task(graph=one())
+        await until_begun(cluster, runs, 1)
+        await cluster.clock.sleep(ran)
+        died = await die(cluster, runs)
+        await cluster.add_worker(runs.handlers, config)
+        view = await cluster.client.wait(task_id, 100)
+    assert (view.status, view.nodes["n"].attempt) == ("finished", 2)
+    # two heartbeats of the killed process and a second, a look of the coordinator, and the pause
+    # before the retry
+    assert runs.began[1][2] - died <= 7 + 10 / 3 + 2
+
+
+async def test_a_run_of_a_restarted_worker_s_new_process_goes_on() -> None:
+    async with Cluster(coordinator_config=DEFAULTS) as cluster:
+        runs = Runs(cluster, last=1)
+        config = WorkerConfig(worker_id="w", stop_grace_sec=0)
+        await cluster.add_worker(runs.handlers, config)
+        await cluster.clock.sleep(10)
+        await kill(cluster.workers[0], cluster)
+        slow = Runs(cluster, last=9)
+        await cluster.add_worker(slow.handlers, config)
+        await cluster.client.create_task(graph=one())
+        await cluster.clock.sleep(HOUR)
+    assert [attempt for attempt, *_ in slow.began] == [1]
+
+
 async def test_leases_double_with_each_attempt() -> None:
     async with mortals(DEFAULTS, last=4) as (cluster, runs):
         policy = {"max": 5, "backoff_sec": 1, "multiplier": 1, "jitter": 0}

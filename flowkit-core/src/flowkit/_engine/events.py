@@ -314,6 +314,8 @@ class Woke:
 
     silent: dict[str, float] = field(default_factory=dict)
     """Seconds without a heartbeat, for each worker that may be lost; infinite if it has ended."""
+    restarted: frozenset[str] = frozenset()
+    """Ids of workers whose process is a new one. It is asked about the runs of the old one."""
     due_only: bool = False
     """Examine only the nodes that are due. After the loss of a worker, all nodes are examined."""
 

@@ -93,7 +93,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
                 token = draft.task.spec.token(index, record.attempt, record.handovers)
                 draft.effects.append(SendCancel(index, record.attempt, token, overdue[0]))
             fail_attempt(draft, index, *overdue, settings)
-        elif now - record.issued_at >= settings.resend_sec:
+        elif now - record.issued_at >= settings.resend_sec or record.worker_id in event.restarted:
             _check_attempt(draft, index, mark, event, settings)
 
 
@@ -118,8 +118,9 @@ def _check_attempt(
             draft.effects.append(CheckCommand(index, record.attempt))
     elif draft.task.spec.plan.nodes[index].type == COORDINATOR_FUNCTION:
         draft.effects.append(CallFunction(index, record.attempt))
-    elif draft.now - (record.heard_at or 0.0) >= settings.lease_ttl_sec and not _suspect(
-        record, event, settings
+    elif record.worker_id in event.restarted or (
+        draft.now - (record.heard_at or 0.0) >= settings.lease_ttl_sec
+        and not _suspect(record, event, settings)
     ):
         token = draft.task.spec.token(index, record.attempt, record.handovers)
         draft.effects.append(AskWorker(index, record.attempt, token, record.worker_id or ""))

@@ -3,7 +3,15 @@
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from typing import Any
 
@@ -155,7 +163,9 @@ class Scheduler:
             "submission": self._start_new,
             "timers": lambda: self._timers.run(self._wake_due),
             "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self.wake),
-            "worker watch": lambda: self._watch.run(self._handle_lost_workers),
+            "worker watch": lambda: self._watch.run(
+                self._handle_lost_workers, self._handle_restarted_workers
+            ),
             "command watch": lambda: self.commands.run(self._resend),
         }
         if (keep_sec := cfg.finished_retention_sec) is not None:
@@ -280,18 +290,27 @@ class Scheduler:
         if due:
             await self._apply_wake(await self.processor.evict_changed(due), due_only=True)
 
-    async def wake(self, task_ids: Collection[str]) -> None:
+    async def wake(
+        self, task_ids: Collection[str], *, restarted: Collection[str] = frozenset()
+    ) -> None:
         """Load these tasks and wake them."""
         await self._handle(task_ids, {})
-        await self._apply_wake(task_ids)
+        await self._apply_wake(task_ids, restarted=restarted)
 
-    async def _apply_wake(self, task_ids: Collection[str], *, due_only: bool = False) -> None:
+    async def _apply_wake(
+        self,
+        task_ids: Collection[str],
+        *,
+        due_only: bool = False,
+        restarted: Collection[str] = frozenset(),
+    ) -> None:
         now = self._clock.now()
         nodes = [
             (held.task, due_nodes(held.task, now) if due_only else held.task.records)
             for held in self.processor.find_cached(task_ids)
         ]
-        woke = Woke(self._watch.silent(nodes), due_only=due_only)
+        silent = self._watch.silent(nodes)
+        woke = Woke(silent, restarted=frozenset(restarted), due_only=due_only)
         await self._handle((), {task_id: [woke] for task_id in task_ids})
 
     # ------------------------------------------------------------ losses
@@ -316,7 +335,7 @@ class Scheduler:
             await self._clock.sleep(REPORTS_PAUSE_SEC)
 
     async def _handle_lost_workers(self, worker_ids: Collection[str]) -> None:
-        """Wake every task of which a lost worker has a node, first those in memory.
+        """Wake every task of which a lost worker has a node.
 
         A worker that stopped in order is not logged as lost, but a report of its last runs may be
         lost.
@@ -326,17 +345,27 @@ class Scheduler:
             logger.warning(
                 "Workers are lost: %s", ", ".join(missing), extra={"action": "workers_lost"}
             )
+        async for task_ids in self._tasks_of(lost):
+            await self.wake(task_ids)
+
+    async def _handle_restarted_workers(self, worker_ids: Collection[str]) -> None:
+        """Ask workers whose process is a new one about the runs that the old one has left."""
+        async for task_ids in self._tasks_of(worker_ids):
+            await self.wake(task_ids, restarted=worker_ids)
+
+    async def _tasks_of(self, worker_ids: Collection[str]) -> AsyncIterator[list[str]]:
+        """Yield the tasks with a node of one of these workers, first those in memory."""
         concerned = [
             held.task.task_id
             for held in self.processor.cached()
-            if any(record.worker_id in lost for record in held.task.records.values())
+            if any(record.worker_id in worker_ids for record in held.task.records.values())
         ]
         if concerned:
-            await self.wake(concerned)
-        async for task_ids in tasks_of(self._store, lost):
+            yield concerned
+        async for task_ids in tasks_of(self._store, worker_ids):
             others = [task_id for task_id in task_ids if not self.processor.find_cached((task_id,))]
             if others:
-                await self.wake(others)
+                yield others
 
     async def _resend(self, lost: Mapping[str, Sequence[SentCommand]]) -> None:
         """Send lost commands again. Skip tasks that another coordinator has changed meanwhile: that

@@ -51,6 +51,10 @@ class WorkerWatch:
         """Workers whose session was removed: they are silent because they ended."""
         self.ended = Recent[str, None](MAX_ENDED)
         """Workers that were declared lost, and have no new session."""
+        self._incarnations: dict[str, str | None] = {}
+        """The processes of the workers, as they are named in their sessions."""
+        self._restarted: set[str] = set()
+        """Workers that were restarted since :meth:`run` last looked."""
         self._reading = anyio.Lock()
         self._pause = min(self._soft, self._hard) / 3
         self._read_at = clock.monotonic()
@@ -71,7 +75,16 @@ class WorkerWatch:
             return await self._lost_workers()
 
     async def _lost_workers(self) -> list[str]:
-        sessions = {session.worker_id: session.beat for session in await self._sessions_now()}
+        found = await self._sessions_now()
+        sessions = {session.worker_id: session.beat for session in found}
+        incarnations = {session.worker_id: session.info.get("incarnation") for session in found}
+        known_before = incarnations.keys() & self._incarnations.keys()
+        self._restarted |= {
+            worker_id
+            for worker_id in known_before
+            if incarnations[worker_id] != self._incarnations[worker_id]
+        }
+        self._incarnations = incarnations
         now = self._clock.monotonic()
         seen = 0.0 if self._was_unavailable else 2 * self._pause
         unseen = now - self._read_at - seen
@@ -163,11 +176,20 @@ class WorkerWatch:
                         silent[record.worker_id] = math.inf
         return silent
 
-    async def run(self, lost: Callable[[Collection[str]], Awaitable[None]]) -> None:
-        """Check regularly, and report each lost worker once, until it sends heartbeats again."""
+    async def run(
+        self,
+        lost: Callable[[Collection[str]], Awaitable[None]],
+        restarted: Callable[[Collection[str]], Awaitable[None]],
+    ) -> None:
+        """Check regularly. Report each restarted worker, and each lost one once, until it sends
+        heartbeats again.
+        """
         reported: set[str] = set()
         while True:
             current = set(await self.lost_workers())
+            if new := frozenset(self._restarted):
+                await restarted(new)
+                self._restarted -= new
             if current - reported:
                 await lost(current - reported)
             reported = current
