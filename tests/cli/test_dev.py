@@ -104,7 +104,7 @@ async def client(folder: Path) -> AsyncIterator[Client]:
 
 
 async def worker_pid(opened: Client) -> int:
-    (session,) = await opened.store.sessions()
+    (session,) = [one for one in await opened.store.sessions() if not one.is_coordinator]
     return int(session.info["pid"])
 
 

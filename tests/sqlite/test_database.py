@@ -469,6 +469,21 @@ async def test_a_folder_in_place_of_the_file_is_named(tmp_path):
     assert "is a folder" in await refusal(tmp_path, ConfigError)
 
 
+async def test_a_device_in_place_of_the_file_is_named():
+    assert "is not a file" in await refusal(Path(os.devnull), ConfigError)
+
+
+async def test_a_path_that_the_system_refuses_is_named(tmp_path):
+    path = tmp_path / ("n" * 300)
+    assert "cannot be used: File name too long" in await refusal(path, ConfigError)
+
+
+async def test_symbolic_links_in_a_circle_are_named(path):
+    path.symlink_to(path)
+    assert str(Database.at(path, SqliteConfig()).path) == str(path)
+    assert "SQLITE_CANTOPEN" in await refusal(path, StoreUnavailable)
+
+
 async def test_a_file_that_is_not_a_database_is_named_and_not_changed(path):
     path.write_bytes(b"a letter to a friend\n" * 100)
     assert "not a SQLite database" in await refusal(path, ConfigError)

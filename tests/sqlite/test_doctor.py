@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from flowkit.cli._app import app
 from flowkit.protocols import CheckResult
-from flowkit_sqlite import SqliteStore
+from flowkit_sqlite import SqliteConfig, SqliteStore
 from flowkit_sqlite._connections import VERSION
 from flowkit_sqlite._file_systems import SHARE
 from tests.store_records import task
@@ -32,18 +32,24 @@ async def checks(store: SqliteStore) -> dict[str, CheckResult]:
     return {result.name: result for result in await store.check()}
 
 
+def faults(found: dict[str, CheckResult]) -> list[str]:
+    """Return the names of the checks of the file that found a fault."""
+    of_the_machine = ("sqlite disk", "sqlite file system")
+    return [name for name, result in found.items() if not result.ok and name not in of_the_machine]
+
+
 async def test_a_new_file_passes_every_check(store: SqliteStore, path: Path) -> None:
     found = await checks(store)
     assert set(found) == {
         "sqlite file",
         "sqlite log",
+        "sqlite changes",
         "sqlite disk",
         "sqlite file system",
         "sqlite integrity",
         "sqlite records",
     }
-    of_the_machine = ("sqlite disk", "sqlite file system")
-    assert all(result.ok for name, result in found.items() if name not in of_the_machine), found
+    assert faults(found) == []
     assert str(path) in found["sqlite file"].detail
 
 
@@ -53,6 +59,18 @@ async def test_a_file_of_a_later_version_is_named(store: SqliteStore, path: Path
     result = (await checks(store))["sqlite file"]
     assert not result.ok
     assert "Upgrade" in result.remedy
+
+
+async def test_a_lock_that_another_program_keeps_is_found(anyio_backend: str, path: Path) -> None:
+    config = SqliteConfig(busy_timeout_sec=0.05)
+    async with SqliteStore(f"sqlite:///{path}", config=config) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            found = await checks(store)
+        assert (await checks(store))["sqlite changes"].ok
+    assert faults(found) == ["sqlite changes"]
+    assert "database is locked" in found["sqlite changes"].detail
+    assert "end the process that has kept its transaction open" in found["sqlite changes"].remedy
 
 
 async def test_damaged_pages_are_found(store: SqliteStore, path: Path) -> None:

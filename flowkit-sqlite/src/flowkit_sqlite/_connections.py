@@ -85,19 +85,11 @@ def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
         sqlite3.Error: the file cannot be opened.
     """
     check_sqlite()
-    if not config.create and not path.exists():
-        remedy = (
-            "check the path, or start a coordinator, 'flowkit run' or 'flowkit dev', which create"
-            " the file"
-        )
-        raise with_remedy(ConfigError, f"{path} does not exist", remedy)
-    if not path.parent.is_dir():
-        fault = f"{path}: the folder {path.parent} does not exist"
-        raise with_remedy(ConfigError, fault, "create it")
-    if path.is_dir():
-        raise with_remedy(ConfigError, f"{path} is a folder", "name a file in it")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise with_remedy(StoreUnavailable, f"{path} may not be written", RIGHTS)
+    try:
+        _check_path(path, create=config.create)
+    except OSError as error:
+        fault = f"{path} cannot be used: {error.strerror}"
+        raise with_remedy(ConfigError, fault, f"check the path, and {RIGHTS}") from error
     try:
         connection = connect(path, config)
         try:
@@ -111,6 +103,31 @@ def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
             raise with_remedy(ConfigError, fault, "name another file") from error
         raise
     return connection
+
+
+def _check_path(path: Path, *, create: bool) -> None:
+    """Check that the path is that of a file which this process may write, or create.
+
+    Raises:
+        ConfigError, StoreUnavailable: it is not.
+        OSError: the path cannot be looked up.
+    """
+    if path.is_dir():
+        raise with_remedy(ConfigError, f"{path} is a folder", "name a file in it")
+    if not path.exists():
+        if not create:
+            remedy = (
+                "check the path, or start a coordinator, 'flowkit run' or 'flowkit dev', which"
+                " create the file"
+            )
+            raise with_remedy(ConfigError, f"{path} does not exist", remedy)
+        if not path.parent.is_dir():
+            fault = f"{path}: the folder {path.parent} does not exist"
+            raise with_remedy(ConfigError, fault, "create it")
+    elif not path.is_file():
+        raise with_remedy(ConfigError, f"{path} is not a file", "name a file on a local disk")
+    elif not os.access(path, os.W_OK):
+        raise with_remedy(StoreUnavailable, f"{path} may not be written", RIGHTS)
 
 
 def _prepare_patiently(connection: sqlite3.Connection, path: Path, patience_sec: float) -> None:

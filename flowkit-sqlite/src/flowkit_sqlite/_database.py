@@ -1,6 +1,7 @@
 """The file, which the store and the bus of a process share."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -45,7 +46,7 @@ class Database:
     @classmethod
     def at(cls, path: Path, config: SqliteConfig) -> "Database":
         """Return the one database of this process for a file and its settings."""
-        key = (path.resolve(), config)
+        key = (Path(os.path.realpath(path)), config)
         with cls._lock:
             database = cls._known.get(key)
             if database is None:
