@@ -6,13 +6,22 @@ from flowkit._runtime.retries import Backoff, retry
 
 
 class Calls:
-    """A call that fails with each of ``errors`` and then succeeds, and a clock that counts."""
+    """A call that fails with each of ``errors`` and then succeeds, and a clock that counts.
 
-    def __init__(self, *errors: Exception) -> None:
+    Each call takes ``seconds``.
+    """
+
+    def __init__(self, *errors: Exception, seconds: float = 0) -> None:
         self.errors = list(errors)
         self.pauses: list[float] = []
+        self._seconds = seconds
+        self._count = 0
+
+    def monotonic(self) -> float:
+        return sum(self.pauses) + self._count * self._seconds
 
     async def __call__(self) -> str:
+        self._count += 1
         if self.errors:
             raise self.errors.pop(0)
         return "done"
@@ -45,12 +54,21 @@ async def test_an_error_of_another_kind_is_raised_at_once() -> None:
     assert len(calls.pauses) == 1
 
 
-async def test_the_error_is_raised_once_the_pauses_are_as_long_as_the_patience() -> None:
-    calls = Calls(*[OSError()] * 9)
-    backoff = Backoff(first_sec=1, longest_sec=2)
+@pytest.mark.parametrize(("seconds", "pauses"), [(0, [1, 2, 2]), (1, [1, 2]), (4, [1]), (5, [])])
+async def test_the_error_is_raised_once_calls_and_pauses_have_taken_as_long_as_the_patience(
+    seconds: float, pauses: list[float]
+) -> None:
+    calls = Calls(*[OSError()] * 9, seconds=seconds)
     with pytest.raises(OSError):
-        await retry(calls, on=is_os_error, sleep=calls.sleep, backoff=backoff, patience_sec=5)
-    assert calls.pauses == [1, 2, 2]
+        await retry(
+            calls,
+            on=is_os_error,
+            sleep=calls.sleep,
+            backoff=Backoff(first_sec=1, longest_sec=2),
+            patience_sec=5,
+            monotonic=calls.monotonic,
+        )
+    assert calls.pauses == pauses
 
 
 async def test_the_error_of_the_last_call_is_raised_and_not_reported_as_a_retry() -> None:

@@ -8,7 +8,6 @@ finds a server.
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -60,12 +59,12 @@ class Calls:
             logger.warning(
                 "MongoDB is unreachable, retrying: %s", error, extra={"action": "store_retry"}
             )
-        give_up_at = time.monotonic() + self._retry_for
         return await retry(
             lambda: self.once(operation),
-            on=lambda error: isinstance(error, StoreUnavailable) and time.monotonic() < give_up_at,
+            on=lambda error: isinstance(error, StoreUnavailable),
             sleep=asyncio.sleep,
             backoff=Backoff(longest_sec=1, full_jitter=True),
+            patience_sec=self._retry_for,
         )
 
 

@@ -78,6 +78,7 @@ class Parking:
                 on=lambda error: isinstance(error, StoreError),
                 sleep=self._clock.sleep,
                 patience_sec=PATIENCE_SEC,
+                monotonic=self._clock.monotonic,
             )
         except StoreError as error:
             logger.error(

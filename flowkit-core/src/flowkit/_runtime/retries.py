@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import random
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +73,7 @@ async def retry(
     sleep: Callable[[float], Awaitable[None]],
     backoff: Backoff | None = None,
     patience_sec: float | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
     max_calls: int | None = None,
     on_retry: Callable[[Exception], None] | None = None,
 ) -> T:
@@ -81,28 +84,26 @@ async def retry(
         on: Whether to call again after this error; any other error is raised.
         sleep: Pause between two calls: ``sleep`` of the clock that the caller was given.
         backoff: The lengths of the pauses.
-        patience_sec: Raise the error once the pauses together are this long.
+        patience_sec: Raise the error of a call that ends so long after the start of the first one.
+        monotonic: Measures ``patience_sec``: ``monotonic`` of the clock that the caller was given.
         max_calls: Raise the error of this call.
         on_retry: Called with each error before the pause that follows it.
     """
-    paused_sec, calls = 0.0, 0
+    give_up_at = math.inf if patience_sec is None else monotonic() + patience_sec
+    calls = 0
     while True:
         calls += 1
         try:
             return await call()
         except Exception as error:
-            is_last = calls == max_calls or (
-                patience_sec is not None and paused_sec >= patience_sec
-            )
+            is_last = calls == max_calls or monotonic() >= give_up_at
             if is_last or not on(error):
                 raise
             if on_retry is not None:
                 on_retry(error)
         if backoff is None:
             backoff = Backoff()
-        pause = backoff.next_sec()
-        await sleep(pause)
-        paused_sec += pause
+        await sleep(backoff.next_sec())
 
 
 # ---------------------------------------------------------------- log lines about outages

@@ -313,6 +313,7 @@ class EventProcessor:
             sleep=self._clock.sleep,
             backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
             patience_sec=self._patience_sec,
+            monotonic=self._clock.monotonic,
             on_retry=lambda error: log_store_error(logger, self._notices, error),
         )
         if call.uncommitted:

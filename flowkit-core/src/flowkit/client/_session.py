@@ -182,6 +182,7 @@ class Session:
             sleep=self.clock.sleep,
             backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
             patience_sec=PATIENCE_SEC,
+            monotonic=self.clock.monotonic,
         )
         await self._dispatcher.submitted(dict(zip(stored, submissions, strict=True)))
         return stored
