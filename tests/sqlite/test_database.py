@@ -524,6 +524,18 @@ async def test_a_locked_file_is_named_after_the_configured_time(path):
     other.close()
 
 
+async def test_a_file_that_another_process_keeps_locked_is_opened_read_and_left_at_once(path):
+    async with Database(path, SqliteConfig()) as database:
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    async with Database(path, SqliteConfig(busy_timeout_sec=PATIENCE_SEC)) as database:
+        assert await database.read(words) == []
+    assert time.monotonic() - began < PATIENCE_SEC
+    other.close()
+
+
 async def test_a_change_of_a_locked_file_is_refused_and_later_ones_are_not(path):
     async with Database(path, SqliteConfig(busy_timeout_sec=0.05)) as database:
         await database.write(lambda db: db.execute("CREATE TABLE words (word)"))

@@ -58,8 +58,8 @@ class OpenFile:
         """Whether the next commit is scheduled."""
         self._ran_at_once = 0
         """Jobs of this turn of the event loop that ran when they were submitted."""
-        self._is_lent = False
-        """Whether the thread uses the connection."""
+        self._lent: Sequence[Job] = ()
+        """The jobs with which the thread uses the connection."""
         self._is_left = asyncio.Event()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._task = self._loop.create_task(self._live(), name=TASK_NAME)
@@ -92,12 +92,14 @@ class OpenFile:
             doorbell = await open_doorbell(self._on_ring, self._wakeup_host)
             self._presence = Presence(self._connection, doorbell)
             self._poll()
-            await self._try(self._presence.renew)
+            self._try(self._presence.renew)
             self._look()
             self._presence.ring([(PROCESSES, None)])
             self._opened.set_result(None)
             await self._poll_until_left(doorbell)
-            await self._try(self._presence.leave)
+            if submitted := [job.future for job in (*self._lent, *self._waiting)]:
+                await asyncio.wait(submitted)
+            self._try(self._presence.leave)
         finally:
             if doorbell is not None:
                 doorbell.close()
@@ -155,22 +157,28 @@ class OpenFile:
         """Wake all listeners if another process changed the file, and renew the lease."""
         # An error that lasts is raised by the next job.
         with suppress(sqlite3.Error):
-            if not self._is_lent and self._presence.has_changed():
+            if not self._lent and self._presence.has_changed():
                 self._look()
                 self._wake(None)
         if self._presence.is_due and self._opened.done():
-            self.submit(self._presence.renew, durable=False).add_done_callback(_ignore)
+            self._try(self._presence.renew)
 
-    async def _try(self, call: Callable[[sqlite3.Connection], None]) -> None:
-        """Make a change that may fail, because other processes find it out by themselves."""
-        change = self.submit(call, durable=False)
-        await asyncio.wait([change])
-        _ignore(change)
+    def _try(self, call: Callable[[sqlite3.Connection], None]) -> None:
+        """Make a change that may be missing, because other processes find it out by themselves.
+
+        It does not wait for the lock of another process.
+        """
+        if self._lent:
+            return
+        job = Job(call, self._loop.create_future(), durable=False, brief=True)
+        job.future.add_done_callback(_ignore)
+        if self._commits.commit([job], wait=False) is not None:
+            self._committed([job], [])
 
     def _look(self) -> None:
         """Read the ports of the other processes. It is repeated when the file is polled."""
         with suppress(sqlite3.Error):
-            if not self._is_lent:
+            if not self._lent:
                 self._presence.look()
 
     def _on_ring(self, hashes: frozenset[int], port: int) -> None:
@@ -188,7 +196,7 @@ class OpenFile:
     def read(self, call: Callable[[sqlite3.Connection], T], *, brief: bool) -> "asyncio.Future[T]":
         """Run a call in one snapshot of the file; a brief one here, if the connection is free."""
         job = Job(call, self._loop.create_future())
-        if not (brief and not self._is_lent and self._read_here(job)):
+        if not (brief and not self._lent and self._read_here(job)):
             self._readers.submit(job)
         return job.future
 
@@ -219,7 +227,7 @@ class OpenFile:
         Jobs that wait for the disk are collected, because one sync serves them all.
         """
         job = Job(call, self._loop.create_future(), durable and self._syncs, brief)
-        none_waits = not self._waiting and not self._is_lent
+        none_waits = not self._waiting and not self._lent
         self._plan()
         if none_waits and brief and not job.durable and self._ran_at_once < MOST_AT_ONCE:
             self._ran_at_once += 1
@@ -230,7 +238,7 @@ class OpenFile:
 
     def _plan(self) -> None:
         # Other tasks that can run now may add jobs to the transaction before.
-        if not self._is_planned and not self._is_lent:
+        if not self._is_planned and not self._lent:
             self._is_planned = True
             self._loop.call_soon(self._commit)
 
@@ -238,7 +246,7 @@ class OpenFile:
         """Commit the jobs that wait: here, or in the thread if that may take long."""
         self._is_planned = False
         self._ran_at_once = 0
-        if self._is_lent:
+        if self._lent:
             return
         jobs: list[Job] = []
         are_brief = True
@@ -262,7 +270,7 @@ class OpenFile:
             self._committed(jobs, rest)
 
     def _commit_long(self, jobs: list[Job]) -> None:
-        self._is_lent = True
+        self._lent = jobs
         self._thread.submit(partial(self._commit_in_thread, jobs))
 
     def _commit_in_thread(self, jobs: list[Job]) -> None:
@@ -271,7 +279,7 @@ class OpenFile:
             self._loop.call_soon_threadsafe(self._returned, jobs, rest)
 
     def _returned(self, jobs: list[Job], rest: list[Job]) -> None:
-        self._is_lent = False
+        self._lent = ()
         self._committed(jobs, rest)
 
     def _committed(self, jobs: list[Job], rest: list[Job]) -> None:
