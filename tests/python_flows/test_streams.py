@@ -354,12 +354,14 @@ def windows_for_a_function_of_one_artifact() -> None:
     double.stream(numbers(3), size=3)  # here
 
 
-@faulty("total.stream: the argument 'items' of total is an artifact, which is an object; it is")
+@faulty(
+    "it is declared as list[tests.python_flows.test_streams.Number]; for lists of artifacts, give"
+)
 def artifacts_for_a_function_of_windows() -> None:
     total.stream(numbers(3))  # here
 
 
-@faulty("square.stream: the argument 'n' of square is an artifact, which is an object; it is")
+@faulty("the argument 'n' of square is an artifact, which is an object; it is declared as int (")
 def artifacts_for_a_function_of_numbers() -> None:
     square.stream(numbers(3))  # here
 

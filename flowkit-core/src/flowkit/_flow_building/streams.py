@@ -125,10 +125,8 @@ def _check_parameter(name: str, parameter: Parameter, *, in_windows: bool) -> No
     takes = f"it is declared as {formatannotation(parameter.annotation)}"
     if in_windows:
         raise flow_error(f"{name}.stream: with a size, {what} is a list of artifacts; {takes}")
-    raise flow_error(
-        f"{name}.stream: {what} is an artifact, which is an object; {takes} (for lists of"
-        " artifacts, give a size)"
-    )
+    hint = "" if is_of_other_type([], adapter) else "; for lists of artifacts, give a size"
+    raise flow_error(f"{name}.stream: {what} is an artifact, which is an object; {takes}{hint}")
 
 
 def _check_stores(name: str, parent: Draft) -> None:
