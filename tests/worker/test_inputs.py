@@ -112,6 +112,27 @@ async def test_no_parent_starves_behind_long_ones(bench: Bench) -> None:
     )
 
 
+async def test_a_parent_that_moves_is_read_before_the_long_rest_of_another_one(
+    bench: Bench,
+) -> None:
+    await put(bench, *[b'{"x":1}'] * 300)
+
+    class Telling(Seeing):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            if not self.seen:
+                await put(bench, b'{"x":2}', node="other")
+                await moved(bench, ended=True, node="other")
+                await bench.clock.sleep(1)
+            return await super().process_batch(batch, ctx)
+
+    seeing = Telling()
+    sources = (*ENDED, Source(node_id="other"))
+    async with bench.worker({"work": seeing}):
+        await bench.run(pull(), task_id="t", sources=sources)
+    nodes = [batch.payload["from_node"] for batch in seeing.seen]
+    assert (len(nodes), nodes.index("other") < 250) == (301, True)
+
+
 async def test_what_is_stored_just_before_the_parent_ended_is_not_missed(bench: Bench) -> None:
     """It was stored, and the end reported, while an empty page was on its way."""
 

@@ -241,6 +241,9 @@ class InputRequest:
                             yield found
                     elif stream in was_ended:
                         reading.pop(stream, None)
+                if watch.moved:
+                    waiting = set(due)
+                    due.extend(one for one in _moved(reading, watch) if one not in waiting)
             yield []
             if reading:
                 at = wake_at()
@@ -302,9 +305,7 @@ class InputRequest:
         """Wait for streams that have moved, and return them; at ``until``, return all streams."""
         clock = self.context.clock
         wait = within(max(until - clock.monotonic(), 0), partial(watch.wait, reading), clock=clock)
-        if await self.context.cancellable(wait):
-            return [stream for stream in reading if stream in watch.moved]
-        return list(reading)
+        return _moved(reading, watch) if await self.context.cancellable(wait) else list(reading)
 
     async def _find_ended(self, reading: Collection[Stream], watch: StreamWatch) -> None:
         open_now = {
@@ -315,6 +316,10 @@ class InputRequest:
         watch.ended.update(
             stream for stream in reading if (stream.node_id, stream.generation) not in open_now
         )
+
+
+def _moved(reading: Collection[Stream], watch: StreamWatch) -> list[Stream]:
+    return [stream for stream in reading if stream in watch.moved]
 
 
 async def _take_pulled(request: InputRequest) -> list[Source]:
