@@ -131,6 +131,14 @@ def test_the_finished_children_of_a_map_that_failed_are_undone():
     assert undone(play, step) == ["m[0]~undo", "m[2]~undo"]
 
 
+def test_the_children_of_a_map_whose_results_cannot_be_used_are_undone():
+    play = Play(graph("m", m=MAP))
+    play.opens("m", 2)
+    play.succeeds("m[0]")
+    play.succeeds("m[1]")
+    assert undone(play, play.map_fails("m", "result_too_large")) == ["m[1]~undo", "m[0]~undo"]
+
+
 def test_a_map_without_finished_children_has_nothing_to_undo():
     for size in (0, 2):
         play = Play(graph("m", "z", m=MAP, z=ONCE))
