@@ -173,6 +173,16 @@ def test_a_map_that_fails_waits_for_its_children():
     assert play.record("m").reason_code == "map_too_large"
 
 
+def test_a_map_that_fails_keeps_its_first_reason():
+    play = running(m={**over_artifacts(), **ONCE})
+    play.grows("m", 2)
+    play.starts("m[0]")
+    play.breaks("m[1]")
+    assert play.map_fails("m", "artifact_lost").ignored
+    play.stops("m[0]")
+    assert play.record("m").reason_code == "map_item_failed"
+
+
 def test_a_retry_keeps_finished_children_and_reads_further_artifacts():
     play = running(p=ONCE)
     play.grows("m", 2)

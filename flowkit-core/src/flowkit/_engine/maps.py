@@ -87,8 +87,10 @@ def map_grew(draft: Transition, event: MapGrew, settings: EngineSettings) -> Non
 
 
 def map_failed(draft: Transition, event: MapFailed, settings: EngineSettings) -> None:
-    """Fail a map whose items or results are not usable, when its children have ended."""
-    if not _is_of_run(draft, event):
+    """Fail a map whose items or results are not usable, when its children have ended. One that
+    fails already keeps its reason.
+    """
+    if not _is_of_run(draft, event) or draft.record(event.index).reason_code is not None:
         draft.ignored = True
         return
     record = draft.edit(event.index)
