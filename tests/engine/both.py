@@ -202,15 +202,19 @@ class Both:
     def _assert_maps_get_what_they_need(
         self, steps: Sequence[Transition], before: dict[int, str | None]
     ) -> None:
-        """Assert that what a map needs is asked for as soon as the map needs it."""
+        """Assert that what a map needs is asked for as soon as the map needs it, and that results
+        are not collected before.
+        """
         done = {
             (effect.index, WORDS[type(effect)])
             for step in steps
             for effect in step.effects
             if isinstance(effect, OpenMap | ReadArtifacts | CollectMap)
         }
-        for index, needed in self._needs().items():
+        needs = self._needs()
+        for index, needed in needs.items():
             assert needed in (None, before[index]) or (index, needed) in done
+        assert all(needs[index] == what for index, what in done if what == "collect")
 
     def _assert_order(self, step: Transition, before: bytes) -> None:
         """Assert that no node starts before its fan-in holds."""

@@ -124,10 +124,16 @@ class RandomEvents(Both):
 
     def _place(self, number: int) -> int:
         """Return a node: mostly one for which something may happen."""
-        places, marks, needs = self._places(), self.task.marks, self._needs()
-        begun = [place for place in places if marks[place] in BEGUN or needs.get(place)]
+        places, marks, waiting = self._places(), self.task.marks, self._waiting_maps()
+        begun = [place for place in places if marks[place] in BEGUN or place in waiting]
         chosen = begun if begun and number % 4 else places
         return chosen[number // 4 % len(chosen)]
+
+    def _waiting_maps(self) -> list[int]:
+        """Return the maps that need something, or fail when their children have ended."""
+        nodes = self.reference.state.nodes
+        failing = [one.index for one in nodes if one.state == "mapping" and one.failing]
+        return failing + [index for index, needed in self._needs().items() if needed]
 
     def _repeat(self) -> None:
         """Repeat the last event, unless a node that it chose is none any more."""
@@ -136,10 +142,17 @@ class RandomEvents(Both):
             self.do(last)
 
     def _retry(self, index: int, choice: int) -> None:
-        """Retry the task, one node or two; or a dead letter, which a map has none of."""
-        places = self._places()
-        chosen = {index, places[choice % len(places)]} if choice > 85 else {index}
-        fill = choice % 2 == 1 and not any(is_map(self.task.spec.plan, one) for one in chosen)
+        """Retry the task, or one or two nodes, often one above a map; or dead letters, which a map
+        has none of.
+        """
+        plan, places = self.task.spec.plan, self._places()
+        above = [edge.node for place in self.task.maps for edge in plan.parents[place]]
+        chosen = {index}
+        if choice > 85:
+            chosen.add(places[choice % len(places)])
+        elif choice > 65 and above:
+            chosen = {above[choice % len(above)]}
+        fill = choice % 2 == 1 and not any(is_map(plan, one) for one in chosen)
         self.do(RetryRequested(None if choice < 40 else tuple(sorted(chosen)), fill=fill))
 
     def retry_a_letter(self, number: int) -> None:
@@ -217,7 +230,7 @@ class RandomEvents(Both):
         record = self.task.records.get(index, NodeRecord())
         attempt = record.attempt - (choice % 10 == 0)
         needed = need(self.reference.state, self.reference.state.nodes[index])
-        if choice > 95:
+        if choice > (95 if needed else 50):
             reason = "result_too_large" if needed == "collect" else "bad_map"
             self.do(MapFailed(index, attempt, reason, "unusable"))
         elif index in self.plan.map_sources:
@@ -245,7 +258,7 @@ class RandomEvents(Both):
         generation = self.task.records.get(parent, NodeRecord()).generation
         known = (None if state is None else state.stream) or MapStream(generation)
         stored = self.artifacts.get((parent, known.generation), 0)
-        after = max(known.position - (choice % 9 == 0), 0)
+        after = max(known.position - (choice % 4 == 0), 0)
         position = after + min(max(stored - after, 0), 1 + choice % 3)
         without_item = position > after and choice % 7 == 0
         items = [b"[1]"] * (position - after - without_item)
@@ -270,7 +283,8 @@ class RandomEvents(Both):
         if kind < 52:
             self.do(ChildEnded(task_id="t", index=index))
         elif kind < 58:
-            self.do(ChildrenCreated([ParentNode("t", "", index, 0, attempt, iteration=iteration)]))
+            stored = ParentNode("t", "", index, 0, attempt, iteration=iteration)
+            self.do(ChildrenCreated([stored, replace(stored, attempt=attempt + 1)]))
         elif link is not None and not link.due:
             self._check_round(index, attempt, iteration, choice)
         elif kind < 66 and iteration is not None:

@@ -1,6 +1,7 @@
 """Nodes that run child tasks: sub-flows, and loops, which run one after the other."""
 
 from flowkit._engine import ChildFailed, ChildFinished, RoundChecked
+from flowkit.task import ParentNode
 from tests.engine.reference.ends import attempt_failed, end_stopped, finish
 from tests.engine.reference.state import Node, State
 
@@ -24,13 +25,13 @@ def begin_attempt(state: State, node: Node) -> None:
     state.followed.add(node)
 
 
-def child_created(state: State, node: Node, attempt: int, iteration: int | None) -> None:
-    if _is_current(state, node, attempt, iteration):
+def child_created(state: State, node: Node, stored: ParentNode) -> None:
+    if _is_current(state, node, stored):
         node.created = True
 
 
 def child_reported(state: State, node: Node, event: ChildEvent) -> None:
-    if not _is_current(state, node, event.attempt, event.iteration):
+    if not _is_current(state, node, event):
         return
     match event:
         case RoundChecked():
@@ -51,11 +52,11 @@ def child_reported(state: State, node: Node, event: ChildEvent) -> None:
                 attempt_failed(state, node, event.reason_code, permanent=event.permanent)
 
 
-def _is_current(state: State, node: Node, attempt: int, iteration: int | None) -> bool:
-    """Return whether a report is that of the child task which the node runs now."""
-    loop = state.spec(node).type == "loop"
-    current = (node.number[0], node.round if loop else None)
-    return (attempt, iteration) == current and is_followed(state, node)
+def _is_current(state: State, node: Node, event: ChildEvent | ParentNode) -> bool:
+    """Return whether an event is about the current attempt and round of a node."""
+    current = node.round if state.spec(node).type == "loop" else None
+    same = event.attempt == node.number[0] and event.iteration == current
+    return same and is_followed(state, node)
 
 
 def _is_checked_first(state: State, node: Node) -> bool:

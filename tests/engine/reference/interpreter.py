@@ -166,6 +166,11 @@ class Reference:
         elif isinstance(event, CommandsLost | CommandsSent):
             self._commands(event)
             return False
+        elif isinstance(event, ChildrenCreated):
+            for stored in event.nodes:
+                if (parent := self.node(stored.index)) is not None:
+                    child_tasks.child_created(state, parent, stored)
+            return False
         elif isinstance(event, OutputDelayed):
             if awaits_output(state) and state.delayed_at is None:
                 state.delayed_at = state.now
@@ -175,10 +180,6 @@ class Reference:
                 state.outcome = TaskStatus.FAILED if event.error else TaskStatus.FINISHED
         elif isinstance(event, SignalReceived):
             waits.signalled(state, event)
-        elif isinstance(event, ChildrenCreated):
-            for parent in event.nodes:
-                if (node := self.node(parent.index)) is not None:
-                    child_tasks.child_created(state, node, parent.attempt, parent.iteration)
         elif (node := self.node(event.index)) is not None:
             self._reported(node, event)
         return True
