@@ -156,6 +156,18 @@ async def test_a_child_task_is_loaded_only_when_it_is_created() -> None:
     assert view.result == {"s": {"y": 2}}
 
 
+async def test_a_child_task_that_begins_with_a_condition_or_a_map_begins_at_once() -> None:
+    inner = graph(
+        node("x", when="params.n == 1", io={"input_inline": 1}),
+        node("m", map={"over": [1, 2]}, io={"input_inline": "${item}"}),
+    )
+    async with Cluster(handlers=[work]) as cluster:
+        view = await cluster.run(graph(subflow("s", inner, params={"n": 1})))
+    assert view.result == {"s": {"x": 1, "m": [1, 2]}}
+    assert view.finished_at is not None
+    assert (view.finished_at - view.created_at).total_seconds() < 1
+
+
 async def test_expressions_in_the_graph_of_a_subflow_read_the_child_task() -> None:
     inner = graph(node("x", io={"input_inline": "${task.id}"}), params={"type": "object"})
     async with Cluster(handlers=[work]) as cluster:

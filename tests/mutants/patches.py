@@ -714,6 +714,13 @@ while self._unstored and self._error is None:
         "False",
         suite="tests/flows/test_subflows.py",
     ),
+    Mutant(
+        "the end of an earlier child task counts for a later run of the node",
+        "end_in_memory",
+        "node.is_same_node(state.node)",
+        "True",
+        suite="tests/coordinator/test_child_ends.py",
+    ),
     # ------------------------------------------------ loops
     Mutant(
         "the next round does not see the result of the one before",
