@@ -20,7 +20,10 @@ class OwnSession:
         self._clock = clock
         self._coordinator_id = coordinator_id
         self._started_at = clock.now()
-        self._info = process_info(hb_interval_sec) | {"kind": COORDINATOR}
+        self._info = process_info(hb_interval_sec) | {
+            "kind": COORDINATOR,
+            "incarnation": coordinator_id,
+        }
         self._beat = 0
 
     async def renew(self) -> None:
