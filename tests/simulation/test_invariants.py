@@ -309,6 +309,12 @@ def test_undos_and_finally_keep_their_rules(marks: str, outcome: str, fault: str
     assert (broken_undo(task, records, {0: 3, 1: 5}) or broken_phase(task)) == fault
 
 
+def test_a_forced_cancel_while_finally_runs_undoes_nothing() -> None:
+    task = in_state(ENDS, "FFFSS", "cancelled")
+    assert broken_undo(task, {}, {0: 3, 1: 5}, before="FFmSS") is None
+    assert broken_undo(task, {}, {0: 3, 1: 5}, before="Fmhhh") is not None
+
+
 MAPPED = Graph.parse(
     graph(node("a", undo={"type": "work"}), node("m", map={"over": []}, undo={"type": "work"}))
 ).plan

@@ -263,7 +263,9 @@ class Invariants:
             raise InvariantBroken(wrong)
         known.ends |= _ends_in(entries)
         current = task or decode_task(after, to_look_at=True)
-        wrong = broken_phase(current) or broken_undo(current, known.nodes, known.ends)
+        wrong = broken_phase(current) or broken_undo(
+            current, known.nodes, known.ends, before=known.marks
+        )
         if wrong is not None:
             raise InvariantBroken(wrong)
         for index in (

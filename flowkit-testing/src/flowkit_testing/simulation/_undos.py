@@ -9,11 +9,13 @@ _RUNNING = IN_FLIGHT | {Mark.DEFERRED}
 _DUE = frozenset({Mark.WAITING, Mark.READY})
 
 
-def broken_undo(task: Task, nodes: Mapping[int, NodeRecord], ends: Mapping[int, int]) -> str | None:
+def broken_undo(
+    task: Task, nodes: Mapping[int, NodeRecord], ends: Mapping[int, int], *, before: str = ""
+) -> str | None:
     """Describe the first rule of undos that a state breaks; None if it breaks none.
 
     ``nodes`` are all records of the task so far, and ``ends`` the numbers of the changes with which
-    its nodes finished.
+    its nodes finished. ``before`` has the marks of the state before this one.
     """
     phases = task.spec.plan.ends
     if phases is None:
@@ -33,7 +35,7 @@ def broken_undo(task: Task, nodes: Mapping[int, NodeRecord], ends: Mapping[int, 
         for other, undone in undos.items():
             if marks[other] in _DUE and ends[undone] > ends[undos[undo]]:
                 return f"{ids[undo]!r} runs before {ids[other]!r}"
-    return _not_undone(task, phases, undos) if task.terminal else None
+    return _not_undone(task, phases, undos, before)
 
 
 def _has_run(nodes: Mapping[int, NodeRecord], index: int) -> bool:
@@ -51,18 +53,28 @@ def _undos(task: Task, phases: LaterPhases) -> dict[int, int]:
     return found
 
 
-def _not_undone(task: Task, phases: LaterPhases, undos: Mapping[int, int]) -> str | None:
-    """Describe a node of an ended task that was not undone."""
+def _not_undone(
+    task: Task, phases: LaterPhases, undos: Mapping[int, int], before: str
+) -> str | None:
+    """Describe a node whose undo was skipped when the main phase of its task ended badly.
+
+    A forced cancel that comes while ``finally`` runs ends also a task that would have finished. If
+    it came with the same commit, it has cancelled the nodes of ``finally``.
+    """
     ids, marks = task.spec.plan.ids, task.marks
-    # A forced cancel that comes while `finally` runs ends also a task that would have finished.
     was_forced = any(marks[index] == Mark.CANCELLED for index in phases.final)
-    if task.outcome == "finished" or was_forced:
+    if task.outcome in (None, "finished") or was_forced:
         return None
-    skipped = {undone for undo, undone in undos.items() if marks[undo] == Mark.SKIPPED}
-    for undo, undone in phases.undone_by.items():
-        if marks[undo] == Mark.SKIPPED and undone in task.maps:
-            skipped.update(task.maps[undone].children())
-    for undone in sorted(skipped):
-        if marks[undone] == Mark.FINISHED:
-            return f"node {ids[undone]!r} had finished and was not undone"
+    skipped = {
+        undo
+        for undo in {*phases.undos, *undos}
+        if marks[undo] == Mark.SKIPPED and before[undo : undo + 1] != chr(Mark.SKIPPED)
+    }
+    undone = {undos[undo] for undo in skipped & undos.keys()}
+    for undo in skipped & phases.undone_by.keys():
+        if phases.undone_by[undo] in task.maps:
+            undone.update(task.maps[phases.undone_by[undo]].children())
+    for index in sorted(undone):
+        if marks[index] == Mark.FINISHED:
+            return f"node {ids[index]!r} had finished and was not undone"
     return None
