@@ -9,11 +9,12 @@ from flowkit.protocols import (
     ArchivedPart,
     ArtifactRecord,
     Commit,
-    DeadLetter,
+    KeyedRecord,
+    RecordChange,
+    RecordDeletion,
     Store,
     Stream,
     TaskQuery,
-    WorkerSession,
 )
 from flowkit_testing import InMemoryStore
 from tests.store_records import NOON, task
@@ -23,6 +24,7 @@ NAMES = ["a", "b", "c1"]
 NODES = ["n", "n.$x", "n\x00/[0]"]
 TAGS = ["a", "b:$c", "b:d.e"]
 STATUSES = ["queued", "running", "finished"]
+RECORDS = ["a", "a/b", "a\x00b", "b", "é"]
 TIMES = [NOON, NOON + 0.5, NOON + 1, NOON + 2]
 
 Step = Callable[[Store], Awaitable[Any]]
@@ -147,33 +149,71 @@ class Steps:
         ]
         return lambda store: store.artifacts.put(records)
 
-    def keep(self) -> Step:
-        names = ["l1", "l2", "l.$3"]
-        letters = [
-            DeadLetter(
-                self.one(*names),
-                NOON,
-                "batch",
-                "code",
-                str(self.count),
-                self.one(None, *TASKS),
-                None,
-                None,
-                self.data(),
+    def change(self) -> Step:
+        """Change keyed records, on top of the revisions that are stored and of others."""
+        names = self.some(RECORDS)
+        groups = [names] if self.one(True, False) else [[name] for name in names]
+        plans = [(self.record_change(group), group) for group in groups if group]
+        wrong = self.one(*[None] * 4, *RECORDS)
+
+        async def step(store: Store) -> Any:
+            stored = await store.records.get("kind", RECORDS)
+            revisions = {name: record.revision for name, record in stored.items()}
+            if wrong is not None:
+                revisions[wrong] = "wrong"
+            return await store.records.change(
+                [self.on_top_of(change, revisions) for change, _ in plans]
             )
-            for _ in range(2)
+
+        return step
+
+    def record_change(self, names: list[str]) -> RecordChange:
+        """Return a change without revisions."""
+        self.count += 1
+        put = [
+            KeyedRecord(
+                "kind",
+                name,
+                self.data(),
+                due_at=self.one(None, *TIMES),
+                task_id=self.one(None, *TASKS),
+            )
+            for name in names
+            if self.one(True, True, False)
         ]
-        session = WorkerSession(
-            self.one("w1", "w.$2"), tuple(self.some(NAMES)), self.count, NOON, self.labels()
-        )
-        drop, end = self.some([*names, "l4"]), self.one("w1", "w3")
-        steps: list[Step] = [
-            lambda store: store.park(letters),
-            lambda store: store.renew_session(session),
-            lambda store: store.drop_dead_letters(drop),
-            lambda store: store.end_session(end),
+        kept = {record.key for record in put}
+        gone = [RecordDeletion("kind", name) for name in names if name not in kept]
+        return RecordChange(f"op{self.count}", put, gone)
+
+    @staticmethod
+    def on_top_of(change: RecordChange, revisions: dict[str, str]) -> RecordChange:
+        put = [
+            dataclasses.replace(record, revision=revisions.get(record.key, ""))
+            for record in change.put
         ]
-        return self.random.choice(steps)
+        gone = [
+            dataclasses.replace(each, revision=revisions.get(each.key)) for each in change.delete
+        ]
+        return dataclasses.replace(change, put=put, delete=gone)
+
+    def read(self) -> Step:
+        prefix, after, last = self.one("", "a", "a/"), self.one("", *RECORDS), self.one(True, False)
+        limit, before = self.one(1, 2, 100), self.one(*TIMES)
+        names = self.some(RECORDS)
+
+        async def step(store: Store) -> Any:
+            due = await store.records.due("kind", before=before, limit=100)
+            return (
+                await store.records.get("kind", names),
+                list(
+                    await store.records.scan(
+                        "kind", prefix=prefix, after=after, limit=limit, last=last
+                    )
+                ),
+                sorted(due, key=lambda record: (record.due_at, record.key)),
+            )
+
+        return step
 
     def purge(self) -> Step:
         before = self.one(*TIMES)
@@ -210,8 +250,17 @@ class Steps:
         return step
 
     def next(self) -> Step:
-        kinds = [self.create, self.commit, self.archive, self.put, self.keep, self.ask, self.purge]
-        step: Step = self.random.choices(kinds, weights=[3, 6, 3, 4, 3, 2, 1])[0]()
+        weights = {
+            self.create: 3,
+            self.commit: 6,
+            self.archive: 3,
+            self.put: 4,
+            self.change: 4,
+            self.read: 2,
+            self.ask: 2,
+            self.purge: 1,
+        }
+        step: Step = self.random.choices(list(weights), weights=list(weights.values()))[0]()
         return step
 
 
@@ -225,11 +274,7 @@ async def everything(store: Store) -> Any:
         sorted((record for _, record in await store.artifacts.scan(task_id)), key=repr)
         for task_id in TASKS
     ]
-    sessions = sorted(
-        ((s.worker_id, list(s.roles), s.beat, dict(s.info)) for s in await store.sessions()),
-        key=repr,
-    )
-    return tasks, archives, artifacts, sessions, list(await store.dead_letters())
+    return tasks, archives, artifacts, list(await store.records.scan("kind"))
 
 
 async def compare(store: Store, seed: int, *, steps: int) -> None:

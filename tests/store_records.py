@@ -1,21 +1,25 @@
 """Small records for the tests of stores."""
 
 from collections.abc import Collection, Mapping, Sequence
+from secrets import token_hex
 from typing import Any
 
+from flowkit._records.worker_sessions import WorkerSession, session_record
 from flowkit.protocols import (
     ArchivedPart,
     ArtifactRecord,
     Commit,
-    DeadLetter,
+    RecordChange,
+    Store,
     Stream,
     TaskHeader,
     TaskRecord,
 )
+from flowkit.task import DeadLetter
 
 NOON = 1_700_000_000.0
 LETTER = DeadLetter(
-    letter_id="like",
+    letter_id="batch-t-like",
     at=NOON,
     kind="batch",
     reason_code="code",
@@ -78,3 +82,11 @@ def change(
 
 def artifact(stream: Stream, uid: str, meta: bytes = b"{}", *, at: float = NOON) -> ArtifactRecord:
     return ArtifactRecord(stream, uid, True, meta, b"{}", at)
+
+
+async def put_session(store: Store, session: WorkerSession) -> None:
+    """Store the session of a worker in place of any other."""
+    found = (await store.records.get("worker", [session.worker_id])).get(session.worker_id)
+    record = session_record(session, "" if found is None else found.revision)
+    op_id = f"{session.worker_id}-{token_hex(4)}"
+    assert list(await store.records.change([RecordChange(op_id, [record])])) == [True]

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from flowkit.protocols import DeadLetter
+from flowkit._records.letter_records import park_letters
+from flowkit.task import DeadLetter
 from tests.cli.conftest import Cli
 from tests.cli.installations import ONE, Installation
 
@@ -11,7 +12,7 @@ from tests.cli.installations import ONE, Installation
 def letters(installation: Installation) -> Installation:
     items = [
         DeadLetter(
-            "l1",
+            "batch-t1-1",
             1.5e9,
             "batch",
             "bad_input",
@@ -22,7 +23,7 @@ def letters(installation: Installation) -> Installation:
             data=b'{"x": 1}',
         ),
         DeadLetter(
-            "l2",
+            "message-2",
             1.6e9,
             "message",
             "undecodable",
@@ -33,32 +34,34 @@ def letters(installation: Installation) -> Installation:
         ),
     ]
     installation.submit(ONE, task_id="t1")
-    installation.do(lambda client: client.store.park(items))
+    installation.do(lambda client: park_letters(client.store, items))
     return installation
 
 
 def test_dead_letters_are_listed_with_what_went_wrong(cli: Cli, letters: Installation):
     out = cli("dlq", "ls", "--db", letters.address).stdout
-    for text in ("l1", "batch", "bad_input", "ValueError: no", "l2", "undecodable"):
+    for text in ("batch-t1-1", "batch", "bad_input", "ValueError: no", "message-2", "undecodable"):
         assert text in out
-    assert "l2" not in cli("dlq", "ls", "--task", "t1", "--db", letters.address).stdout
+    assert "message-2" not in cli("dlq", "ls", "--task", "t1", "--db", letters.address).stdout
 
 
 def test_the_list_goes_on_where_a_page_ended(cli: Cli, letters: Installation):
     result = cli("dlq", "ls", "--limit", 1, "--db", letters.address)
-    assert "for more, use --after l1" in result.stdout
-    said = json.loads(cli("dlq", "ls", "--after", "l1", "--json", "--db", letters.address).stdout)
-    assert [item["letter_id"] for item in said] == ["l2"]
+    assert "for more, use --after batch-t1-1" in result.stdout
+    said = json.loads(
+        cli("dlq", "ls", "--after", "batch-t1-1", "--json", "--db", letters.address).stdout
+    )
+    assert [item["letter_id"] for item in said] == ["message-2"]
 
 
 def test_a_letter_is_shown_with_its_data(cli: Cli, letters: Installation):
-    said = json.loads(cli("dlq", "show", "l1", "--json", "--db", letters.address).stdout)
+    said = json.loads(cli("dlq", "show", "batch-t1-1", "--json", "--db", letters.address).stdout)
     assert (said["uid"], said["data"], said["at"]) == ("7", {"x": 1}, "2017-07-14T02:40:00+00:00")
-    assert 'data: {"x": 1}' in cli("dlq", "show", "l1", "--db", letters.address).stdout
+    assert 'data: {"x": 1}' in cli("dlq", "show", "batch-t1-1", "--db", letters.address).stdout
 
 
 def test_what_is_no_text_is_shown_all_the_same(cli: Cli, letters: Installation):
-    said = json.loads(cli("dlq", "show", "l2", "--json", "--db", letters.address).stdout)
+    said = json.loads(cli("dlq", "show", "message-2", "--json", "--db", letters.address).stdout)
     assert (said["data_base64"], said["key"], said["headers"]) == (
         "/wA=",
         "\\udcff",
@@ -67,14 +70,14 @@ def test_what_is_no_text_is_shown_all_the_same(cli: Cli, letters: Installation):
 
 
 def test_letters_are_dropped(cli: Cli, letters: Installation):
-    result = cli("dlq", "drop", "l1", "nix", "--db", letters.address)
+    result = cli("dlq", "drop", "batch-t1-1", "nix", "--db", letters.address)
     assert (result.exit_code, result.stdout) == (0, "dropped 1 of 2\n")
-    again = cli("dlq", "drop", "l1", "--json", "--db", letters.address)
+    again = cli("dlq", "drop", "batch-t1-1", "--json", "--db", letters.address)
     assert (again.exit_code, json.loads(again.stdout)) == (2, {"dropped": 0})
-    missing = cli("dlq", "show", "l1", "--db", letters.address)
+    missing = cli("dlq", "show", "batch-t1-1", "--db", letters.address)
     assert (missing.exit_code, missing.stderr.splitlines()[-1]) == (
         2,
-        "error: dead letter 'l1' does not exist",
+        "error: dead letter 'batch-t1-1' does not exist",
     )
 
 
@@ -82,13 +85,13 @@ def test_letters_are_listed_by_kind(cli: Cli, letters: Installation):
     said = json.loads(
         cli("dlq", "ls", "--kind", "message", "--json", "--db", letters.address).stdout
     )
-    assert [item["letter_id"] for item in said] == ["l2"]
+    assert [item["letter_id"] for item in said] == ["message-2"]
     assert cli("dlq", "ls", "--kind", "nix", "--db", letters.address).exit_code == 2
 
 
 def test_a_message_is_sent_again_and_its_letter_is_gone(cli: Cli, installation: Installation):
     letter = DeadLetter(
-        "m",
+        "message-m",
         1.5e9,
         "message",
         "refused",
@@ -98,13 +101,15 @@ def test_a_message_is_sent_again_and_its_letter_is_gone(cli: Cli, installation: 
         topic="flowkit.events",
         headers={"h": b"\xff"},
     )
-    installation.do(lambda client: client.store.park([letter]))
-    shown = json.loads(cli("dlq", "show", "m", "--json", "--db", installation.address).stdout)
+    installation.do(lambda client: park_letters(client.store, [letter]))
+    shown = json.loads(
+        cli("dlq", "show", "message-m", "--json", "--db", installation.address).stdout
+    )
     assert (shown["headers"], shown["topic"]) == ({"h": "\\xff"}, "flowkit.events")
-    result = cli("dlq", "retry", "m", "--db", installation.address)
-    assert (result.exit_code, result.stdout) == (0, "m: sent to flowkit.events again\n")
-    again = cli("dlq", "retry", "m", "--json", "--db", installation.address)
-    said = [{"letter_id": "m", "retried": False, "detail": "there is no such letter"}]
+    result = cli("dlq", "retry", "message-m", "--db", installation.address)
+    assert (result.exit_code, result.stdout) == (0, "message-m: sent to flowkit.events again\n")
+    again = cli("dlq", "retry", "message-m", "--json", "--db", installation.address)
+    said = [{"letter_id": "message-m", "retried": False, "detail": "there is no such letter"}]
     assert (again.exit_code, json.loads(again.stdout)) == (2, said)
 
 
@@ -113,8 +118,8 @@ def test_what_cannot_be_tried_again_says_why(cli: Cli, letters: Installation):
     assert (result.exit_code, result.stdout) == (
         2,
         (
-            "l1: not retried: task 't1' is queued: its dead letters can be retried when it has"
-            " ended\n"
+            "batch-t1-1: not retried: task 't1' is queued: its dead letters can be retried when it"
+            " has ended\n"
         ),
     )
 
@@ -125,8 +130,10 @@ def test_all_letters_of_a_kind_are_dropped(cli: Cli, letters: Installation):
         == "dropped 1 of 1\n"
     )
     assert cli("dlq", "drop", "--db", letters.address).exit_code == 2
-    assert cli("dlq", "drop", "l1", "--kind", "batch", "--db", letters.address).exit_code == 2
-    assert "l1" in cli("dlq", "ls", "--db", letters.address).stdout
+    assert (
+        cli("dlq", "drop", "batch-t1-1", "--kind", "batch", "--db", letters.address).exit_code == 2
+    )
+    assert "batch-t1-1" in cli("dlq", "ls", "--db", letters.address).stdout
 
 
 def test_without_letters_it_says_so(cli: Cli, installation: Installation):

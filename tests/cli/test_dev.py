@@ -13,6 +13,7 @@ import pytest
 
 from flowkit import Client, Coordinator, CoordinatorConfig
 from flowkit._embedded import LEASES
+from flowkit._records.worker_sessions import sessions_of
 from flowkit.cli._dev_workers import DevWorkers, Limits
 from tests.cli.conftest import Cli
 
@@ -104,7 +105,7 @@ async def client(folder: Path) -> AsyncIterator[Client]:
 
 
 async def worker_pid(opened: Client) -> int:
-    (session,) = [one for one in await opened.store.sessions() if not one.is_coordinator]
+    (session,) = [one for one in await sessions_of(opened.store) if not one.is_coordinator]
     return int(session.info["pid"])
 
 

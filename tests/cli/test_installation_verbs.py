@@ -6,16 +6,17 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
+from flowkit._records.worker_sessions import WorkerSession
 from flowkit.cli import _checks
 from flowkit.cli._embedded import storage
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.errors import ConfigError, StoreUnavailable
 from flowkit.plugins import Plugins
-from flowkit.protocols import WorkerSession
 from flowkit.worker import Worker
 from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
 from tests.cli.conftest import Cli
 from tests.cli.installations import ONE, Installation
+from tests.store_records import put_session
 
 
 def test_plugins_lists_who_provides_what(cli: Cli):
@@ -179,8 +180,8 @@ async def _echo(item: object) -> object:
 async def test_doctor_reports_a_worker_whose_session_is_not_renewed(flowkit_clock: ManualClock):
     clock = flowkit_clock
     async with InMemoryStore() as store, InMemoryBus() as bus:
-        await store.renew_session(
-            WorkerSession("killed", ("work",), 7, clock.now(), {"hb_interval_sec": "2"})
+        await put_session(
+            store, WorkerSession("killed", ("work",), 7, clock.now(), {"hb_interval_sec": "2"})
         )
         async with Worker(
             bus=bus,

@@ -8,16 +8,17 @@ from typing import Any
 import anyio
 
 from flowkit import TaskView, WorkerConfig
-from flowkit._runtime.worker_sessions import is_silent, process_info
+from flowkit._records.heartbeats import is_silent, process_info
+from flowkit._records.worker_sessions import WorkerSession, end_session, sessions_of
 from flowkit.cli import _checks
 from flowkit.cli._missing_processes import missing_processes
-from flowkit.protocols import WorkerSession
 from flowkit.worker import handler
 from flowkit_testing import Cluster
 from tests.builders import TWO
 from tests.cli.conftest import Cli
 from tests.cli.installations import ONE, Installation
 from tests.coordinator.test_liveness import DEFAULTS, kill
+from tests.store_records import put_session
 
 NO_COORDINATOR = "The task does not continue: no coordinator runs. Start `flowkit coordinator`, "
 WORKER = WorkerConfig(worker_id="w", stop_grace_sec=0)
@@ -69,9 +70,9 @@ async def test_a_coordinator_that_is_only_silent_is_not_said_to_have_ended() -> 
     async with Cluster(coordinator_config=DEFAULTS) as cluster:
         view = await submitted(cluster)
         await cluster.clock.sleep(1)
-        (session,) = await cluster.store.sessions()
+        (session,) = await sessions_of(cluster.store)
         await cluster.coordinators.pop().stop()
-        await cluster.store.renew_session(session)
+        await put_session(cluster.store, session)
         await cluster.clock.sleep(19)
         *_, coordinator = await missing_processes(cluster.client, view)
         assert coordinator.startswith("The task does not continue: the coordinator (process ")
@@ -80,7 +81,7 @@ async def test_a_coordinator_that_is_only_silent_is_not_said_to_have_ended() -> 
             " store. See `flowkit doctor`."
         )
         ended = replace(session, info=session.info | {"pid": str(ended_process())})
-        await cluster.store.renew_session(ended)
+        await put_session(cluster.store, ended)
         *_, coordinator = await missing_processes(cluster.client, view)
         assert coordinator.startswith(NO_COORDINATOR)
 
@@ -100,7 +101,7 @@ async def test_a_worker_that_ended_its_session_is_named() -> None:
         view = await running(cluster)
         await cluster.coordinators.pop().stop()
         await kill(cluster.workers[0], cluster)
-        await cluster.store.end_session("w")
+        await end_session(cluster.store, "w")
         assert (await missing_processes(cluster.client, view))[0] == "Worker 'w' has ended."
 
 

@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 from flowkit import Client
-from flowkit.protocols import WorkerSession
+from flowkit._records.worker_sessions import WorkerSession
 from tests.cli.conftest import Cli
+from tests.store_records import put_session
 
 FLOW = """
 import anyio
@@ -358,7 +359,7 @@ def test_sessions_of_killed_workers_do_not_keep_a_flow_from_running(
 
     async def leave_session() -> None:
         async with Client(db="sqlite:///tasks.db") as client:
-            await client.store.renew_session(WorkerSession("killed", ("step",), 1, 0.0, info))
+            await put_session(client.store, WorkerSession("killed", ("step",), 1, 0.0, info))
 
     anyio.run(leave_session)
     assert cli("run", "steps.py", "--db", "sqlite:///tasks.db").exit_code == 0

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from flowkit import Client
+from flowkit._records.worker_sessions import WorkerSession
 from flowkit.cli._loader import load_flow
 from flowkit.cli._run_verbs import warn_of_unserved_roles
 from flowkit.plugins import Plugins
-from flowkit.protocols import WorkerSession
 from tests.cli.conftest import Cli
 from tests.cli.installations import FAILING, ONE, SKIPPING, STREAM, Installation
+from tests.store_records import put_session
 
 
 def as_json(result):
@@ -90,7 +91,7 @@ def test_submit_wait_names_the_workers_of_a_role_that_send_no_heartbeat(
     )
 
     async def warn(client: Client) -> None:
-        await client.store.renew_session(session)
+        await put_session(client.store, session)
         await warn_of_unserved_roles(client, flow)
 
     installation.do(warn)

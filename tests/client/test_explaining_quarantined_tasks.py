@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from flowkit._records.letter_records import park_letters, read_letters
 from flowkit.errors import CorruptRecord, RecordRefused, TaskNotFound
-from flowkit.protocols import Commit, DeadLetter
+from flowkit.protocols import Commit, KeyedRecord
+from flowkit.task import DeadLetter
 from flowkit_testing import Cluster, InMemoryStore
 from flowkit_testing._cluster import DAY
 from tests.builders import TWO, work
+from tests.hooked_store import HookedStore
 
 
 class RefusingStore(InMemoryStore):
@@ -43,12 +46,12 @@ async def damage(store: InMemoryStore, **state: Any) -> None:
 
 
 async def letter_of(cluster: Cluster) -> DeadLetter:
-    (letter,) = await cluster.store.dead_letters(task_id="t", kind="task")
+    (letter,) = await read_letters(cluster.store, task_id="t", kind="task")
     return letter
 
 
 def check_sentence(sentence: str, letter: DeadLetter, cause: str) -> None:
-    assert sentence.startswith("The task was quarantined ")
+    assert sentence.startswith("The task was quarantined")
     assert f"run `flowkit dlq retry {letter.letter_id}`" in sentence
     assert f"`flowkit dlq show {letter.letter_id}`" in sentence
     assert sentence.endswith(f"Cause: {cause}")
@@ -97,8 +100,9 @@ async def test_explain_says_that_a_task_whose_record_is_damaged_is_quarantined(m
 async def test_a_task_that_changed_after_it_was_quarantined_is_explained_by_its_record() -> None:
     async with Cluster() as cluster:
         await cluster.client.create_task(graph=TWO, task_id="t")
-        await cluster.store.park(
-            [DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")]
+        await park_letters(
+            cluster.store,
+            [DeadLetter("task-t-1", cluster.clock.now(), "task", "quarantined", "Error: no", "t")],
         )
         assert (await cluster.client.explain("t", "b")).startswith(
             "The task was quarantined 0.0 s ago"
@@ -110,17 +114,17 @@ async def test_a_task_that_changed_after_it_was_quarantined_is_explained_by_its_
 
 
 async def test_the_cause_in_a_letter_that_cannot_be_decoded_is_its_fault() -> None:
-    class Faulty(InMemoryStore):
-        async def dead_letters(self, **wanted: Any) -> Sequence[DeadLetter]:
-            return [
-                replace(letter, error="", fault="its bytes are gone")
-                for letter in await super().dead_letters(**wanted)
-            ]
+    class Faulty(HookedStore):
+        def seen(self, record: KeyedRecord) -> KeyedRecord:
+            if record.kind != "letter":
+                return record
+            return replace(record, data=b"", fault="its bytes are gone")
 
     async with Cluster(store=Faulty()) as cluster:
         await cluster.client.create_task(graph=TWO, task_id="t")
-        await cluster.store.park(
-            [DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")]
+        await park_letters(
+            cluster.store,
+            [DeadLetter("task-t-1", cluster.clock.now(), "task", "quarantined", "Error: no", "t")],
         )
         check_sentence(
             await cluster.client.explain("t", "b"), await letter_of(cluster), "its bytes are gone"

@@ -7,8 +7,10 @@ import pytest
 
 from flowkit import Client, CoordinatorConfig
 from flowkit._codecs.bus_codec import SIGNATURE
+from flowkit._records.letter_records import park_letters
 from flowkit.errors import BusUnavailable
-from flowkit.protocols import DeadLetter, Message, Place, TaskRecord
+from flowkit.protocols import Message, Place, TaskRecord
+from flowkit.task import DeadLetter
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 from tests.builders import graph, node
@@ -29,7 +31,7 @@ class Recording(InMemoryBus):
         return await super().publish(messages)
 
 
-def message(letter_id: str = "m") -> DeadLetter:
+def message(letter_id: str = "message-m") -> DeadLetter:
     return DeadLetter(
         letter_id,
         0.0,
@@ -46,16 +48,22 @@ def message(letter_id: str = "m") -> DeadLetter:
 
 async def test_a_letter_stays_until_its_message_was_confirmed() -> None:
     store, bus = InMemoryStore(), Recording()
-    await store.park([message(), DeadLetter("t", 0.0, "task", "quarantined", "boom", task_id="t")])
+    await park_letters(
+        store, [message(), DeadLetter("task-t-1", 0.0, "task", "quarantined", "boom", task_id="t")]
+    )
     async with bus, Client(store=store, bus=bus) as client:
         bus.away = True
-        assert [outcome.done for outcome in await client.retry_dead_letters(["m", "t"])] == [
+        assert [
+            outcome.done for outcome in await client.retry_dead_letters(["message-m", "task-t-1"])
+        ] == [
             False,
             False,
         ]
         assert len((await client.dead_letters()).items) == 2
         bus.away = False
-        assert [outcome.done for outcome in await client.retry_dead_letters(["m", "t"])] == [
+        assert [
+            outcome.done for outcome in await client.retry_dead_letters(["message-m", "task-t-1"])
+        ] == [
             True,
             True,
         ]
@@ -64,14 +72,14 @@ async def test_a_letter_stays_until_its_message_was_confirmed() -> None:
 
 async def test_a_message_that_was_not_signed_is_not_signed_by_being_sent_again() -> None:
     store, bus = InMemoryStore(), Recording()
-    await store.park([message()])
+    await park_letters(store, [message()])
     async with (
         bus,
         Client(
             store=store, bus=bus, cfg=CoordinatorConfig(signing_keys=["0123456789abcdef" * 2])
         ) as client,
     ):
-        await client.retry_dead_letters(["m"])
+        await client.retry_dead_letters(["message-m"])
     (sent,) = bus.sent
     assert (sent.value, sent.key) == (b"{}", "k")
     assert SIGNATURE not in sent.headers
@@ -79,45 +87,53 @@ async def test_a_message_that_was_not_signed_is_not_signed_by_being_sent_again()
 
 async def test_batches_of_a_task_that_is_gone_stay() -> None:
     store, bus = InMemoryStore(), Recording()
-    await store.park(
-        [DeadLetter("b", 0.0, "batch", "boom", "no", task_id="gone", node_id="a", uid="1")]
+    await park_letters(
+        store,
+        [
+            DeadLetter(
+                "batch-gone-1", 0.0, "batch", "boom", "no", task_id="gone", node_id="a", uid="1"
+            )
+        ],
     )
     async with bus, Client(store=store, bus=bus) as client:
-        (outcome,) = await client.retry_dead_letters(["b"])
+        (outcome,) = await client.retry_dead_letters(["batch-gone-1"])
         assert (outcome.done, "no task" in outcome.detail) == (False, True)
         assert len((await client.dead_letters(kind="batch")).items) == 1
 
 
 async def test_letters_come_in_pages() -> None:
     store, bus = InMemoryStore(), Recording()
-    await store.park([message(f"m{number}") for number in range(3)])
+    await park_letters(store, [message(f"message-{number}") for number in range(3)])
     async with bus, Client(store=store, bus=bus) as client:
         first = await client.dead_letters(limit=2)
         assert first.next is not None
         second = await client.dead_letters(limit=2, after=first.next)
         with pytest.raises(ValueError, match="limit"):
             await client.dead_letters(limit=0)
-    assert [letter.letter_id for letter in (*first.items, *second.items)] == ["m0", "m1", "m2"]
+    assert [letter.letter_id for letter in (*first.items, *second.items)] == [
+        f"message-{number}" for number in range(3)
+    ]
     assert second.next is None
 
 
 async def test_one_that_cannot_be_sent_keeps_no_other_from_it() -> None:
     store, bus = InMemoryStore(), Recording()
     bus.max_message_bytes = 100
-    large = replace(message("b"), data=b"x" * 200, size=200)
-    await store.park([message("a"), large, message("c")])
+    large = replace(message("message-b"), data=b"x" * 200, size=200)
+    await park_letters(store, [message("message-a"), large, message("message-c")])
     async with bus, Client(store=store, bus=bus) as client:
         outcomes = {
             outcome.letter_id: outcome
-            for outcome in await client.retry_dead_letters(["a", "b", "c"])
+            for outcome in await client.retry_dead_letters(["message-a", "message-b", "message-c"])
         }
         assert {letter_id: outcome.done for letter_id, outcome in outcomes.items()} == {
-            "a": True,
-            "b": False,
-            "c": True,
+            "message-a": True,
+            "message-b": False,
+            "message-c": True,
         }
-        assert "200 bytes" in outcomes["b"].detail
-        assert [letter.letter_id for letter in (await client.dead_letters()).items] == ["b"]
+        assert "200 bytes" in outcomes["message-b"].detail
+        (left,) = (await client.dead_letters()).items
+        assert left.letter_id == "message-b"
 
 
 async def test_batches_of_a_task_that_cannot_be_read_keep_no_other_from_it() -> None:
@@ -131,20 +147,20 @@ async def test_batches_of_a_task_that_cannot_be_read_keep_no_other_from_it() -> 
     store, bus = Damaged(), Recording()
     async with bus, Client(store=store, bus=bus) as client:
         task_id = await client.create_task(graph={"nodes": [{"node_id": "a", "type": "missing"}]})
-        await store.park(
-            [
-                message(),
-                DeadLetter("b", 0.0, "batch", "boom", "no", task_id=task_id, node_id="a", uid="1"),
-            ]
+        batch = f"batch-{task_id}-1"
+        letter = DeadLetter(
+            batch, 0.0, "batch", "boom", "no", task_id=task_id, node_id="a", uid="1"
         )
+        await park_letters(store, [message(), letter])
         outcomes = {
-            outcome.letter_id: outcome for outcome in await client.retry_dead_letters(["b", "m"])
+            outcome.letter_id: outcome
+            for outcome in await client.retry_dead_letters([batch, "message-m"])
         }
         assert {letter_id: outcome.done for letter_id, outcome in outcomes.items()} == {
-            "b": False,
-            "m": True,
+            batch: False,
+            "message-m": True,
         }
-        assert "it was changed" in outcomes["b"].detail
+        assert "it was changed" in outcomes[batch].detail
 
 
 async def test_a_node_that_cannot_run_without_a_failed_one_is_retried_with_it() -> None:

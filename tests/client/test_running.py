@@ -8,8 +8,10 @@ import anyio
 import pytest
 
 from flowkit import Client, Coordinator, NotRunning, TaskRefused
+from flowkit._records.letter_records import park_letters
 from flowkit.errors import BusUnavailable
-from flowkit.protocols import DeadLetter, TopicSpec
+from flowkit.protocols import TopicSpec
+from flowkit.task import DeadLetter
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 from tests.builders import DAY, ONE
 
@@ -177,10 +179,11 @@ async def test_a_message_that_cannot_be_sent_stays_a_dead_letter_while_the_bus_i
         InMemoryStore() as store,
         Client(store=store, bus="away://", plugins=[Opener(bus)]) as client,
     ):
-        await store.park(
+        await park_letters(
+            store,
             [
                 DeadLetter(
-                    "m",
+                    "message-m",
                     0.0,
                     "message",
                     "refused",
@@ -190,9 +193,9 @@ async def test_a_message_that_cannot_be_sent_stays_a_dead_letter_while_the_bus_i
                     topic="flowkit.events",
                     key="k",
                 )
-            ]
+            ],
         )
-        (outcome,) = await client.retry_dead_letters(["m"])
+        (outcome,) = await client.retry_dead_letters(["message-m"])
         assert (outcome.done, outcome.detail) == (False, "no broker answers")
 
 

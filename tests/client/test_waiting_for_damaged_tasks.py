@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from flowkit import Client
+from flowkit._records.letter_records import read_letters
 from flowkit.client._queries import FIRST_CHECK_SEC
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import TaskRecord
@@ -149,7 +150,7 @@ async def test_a_task_that_is_quarantined_ends_every_wait_and_can_be_shown(damag
         await cluster.clock.sleep(60)
         assert [
             letter.reason_code
-            for letter in await cluster.store.dead_letters(task_id="t", kind="task")
+            for letter in await read_letters(cluster.store, task_id="t", kind="task")
         ] == ["quarantined"]
         for wait in WAITS.values():
             await check_end(cluster, wait)

@@ -22,10 +22,12 @@ from flowkit.protocols import (
     ArtifactRecord,
     ArtifactStore,
     Commit,
-    DeadLetter,
     Delivery,
+    KeyedRecord,
     Message,
     Place,
+    RecordChange,
+    RecordDeletion,
     Stream,
     Subscription,
     TaskHeader,
@@ -36,6 +38,7 @@ from flowkit.protocols import (
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
 from flowkit_testing._broker import Broker, acknowledge
 from flowkit_testing._groups import PartitionLog
+from flowkit_testing._keyed_records import InMemoryRecordStore
 from flowkit_testing.conformance import (
     ArtifactStoreConformance,
     BusConformance,
@@ -49,13 +52,14 @@ from flowkit_testing.conformance._store_cancellation import Cancelling
 from flowkit_testing.conformance._store_commits import Committing, Waiting
 from flowkit_testing.conformance._store_creation import Creating
 from flowkit_testing.conformance._store_identity import Identity
+from flowkit_testing.conformance._store_keyed_records import KeyedRecords
 from flowkit_testing.conformance._store_namespaces import Namespaces
 from flowkit_testing.conformance._store_processes import Processes
-from flowkit_testing.conformance._store_sessions_and_letters import DeadLetters
 from tests.conformance.file_store import (
     FileStore,
     HearsItselfOnly,
     LeavesGaps,
+    TearsChanges,
     TearsCommits,
     WithoutALock,
     WritesAtTheEnd,
@@ -80,13 +84,16 @@ def nfc(text: str) -> str:
 class Broken(StoreSuite):
     """The fixtures of a double, which also inherits the part of the suite that it runs."""
 
-    broken: ClassVar[type[InMemoryStore]]
+    broken: ClassVar[type[InMemoryStore]] = InMemoryStore
+    records: ClassVar[type[InMemoryRecordStore]] = InMemoryRecordStore
     quiet_sec = 0.02
     oversize_bytes = None
 
     @pytest.fixture
     async def store(self) -> AsyncIterator[InMemoryStore]:
         async with self.broken() as store:
+            if self.records is not InMemoryRecordStore:
+                store.records = store._records = self.records(max_record_bytes=10_000_000)
             yield store
 
     @pytest.fixture
@@ -311,11 +318,139 @@ class TestPurgeLeavesArtifacts(BrokenStore):
             self._artifacts = InMemoryArtifactStore()
 
 
-class TestParksOverWhatIsThere(BrokenStore):
-    class broken(InMemoryStore):
-        async def park(self, letters: Sequence[DeadLetter]) -> None:
-            await self.drop_dead_letters([letter.letter_id for letter in letters])
-            await super().park(letters)
+class TestPutsOverWhatIsThere(Broken, KeyedRecords):
+    caught_by = "test_a_record_that_exists_is_not_put_as_a_new_one"
+
+    class records(InMemoryRecordStore):
+        def _has(self, wanted: KeyedRecord | RecordDeletion) -> bool:
+            return wanted.revision == "" or super()._has(wanted)
+
+
+class TestIgnoresTheRevisionsOfDeletions(Broken, KeyedRecords):
+    caught_by = "test_a_record_is_deleted_in_its_revision"
+
+    class records(InMemoryRecordStore):
+        def _has(self, wanted: KeyedRecord | RecordDeletion) -> bool:
+            if isinstance(wanted, RecordDeletion):
+                wanted = dataclasses.replace(wanted, revision=None)
+            return super()._has(wanted)
+
+
+class TestDeletesWhatIsMissing(Broken, KeyedRecords):
+    caught_by = "test_a_missing_record_is_not_deleted"
+
+    class records(InMemoryRecordStore):
+        async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+            applied = await super().change(changes)
+            return [each or not change.put for each, change in zip(applied, changes, strict=True)]
+
+
+class TestAppliesHalfOfARefusedChange(Broken, KeyedRecords):
+    caught_by = "test_a_refused_change_leaves_all_records_as_they_were"
+
+    class records(InMemoryRecordStore):
+        def _apply(self, change: RecordChange) -> bool:
+            parts = [RecordChange(change.op_id, [record]) for record in change.put]
+            parts += [RecordChange(change.op_id, delete=[each]) for each in change.delete]
+            return all(map(super()._apply, parts))
+
+
+class TestRefusesAllChangesOfACall(Broken, KeyedRecords):
+    caught_by = "test_the_changes_of_a_call_are_independent"
+
+    class records(InMemoryRecordStore):
+        async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+            applied = await super().change(changes)
+            return [all(applied)] * len(changes)
+
+
+class TestSharesKeyedRecords(Broken, KeyedRecords):
+    caught_by = "test_what_the_caller_changes_afterwards_is_not_seen"
+
+    class records(InMemoryRecordStore):
+        async def get(self, kind: str, keys: Collection[str]) -> Mapping[str, KeyedRecord]:
+            records = self._of(kind).records
+            return {key: records[key] for key in keys if key in records}
+
+
+class TestKeysAreSortedAsInUtf16(Broken, KeyedRecords):
+    caught_by = "test_records_are_scanned_in_the_order_of_their_keys"
+
+    class records(InMemoryRecordStore):
+        async def scan(
+            self, kind: str, *, limit: int = 100, last: bool = False, **place: Any
+        ) -> Sequence[KeyedRecord]:
+            found = await super().scan(kind, limit=1_000_000, **place)
+            return sorted(found, key=lambda each: each.key.encode("utf-16-be"), reverse=last)[
+                :limit
+            ]
+
+
+class TestThePrefixIsForgottenBackwards(Broken, KeyedRecords):
+    caught_by = "test_records_are_scanned_by_prefix_and_place"
+
+    class records(InMemoryRecordStore):
+        async def scan(
+            self, kind: str, *, prefix: str = "", last: bool = False, **place: Any
+        ) -> Sequence[KeyedRecord]:
+            return await super().scan(kind, prefix="" if last else prefix, last=last, **place)
+
+
+class TestPagesOfRecordsRepeatTheirCursor(Broken, KeyedRecords):
+    caught_by = "test_records_are_scanned_page_by_page"
+
+    class records(InMemoryRecordStore):
+        async def scan(
+            self, kind: str, *, after: str = "", limit: int = 100, last: bool = False, **place: Any
+        ) -> Sequence[KeyedRecord]:
+            found = await super().scan(kind, limit=1_000_000, last=last, **place)
+            return [
+                each
+                for each in found
+                if not after or (each.key <= after if last else each.key >= after)
+            ][:limit]
+
+
+class TestOldTimesOfRecordsStay(Broken, KeyedRecords):
+    caught_by = "test_a_changed_record_is_due_at_its_new_time"
+
+    class records(InMemoryRecordStore):
+        def _put(self, record: KeyedRecord) -> None:
+            before = self._of(record.kind).records.get(record.key)
+            super()._put(record)
+            if before is not None:
+                self._of(record.kind).times.set(record.key, before.due_at)
+
+
+class TestDueRecordsComeByTheirKeys(Broken, KeyedRecords):
+    caught_by = "test_due_records_come_in_the_order_of_their_times"
+
+    class records(InMemoryRecordStore):
+        async def due(self, kind: str, *, before: float, limit: int) -> Sequence[KeyedRecord]:
+            found = await super().due(kind, before=before, limit=1_000_000)
+            return sorted(found, key=lambda each: each.key)[:limit]
+
+
+class TestAPurgeLeavesKeyedRecords(Broken, KeyedRecords):
+    caught_by = "test_a_purge_deletes_the_records_of_its_tasks"
+
+    class records(InMemoryRecordStore):
+        def forget(self, task_id: str) -> None:
+            pass
+
+
+class TestACancelledChangeIsHalfApplied(Broken, Cancelling):
+    caught_by = "test_a_cancelled_change_of_keyed_records_is_applied_whole_or_not_at_all"
+
+    class records(InMemoryRecordStore):
+        async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+            for change in changes:
+                if change.put and all(map(self._has, change.put)):
+                    first, *rest = change.put
+                    await super().change([RecordChange(change.op_id, [first])])
+                    await anyio.sleep(0.002)
+                    return await super().change([RecordChange(change.op_id, rest)])
+            return await super().change(changes)
 
 
 class TestWaitsForTheEndAsForAnyChange(Broken, Waiting):
@@ -452,15 +587,13 @@ class TestAPurgeLeavesWhichUidsAreKnown(Broken, Purging):
             self._artifacts.forget = half
 
 
-class TestAPurgeDeletesDeadLetters(Broken, Purging):
-    class broken(InMemoryStore):
-        async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
-            task_ids = self._tasks.ended(before=finished_before, limit=limit)
-            letters = [
-                letter.letter_id for letter in self._letters.values() if letter.task_id in task_ids
-            ]
-            await self.drop_dead_letters(letters)
-            return await super().purge(finished_before=finished_before, limit=limit)
+class TestAPurgeDeletesRecordsOfAllTasks(Broken, KeyedRecords):
+    caught_by = "test_a_purge_deletes_the_records_of_its_tasks"
+
+    class records(InMemoryRecordStore):
+        def forget(self, task_id: str) -> None:
+            for each in list(self._by_task):
+                super().forget(each)
 
 
 class TestNamespacesAreIgnored(Broken, Namespaces):
@@ -471,7 +604,7 @@ class TestNamespacesAreIgnored(Broken, Namespaces):
         return lambda namespace: store
 
 
-class TestLettersOfAllNamespacesAreOne(Broken, Namespaces):
+class TestRecordsOfAllNamespacesAreOne(Broken, Namespaces):
     broken = InMemoryStore
 
     @pytest.fixture
@@ -480,7 +613,7 @@ class TestLettersOfAllNamespacesAreOne(Broken, Namespaces):
 
         def another(namespace: str) -> InMemoryStore:
             store = InMemoryStore()
-            store._letters, store._letter_ids = first._letters, first._letter_ids
+            store.records = first.records
             return store
 
         return another
@@ -581,25 +714,35 @@ class TestStatusesAreNormalised(Broken, Identity):
             )
 
 
-class TestAWorkerIdIsAPattern(Broken, Identity):
-    class broken(InMemoryStore):
-        async def end_session(self, worker_id: str) -> None:
-            for known in [*self._sessions]:
-                if fnmatch.fnmatchcase(known, worker_id.replace("%", "*").replace("_", "?")):
-                    del self._sessions[known]
+class TestPrefixesArePatterns(Broken, Identity):
+    caught_by = "test_ids_and_names_are_compared_exactly"
+
+    class records(InMemoryRecordStore):
+        async def scan(
+            self, kind: str, *, prefix: str = "", limit: int = 100, **place: Any
+        ) -> Sequence[KeyedRecord]:
+            pattern = prefix.replace("%", "*").replace("_", "?") + "*"
+            found = await super().scan(kind, limit=1_000_000, **place)
+            return [each for each in found if fnmatch.fnmatchcase(each.key, pattern)][:limit]
 
 
-class TestLetterIdsAreNumbersWhereTheyLookSo(Broken, Identity):
-    class broken(InMemoryStore):
-        async def park(self, letters: Sequence[DeadLetter]) -> None:
-            await super().park(
-                [
-                    dataclasses.replace(letter, letter_id=f"{int(letter.letter_id)}")
-                    if letter.letter_id.isdecimal()
-                    else letter
-                    for letter in letters
-                ]
-            )
+class TestRevisionsAreTrimmed(Broken, Identity):
+    caught_by = "test_revisions_are_compared_exactly"
+
+    class records(InMemoryRecordStore):
+        def _has(self, wanted: KeyedRecord | RecordDeletion) -> bool:
+            stored = self._of(wanted.kind).records.get(wanted.key)
+            if stored is None or not wanted.revision:
+                return super()._has(wanted)
+            return wanted.revision.strip() == stored.revision.strip()
+
+
+class TestRecordKeysAreNumbersWhereTheyLookSo(Broken, Identity):
+    class records(InMemoryRecordStore):
+        def _put(self, record: KeyedRecord) -> None:
+            if record.key.isdecimal():
+                record = dataclasses.replace(record, key=f"{int(record.key)}")
+            super()._put(record)
 
 
 class TestNamespacesAreComparedWithoutCase(Broken, Namespaces):
@@ -610,27 +753,6 @@ class TestNamespacesAreComparedWithoutCase(Broken, Namespaces):
     def open_namespace(self) -> Callable[[str], InMemoryStore]:
         stores: dict[str, InMemoryStore] = {}
         return lambda namespace: stores.setdefault(namespace.lower(), InMemoryStore())
-
-
-class TestLettersAreReadByTheirIdsAlone(Broken, DeadLetters):
-    caught_by = "test_all_that_letters_are_asked_for_must_hold"
-
-    class broken(InMemoryStore):
-        async def dead_letters(self, **asked: Any) -> Sequence[DeadLetter]:
-            if asked.get("letter_ids") is not None:
-                asked |= {"task_id": None, "kind": None}
-            return await super().dead_letters(**asked)
-
-
-class TestPagesRepeatTheirCursor(Broken, DeadLetters):
-    caught_by = "test_letters_are_read_page_by_page"
-
-    class broken(InMemoryStore):
-        async def dead_letters(
-            self, *, after: str = "", limit: int = 100, **asked: Any
-        ) -> Sequence[DeadLetter]:
-            found = await super().dead_letters(**asked, limit=1_000_000)
-            return [letter for letter in found if letter.letter_id >= after][:limit]
 
 
 class TestPurgesByAge(Broken, Purging):
@@ -724,6 +846,7 @@ class KilledProcesses(BrokenProcesses):
 
     test_of_commits_by_two_processes_one_is_applied_for_each_version = None
     test_a_commit_by_another_process_wakes_a_waiter = None
+    test_changes_of_keyed_records_by_two_processes_lose_nothing = None
 
 
 class TestAKilledProcessLeavesHalfACommit(KilledProcesses):
@@ -734,10 +857,16 @@ class TestAKilledProcessLosesConfirmedCommits(KilledProcesses):
     broken = WritesAtTheEnd
 
 
+class TestAKilledProcessLeavesHalfAChange(KilledProcesses):
+    caught_by = "test_a_process_that_is_killed_leaves_each_change_of_records_whole_or_absent"
+    broken = TearsChanges
+
+
 class TestProcessesHearThemselvesOnly(BrokenProcesses):
     patience = 2.0
     broken = HearsItselfOnly
     test_of_commits_by_two_processes_one_is_applied_for_each_version = None
+    test_changes_of_keyed_records_by_two_processes_lose_nothing = None
 
     @pytest.fixture
     def store(self, path: str) -> FileStore:

@@ -33,12 +33,11 @@ STORE = {
             ),
         ],
         (
-            "Methods that read records of many tasks continue: they return a task or a dead letter"
-            " with a ``fault``, and leave out a session."
+            "Methods that read tasks or keyed records continue: they return such a record with a"
+            " ``fault``."
         ): [
             *in_both("test_a_damaged_task_is_read_as_such_and_hinders_no_other"),
-            *in_both("test_a_damaged_letter_is_listed_with_what_is_wrong"),
-            *in_both("test_a_damaged_session_is_left_out_until_its_worker_renews_it"),
+            *in_both("test_a_damaged_keyed_record_is_read_with_its_fault_and_can_be_deleted"),
         ],
         (
             "Methods that read the archive or the artifacts of one task raise"
@@ -51,6 +50,9 @@ STORE = {
             *COMMITS,
             f"{CORE}::test_a_task_whose_commits_are_refused_is_quarantined_and_those_beside_it_finish",
         ],
+        "A damaged keyed record can be deleted.": in_both(
+            "test_a_damaged_keyed_record_is_read_with_its_fault_and_can_be_deleted"
+        ),
         "``check`` names the damaged records that it finds.": in_both(
             "test_the_command_line_shows_what_is_damaged", sqlite="test_doctor"
         ),

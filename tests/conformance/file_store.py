@@ -4,14 +4,14 @@ import dataclasses
 import fcntl
 import os
 import pickle
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from flowkit.protocols import ArtifactRecord, ArtifactStore, Commit
+from flowkit.protocols import ArtifactRecord, ArtifactStore, Commit, KeyedRecord, RecordChange
 from flowkit_testing._store import InMemoryStore
 
 POLL_SEC = 0.005
@@ -24,14 +24,24 @@ class FileStore(InMemoryStore):
         super().__init__()
         self.path = Path(path)
         self.artifacts = FileArtifacts(self)  # type: ignore[assignment]
+        self.records = FileRecords(self)  # type: ignore[assignment]
 
     def read(self) -> None:
         if self.path.exists():
-            self._tasks, self._artifacts._tasks = pickle.loads(self.path.read_bytes())
+            self.contents = pickle.loads(self.path.read_bytes())
+
+    @property
+    def contents(self) -> tuple[Any, ...]:
+        return self._tasks, self._artifacts._tasks, self._records._kinds, self._records._by_task
+
+    @contents.setter
+    def contents(self, contents: tuple[Any, ...]) -> None:
+        self._tasks, self._artifacts._tasks = contents[:2]
+        self._records._kinds, self._records._by_task = contents[2:]
 
     def write(self) -> None:
         new = self.path.with_suffix(".new")
-        new.write_bytes(pickle.dumps((self._tasks, self._artifacts._tasks)))
+        new.write_bytes(pickle.dumps(self.contents))
         new.rename(self.path)
 
     @contextmanager
@@ -59,6 +69,27 @@ class FileArtifacts:
             answers = await self.store._artifacts.put(records)
             self.store.write()
             return answers
+
+
+class FileRecords:
+    """The keyed records in the same file."""
+
+    def __init__(self, store: FileStore) -> None:
+        self.store = store
+
+    async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+        with self.store.locked():
+            answers = await self.store._records.change(changes)
+            self.store.write()
+            return answers
+
+    async def get(self, kind: str, keys: Collection[str]) -> Mapping[str, KeyedRecord]:
+        with self.store.locked():
+            return await self.store._records.get(kind, keys)
+
+    async def scan(self, kind: str, **options: Any) -> Sequence[KeyedRecord]:
+        with self.store.locked():
+            return await self.store._records.scan(kind, **options)
 
 
 def through_the_file(method: Callable[..., Any], *, writes: bool) -> Any:
@@ -106,9 +137,7 @@ class WithoutALock(FileStore):
         answers = await InMemoryStore.commit(self, commits)
         await self.until_another_process_is_here()
         if any(answers):
-            self.path.with_suffix(f".{os.getpid()}").write_bytes(
-                pickle.dumps((self._tasks, self._artifacts._tasks))
-            )
+            self.path.with_suffix(f".{os.getpid()}").write_bytes(pickle.dumps(self.contents))
             self.path.with_suffix(f".{os.getpid()}").rename(self.path)
         return answers
 
@@ -131,6 +160,29 @@ class TearsCommits(FileStore):
             with self.locked():
                 self._tasks.rows[commits[0].task_id].parts["first"] = b"half of the next commit"
                 self.write()
+        return answers
+
+
+class TearsChanges(FileStore):
+    """Writes one record of a change before the others."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.records = TornRecords(self)  # type: ignore[assignment]
+
+
+class TornRecords(FileRecords):
+    changes = 0
+
+    async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+        answers = await super().change(changes)
+        self.changes += 1
+        if self.changes == LAST:
+            with self.store.locked():
+                (first, *_) = changes[0].put
+                torn = dataclasses.replace(first, revision=changes[0].op_id, data=b"1000")
+                await self.store._records.change([RecordChange("half of the next", [torn])])
+                self.store.write()
         return answers
 
 

@@ -1,6 +1,6 @@
 """The tests that check each sentence of ``Store``, ``ArtifactStore`` and ``Clock``."""
 
-from flowkit.protocols import ArtifactStore, Clock, Store
+from flowkit.protocols import ArtifactStore, Clock, RecordStore, Store
 from flowkit_testing.conformance import ArtifactStoreConformance, StoreConformance
 from tests.conformance.promises import DEFINITION, PromiseTable
 
@@ -8,6 +8,7 @@ OUTAGES = "tests/mongo/test_outages.py"
 LATEST = "tests/mongo/test_latest.py"
 CLOCK = "tests/testing/test_clock.py"
 RETENTION = "tests/coordinator/test_retention.py"
+CHANGES = "tests/mongo/test_record_changes.py"
 
 STORE = {
     "": {
@@ -47,7 +48,7 @@ STORE = {
             " on the same server."
         ): [
             "test_tasks_of_two_namespaces_may_have_one_id_and_one_key",
-            "test_tasks_sessions_and_letters_are_listed_in_their_namespace",
+            "test_tasks_and_keyed_records_are_read_in_their_namespace",
             "test_nothing_is_deleted_in_another_namespace",
             "test_namespaces_are_compared_exactly",
         ],
@@ -198,56 +199,6 @@ STORE = {
         ],
         "The wait ends when the task is purged.": ["test_a_wait_for_a_task_that_is_purged_ends"],
     },
-    "renew_session": {
-        "Store a worker's session in place of its previous one.": [
-            "test_a_session_is_listed_as_it_was_renewed",
-            "test_a_renewed_session_takes_the_place_of_the_last",
-        ],
-        "Return the session that was replaced, or None if there was none.": [
-            "test_a_renewal_returns_the_session_that_it_replaced"
-        ],
-        "Of several renewals at the same time, each replaces another.": [
-            "test_renewals_at_the_same_time_replace_each_other_one_by_one"
-        ],
-    },
-    "end_session": {
-        "Delete a worker's session; do nothing if there is none.": [
-            "test_an_ended_session_is_forgotten",
-            "test_ending_a_session_that_is_not_there_does_nothing",
-        ],
-    },
-    "sessions": {
-        "Return all sessions.": [
-            "test_each_worker_has_a_session",
-            "test_another_connection_sees_the_sessions",
-        ]
-    },
-    "park": {
-        "Store dead letters; one whose ``letter_id`` exists already is not changed.": [
-            "test_every_field_of_a_letter_comes_back",
-            "test_a_letter_is_parked_once",
-        ],
-    },
-    "dead_letters": {
-        "Return up to ``limit`` dead letters by ``letter_id``, above ``after``.": [
-            "test_letters_come_by_their_id",
-            "test_letters_are_read_page_by_page",
-        ],
-        (
-            "If ``task_id``, ``kind`` or ``letter_ids`` are given, return only letters that match"
-            " all of them."
-        ): [
-            "test_all_that_letters_are_asked_for_must_hold",
-            "test_letters_of_one_task_are_read_by_themselves",
-            "test_letters_of_one_kind_are_read_by_themselves",
-            "test_letters_are_read_by_their_ids",
-        ],
-    },
-    "drop_dead_letters": {
-        ("Delete dead letters, and return how many there were."): [
-            "test_dropping_says_how_many_there_were"
-        ]
-    },
     "purge": {
         (
             "Delete up to ``limit`` tasks that ended before ``finished_before``, and return how"
@@ -257,14 +208,18 @@ STORE = {
             "test_a_task_that_is_old_and_has_not_ended_stays",
             "test_purging_says_how_many_and_keeps_to_its_limit",
         ],
-        "Their archives and artifacts are deleted too.": [
+        (
+            "Their archives, their artifacts and the keyed records with their ``task_id`` are"
+            " deleted too."
+        ): [
             "test_a_purged_task_is_gone_with_its_archive_and_artifacts",
+            "test_a_purge_deletes_the_records_of_its_tasks",
         ],
         "A new task with the id or the key of a purged one inherits nothing from it.": [
             "test_nothing_of_a_purged_task_is_in_a_new_one_of_its_id",
             "test_the_key_of_a_purged_task_is_free_again",
         ],
-        "Dead letters are kept.": ["test_the_dead_letters_of_a_purged_task_stay"],
+        "Other keyed records are kept.": ["test_a_purge_deletes_the_records_of_its_tasks"],
         (
             "Coordinators call this for the retention that is configured: a store deletes no task"
             " by itself."
@@ -278,6 +233,104 @@ STORE = {
             "tests/cli/test_installation_verbs.py::test_doctor_finds_an_installation_well"
         ],
         "It does not raise: the results name the problems.": ["test_check_raises_nothing"],
+    },
+}
+
+RECORDS = {
+    "": {
+        "Store of keyed records, from which the core builds all that is not a task.": DEFINITION,
+        (
+            "Keys are ordered by their Unicode code points, and compared exactly, as in a"
+            " :class:`Store`."
+        ): [
+            "test_records_are_scanned_in_the_order_of_their_keys",
+            "test_ids_and_names_are_compared_exactly",
+        ],
+        "Once a change of several records is visible in one of them, it is visible in all.": [
+            "test_a_process_that_is_killed_leaves_each_change_of_records_whole_or_absent",
+            f"{CHANGES}::test_a_committed_change_that_was_left_is_visible_in_all_its_records",
+        ],
+    },
+    "get": {
+        "Return those records of a kind that exist, by key.": [
+            "test_only_records_that_exist_are_read",
+            "test_a_keyed_record_is_read_as_it_was_put",
+            "test_a_key_and_a_kind_may_be_long",
+        ],
+        "A record whose creation was confirmed is never missing.": [
+            f"{LATEST}::test_a_keyed_record_that_a_new_primary_does_not_show_yet_is_read",
+        ],
+        (
+            "For a moment after a failover to another server, a record may be older than the last"
+            " confirmed change; a change on top of it is refused."
+        ): ["test_a_change_on_top_of_another_revision_is_refused"],
+    },
+    "change": {
+        (
+            "Apply each change to all of its records or to none, and return whether it was applied."
+        ): [
+            "test_a_change_may_concern_many_records",
+            "test_a_refused_change_leaves_all_records_as_they_were",
+            "test_a_cancelled_change_of_keyed_records_is_applied_whole_or_not_at_all",
+            "test_a_process_that_is_killed_leaves_each_change_of_records_whole_or_absent",
+        ],
+        (
+            "False means that one of the records is not stored with the ``revision`` that the"
+            " change names, or that one to be deleted is missing."
+        ): [
+            "test_a_record_that_exists_is_not_put_as_a_new_one",
+            "test_a_change_on_top_of_another_revision_is_refused",
+            "test_a_missing_record_is_not_deleted",
+            "test_revisions_are_compared_exactly",
+            "test_of_puts_at_the_same_time_one_is_applied",
+            "test_changes_of_overlapping_records_at_the_same_time_lose_nothing",
+            "test_changes_of_keyed_records_by_two_processes_lose_nothing",
+        ],
+        "The records that a change has put have its ``op_id`` as their ``revision``.": [
+            "test_a_keyed_record_is_read_as_it_was_put",
+            "test_a_record_is_changed_on_top_of_its_revision",
+        ],
+        (
+            "Each record occurs in at most one of the changes of a call, and the changes are"
+            " independent."
+        ): ["test_the_changes_of_a_call_are_independent"],
+        (
+            "Raises RecordTooLarge: the data of a record is above the store's limit, which is at"
+            " least two million bytes; no change of this call was applied."
+        ): [
+            "test_data_above_the_limit_is_refused_and_nothing_is_changed",
+            "test_data_below_the_smallest_limit_is_stored",
+        ],
+        (
+            "Raises StoreUnavailable: changes of this call may have been applied, each of them"
+            " completely or not at all, now or later."
+        ): [
+            f"{CHANGES}::test_a_writer_that_is_stopped_at_any_step_leaves_a_whole_change_or_none",
+        ],
+    },
+    "scan": {
+        ("Return up to ``limit`` records of a kind whose keys start with ``prefix``, by key."): [
+            "test_records_are_scanned_by_prefix_and_place",
+            "test_kinds_are_scanned_by_themselves",
+        ],
+        "The keys are above ``after``.": ["test_records_are_scanned_page_by_page"],
+        (
+            "With ``last``, the order is the opposite, and the keys are below ``after``, if it is"
+            " given."
+        ): [
+            "test_records_are_scanned_by_prefix_and_place",
+            "test_records_are_scanned_page_by_page",
+        ],
+    },
+    "due": {
+        "Return up to ``limit`` due records of a kind, the earliest first.": [
+            "test_due_records_come_in_the_order_of_their_times",
+            "test_kinds_are_scanned_by_themselves",
+        ],
+        "A record is due if its ``due_at`` is at or before ``before``.": [
+            "test_due_records_come_in_the_order_of_their_times",
+            "test_a_changed_record_is_due_at_its_new_time",
+        ],
     },
 }
 
@@ -389,6 +442,7 @@ CLOCKS = {
 
 TABLES = [
     PromiseTable(Store, [StoreConformance], STORE),
+    PromiseTable(RecordStore, [StoreConformance], RECORDS),
     PromiseTable(ArtifactStore, [ArtifactStoreConformance], ARTIFACTS),
     PromiseTable(Clock, [], CLOCKS),
 ]

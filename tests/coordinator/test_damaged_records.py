@@ -9,12 +9,15 @@ import pytest
 
 from flowkit import Client
 from flowkit._dead_letters.redrive import Redriven
+from flowkit._records.letter_records import park_letters, read_letters
 from flowkit.errors import CorruptRecord, RecordRefused, StoreError, StoreUnavailable
-from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, Stream, TaskQuery, TaskRecord
+from flowkit.protocols import ArtifactRecord, Commit, KeyedRecord, Stream, TaskQuery, TaskRecord
+from flowkit.task import DeadLetter
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryArtifactStore, InMemoryStore
 from flowkit_testing._cluster import DAY, HOUR
 from tests.builders import TWO, work
+from tests.hooked_store import HookedStore
 
 READING = {
     "nodes": [
@@ -53,7 +56,7 @@ class DamagedArtifacts(InMemoryArtifactStore):
         return await super().read(stream, after=after, limit=limit, latest=latest)
 
 
-class DamagedStore(InMemoryStore):
+class DamagedStore(HookedStore):
     """A store that fails for some tasks.
 
     It refuses commits of some, cannot decode others, and cannot read the artifacts of others.
@@ -89,12 +92,10 @@ class DamagedStore(InMemoryStore):
         header = replace(record.header, status="a status that there is not")
         return TaskRecord(header, b"", {}, version=0, fault="its bytes are gone")
 
-    async def dead_letters(self, **wanted: Any) -> Sequence[DeadLetter]:
-        found = await super().dead_letters(**wanted)
-        return [
-            replace(letter, fault="its bytes are gone") if letter.letter_id == "damaged" else letter
-            for letter in found
-        ]
+    def seen(self, record: KeyedRecord) -> KeyedRecord:
+        if record.key != "message-damaged":
+            return record
+        return replace(record, data=b"", fault="its bytes are gone")
 
 
 async def test_a_task_whose_commits_are_refused_is_quarantined_and_those_beside_it_finish() -> None:
@@ -107,7 +108,7 @@ async def test_a_task_whose_commits_are_refused_is_quarantined_and_those_beside_
             "finished"
         ] * 5
         await cluster.clock.sleep(5 * DAY)
-        letters = await store.dead_letters(task_id="refused")
+        letters = await read_letters(store, task_id="refused")
         assert [(letter.kind, letter.reason_code) for letter in letters] == [
             ("task", "quarantined")
         ]
@@ -151,14 +152,17 @@ async def test_a_node_that_needs_a_damaged_artifact_fails_once_and_says_so() -> 
 
 async def test_a_damaged_letter_is_left_as_it_is_when_letters_are_tried_again() -> None:
     async with Cluster(store=DamagedStore(), handlers=HANDLERS) as cluster:
-        await cluster.store.park(
+        await park_letters(
+            cluster.store,
             [
-                DeadLetter("damaged", 1.0, "message", "code", "error"),
-                DeadLetter("l", 1.0, "task", "c", "e", "t"),
-            ]
+                DeadLetter("message-damaged", 1.0, "message", "code", "error"),
+                DeadLetter("task-t-1", 1.0, "task", "c", "e", "t"),
+            ],
         )
-        outcomes = await cluster.client.retry_dead_letters(["damaged", "l"])
-    assert outcomes[0] == Redriven("damaged", False, "the letter is damaged: its bytes are gone")
+        outcomes = await cluster.client.retry_dead_letters(["message-damaged", "task-t-1"])
+    assert outcomes[0] == Redriven(
+        "message-damaged", False, "the letter is damaged: its bytes are gone"
+    )
     assert outcomes[1].done
 
 

@@ -13,12 +13,14 @@ import anyio
 import pytest
 
 from flowkit import Coordinator, CoordinatorConfig, TaskView, WorkerConfig
+from flowkit._records.worker_sessions import WorkerSession, end_session, sessions_of
 from flowkit.errors import NotRunning
 from flowkit.messages import NodeStarted, encode
-from flowkit.protocols import Delivery, Message, Subscription, WorkerSession
+from flowkit.protocols import Delivery, Message, Subscription
 from flowkit.worker import RunContext, Worker, handler
 from flowkit_testing import Cluster, InMemoryBus
 from tests.coordinator.lost_messages import EVENTS, Recording, Work, cluster_of, first
+from tests.store_records import put_session
 
 DEFAULTS = CoordinatorConfig()
 QUICK = CoordinatorConfig(
@@ -115,7 +117,7 @@ async def kill(worker: Worker, cluster: Cluster) -> None:
 
 async def workers_of(cluster: Cluster) -> list[WorkerSession]:
     """Return the sessions of workers."""
-    return [one for one in await cluster.store.sessions() if not one.is_coordinator]
+    return [one for one in await sessions_of(cluster.store) if not one.is_coordinator]
 
 
 @pytest.mark.parametrize("ran", [0.0, 7.0, HOUR], ids=["at once", "after seconds", "after an hour"])
@@ -157,7 +159,9 @@ async def test_a_worker_that_was_killed_is_reported_as_lost_once(
         await until_begun(cluster, runs, 1)
         await die(cluster, runs)
         await cluster.client.wait(task_id, 100)
-        await cluster.store.end_session(runs.began[0][1])  # as in a store that deletes old sessions
+        await end_session(
+            cluster.store, runs.began[0][1]
+        )  # as in a store that deletes old sessions
         await cluster.clock.sleep(HOUR)
     assert [record.getMessage() for record in caplog.records if "are lost:" in record.message] == [
         f"Workers are lost: {runs.began[0][1]}"
@@ -168,7 +172,7 @@ async def test_the_session_of_a_worker_that_was_lost_long_ago_is_deleted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Cluster(coordinator_config=QUICK) as cluster:
-        await cluster.store.renew_session(WorkerSession("killed", ("work",), 1, 0.0))
+        await put_session(cluster.store, WorkerSession("killed", ("work",), 1, 0.0))
         alive = WorkerConfig(worker_id="alive", hb_interval_sec=0.5)
         await cluster.add_worker(Runs(cluster).handlers, alive)
         await cluster.clock.sleep(HOUR)
@@ -190,10 +194,10 @@ async def test_a_late_attempt_with_a_long_lease_is_lost_too() -> None:
 async def test_a_blocked_worker_whose_session_was_deleted_has_one_again_when_it_continues() -> None:
     async with Cluster(coordinator_config=QUICK) as cluster:
         session = WorkerSession("blocked", ("work",), 1, 0.0)
-        await cluster.store.renew_session(session)
+        await put_session(cluster.store, session)
         await cluster.clock.sleep(2 * HOUR)
         assert await workers_of(cluster) == []
-        await cluster.store.renew_session(replace(session, beat=2))
+        await put_session(cluster.store, replace(session, beat=2))
         await cluster.clock.sleep(100)
         assert [one.beat for one in await workers_of(cluster)] == [2]
 

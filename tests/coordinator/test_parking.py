@@ -1,27 +1,26 @@
 """Refused messages are kept in the store, beside the bus's own dead letters."""
 
-from collections.abc import Sequence
-
 import anyio
 import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit._dead_letters.unusable_messages import Parking, message_letter
+from flowkit._records.letter_records import read_letters
 from flowkit.errors import StoreUnavailable
-from flowkit.protocols import DeadLetter, Delivery, Message
+from flowkit.protocols import Delivery, Message, RecordChange
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
 from tests.builders import work
+from tests.hooked_store import HookedStore, parks
 
 
-class Away(InMemoryStore):
+class Away(HookedStore):
     """A store that accepts no letters while it is away."""
 
     away = True
 
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
-        if self.away:
+    async def before_change(self, change: RecordChange) -> None:
+        if self.away and parks(change):
             raise StoreUnavailable("away")
-        await super().park(letters)
 
 
 def poison(position: int = 3, value: bytes = b"\xff") -> Delivery:
@@ -35,7 +34,7 @@ async def test_a_message_that_is_delivered_again_is_kept_once() -> None:
         await parking.keep([(poison(), "no"), (poison(4), "no")])
         await parking.keep([(poison(), "again")])
         await parking.keep([])
-    assert sorted((letter.position, letter.error) for letter in await store.dead_letters()) == [
+    assert sorted((letter.position, letter.error) for letter in await read_letters(store)) == [
         (3, "no"),
         (4, "no"),
     ]
@@ -54,7 +53,7 @@ async def test_a_store_that_comes_back_in_time_keeps_the_letter(
         group.start_soon(Parking(store=store, clock=clock).keep, [(poison(), "no")])
         await clock.sleep(3)
         store.away = False
-    assert len(await store.dead_letters()) == 1
+    assert len(await read_letters(store)) == 1
     assert "topic only" not in caplog.text
 
 
@@ -77,13 +76,13 @@ async def test_a_store_that_stays_away_holds_up_nothing_and_the_bus_has_the_lett
                 (first, *_) = await dead.receive(max_messages=8)
         assert first.message.value == b"poison"
     assert "topic only" in caplog.text
-    assert await store.dead_letters() == []
+    assert await read_letters(store) == []
 
 
-class Refuses(InMemoryStore):
+class Refuses(HookedStore):
     """A store that refuses the content of the letter."""
 
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
+    async def before_change(self, change: RecordChange) -> None:
         raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
 
 

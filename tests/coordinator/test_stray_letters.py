@@ -10,6 +10,7 @@ import pytest
 from flowkit import Coordinator, CoordinatorConfig
 from flowkit._dead_letters.letters import node_letter
 from flowkit._engine import CancelRequested, Event
+from flowkit._records.letter_records import park_letters, read_letters
 from flowkit._records.queries import load_task
 from flowkit.messages import NodeFailed, NodeProgressed, NodeSucceeded
 
@@ -45,7 +46,7 @@ class Two(NamedTuple):
 
     async def stored(self) -> list[str | None]:
         """Return the nodes of the dead letters in the store."""
-        return [letter.node_id for letter in await self.one.store.dead_letters()]
+        return [letter.node_id for letter in await read_letters(self.one.store)]
 
     async def listed(self) -> list[str | None]:
         return [letter.node_id for letter in (await self.one.dead_letters()).items]
@@ -99,9 +100,9 @@ async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_unles
     two: Two, clock: float
 ) -> None:
     task = await load_task(two.one.store, two.task_id)
-    await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + clock)])
+    await park_letters(two.one.store, [node_letter(task, 0, at=task.spec.created_at + clock)])
     assert (await two.stored(), await two.listed()) == (["a"], [])
-    (left,) = await two.one.store.dead_letters()
+    (left,) = await read_letters(two.one.store)
     (outcome,) = await two.one.retry_dead_letters([left.letter_id])
     assert not outcome.done
     await two.apply(two.one, await failure(two))
@@ -113,7 +114,7 @@ async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_after
     two: Two, clock: float
 ) -> None:
     task = await load_task(two.one.store, two.task_id)
-    await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + clock)])
+    await park_letters(two.one.store, [node_letter(task, 0, at=task.spec.created_at + clock)])
     await two.apply(two.one, await two.report(NodeSucceeded, started_at=1))
     assert await two.listed() == []
 
@@ -121,6 +122,6 @@ async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_after
 async def test_the_letter_of_a_purged_task_stays_when_its_id_is_used_again(two: Two) -> None:
     task = await load_task(two.one.store, two.task_id)
     task.spec = replace(task.spec, created_at=task.spec.created_at - 3600)
-    await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + 1)])
+    await park_letters(two.one.store, [node_letter(task, 0, at=task.spec.created_at + 1)])
     await two.apply(two.one, await two.report(NodeSucceeded, started_at=1))
     assert await two.listed() == ["a"]

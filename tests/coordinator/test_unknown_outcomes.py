@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit import Coordinator, CoordinatorConfig
+from flowkit._records.letter_records import read_letters
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.messages import NodeSucceeded, TaskTouched, encode
 from flowkit.protocols import Commit, Message, Place, TaskRecord
@@ -214,7 +215,7 @@ async def test_a_task_that_breaks_the_engine_is_quarantined_and_the_others_go_on
         )
         await cluster.add_coordinator()
         assert (await cluster.client.wait(whole, timeout=DAY)).status == "finished"
-        letters = await cluster.store.dead_letters(task_id=broken)
+        letters = await read_letters(cluster.store, task_id=broken)
     assert letters
     assert letters[0].kind == "task"
     assert "CorruptRecord" in letters[0].error

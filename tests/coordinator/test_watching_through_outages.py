@@ -10,30 +10,31 @@ from typing import Any
 import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit._records.worker_sessions import WorkerSession, sessions_of
 from flowkit.coordinator._worker_watch import WorkerWatch
 from flowkit.errors import StoreUnavailable
-from flowkit.protocols import Commit, WorkerSession
+from flowkit.protocols import Commit, RecordChange
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
+from tests.hooked_store import HookedStore
+from tests.store_records import put_session
 
 CONFIG = CoordinatorConfig(heartbeat_soft_sec=10, heartbeat_hard_sec=20)
 LOOK_SEC = 10 / 3
 
 
-class StoreWithOutages(InMemoryStore):
+class StoreWithOutages(HookedStore):
     """A store that can be away, or accept no changes."""
 
     away = full = False
 
-    async def sessions(self) -> Sequence[WorkerSession]:
+    async def before_read(self, kind: str) -> None:
         if self.away:
             raise StoreUnavailable("it is away")
-        return await super().sessions()
 
-    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
+    async def before_change(self, change: RecordChange) -> None:
         if self.away or self.full:
             raise StoreUnavailable("it accepts no changes")
-        return await super().renew_session(session)
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:
         if self.away or self.full:
@@ -62,7 +63,7 @@ def watch(store: StoreWithOutages, clock: ManualClock) -> WorkerWatch:
 
 
 async def renewed(store: StoreWithOutages, beat: int) -> None:
-    await store.renew_session(WorkerSession("w", ("work",), beat, started_at=0))
+    await put_session(store, WorkerSession("w", ("work",), beat, started_at=0))
 
 
 async def looked_for(watch: WorkerWatch, clock: ManualClock, seconds: float) -> list[str]:
@@ -154,7 +155,7 @@ async def test_a_node_goes_on_while_the_store_accepts_no_changes_and_is_not_run_
 
 
 async def coordinators_in(store: InMemoryStore) -> list[str]:
-    return [one.worker_id for one in await store.sessions() if one.is_coordinator]
+    return [one.worker_id for one in await sessions_of(store) if one.is_coordinator]
 
 
 async def test_a_coordinator_has_a_session_while_it_runs() -> None:
@@ -169,8 +170,8 @@ async def test_a_coordinator_has_a_session_while_it_runs() -> None:
 async def test_the_session_of_a_coordinator_that_was_killed_is_deleted_by_another_one() -> None:
     async with Cluster(coordinator_config=CONFIG) as cluster:
         await cluster.clock.sleep(1)
-        (alive,) = await cluster.store.sessions()
-        await cluster.store.renew_session(replace(alive, worker_id="killed"))
+        (alive,) = await sessions_of(cluster.store)
+        await put_session(cluster.store, replace(alive, worker_id="killed"))
         await cluster.clock.sleep(15)
         assert len(await coordinators_in(cluster.store)) == 2
         await cluster.clock.sleep(15)

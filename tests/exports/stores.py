@@ -9,10 +9,12 @@ from flowkit._exports.export import Exported, Exporter, Selection
 from flowkit._exports.export_reader import ExportReader
 from flowkit._exports.lines import HeaderLine
 from flowkit._exports.task_import import Imported, Importer
+from flowkit._records.letter_records import park_letters, read_letters
 from flowkit.config import CommonConfig
 from flowkit.errors import StoreUnavailable
 from flowkit.plugins import Plugins
-from flowkit.protocols import ArchivedPart, DeadLetter, Store, Stream, TaskQuery, TaskRecord
+from flowkit.protocols import ArchivedPart, Store, Stream, TaskQuery, TaskRecord
+from flowkit.task import DeadLetter
 from tests.store_records import NOON, artifact, change, task
 
 HEADER = HeaderLine(flowkit="0", encoded=False)
@@ -24,16 +26,22 @@ async def opened(address: str, cfg: CommonConfig | None = None) -> AsyncIterator
         yield store
 
 
-async def exported(store: Store, selection: Selection | None = None) -> bytes:
-    return (await export_with_reports(store, selection))[0]
+async def exported(
+    store: Store, selection: Selection | None = None, *, header: HeaderLine = HEADER
+) -> bytes:
+    return (await export_with_reports(store, selection, header=header))[0]
 
 
 async def export_with_reports(
-    store: Store, selection: Selection | None = None, **options: Any
+    store: Store,
+    selection: Selection | None = None,
+    *,
+    header: HeaderLine = HEADER,
+    **options: Any,
 ) -> tuple[bytes, Exported, list[str]]:
     """Export a store; return the file, the numbers and the reports."""
     out, reports = BytesIO(), []
-    exporter = Exporter(store, out, header=HEADER, report=reports.append, **options)
+    exporter = Exporter(store, out, header=header, report=reports.append, **options)
     done = await exporter.run(selection or Selection())
     return out.getvalue(), done, reports
 
@@ -62,7 +70,9 @@ async def add_ended(
     await store.commit(
         [change(task_id, op_id="ended", status="finished", archive=parts, finished_at=NOON + 9)]
     )
-    await store.park([DeadLetter(f"letter-{task_id}", NOON, "batch", "bad", "no", task_id=task_id)])
+    await park_letters(
+        store, [DeadLetter(f"batch-{task_id}-1", NOON, "batch", "bad", "no", task_id=task_id)]
+    )
 
 
 async def contents(store: Store) -> dict[str, Any]:
@@ -81,7 +91,7 @@ async def contents(store: Store) -> dict[str, Any]:
             )
             for record in records
         },
-        "letters": await store.dead_letters(limit=10_000),
+        "letters": await read_letters(store, limit=10_000),
     }
 
 
@@ -96,6 +106,7 @@ class Failing:
         self._store = store
         self._left = calls
         self.artifacts = _FailingArtifacts(store, self)
+        self.records = _FailingRecords(store, self)
 
     def count(self) -> None:
         self._left -= 1
@@ -113,9 +124,18 @@ class Failing:
         self.count()
         return await self._store.commit(commits)
 
-    async def park(self, letters: Any) -> None:
-        self.count()
-        await self._store.park(letters)
+
+class _FailingRecords:
+    def __init__(self, store: Store, owner: Failing) -> None:
+        self._records = store.records
+        self._owner = owner
+
+    async def change(self, changes: Any) -> Any:
+        self._owner.count()
+        return await self._records.change(changes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
 
 
 class _FailingArtifacts:

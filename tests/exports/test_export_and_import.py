@@ -13,10 +13,12 @@ from flowkit._codecs.store_codec import encoded
 from flowkit._exports.export import Selection
 from flowkit._exports.lines import HeaderLine
 from flowkit._exports.task_import import target_of
+from flowkit._records.letter_records import park_letters, read_letters
 from flowkit._records.task_records import decode_task
 from flowkit.errors import ConfigError, CorruptRecord, InvalidExport, StoreUnavailable, TaskNotFound
 from flowkit.plugins import Plugins
-from flowkit.protocols import DeadLetter, Stream
+from flowkit.protocols import Stream
+from flowkit.task import DeadLetter
 from flowkit_testing import InMemoryStore
 from tests.exports.stores import (
     Failing,
@@ -48,7 +50,9 @@ async def test_another_store_has_the_same_tasks_after_an_import(
     async with opened(addresses[source]) as one, opened(addresses[target]) as other:
         await add_ended(one, "t1", pipeline="p", labels={"a": "b"}, idempotency_key="k")
         await add_ended(one, "t/2", artifacts=0, archived=0, created_at=NOON + 1)
-        await one.park([DeadLetter("l", NOON, "message", "bad", "no", topic="x", key="\udcff")])
+        await park_letters(
+            one, [DeadLetter("message-l", NOON, "message", "bad", "no", topic="x", key="\udcff")]
+        )
         data = await exported(one)
         done, reports = await import_into(other, data)
         assert (done.tasks, done.artifacts, done.dead_letters, reports) == (2, 6, 3, [])
@@ -126,7 +130,7 @@ async def test_a_task_that_differs_is_named_and_the_others_are_imported() -> Non
     await other.commit([change("t1", 2, op_id="retried", status="running")])
     await other.create([task("x", idempotency_key="key-t2")])
     await add_ended(other, "t4", idempotency_key="key-t4", artifacts=2)
-    await other.park([replace(LETTER, error="another")])
+    await park_letters(other, [replace(LETTER, error="another")])
     before = await contents(other)
     done, reports = await import_into(other, data)
     assert (done.tasks, done.skipped, done.refused) == (1, 1, 4)
@@ -142,7 +146,7 @@ async def test_a_task_that_differs_is_named_and_the_others_are_imported() -> Non
     }
     assert sorted(reports) == sorted(
         [
-            "dead letter 'letter-t5' is not imported: another one with this id exists",
+            "dead letter 'batch-t5-1' is not imported: another one with this id exists",
             *(
                 f"line {numbers[task_id]}: task {task_id!r} is not imported: {why}"
                 for task_id, why in whys.items()
@@ -153,7 +157,7 @@ async def test_a_task_that_differs_is_named_and_the_others_are_imported() -> Non
     assert [record for record in after["tasks"] if record.header.task_id != "t5"] == before["tasks"]
 
 
-LETTER = DeadLetter("letter-t5", NOON, "batch", "bad", "no", task_id="t5")
+LETTER = DeadLetter("batch-t5-1", NOON, "batch", "bad", "no", task_id="t5")
 
 
 # ---------------------------------------------------------------- selection
@@ -163,12 +167,14 @@ async def test_tasks_that_have_not_ended_are_left_out_and_counted() -> None:
     store, target = InMemoryStore(), InMemoryStore()
     await add_ended(store, "ended")
     await store.create([task("waits"), task("runs", status="running")])
-    await store.park([DeadLetter("l", NOON, "batch", "bad", "no", task_id="runs")])
+    await park_letters(
+        store, [DeadLetter("batch-runs-1", NOON, "batch", "bad", "no", task_id="runs")]
+    )
     data, done, _ = await export_with_reports(store)
     assert (done.tasks, done.running) == (1, {"queued": 1, "running": 1})
     await import_into(target, data)
     assert list(await target.load(["ended", "waits", "runs"])) == ["ended"]
-    assert [letter.letter_id for letter in await target.dead_letters()] == ["letter-ended"]
+    assert [letter.letter_id for letter in await read_letters(target)] == ["batch-ended-1"]
 
 
 @pytest.mark.parametrize(
@@ -194,11 +200,11 @@ async def test_a_selection_exports_what_matches(selection: Selection, expected: 
             labels={"number": str(number)},
             created_at=NOON + number,
         )
-    await store.park([DeadLetter("alone", NOON, "message", "bad", "no")])
+    await park_letters(store, [DeadLetter("message-alone", NOON, "message", "bad", "no")])
     await import_into(target, await exported(store, selection))
     assert set(await target.load(["t0", "t1", "t2"])) == expected
-    letters = {letter.letter_id for letter in await target.dead_letters()}
-    assert ("alone" in letters) == (selection == Selection())
+    letters = {letter.letter_id for letter in await read_letters(target)}
+    assert ("message-alone" in letters) == (selection == Selection())
 
 
 async def test_a_selected_task_that_does_not_exist_is_an_error() -> None:
@@ -317,7 +323,7 @@ PLAIN_HEADER = HeaderLine(flowkit="0", encoded=False)
 async def test_encoded_data_stays_encoded() -> None:
     source, target = InMemoryStore(), InMemoryStore()
     await add_ended(encoded(source, CODEC), "t1")
-    data = await exported(source)
+    data = await exported(source, header=ENCODED_HEADER)
     assert b'{\\"of\\":\\"t1\\"}' not in data
     await import_into(target_of(target, CODEC, ENCODED_HEADER), data)
     assert await contents(target) == await contents(source)

@@ -15,8 +15,10 @@ from flowkit._exports.lines import (
     decode_line,
     encode_line,
 )
+from flowkit._records.letter_records import letter_of, letter_record
 from flowkit.errors import InvalidExport
-from flowkit.protocols import ArtifactRecord, DeadLetter, Stream, TaskHeader, TaskRecord
+from flowkit.protocols import ArtifactRecord, Stream, TaskHeader, TaskRecord
+from flowkit.task import DeadLetter
 
 RECORD = TaskRecord(
     TaskHeader(
@@ -37,7 +39,7 @@ RECORD = TaskRecord(
 )
 ARTIFACT = ArtifactRecord(Stream("t", "n/é", 2), "uid", True, b"\xff", b'{"a":1}', 1.5e9, 9)
 LETTER = DeadLetter(
-    "letter",
+    "batch-t-1",
     1.5e9,
     "batch",
     "bad_input",
@@ -92,9 +94,9 @@ def test_an_artifact_is_the_same_after_its_export() -> None:
 
 
 def test_a_dead_letter_is_the_same_after_its_export() -> None:
-    line = decode_line(encode_line(DeadLetterLine.of(LETTER)))
+    line = decode_line(encode_line(DeadLetterLine.of(letter_record(LETTER))))
     assert isinstance(line, DeadLetterLine)
-    assert line.letter() == LETTER
+    assert letter_of(line.record()) == LETTER
 
 
 def test_text_is_readable_in_an_export() -> None:

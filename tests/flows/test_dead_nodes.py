@@ -7,11 +7,14 @@ import pytest
 
 import flowkit
 from flowkit._dead_letters.letters import MAX_LETTER_BYTES
+from flowkit._records.letter_records import park_letters
 from flowkit.errors import StoreUnavailable
-from flowkit.protocols import Commit, DeadLetter
+from flowkit.protocols import Commit, RecordChange
+from flowkit.task import DeadLetter
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore
 from tests.builders import ended
+from tests.hooked_store import HookedStore, parks
 
 ONCE = {"max": 0}
 FIRST: dict[str, dict[str, Any]] = {
@@ -180,14 +183,13 @@ async def test_an_input_above_the_limit_is_not_in_the_letter() -> None:
 
 
 async def test_a_store_that_fails_between_the_letter_and_the_commit_gets_one_letter() -> None:
-    class Failing(InMemoryStore):
+    class Failing(HookedStore):
         """A store that fails the first commit after it stored a letter."""
 
         parked = failed = 0
 
-        async def park(self, letters: Sequence[DeadLetter]) -> None:
-            self.parked += 1
-            await super().park(letters)
+        async def before_change(self, change: RecordChange) -> None:
+            self.parked += parks(change)
 
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             if self.parked == 1 and not self.failed:
@@ -211,7 +213,7 @@ async def test_a_letter_of_a_node_that_has_finished_since_is_outdated() -> None:
         work.broken = False
         await cluster.client.retry(view.id)
         before = await ended(cluster, view.id)
-        await cluster.store.park([letter])
+        await park_letters(cluster.store, [letter])
         (outcome,) = await cluster.client.retry_dead_letters([letter.letter_id])
         assert (outcome.done, outcome.detail) == (
             False,

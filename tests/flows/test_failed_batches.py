@@ -8,8 +8,10 @@ import anyio
 import pytest
 
 from flowkit import CoordinatorConfig, TaskRefused, TaskView, WorkerConfig
+from flowkit._records.letter_records import park_letters
 from flowkit.messages import TaskTouched, encode
-from flowkit.protocols import DeadLetter, Message
+from flowkit.protocols import Message
+from flowkit.task import DeadLetter
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster, InMemoryBus
 from tests.builders import die, ended
@@ -471,8 +473,10 @@ async def test_a_quarantined_task_is_loaded_again_on_retry(flowkit_cluster: Clus
     client, store = flowkit_cluster.client, flowkit_cluster.store
     await flowkit_cluster.add_worker([after])
     async with flowkit_cluster.bus.subscribe(["flowkit.events"], group="watch") as events:
-        await store.park([DeadLetter("l", 0.0, "task", "quarantined", "boom", task_id="t")])
-        (outcome,) = await client.retry_dead_letters(["l"])
+        await park_letters(
+            store, [DeadLetter("task-t-1", 0.0, "task", "quarantined", "boom", task_id="t")]
+        )
+        (outcome,) = await client.retry_dead_letters(["task-t-1"])
         with anyio.fail_after(60):
             (delivery,) = await events.receive(max_messages=10)
     assert outcome.done

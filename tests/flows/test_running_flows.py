@@ -8,11 +8,12 @@ import pytest
 
 from flowkit import CoordinatorConfig, GraphError, TaskNotFound, TaskRefused, WorkerConfig, hookimpl
 from flowkit._json.limits import LONGEST_SEC
+from flowkit._records.worker_sessions import WorkerSession
 from flowkit.errors import NodeFailure
-from flowkit.protocols import WorkerSession
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 from tests.builders import DAY, graph, node, pull, work
+from tests.store_records import put_session
 
 
 @handler("fail")
@@ -468,7 +469,7 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
 
     async with Cluster() as cluster:
         client, clock = cluster.client, cluster.clock
-        await cluster.store.renew_session(WorkerSession("killed", ("work",), 7, clock.now()))
+        await put_session(cluster.store, WorkerSession("killed", ("work",), 7, clock.now()))
         task_id = await client.create_task(graph=graph(node("a"), node("b")))
         with pytest.raises(TimeoutError):
             await client.wait(task_id, timeout=10)

@@ -16,15 +16,24 @@ from pymongo.errors import WriteError
 from typer.testing import CliRunner
 
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit._records.letter_records import park_letters, read_letters
 from flowkit.cli._app import app
 from flowkit.errors import CorruptRecord, RecordRefused
-from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
+from flowkit.protocols import (
+    ArchivedPart,
+    KeyedRecord,
+    RecordChange,
+    RecordDeletion,
+    Stream,
+    TaskQuery,
+)
+from flowkit.task import DeadLetter
 from flowkit.worker import RunContext, Worker, handler
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._documents import artifact_id
 from flowkit_testing import InMemoryBus
 from tests.mongo.damage import FOREIGN_IDS, LARGEST, Case, cases, copies, damage
-from tests.store_records import LETTER, NOON, artifact, change, task
+from tests.store_records import NOON, artifact, change, task
 
 pytestmark = pytest.mark.services
 
@@ -386,53 +395,57 @@ async def test_a_file_that_is_half_there_fails_what_points_at_it_alone(
         assert any("chunks" in fault for fault in (await faults(fresh, "blobs.files")).values())
 
 
-# ---------------------------------------------------------------- sessions, dead letters, notes
+# ---------------------------------------------------------------- keyed records, notes
 
 
-async def test_a_damaged_session_is_left_out_until_its_worker_renews_it(
+def key(name: str) -> dict[str, str]:
+    """Return the id of a keyed record."""
+    return {"kind": "kind", "key": name}
+
+
+async def test_a_damaged_keyed_record_is_read_with_its_fault_and_can_be_deleted(
     store: MongoStore, database: Database
 ) -> None:
-    await store.renew_session(WorkerSession("like", ["r"], 1, NOON, {"host": "h"}))
-    found = await spread(database, "workers", await one_of(database, "workers"))
-    sessions = {session.worker_id: session for session in await store.sessions()}
-    assert set(CANARIES) <= set(sessions)
-    assert set(await faults(store, "workers")) == (set(found) - set(sessions)) | set(
-        map(repr, FOREIGN_IDS)
+    whole = KeyedRecord("kind", "like", b"data", due_at=NOON, task_id="t")
+    assert list(await store.records.change([RecordChange("op", [whole])])) == [True]
+    like = await one_of(database, "records")
+    like["next"] = {"change": "x", "revision": "y", "data": "z", "due_at": None, "task_id": None}
+    found = {case.name: case for case in cases(like)}
+    collection = database["flowkit_records"]
+    await collection.insert_many(
+        [{**like, "_id": key(name)} for name in [*found, *CANARIES]]
+        + [{**like, "_id": each} for each in FOREIGN_IDS]
+        + [{**like, "_id": {"kind": "kind", "key": each}} for each in FOREIGN_IDS]
     )
-    assert len(sessions) < len(found) / 2
-    for name in found:
-        await store.renew_session(WorkerSession(name, ["r"], 2, NOON))
-    assert set(await faults(store, "workers")) == set(map(repr, FOREIGN_IDS))
-
-
-async def test_a_damaged_letter_is_listed_with_what_is_wrong(
-    store: MongoStore, database: Database
-) -> None:
-    letter = replace(LETTER, data=LARGE)
-    await store.park([letter])
-    found = await spread(database, "dead_letters", await one_of(database, "dead_letters"))
-    letters: dict[str, DeadLetter] = {}
-    while page := await store.dead_letters(after=max(letters, default=""), limit=100):
-        letters |= {item.letter_id: item for item in page}
-    assert set(letters) == {"like", *found, *CANARIES}
-    assert all(replace(letters[name], letter_id="like") == letter for name in CANARIES)
-    for name, case in found.items():
-        fault = letters[name].fault
-        assert fault is None or case.field.partition(".")[0] in fault or "schema version" in fault
-    shown = await faults(store, "dead_letters")
-    assert {name for name in found if letters[name].fault} <= {
-        *shown,
-        "data-blob-text",
-        "data-blob-text-with-NUL",
-    }
-    await store.park([replace(letter, letter_id=name, data=b"") for name in found])
-    assert await store.drop_dead_letters(list(found)) == len(found)
+    for name, case in [*found.items()]:
+        try:
+            await collection.update_one({"_id": key(name)}, case.update)
+        except WriteError:
+            del found[name]
+    records = {each.key: each for each in await store.records.scan("kind", limit=10_000)}
+    assert set(records) >= {"like", *found, *CANARIES}
+    for name in CANARIES:
+        assert records[name] == replace(whole, key=name, revision="op")
+    damaged = {name for name in found if records[name].fault is not None}
+    assert len(damaged) > len(found) * 0.6
+    for name in damaged:
+        check_fault_is_named(found[name], records[name].fault)
+        assert records[name].data == b""
+    assert {f"kind {name}" for name in damaged} <= set(await faults(store, "records"))
+    due = {each.key for each in await store.records.due("kind", before=NOON, limit=10_000)}
+    assert set(CANARIES) <= due
+    deletions = [
+        RecordChange(f"delete {name}", delete=[RecordDeletion("kind", name)]) for name in found
+    ]
+    assert await store.records.change(deletions) == [True] * len(found)
+    assert not set(found) & {each.key for each in await store.records.scan("kind", limit=10_000)}
 
 
 async def test_a_purge_deletes_what_is_over_and_nothing_that_a_damaged_id_could_mean(
     store: MongoStore, database: Database
 ) -> None:
-    await store.park([DeadLetter("letter", NOON, "batch", "code", "error", "over", data=LARGE)])
+    letter = DeadLetter("batch-over-1", NOON, "batch", "code", "error", "over", data=LARGE)
+    await park_letters(store, [letter])
     await store.create([task("over", finished_at=1.0, spec=LARGE), task("stays", spec=LARGE)])
     like = await one_of(database, "tasks", _id="over")
     old = datetime(2020, 1, 1, tzinfo=UTC)
@@ -446,8 +459,7 @@ async def test_a_purge_deletes_what_is_over_and_nothing_that_a_damaged_id_could_
     assert await store.purge(finished_before=2.0) == 1
     assert await store.purge(finished_before=2.0) == 0
     assert (await store.load(["stays"]))["stays"].spec == LARGE
-    (letter,) = await store.dead_letters()
-    assert letter.data == LARGE
+    assert await read_letters(store) == [letter]
     assert len(await faults(store, "tasks")) == len(FOREIGN_IDS)
 
 
@@ -530,7 +542,7 @@ class Installation:
         await self.client.damaged_records()
 
     async def _is_settled(self, name: str) -> bool:
-        if await self.store.dead_letters(task_id=name, kind="task"):
+        if await read_letters(self.store, task_id=name, kind="task"):
             return True
         try:
             return (await self.client.get_task(name)).status == "finished"
@@ -553,7 +565,7 @@ async def test_damaged_tasks_that_a_coordinator_meets_first_stop_no_other(
         async with there.coordinator(), there.coordinator(), there.worker():
             await there.end()
     for name in there.victims:
-        letters = await store.dead_letters(task_id=name, kind="task")
+        letters = await read_letters(store, task_id=name, kind="task")
         assert not letters or (name, "a") not in there.running
 
 
@@ -611,10 +623,9 @@ def test_the_command_line_shows_what_is_damaged(mongo_address: str) -> None:
     with MongoClient[dict[str, Any]](mongo_address) as client:
         try:
             assert run("dlq", "ls").stdout == "no dead letters\n"
-            client[name]["flowkit_workers"].insert_one(
-                {"_id": "w", "roles": [], "beat": "x", "started_at": 1.0, "info": []}
+            client[name]["flowkit_records"].insert_one(
+                {"_id": {"kind": "letter", "key": "message-l"}, "revision": 7, "data": "{}"}
             )
-            client[name]["flowkit_dead_letters"].insert_one({"_id": "l"})
             client[name]["flowkit_tasks"].insert_one({"_id": 7})
             rows = {row["letter_id"]: row for row in json.loads(run("dlq", "ls", "--json").stdout)}
             doctor = run("doctor", "--json")
@@ -622,17 +633,15 @@ def test_the_command_line_shows_what_is_damaged(mongo_address: str) -> None:
         finally:
             client.drop_database(name)
     assert {(letter_id, row["kind"]) for letter_id, row in rows.items()} == {
-        ("l", "message"),
+        ("message-l", "message"),
         ("flowkit_tasks/7", "record"),
-        ("flowkit_workers/w", "record"),
-        ("flowkit_dead_letters/l", "record"),
+        ("flowkit_records/letter message-l", "record"),
     }
-    assert "field 'at' is missing" in rows["l"]["fault"]
-    assert "field 'beat'" in rows["flowkit_workers/w"]["fault"]
+    assert "field 'revision'" in rows["message-l"]["fault"]
     (line,) = [
         check for check in json.loads(doctor.stdout)["checks"] if check["name"] == "mongodb records"
     ]
     assert (doctor.exit_code, line["ok"]) == (1, False)
-    assert "3 damaged" in line["detail"]
-    assert "field 'beat'" in line["detail"]
+    assert "2 damaged" in line["detail"]
+    assert "field 'revision'" in line["detail"]
     assert listed.exit_code == 0

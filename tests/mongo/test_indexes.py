@@ -1,16 +1,27 @@
 """Every query uses an index."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
+from flowkit._records.letter_records import drop_letters, park_letters, read_letters
+from flowkit._records.worker_sessions import WorkerSession, end_session, sessions_of
+from flowkit.protocols import (
+    ArchivedPart,
+    KeyedRecord,
+    RecordChange,
+    RecordDeletion,
+    Stream,
+    TaskQuery,
+)
+from flowkit.task import DeadLetter
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._indexes import INDEXES
 from tests.mongo.recording import Commands
-from tests.store_records import NOON, artifact, change, task
+from tests.store_records import NOON, artifact, change, put_session, task
 
 pytestmark = pytest.mark.services
 
@@ -77,21 +88,22 @@ async def use_everything(store: MongoStore) -> None:
         _, after = await store.list_tasks(TaskQuery(**query, limit=3))
         await store.list_tasks(TaskQuery(**query, limit=3, after=after))
     await store.wait_for_change("t1", 0)
-    await store.renew_session(WorkerSession("w", ["r"], 1, NOON))
-    await store.sessions()
-    await store.end_session("w")
+    await put_session(store, WorkerSession("w", ["r"], 1, NOON))
+    await sessions_of(store)
+    await end_session(store, "w")
     letters = [
-        DeadLetter(f"l{number}", NOON, "batch", "code", "error", "t1", data=LARGE)
+        DeadLetter(f"batch-t1-{number}", NOON, "batch", "code", "error", "t1", data=LARGE)
         for number in range(3)
     ]
-    await store.park(letters)
-    await store.park(letters[:1])
-    await store.dead_letters()
-    await store.dead_letters(task_id="t1", after="l0")
-    await store.dead_letters(task_id="t1", kind="batch")
-    await store.dead_letters(kind="batch", after="l0")
-    await store.dead_letters(letter_ids=["l0", "l1"])
-    await store.drop_dead_letters(["l0", "l1"])
+    await park_letters(store, letters)
+    await park_letters(store, letters[:1])
+    await read_letters(store)
+    await read_letters(store, task_id="t1", after="batch-t1-0")
+    await read_letters(store, task_id="t1", kind="batch")
+    await read_letters(store, kind="batch", after="batch-t1-0")
+    await read_letters(store, letter_ids=["batch-t1-0", "batch-t1-1"])
+    await drop_letters(store, ["batch-t1-0", "batch-t1-1"])
+    await change_records(store)
     stream = Stream("t1", "node")
     await store.artifacts.put(
         [artifact(stream, "u1"), artifact(stream, "u2", LARGE), artifact(Stream("t1", "b"), "u")]
@@ -105,6 +117,24 @@ async def use_everything(store: MongoStore) -> None:
     await store.artifacts.scan("t1", after=cursor)
     await store.purge(finished_before=2.0)
     await store.check()
+
+
+async def change_records(store: MongoStore) -> None:
+    """Change keyed records alone and together, on top of right and wrong revisions."""
+    records = store.records
+    new = [KeyedRecord("kind", key, b"1", due_at=NOON, task_id="t1") for key in ("a", "b", "c")]
+    for op_id in ("one", "two"):
+        await records.change([RecordChange(op_id, new)])
+    for op_id in ("three", "four"):
+        await records.change([RecordChange(op_id, [replace(new[0], revision="one")])])
+    gone = [RecordDeletion("kind", "b"), RecordDeletion("kind", "c", "one")]
+    for op_id in ("five", "six"):
+        await records.change([RecordChange(op_id, [replace(new[0], revision="three")], gone)])
+    await records.get("kind", ["a", "x"])
+    for last in (False, True):
+        await records.scan("kind", last=last)
+        await records.scan("kind", prefix="a", after="a", last=last)
+    await records.due("kind", before=NOON, limit=10)
 
 
 def plans(plan: Any) -> Iterator[str]:

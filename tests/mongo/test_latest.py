@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
-from flowkit.protocols import ArchivedPart, Stream
+from flowkit.protocols import ArchivedPart, KeyedRecord, RecordChange, Stream
 from flowkit_mongo import MongoStore
 from tests.mongo.recording import Commands
 from tests.store_records import artifact, change, task
@@ -45,6 +45,7 @@ async def test_a_task_that_is_found_is_looked_for_once(
 async def test_waiting_for_a_task_that_is_not_found_looks_once_more(
     store: MongoStore, commands: Commands
 ) -> None:
+    commands.sent.clear()
     await store.wait_for_change("other", 1)
     assert concerns(commands, "_tasks") == ["majority", "linearizable"]
 
@@ -57,6 +58,15 @@ async def test_an_archived_part_that_is_not_found_is_looked_for_once_more(
     commands.sent.clear()
     assert await store.read_archive("t", ["a", "b"]) == {"a": b"1"}
     assert concerns(commands, "_archive") == ["majority", "linearizable"]
+
+
+async def test_a_keyed_record_that_a_new_primary_does_not_show_yet_is_read(
+    store: MongoStore, commands: Commands
+) -> None:
+    await store.records.change([RecordChange("op", [KeyedRecord("kind", "a", b"1")])])
+    commands.sent.clear()
+    assert list(await store.records.get("kind", ["a", "b"])) == ["a"]
+    assert concerns(commands, "_records") == ["majority", "linearizable"]
 
 
 async def test_a_stream_is_read_to_its_end_where_that_is_asked(

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from flowkit.protocols import ArchivedPart, Stream
+from flowkit.protocols import ArchivedPart, KeyedRecord, RecordChange, Stream
 from flowkit_mongo import MongoStore
+from flowkit_mongo._marked_changes import MarkedChanges
 from flowkit_mongo._retention import Retention
 from tests.store_records import NOON, artifact, change, task
 
@@ -43,7 +44,10 @@ def purging(store: MongoStore, seconds: float) -> Retention:
     async def later() -> float:
         return await store.server_time() + seconds
 
-    return Retention(store._life.resource.context, forget=lambda task_ids: None, now=later)
+    context = store._life.resource.context
+    return Retention(
+        context, forget=lambda task_ids: None, marked_changes=MarkedChanges(context), now=later
+    )
 
 
 @pytest.mark.services
@@ -54,6 +58,8 @@ async def test_what_a_late_worker_stored_is_deleted_within_the_hour(
     assert await store.purge(finished_before=2.0) == 1
     assert await left(database) == {"purged": 1}
     await store.artifacts.put([artifact(STREAM, "late", LARGE)])
+    record = KeyedRecord("kind", "late", b"1", task_id=STREAM.task_id)
+    await store.records.change([RecordChange("op", [record])])
     assert await purging(store, 1800).purge(finished_before=2.0, limit=10) == 0
     assert (await left(database))["artifacts"] == 1
     assert await purging(store, 3700).purge(finished_before=2.0, limit=10) == 0

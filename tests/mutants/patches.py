@@ -93,7 +93,7 @@ return None
     Mutant(
         "a damaged task is quarantined without a dead letter",
         "Quarantine.add",
-        "await self._store.park([letter])",
+        "await park_letters(self._store, [letter])",
         "",
         scenarios=("chain",),
     ),

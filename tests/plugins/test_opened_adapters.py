@@ -12,6 +12,7 @@ from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, PluginError, StoreUnavailable
 from flowkit.plugins import Plugins
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
+from flowkit_testing._keyed_records import InMemoryRecordStore
 
 
 def opener(name: str, **makers: Callable[[], Any]) -> SimpleNamespace:
@@ -33,6 +34,11 @@ def open_store(*plugins: object) -> Any:
 
 def open_bus(*plugins: object) -> Any:
     return Plugins(plugins, discover=False).open_bus("mine://here", CommonConfig())
+
+
+class KeyedRecords(InMemoryRecordStore):
+    def __init__(self) -> None:
+        super().__init__(max_record_bytes=1000)
 
 
 def without(kind: type, name: str) -> Any:
@@ -57,7 +63,6 @@ def without(kind: type, name: str) -> Any:
         "wait_for_change",
         "purge",
         "check",
-        "drop_dead_letters",
         "scan_archive",
         "__aexit__",
     ],
@@ -104,6 +109,16 @@ def test_a_store_whose_artifacts_lack_a_method_is_refused():
     with pytest.raises(
         PluginError, match="plugin 'mine'.* lacks the method 'known' of its artifacts"
     ):
+        open_store(opener("mine", store=make))
+
+
+def test_a_store_whose_keyed_records_lack_a_method_is_refused():
+    def make() -> InMemoryStore:
+        store = InMemoryStore()
+        store.records = without(KeyedRecords, "due")
+        return store
+
+    with pytest.raises(PluginError, match="plugin 'mine'.* lacks the method 'due' of its records"):
         open_store(opener("mine", store=make))
 
 

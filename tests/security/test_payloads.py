@@ -17,6 +17,7 @@ from examples.encryption.codec import Encryption
 from flowkit import Client, Coordinator
 from flowkit._codecs.bus_codec import Payloads, SealedBus, as_sent
 from flowkit._codecs.store_codec import EncodedStore
+from flowkit._records.letter_records import read_letters
 from flowkit.errors import CorruptRecord, DecodeError, MessageTooLarge, NodeFailure, PayloadError
 from flowkit.messages import decode
 from flowkit.plugins import Plugins
@@ -100,7 +101,8 @@ async def everything(store: Store, task_id: str) -> bytes:
         for _, item in await store.artifacts.scan(task_id)
         for part in (item.meta or b"", item.metrics)
     ]
-    found += [repr(letter).encode() for letter in await store.dead_letters()]
+    for kind in ("letter", "worker"):
+        found += [each.data for each in await store.records.scan(kind)]
     return b"\n".join(found)
 
 
@@ -147,12 +149,17 @@ async def test_the_dead_letters_of_a_batch_tell_nothing_to_who_has_no_key() -> N
         await cluster.run(
             {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": SECRET}}]}
         )
-        letters = list(await cluster.client.store.dead_letters())
-        raw = list(await store.dead_letters())
+        letters = list(await read_letters(cluster.client.store))
+        raw = await read_letters(store)
+        stored = await store.records.scan("letter")
     assert SECRET in letters[0].error
     assert SECRET.encode() in letters[0].data
     assert SECRET not in repr(raw)
-    assert raw[0].reason_code == "bad_input"
+    assert SECRET.encode() not in b"".join(each.data for each in stored)
+    assert [(item.letter_id, item.kind, item.task_id) for item in raw] == [
+        (item.letter_id, item.kind, item.task_id) for item in letters
+    ]
+    assert raw[0].fault is not None
 
 
 async def test_with_a_wrong_key_the_task_is_quarantined_with_a_clear_error() -> None:

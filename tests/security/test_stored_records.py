@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flowkit import Graph
 from flowkit._engine import EngineSettings
+from flowkit._records.letter_records import read_letters
 from flowkit._records.record_parts import decode_log, decode_node
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.submission import submission
@@ -179,7 +180,7 @@ async def test_its_task_is_quarantined_once_and_the_others_go_on(name: str) -> N
         assert (await cluster.client.wait(whole, timeout=DAY)).status == "finished"
         # Every sweep finds it again.
         await cluster.clock.sleep(5 * DAY)
-        letters = await cluster.store.dead_letters(task_id=broken)
+        letters = await read_letters(cluster.store, task_id=broken)
         listed = (await cluster.client.list_tasks()).items
         with pytest.raises(CorruptRecord):
             assert [event async for event in cluster.client.watch(broken)]

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 
 from flowkit import Client
 from flowkit.messages import RunNode, encode
-from flowkit.protocols import DeadLetter
+from flowkit.task import DeadLetter
 from tests.builders import graph, node
 from tests.flows.test_failed_batches import Rows
 from tests.services.support import Installation

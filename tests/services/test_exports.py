@@ -7,9 +7,10 @@ import anyio
 import pytest
 
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit._records.letter_records import park_letters
 from flowkit.config import CommonConfig
 from flowkit.errors import StoreUnavailable
-from flowkit.protocols import DeadLetter
+from flowkit.task import DeadLetter
 from flowkit.worker import Worker
 from flowkit_testing import InMemoryStore
 from tests.cli.installations import FAILING, SKIPPING, STREAM, batches, fail, picky, work
@@ -39,7 +40,9 @@ async def test_tasks_look_the_same_in_mongodb_and_back_in_a_file(
                 await coordinator.wait(task_id)
     async with opened(first) as source, opened(installation.db, installation.config) as target:
         await add_ended(source, "t/$1", idempotency_key="k")
-        await source.park([DeadLetter("l", NOON, "message", "bad", "no", topic="x", key="\udcff")])
+        await park_letters(
+            source, [DeadLetter("message-l", NOON, "message", "bad", "no", topic="x", key="\udcff")]
+        )
         expected = await contents(source)
         for skipped in (0, 5):
             done, reports = await import_into(target, await exported(source))

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 from flowkit import Client, Graph, TaskView
 from flowkit._engine.map_expansion import add_block
 from flowkit.graph import Plan
-from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, TaskRecord
+from flowkit.protocols import ArtifactRecord, Commit, RecordChange, TaskRecord
 from flowkit.task import ENDED, MapBlock, NodeRecord, Task, TaskSpec, TaskStatus
 from flowkit_testing import InMemoryStore
 from flowkit_testing._artifacts import InMemoryArtifactStore
@@ -19,6 +19,7 @@ from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._later_phases import broken_phase
 from flowkit_testing.simulation._undos import broken_undo
 from tests.builders import graph
+from tests.hooked_store import HookedStore
 from tests.simulation.scenarios import (
     HANDLERS,
     SLOW,
@@ -568,9 +569,9 @@ def test_an_artifact_is_stored_once() -> None:
 
 
 def test_a_failed_node_leaves_a_dead_letter() -> None:
-    class WithoutLetters(InMemoryStore):
-        async def park(self, letters: Sequence[DeadLetter]) -> None:
-            pass
+    class WithoutLetters(HookedStore):
+        async def before_change(self, change: RecordChange) -> None:
+            change.put = [record for record in change.put if record.kind != "letter"]
 
     async def broken(cluster: SimCluster) -> None:
         cluster.use_store(WithoutLetters())

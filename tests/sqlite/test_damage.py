@@ -10,11 +10,18 @@ import anyio
 import pytest
 
 from flowkit.errors import CorruptRecord, RecordRefused
-from flowkit.protocols import ArchivedPart, Stream, TaskQuery, WorkerSession
+from flowkit.protocols import (
+    ArchivedPart,
+    KeyedRecord,
+    RecordChange,
+    RecordDeletion,
+    Stream,
+    TaskQuery,
+)
 from flowkit_sqlite import SqliteStore
 from tests.conformance.sqlite_openers import open_store
 from tests.sqlite.damage import LARGEST, Case, cases, damage, unchecked
-from tests.store_records import LETTER, NOON, artifact, change, task
+from tests.store_records import NOON, artifact, change, task
 
 pytestmark = pytest.mark.anyio
 
@@ -285,45 +292,49 @@ async def test_nothing_goes_behind_an_artifact_whose_position_is_damaged(
     assert await store.artifacts.put([artifact(whole, "c")]) == [True]
 
 
-# ---------------------------------------------------------------- sessions, dead letters, retention
+# ---------------------------------------------------------------- keyed records, retention
 
 
-async def test_a_damaged_session_is_left_out_until_its_worker_renews_it(
+async def test_a_damaged_keyed_record_is_read_with_its_fault_and_can_be_deleted(
     store: SqliteStore, path: Path
 ) -> None:
-    found = cases("workers", but=("worker_id",))
-    for name in [*found, *CANARIES]:
-        await store.renew_session(WorkerSession(name, ["r"], 1, NOON, {"host": "h"}))
+    found = cases("records", but=("kind", "key"))
+    whole = KeyedRecord("kind", "", b"data", due_at=NOON, task_id="t")
+    records = [replace(whole, key=name) for name in [*found, *CANARIES]]
+    await store.records.change([RecordChange(f"op {each.key}", [each]) for each in records])
     with unchecked(path) as connection:
         for name, case in found.items():
-            damage(connection, case, "worker_id = ?", name)
-    sessions = {session.worker_id for session in await store.sessions()}
-    times = {f"workers-started_at-{kind}" for kind in NUMBERS}
-    assert sessions == {*CANARIES, "workers-beat-number"} | times
-    assert set(await faults(store, "workers")) == {*found} - sessions
-    for name in found:
-        replaced = await store.renew_session(WorkerSession(name, ["r"], 2, NOON))
-        assert (replaced is None) == (name not in sessions)
-    assert await faults(store, "workers") == {}
-
-
-async def test_a_damaged_letter_is_listed_with_what_is_wrong(
-    store: SqliteStore, path: Path
-) -> None:
-    found = cases("dead_letters", but=("letter_id",))
-    await store.park([replace(LETTER, letter_id=name) for name in [*found, *CANARIES]])
-    with unchecked(path) as connection:
-        for name, case in found.items():
-            damage(connection, case, "letter_id = ?", name)
-    letters = {item.letter_id: item for item in await store.dead_letters(limit=1000)}
-    assert set(letters) == {*found, *CANARIES}
-    assert all(replace(letters[name], letter_id="like") == LETTER for name in CANARIES)
-    damaged = {name for name in found if letters[name].fault is not None}
+            damage(connection, case, "key = ?", name)
+    read = {each.key: each for each in await store.records.scan("kind", limit=1000)}
+    assert set(read) == {*found, *CANARIES}
+    for name in CANARIES:
+        assert read[name] == replace(whole, key=name, revision=f"op {name}")
+    damaged = {name for name in found if read[name].fault is not None}
     for name in damaged:
-        check_fault_is_named(found[name], letters[name].fault)
-    assert set(await faults(store, "dead_letters")) == damaged
-    assert len(damaged) > len(found) * 0.7
-    assert await store.drop_dead_letters([*found]) == len(found)
+        check_fault_is_named(found[name], read[name].fault)
+        assert read[name].data == b""
+    assert set(await faults(store, "records")) == {f"kind {name}" for name in damaged}
+    assert len(damaged) > len(found) * 0.5
+    assert {*CANARIES} <= {
+        each.key for each in await store.records.due("kind", before=NOON, limit=1000)
+    }
+    deletions = [
+        RecordChange(f"delete {name}", delete=[RecordDeletion("kind", name)]) for name in found
+    ]
+    assert await store.records.change(deletions) == [True] * len(found)
+
+
+async def test_a_keyed_record_whose_key_is_not_text_hides_no_other(
+    store: SqliteStore, path: Path
+) -> None:
+    records = [KeyedRecord("kind", key, b"1", due_at=NOON) for key in ("a", "b", "c")]
+    await store.records.change([RecordChange("op", records)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE records SET key = CAST(x'62ff' AS TEXT) WHERE key = 'b'")
+    assert [each.key for each in await store.records.scan("kind")] == ["a", "c"]
+    assert [each.key for each in await store.records.scan("kind", last=True)] == ["c", "a"]
+    due = await store.records.due("kind", before=NOON, limit=2)
+    assert [each.key for each in due] == ["a", "c"]
 
 
 async def test_a_task_with_a_damaged_end_is_not_purged(store: SqliteStore, path: Path) -> None:

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit._records.letter_records import read_letters
 from flowkit.errors import CorruptRecord
 from flowkit.worker import RunContext, Worker, handler
 from flowkit_sqlite import SqliteStore
@@ -72,7 +73,7 @@ class Installation:
                     await anyio.sleep(0.05)
 
     async def _is_settled(self, name: str) -> bool:
-        if await self.store.dead_letters(task_id=name, kind="task"):
+        if await read_letters(self.store, task_id=name, kind="task"):
             return True
         try:
             return (await self.client.get_task(name)).status == "finished"

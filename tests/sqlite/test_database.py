@@ -443,7 +443,7 @@ async def test_a_new_file_can_give_back_space_and_has_a_mark(path):
                 for name in ("auto_vacuum", "journal_mode", "application_id", "user_version")
             ]
         )
-    assert found == [2, "wal", 0x464C4F57, 1]
+    assert found == [2, "wal", 0x464C4F57, 2]
 
 
 async def test_many_processes_may_create_the_file_at_once(path):
@@ -501,8 +501,19 @@ async def test_a_database_of_another_program_is_named_and_not_changed(path, stat
 async def test_a_file_of_a_later_version_is_named(path):
     async with Database(path, SqliteConfig()):
         pass
-    sqlite3.connect(path).execute("PRAGMA user_version = 2").connection.close()
+    sqlite3.connect(path).execute("PRAGMA user_version = 3").connection.close()
     assert "later version" in await refusal(path, ConfigError)
+
+
+async def test_a_file_of_an_earlier_version_is_named_and_left_as_it_is(path):
+    async with Database(path, SqliteConfig()):
+        pass
+    sqlite3.connect(path).execute("PRAGMA user_version = 1").connection.close()
+    before = path.read_bytes()
+    assert "an earlier version of flowkit-sqlite (format 1, this one knows 2); name another" in (
+        await refusal(path, ConfigError)
+    )
+    assert path.read_bytes() == before
 
 
 async def test_a_damaged_file_is_named(path):

@@ -127,14 +127,18 @@ def test_the_command_line_shows_what_is_damaged(path: Path) -> None:
             "INSERT INTO tasks (namespace, task_id, version, op_id, status, created_at)"
             " VALUES ('flowkit', 't', -1, '', 'queued', 1.0)"
         )
-        connection.execute("INSERT INTO workers VALUES ('flowkit', 'w', 'no JSON', 1, 1.0, '{}')")
+        connection.execute(
+            "INSERT INTO records VALUES"
+            " ('flowkit', 'letter', 'message-1', CAST(x'ff' AS TEXT), x'', NULL, NULL)"
+        )
     listed, doctor = (run(path, *verb) for verb in (("dlq", "ls"), ("doctor",)))
     rows = {row["letter_id"]: row for row in json.loads(listed.stdout)}
     assert {(letter_id, row["kind"]) for letter_id, row in rows.items()} == {
         ("tasks/t", "record"),
-        ("workers/w", "record"),
+        ("message-1", "message"),
+        ("records/letter message-1", "record"),
     }
-    assert "column 'roles'" in rows["workers/w"]["fault"]
+    assert "column 'revision'" in rows["message-1"]["fault"]
     (line,) = [
         check for check in json.loads(doctor.stdout)["checks"] if check["name"] == "sqlite records"
     ]

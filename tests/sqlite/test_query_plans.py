@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
+from flowkit._records.letter_records import drop_letters, park_letters, read_letters
+from flowkit._records.worker_sessions import WorkerSession, end_session, sessions_of
+from flowkit.protocols import ArchivedPart, KeyedRecord, RecordChange, Stream, TaskQuery
+from flowkit.task import DeadLetter
 from flowkit_sqlite import SqliteConfig, SqliteStore
-from tests.store_records import NOON, artifact, change, task
+from tests.store_records import NOON, artifact, change, put_session, task
 
 pytestmark = pytest.mark.anyio
 
@@ -48,15 +51,22 @@ async def use_everything(store: SqliteStore) -> None:
     await store.artifacts.known(STREAM, ["a"])
     ((cursor, _), *_) = await store.artifacts.scan("t")
     await store.artifacts.scan("t", after=cursor)
-    await store.renew_session(WorkerSession("w", ["r"], 1, NOON))
-    await store.sessions()
-    await store.end_session("w")
-    await store.park([DeadLetter("l", NOON, "batch", "code", "error", "t")])
-    await store.dead_letters()
-    await store.dead_letters(task_id="t")
-    await store.dead_letters(kind="batch")
-    await store.dead_letters(letter_ids=["l"])
-    await store.drop_dead_letters(["l"])
+    await put_session(store, WorkerSession("w", ["r"], 1, NOON))
+    await sessions_of(store)
+    await end_session(store, "w")
+    await park_letters(store, [DeadLetter("batch-t-1", NOON, "batch", "code", "error", "t")])
+    await read_letters(store)
+    await read_letters(store, task_id="t")
+    await read_letters(store, kind="batch")
+    await read_letters(store, letter_ids=["batch-t-1"])
+    await drop_letters(store, ["batch-t-1"])
+    record = KeyedRecord("kind", "a", b"1", due_at=NOON, task_id="t")
+    await store.records.change([RecordChange("op", [record, dataclasses.replace(record, key="b")])])
+    for last in (False, True):
+        await store.records.scan("kind", prefix="a", last=last)
+        await store.records.scan("kind", prefix="a", after="a", last=last)
+        await store.records.scan("kind", last=last)
+    await store.records.due("kind", before=NOON, limit=2)
     await store.wait_for_change("t", 1)
     await store.commit([change("t", 2, finished_at=1.0)])
     await store.purge(finished_before=2.0)

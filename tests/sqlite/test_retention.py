@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flowkit.protocols import ArchivedPart, Stream
+from flowkit.protocols import ArchivedPart, KeyedRecord, RecordChange, Stream
 from flowkit_sqlite import SqliteStore
 from flowkit_sqlite import _retention as retention
 from tests.conformance.sqlite_openers import open_store
@@ -81,6 +81,49 @@ async def test_artifacts_that_a_late_worker_stored_are_deleted_within_two_hours(
     assert left(path) == {"purged": 1}
     await purge_later(store, 4 * AN_HOUR_SEC)
     assert left(path) == {}
+
+
+async def test_keyed_records_that_were_stored_late_are_deleted_unless_a_new_task_has_their_id(
+    store: SqliteStore, path: Path
+) -> None:
+    for name in ("t", "u"):
+        await end_task(store, name)
+    assert await store.purge(finished_before=2.0) == 2
+    late = [KeyedRecord("kind", name, b"1", task_id=name) for name in ("t", "u", "v")]
+    await store.records.change([RecordChange("op", late)])
+    await store.create([task("u")])
+    await purge_later(store, 0.5 * AN_HOUR_SEC)
+    assert len(await store.records.scan("kind")) == 3
+    await purge_later(store, AN_HOUR_SEC)
+    assert [each.key for each in await store.records.scan("kind")] == ["u", "v"]
+    with closing(sqlite3.connect(path)) as connection:
+        for text in (retention.DELETE_RECORDS, retention.DELETE_LATE_RECORDS):
+            values = (1,) if "?1" in text else ("flowkit", 1)
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
+            assert any("INDEX records_by_task" in row[3] for row in plan), plan
+
+
+async def test_tasks_with_many_keyed_records_are_purged_in_several_transactions(
+    store: SqliteStore,
+) -> None:
+    for number in range(3):
+        await store.create([task(f"t{number}", finished_at=1.0)])
+        for start in range(0, retention.LARGEST_STEP + 1, 100):
+            records = [
+                KeyedRecord("kind", f"{number}/{start + more}", b"1", task_id=f"t{number}")
+                for more in range(100)
+            ]
+            await store.records.change([RecordChange(f"{number} {start}", records)])
+    hidden = [
+        await store._life.resource.context.write(
+            lambda connection: retention._hide(
+                connection, context=store._life.resource.context, before=2.0, limit=10
+            )
+        )
+        for _ in range(4)
+    ]
+    assert hidden == [1, 1, 1, 0]
+    assert await store.records.scan("kind") == []
 
 
 async def test_a_new_task_with_the_id_of_a_purged_one_keeps_its_artifacts(

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
@@ -19,10 +19,11 @@ from flowkit._dead_letters.unusable_messages import PATIENCE_SEC
 from flowkit.errors import RunCancelled, StoreUnavailable
 from flowkit.graph import RetryPolicy
 from flowkit.messages import Source
-from flowkit.protocols import DeadLetter, Message
+from flowkit.protocols import Message, RecordChange
 from flowkit.worker import Batch, BatchResult, Handler, RunContext
-from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
+from flowkit_testing import InMemoryBus, ManualClock
 from tests.builders import until
+from tests.hooked_store import HookedStore, parks
 from tests.worker.bench import Bench, open_bench
 
 
@@ -614,16 +615,17 @@ async def test_a_child_that_holds_the_output_does_not_outlive_its_parent(
 # ---------------------------------------------------------------- a store or a bus that is away
 
 
-class NoLetters(InMemoryStore):
+class NoLetters(HookedStore):
     """A store that accepts no dead letters."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked = anyio.Event()
 
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
-        self.asked.set()
-        raise StoreUnavailable("no server")
+    async def before_change(self, change: RecordChange) -> None:
+        if parks(change):
+            self.asked.set()
+            raise StoreUnavailable("no server")
 
 
 async def give_up_when_cancelled(item: Any, ctx: RunContext) -> None:

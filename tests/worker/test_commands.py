@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from flowkit._records.letter_records import read_letters
 from flowkit.messages import NodeStarted, encode
 from flowkit.protocols import Delivery, Message
 from flowkit.worker import RunContext
@@ -219,7 +220,7 @@ async def test_what_is_no_control_message_becomes_one_dead_letter_in_the_store(
         )
         await bench.cancel(command)
         assert (await bench.end(command)).kind == "node_stopped"
-    letters = await bench.store.dead_letters()
+    letters = await read_letters(bench.store)
     assert sorted(letter.data for letter in letters) == sorted([b"garbage", foreign])
     assert {letter.topic for letter in letters} == {"flowkit.control"}
     assert not bench.parked

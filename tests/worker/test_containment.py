@@ -10,6 +10,7 @@ import anyio
 import anyio.from_thread
 import pytest
 
+from flowkit._records.letter_records import read_letters
 from flowkit.worker import Batch, BatchResult, Handler, InputRequest, RunContext, per_run
 from tests.foreign_code import KINDS, Panic, misbehave
 from tests.worker.bench import Bench
@@ -295,7 +296,7 @@ async def test_a_batch_that_raises_any_error_is_handled_as_a_failed_batch(
             on_batch_failure="skip",
         )
         assert (end.kind, end.batches, end.skipped) == ("node_succeeded", 2, 1)
-        letters = await bench.store.dead_letters(task_id=end.task_id, kind="batch", limit=10)
+        letters = await read_letters(bench.store, task_id=end.task_id, kind="batch", limit=10)
         assert [letter.uid for letter in letters] == ["1"]
 
 

@@ -11,18 +11,20 @@ from typing import Any
 import anyio
 import pytest
 
+from flowkit._records.worker_sessions import sessions_of
 from flowkit.config import WorkerConfig
 from flowkit.errors import BusError, BusUnavailable, ConfigError, StoreUnavailable
-from flowkit.protocols import ArtifactRecord, TopicSpec, WorkerSession
+from flowkit.protocols import ArtifactRecord, RecordChange, TopicSpec
 from flowkit.worker import Handler, RunContext, Worker
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore, ManualClock
 from tests.builders import echo, until
+from tests.hooked_store import HookedStore
 from tests.worker.bench import Bench, Gate
 
 
 async def test_entered_means_ready(bench: Bench) -> None:
     async with bench.worker({"work": echo, "other": echo}) as worker:
-        (session,) = await bench.store.sessions()
+        (session,) = await sessions_of(bench.store)
         assert (session.worker_id, session.roles, session.beat) == ("w", ("work", "other"), 1)
         assert session.info["running"] == "0"
         for topic in (
@@ -36,7 +38,7 @@ async def test_entered_means_ready(bench: Bench) -> None:
         assert worker.roles == ("work", "other")
         await worker.start()
         assert (await bench.run(1)).result == 1
-    assert await bench.store.sessions() == []
+    assert await sessions_of(bench.store) == []
 
 
 async def test_it_may_be_started_and_stopped_several_times_and_from_different_tasks(
@@ -57,7 +59,7 @@ async def test_the_session_is_renewed_while_runs_go_on(bench: Bench) -> None:
     async with bench.worker({"work": gate}, hb_interval_sec=3, announce_interval_sec=10):
         await bench.started(await bench.send("x"))
         await bench.clock.sleep(31)
-        (session,) = await bench.store.sessions()
+        (session,) = await sessions_of(bench.store)
         assert (session.beat, session.info["running"]) == (11, "1")
         gate.open.set()
 
@@ -65,16 +67,12 @@ async def test_the_session_is_renewed_while_runs_go_on(bench: Bench) -> None:
 async def test_a_beat_that_is_missed_is_made_good(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Away(InMemoryStore):
+    class Away(HookedStore):
         missing = False
 
-        async def renew_session(self, session: WorkerSession) -> None:
-            if self.missing:
+        async def before_change(self, change: RecordChange) -> None:
+            if self.missing or change.delete:
                 raise StoreUnavailable("away")
-            await super().renew_session(session)
-
-        async def end_session(self, worker_id: str) -> None:
-            raise StoreUnavailable("away")
 
     async with (
         Away() as store,
@@ -84,7 +82,7 @@ async def test_a_beat_that_is_missed_is_made_good(
         await bench.clock.sleep(10)
         store.missing = False
         await bench.clock.sleep(4)
-        (session,) = await store.sessions()
+        (session,) = await sessions_of(store)
         assert session.beat >= 4
 
 
@@ -228,7 +226,7 @@ async def test_a_stop_lets_runs_finish_while_heartbeats_go_on(bench: Bench) -> N
 
     async def look() -> None:
         await bench.clock.sleep(15)
-        beats.extend(session.beat for session in await bench.store.sessions())
+        beats.extend(session.beat for session in await sessions_of(bench.store))
 
     began = bench.clock.monotonic()
     async with anyio.create_task_group() as group:
@@ -361,7 +359,7 @@ async def test_run_works_until_it_is_cancelled_and_hands_back(bench: Bench) -> N
         await bench.started(command)
         group.cancel_scope.cancel()
     assert (await bench.end(command)).kind == "node_released"
-    assert await bench.store.sessions() == []
+    assert await sessions_of(bench.store) == []
 
 
 @pytest.mark.usefixtures("survived_signals")

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from flowkit._records.letter_records import read_letters
 from flowkit.errors import NodeFailure
 from flowkit.graph import RetryPolicy
 from flowkit.messages import BatchRetries
@@ -39,7 +40,7 @@ class Work(Handler):
 
 
 async def letters(bench: Bench) -> list[str | None]:
-    return [letter.uid for letter in await bench.store.dead_letters()]
+    return [letter.uid for letter in await read_letters(bench.store)]
 
 
 # ---------------------------------------------------------------- trying again
@@ -238,7 +239,7 @@ async def test_a_batch_whose_last_try_was_lost_is_given_up_untried(bench: Bench)
             on_batch_failure="skip",
         )
     assert (work.tries("b"), end.batches, end.skipped) == (0, 1, 1)
-    (letter,) = await bench.store.dead_letters()
+    (letter,) = await read_letters(bench.store)
     assert letter.reason_code == "worker_lost"
 
 
@@ -285,7 +286,7 @@ async def test_the_only_batch_of_a_node_can_be_skipped(bench: Bench) -> None:
     async with bench.worker({"work": Failing()}):
         end = await bench.run({"x": 1}, on_batch_failure="skip")
     assert (end.kind, end.batches, end.skipped) == ("node_succeeded", 0, 1)
-    (letter,) = await bench.store.dead_letters()
+    (letter,) = await read_letters(bench.store)
     assert letter.data == b'{"input_ref":null,"input_inline":{"x":1}}'
 
 
@@ -303,7 +304,7 @@ async def test_the_budget_of_an_only_batch_is_that_of_the_node(bench: Bench) -> 
             {"x": 1}, retry_policy=policy, first_issued_at=bench.clock.now() - 21
         )
     assert (early.permanent, late.permanent) == (False, True)
-    assert len(await bench.store.dead_letters()) == 1
+    assert len(await read_letters(bench.store)) == 1
 
 
 async def test_a_later_attempt_leaves_out_what_was_given_up_in_this_run(bench: Bench) -> None:
@@ -332,5 +333,5 @@ async def test_a_batch_that_fails_in_the_new_run_as_well_leaves_one_letter(bench
     async with bench.worker({"work": work}):
         await bench.run(list("ab"), task_id="t", retry_policy=STEADY)
         await bench.run(list("ab"), task_id="t", attempt=2, retry_policy=STEADY)
-    (letter,) = await bench.store.dead_letters()
+    (letter,) = await read_letters(bench.store)
     assert (letter.uid, letter.attempt) == ("b", 2)

@@ -7,10 +7,11 @@ import anyio
 import pytest
 
 from flowkit import WorkerConfig
+from flowkit._records.worker_sessions import WorkerSession, sessions_of
 from flowkit.errors import WorkerIdTaken
-from flowkit.protocols import WorkerSession
 from flowkit.worker import Worker
 from tests.builders import echo
+from tests.store_records import put_session
 from tests.worker.bench import Bench, Gate
 
 HEARTBEAT_SEC = 3.0
@@ -48,7 +49,7 @@ async def test_a_second_worker_of_a_configured_name_is_refused_and_the_first_goe
         await bench.clock.sleep(60)
         gate.open.set()
         assert (await bench.end(command)).kind == "node_succeeded"
-        assert len(await bench.store.sessions()) == 1
+        assert len(await sessions_of(bench.store)) == 1
     assert gate.order == ["x"]
 
 
@@ -76,7 +77,7 @@ async def test_a_worker_that_was_stopped_is_replaced_under_its_name_at_once(benc
 async def test_the_clock_of_a_killed_worker_does_not_keep_its_name(
     bench: Bench, ahead: float
 ) -> None:
-    await bench.store.renew_session(session(bench.clock.now() + ahead))
+    await put_session(bench.store, session(bench.clock.now() + ahead))
     async with bench.worker({"work": echo}):
         await bench.clock.sleep(10)
         assert (await bench.run(1)).result == 1
@@ -88,8 +89,8 @@ async def test_the_clock_of_a_killed_worker_does_not_keep_its_name(
 async def test_a_damaged_heartbeat_interval_delays_a_start_for_a_bounded_time(
     bench: Bench, interval: str, within: float
 ) -> None:
-    await bench.store.renew_session(
-        WorkerSession("w", ("work",), 1, 0.0, {"hb_interval_sec": interval})
+    await put_session(
+        bench.store, WorkerSession("w", ("work",), 1, 0.0, {"hb_interval_sec": interval})
     )
     began = bench.clock.monotonic()
     async with bench.worker({"work": echo}):
@@ -110,7 +111,7 @@ async def test_a_name_that_was_made_up_is_replaced_by_another(bench: Bench) -> N
     second.worker_id = first.worker_id  # as in a process that was forked after the worker was made
     async with first, second:
         assert first.worker_id != second.worker_id
-        assert {found.worker_id for found in await bench.store.sessions()} == {
+        assert {found.worker_id for found in await sessions_of(bench.store)} == {
             first.worker_id,
             second.worker_id,
         }
@@ -126,11 +127,11 @@ async def test_a_worker_whose_name_was_taken_hands_back_its_runs_and_ends_with_a
     await worker.start()
     command = await bench.send("x")
     await bench.started(command)
-    await bench.store.renew_session(session(bench.clock.now() + 1))
+    await put_session(bench.store, session(bench.clock.now() + 1))
     assert (await bench.end(command)).kind == "node_released"
     with pytest.raises(WorkerIdTaken, match="in use by process 7 on elsewhere"):
         await worker.stop()
-    (left,) = await bench.store.sessions()
+    (left,) = await sessions_of(bench.store)
     assert left.worker_id == "w"
     await worker.stop()
 
@@ -139,9 +140,9 @@ async def test_a_process_whose_worker_s_name_was_taken_ends_with_the_error(bench
     worker = bench.worker({"work": echo})
 
     async def take() -> None:
-        while not await bench.store.sessions():
+        while not await sessions_of(bench.store):
             await bench.clock.sleep(0.1)
-        await bench.store.renew_session(session(bench.clock.now() + 1))
+        await put_session(bench.store, session(bench.clock.now() + 1))
 
     async with anyio.create_task_group() as group:
         group.start_soon(take)
@@ -152,10 +153,10 @@ async def test_a_process_whose_worker_s_name_was_taken_ends_with_the_error(bench
 async def test_a_worker_that_started_later_keeps_the_name(bench: Bench) -> None:
     """The other worker finds this session when it comes back, and stops."""
     async with bench.worker({"work": echo}, hb_interval_sec=HEARTBEAT_SEC):
-        await bench.store.renew_session(session(bench.clock.now() - 60, beat=900))
+        await put_session(bench.store, session(bench.clock.now() - 60, beat=900))
         await bench.clock.sleep(10)
         assert (await bench.run(1)).result == 1
-        (found,) = await bench.store.sessions()
+        (found,) = await sessions_of(bench.store)
         assert found.info["incarnation"] != "other"
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import anyio
 
+from flowkit._records.heartbeats import process_is_gone, process_of, watch_heartbeats
+from flowkit._records.worker_sessions import WorkerSession, session_of, sessions_of
 from flowkit._runtime.process_exit import called_before_exit
-from flowkit._runtime.worker_sessions import process_is_gone, process_of, watch_heartbeats
 from flowkit.config import CommonConfig, CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError
 from flowkit.graph import Graph
 from flowkit.plugins import Plugins
-from flowkit.protocols import WorkerSession
 from flowkit.task import TaskView
 from flowkit.worker import Worker
 
@@ -111,7 +111,7 @@ async def _check_roles(
     store = coordinator.store
     others = [
         session
-        for session in await store.sessions()
+        for session in await sessions_of(store)
         if session.worker_id != worker_id
         and not set(session.roles).isdisjoint(roles)
         and not process_is_gone(session)
@@ -131,11 +131,11 @@ async def _take_over(
 ) -> None:
     """Declare the worker lost that has this id, unless it is alive."""
     store = coordinator.store
-    for session in await store.sessions():
-        if session.worker_id == worker_id:
-            on_takeover(session)
-            if (await watch_heartbeats(store, [session], coordinator.clock)).silent:
-                await coordinator.declare_lost(session.worker_id)
+    session = None if worker_id is None else await session_of(store, worker_id)
+    if session is not None:
+        on_takeover(session)
+        if (await watch_heartbeats(store, [session], coordinator.clock)).silent:
+            await coordinator.declare_lost(session.worker_id)
 
 
 def run_embedded(graph: Graph, handlers: Mapping[str, Any], params: Mapping[str, Any]) -> TaskView:

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, get_type_hints
 
 from flowkit import hookspecs
-from flowkit.protocols import ArtifactStore
+from flowkit.protocols import ArtifactStore, RecordStore
 
 HOOK_PREFIX = "flowkit_"
 HOOKS: Mapping[str, frozenset[str]] = {
@@ -29,6 +29,8 @@ PAIRS = (("flowkit_encode_payload", "flowkit_decode_payload"),)
 NOT_PLUGINS = {str: "a string", type: "a class; give an instance of it", NoneType: "None"}
 
 LIKE_A_HOOK = 0.85
+PARTS: Mapping[str, type] = {"artifacts": ArtifactStore, "records": RecordStore}
+"""Attributes of a store that have a protocol of their own."""
 
 Options = Callable[[object, str], Any]
 
@@ -172,9 +174,11 @@ def missing_part(opened: object, protocol: type) -> str | None:
             return f"the method {name!r}"
         elif (parameter := _missing_parameter(expected, given)) is not None:
             return f"the argument {parameter!r} of {name!r}"
-    artifacts = getattr(opened, "artifacts", None) if "artifacts" in _declared(protocol) else None
-    part = None if artifacts is None else missing_part(artifacts, ArtifactStore)
-    return part and f"{part} of its artifacts"
+    for name in PARTS.keys() & _declared(protocol):
+        part = getattr(opened, name, None)
+        if part is not None and (missing := missing_part(part, PARTS[name])) is not None:
+            return f"{missing} of its {name}"
+    return None
 
 
 def _parts(protocol: type) -> list[str]:

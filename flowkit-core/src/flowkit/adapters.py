@@ -1,7 +1,7 @@
 """Tools for authors of buses and stores.
 
-They are a life cycle, settings, retries, log lines about outages, page cursors, and redaction. The
-adapters for Kafka, MongoDB and SQLite use them.
+They are a life cycle, settings, retries, log lines about outages, cursors and ranges of texts, and
+redaction. The adapters for Kafka, MongoDB and SQLite use them.
 """
 
 from collections.abc import Mapping
@@ -74,6 +74,25 @@ def read_page_cursor(cursor: str) -> tuple[float, str]:
     raise StoreError(f"invalid page cursor {cursor!r}; use the `next` of an earlier page")
 
 
+FIRST_SURROGATE, AFTER_SURROGATES = 0xD800, 0xE000
+LAST_CHARACTER = 0x10FFFF
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """Return the first text that sorts after all texts with a prefix, or None if there is none.
+
+    It is the prefix with the successor of its last character.
+    """
+    while prefix:
+        code = ord(prefix[-1]) + 1
+        if code == FIRST_SURROGATE:
+            code = AFTER_SURROGATES  # surrogates are no characters
+        if code <= LAST_CHARACTER:
+            return prefix[:-1] + chr(code)
+        prefix = prefix[:-1]
+    return None
+
+
 __all__ = [
     "FIRST_MOMENT",
     "LAST_MOMENT",
@@ -81,6 +100,7 @@ __all__ = [
     "LifeState",
     "Lifecycle",
     "Notices",
+    "end_of_prefix",
     "is_unicode",
     "page_cursor",
     "read_options",

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 # ---------------------------------------------------------------- clock
 
@@ -363,70 +363,55 @@ class TaskQuery:
     created_before: float | None = None
 
 
-COORDINATOR = "coordinator"
+@dataclass(slots=True)
+class KeyedRecord:
+    """Record of what is not a task: bytes under a kind and a key.
 
+    ``kind`` matches ``[a-z][a-z0-9_]*`` and has at most 40 characters, ``key`` has between 1 and
+    2,000. ``data`` is opaque to the store.
 
-@dataclass(frozen=True, slots=True)
-class WorkerSession:
-    """Session of a live worker or coordinator. ``beat`` grows with every renewal.
-
-    A reader measures with its own clock how long ``beat`` has not grown. ``info`` identifies the
-    process (``incarnation``, ``host``, ``pid``), and contains the interval of the renewals
-    (``hb_interval_sec``) and the time of the last one (``renewed_at``). The session of a
-    coordinator has no roles and the ``kind`` ``coordinator``; its ``worker_id`` is that of the
-    coordinator.
+    If a store has a record and cannot decode it, ``fault`` says why, and ``data`` is empty. The
+    other fields are then those that could be decoded.
     """
 
-    worker_id: str
-    roles: Sequence[str]
-    beat: int
-    started_at: float
-    info: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_coordinator(self) -> bool:
-        return self.info.get("kind") == COORDINATOR
-
-
-LetterKind = Literal["batch", "node", "message", "task"]
-LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """Work that was given up, with the reason and the data that a retry needs.
-
-    A ``batch`` or ``node`` that failed and has no retries left, a ``message`` that could not be
-    used, or a quarantined ``task``.
+    kind: str
+    key: str
+    data: bytes
+    revision: str = ""
+    """The ``op_id`` of the change that stored it. In a change: the ``revision`` that the stored
+    record must have, or the empty text if there must be no record with this key.
     """
-
-    letter_id: str
-    at: float
-    kind: LetterKind
-    reason_code: str
-    error: str
+    due_at: float | None = None
+    """Time from which :meth:`RecordStore.due` finds it."""
     task_id: str | None = None
-    node_id: str | None = None
-    uid: str | None = None
-    data: bytes = b""
-    """Payload of a batch or input of a node as JSON, or the value of a message."""
-    size: int = 0
-    """Length of ``data`` before it was cut."""
-    generation: int = 0
-    """Generation of the batch's stream."""
-    attempt: int = 0
-    """Attempt of the node that failed, or in which the batch failed."""
-    topic: str | None = None
-    """Topic of the message. The next three fields are its key and place."""
-    key: str = ""
-    partition: int | None = None
-    position: int | None = None
-    headers: Mapping[str, bytes] = field(default_factory=dict)
+    """Task with which the record is deleted."""
     fault: str | None = None
-    """Reason why the store cannot decode this letter.
 
-    The other fields are then those that it could decode.
+
+@dataclass(slots=True)
+class RecordDeletion:
+    """Deletion of a keyed record.
+
+    ``revision`` is the one that the stored record must have. With None, it may have any.
     """
+
+    kind: str
+    key: str
+    revision: str | None = None
+
+
+@dataclass(slots=True)
+class RecordChange:
+    """Change of between 1 and 100 keyed records. Each of them occurs once in it.
+
+    ``op_id`` is a text that no other change has. ``durable`` has the meaning that it has in a
+    :class:`Commit`.
+    """
+
+    op_id: str
+    put: Sequence[KeyedRecord] = ()
+    delete: Sequence[RecordDeletion] = ()
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,6 +503,52 @@ class ArtifactStore(Protocol):
         """
 
 
+class RecordStore(Protocol):
+    """Store of keyed records, from which the core builds all that is not a task.
+
+    Keys are ordered by their Unicode code points, and compared exactly, as in a :class:`Store`.
+    Once a change of several records is visible in one of them, it is visible in all.
+    """
+
+    async def get(self, kind: str, keys: Collection[str]) -> Mapping[str, KeyedRecord]:
+        """Return those records of a kind that exist, by key.
+
+        A record whose creation was confirmed is never missing. For a moment after a failover to
+        another server, a record may be older than the last confirmed change; a change on top of it
+        is refused.
+        """
+
+    async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+        """Apply each change to all of its records or to none, and return whether it was applied.
+
+        False means that one of the records is not stored with the ``revision`` that the change
+        names, or that one to be deleted is missing. The records that a change has put have its
+        ``op_id`` as their ``revision``. Each record occurs in at most one of the changes of a call,
+        and the changes are independent.
+
+        Raises:
+            RecordTooLarge: the data of a record is above the store's limit, which is at least
+                two million bytes; no change of this call was applied.
+            StoreUnavailable: changes of this call may have been applied, each of them completely
+                or not at all, now or later.
+        """
+
+    async def scan(
+        self, kind: str, *, prefix: str = "", after: str = "", limit: int = 100, last: bool = False
+    ) -> Sequence[KeyedRecord]:
+        """Return up to ``limit`` records of a kind whose keys start with ``prefix``, by key.
+
+        The keys are above ``after``. With ``last``, the order is the opposite, and the keys are
+        below ``after``, if it is given.
+        """
+
+    async def due(self, kind: str, *, before: float, limit: int) -> Sequence[KeyedRecord]:
+        """Return up to ``limit`` due records of a kind, the earliest first.
+
+        A record is due if its ``due_at`` is at or before ``before``.
+        """
+
+
 class Store(Protocol):
     """The durable state of tasks.
 
@@ -531,14 +562,15 @@ class Store(Protocol):
     count, and no character is a pattern.
 
     A stored record that cannot be decoded, because it is damaged or another program changed it,
-    does not affect other records. Methods that read records of many tasks continue: they return a
-    task or a dead letter with a ``fault``, and leave out a session. Methods that read the archive
-    or the artifacts of one task raise :class:`~flowkit.errors.CorruptRecord`. A change that such a
-    record makes impossible raises :class:`~flowkit.errors.RecordRefused`, never
-    ``StoreUnavailable``. ``check`` names the damaged records that it finds.
+    does not affect other records. Methods that read tasks or keyed records continue: they return
+    such a record with a ``fault``. Methods that read the archive or the artifacts of one task raise
+    :class:`~flowkit.errors.CorruptRecord`. A change that such a record makes impossible raises
+    :class:`~flowkit.errors.RecordRefused`, never ``StoreUnavailable``. A damaged keyed record can
+    be deleted. ``check`` names the damaged records that it finds.
     """
 
     artifacts: ArtifactStore
+    records: RecordStore
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
@@ -622,46 +654,13 @@ class Store(Protocol):
         count like those of this process. The wait ends when the task is purged.
         """
 
-    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
-        """Store a worker's session in place of its previous one.
-
-        Return the session that was replaced, or None if there was none. Of several renewals at the
-        same time, each replaces another.
-        """
-
-    async def end_session(self, worker_id: str) -> None:
-        """Delete a worker's session; do nothing if there is none."""
-
-    async def sessions(self) -> Sequence[WorkerSession]:
-        """Return all sessions."""
-
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
-        """Store dead letters; one whose ``letter_id`` exists already is not changed."""
-
-    async def dead_letters(
-        self,
-        *,
-        task_id: str | None = None,
-        kind: str | None = None,
-        letter_ids: Collection[str] | None = None,
-        after: str = "",
-        limit: int = 100,
-    ) -> Sequence[DeadLetter]:
-        """Return up to ``limit`` dead letters by ``letter_id``, above ``after``.
-
-        If ``task_id``, ``kind`` or ``letter_ids`` are given, return only letters that match all of
-        them.
-        """
-
-    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
-        """Delete dead letters, and return how many there were."""
-
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
         """Delete up to ``limit`` tasks that ended before ``finished_before``, and return how many.
 
-        Their archives and artifacts are deleted too. A new task with the id or the key of a purged
-        one inherits nothing from it. Dead letters are kept. Coordinators call this for the
-        retention that is configured: a store deletes no task by itself.
+        Their archives, their artifacts and the keyed records with their ``task_id`` are deleted
+        too. A new task with the id or the key of a purged one inherits nothing from it. Other keyed
+        records are kept. Coordinators call this for the retention that is configured: a store
+        deletes no task by itself.
         """
 
     async def check(self) -> Sequence[CheckResult]:
@@ -708,11 +707,14 @@ __all__ = [
     "Clock",
     "Commit",
     "DamagedRecord",
-    "DeadLetter",
     "Delivery",
+    "KeyedRecord",
     "Message",
     "Place",
+    "RecordChange",
+    "RecordDeletion",
     "RecordInspector",
+    "RecordStore",
     "ServerClock",
     "Store",
     "Stream",
@@ -721,6 +723,5 @@ __all__ = [
     "TaskQuery",
     "TaskRecord",
     "TopicSpec",
-    "WorkerSession",
     "utc",
 ]

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from hashlib import blake2b
 from itertools import chain
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
@@ -185,6 +185,46 @@ class Approval(_View):
     since: datetime
     until: datetime | None = None
     """Time at which the node stops to wait."""
+
+
+LetterKind = Literal["batch", "node", "message", "task"]
+LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Work that was given up, with the reason and the data that a retry needs.
+
+    A ``batch`` or ``node`` that failed and has no retries left, a ``message`` that could not be
+    used, or a quarantined ``task``.
+    """
+
+    letter_id: str
+    at: float
+    kind: LetterKind
+    reason_code: str
+    error: str
+    task_id: str | None = None
+    node_id: str | None = None
+    uid: str | None = None
+    data: bytes = b""
+    """Payload of a batch or input of a node as JSON, or the value of a message."""
+    size: int = 0
+    """Length of ``data`` before it was cut."""
+    generation: int = 0
+    """Generation of the batch's stream."""
+    attempt: int = 0
+    """Attempt of the node that failed, or in which the batch failed."""
+    topic: str | None = None
+    """Topic of the message. The next three fields are its key and place."""
+    key: str = ""
+    partition: int | None = None
+    position: int | None = None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+    fault: str | None = None
+    """Reason why the stored letter cannot be decoded. The other fields are then those that its id
+    has.
+    """
 
 
 T = TypeVar("T")

@@ -3,17 +3,13 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from flowkit.adapters import end_of_prefix
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import ArchivedPart
 from flowkit_mongo._blobs import Outgoing
 from flowkit_mongo._context import Context, corrupt, none_missed, sound
 from flowkit_mongo._database import Change, Document
-from flowkit_mongo._documents import archive_change, archive_id, blob_of
-
-AFTER_ALL_NAMES: Document = {}
-"""MongoDB sorts objects after strings."""
-FIRST_SURROGATE, AFTER_SURROGATES = 0xD800, 0xE000
-LAST_CHARACTER = 0x10FFFF
+from flowkit_mongo._documents import AFTER_ALL_TEXTS, archive_change, archive_id, blob_of
 
 
 class Archive:
@@ -47,7 +43,7 @@ class Archive:
             lambda: self._context.database.change(self._context.name("archive"), changes)
         )
         for outgoing, part in large:
-            await self._delete_unused_blobs(str(outgoing.task_id), part)
+            await self._delete_unused_blobs(outgoing.task_id, part)
 
     async def _delete_unused_blobs(self, task_id: str, part: ArchivedPart) -> None:
         """Delete the blobs of this part that its document does not point at.
@@ -89,7 +85,8 @@ class Archive:
         self, task_id: str, *, prefix: str, after: str, limit: int
     ) -> list[tuple[str, bytes]]:
         """Return the parts whose names have a prefix, in order."""
-        span: Document = {"$lt": archive_id(task_id, _after_prefix(prefix))}
+        end = end_of_prefix(prefix)
+        span: Document = {"$lt": archive_id(task_id, AFTER_ALL_TEXTS if end is None else end)}
         span["$gt" if after >= prefix and after else "$gte"] = archive_id(
             task_id, max(prefix, after)
         )
@@ -110,23 +107,8 @@ class Archive:
 
 def of_task(task_id: str) -> Document:
     """Return the condition that matches all archived parts of a task."""
-    return {"_id": {"$gte": archive_id(task_id, ""), "$lt": archive_id(task_id, AFTER_ALL_NAMES)}}
+    return {"_id": {"$gte": archive_id(task_id, ""), "$lt": archive_id(task_id, AFTER_ALL_TEXTS)}}
 
 
 def _use(name: str) -> str:
     return f"archive/{name}"
-
-
-def _after_prefix(prefix: str) -> Any:
-    """Return the first value that sorts after all names with a prefix.
-
-    It is the prefix with the successor of its last character.
-    """
-    while prefix:
-        code = ord(prefix[-1]) + 1
-        if code == FIRST_SURROGATE:
-            code = AFTER_SURROGATES  # surrogates are no characters
-        if code <= LAST_CHARACTER:
-            return prefix[:-1] + chr(code)
-        prefix = prefix[:-1]
-    return AFTER_ALL_NAMES

@@ -39,7 +39,7 @@ class Outgoing:
     payloads do not make a large document.
     """
 
-    task_id: str | None
+    task_id: str
     version: int
     threshold: int | None
     budget: int
@@ -77,7 +77,7 @@ class Blobs:
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cached, self._cache_limit = 0, config.blob_cache_bytes
 
-    def outgoing(self, task_id: str | None, *, version: int = 0) -> Outgoing:
+    def outgoing(self, task_id: str, *, version: int = 0) -> Outgoing:
         """Return an empty collection of blobs for one document."""
         budget = (self._threshold or 0) * BUDGET_IN_THRESHOLDS
         return Outgoing(task_id, version, self._threshold, budget)

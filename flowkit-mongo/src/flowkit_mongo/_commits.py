@@ -87,7 +87,7 @@ class Commits:
                 continue
             if was_applied:
                 await self._context.blobs.replace(
-                    str(batch.task_id), [blob.use for blob in batch.blobs], below=batch.version
+                    batch.task_id, [blob.use for blob in batch.blobs], below=batch.version
                 )
             else:
                 await self._context.blobs.discard([batch])

@@ -15,6 +15,7 @@ from flowkit_mongo._document_schemas import SHAPES
 SEARCH_SEC = 5.0
 """Time limit of a search, for which the server reads every document."""
 FILES, CHUNKS = "blobs.files", "blobs.chunks"
+RECORDS = "records"
 LONGEST_ID = 200
 
 
@@ -75,7 +76,7 @@ async def _damaged(context: Context, limit: int, deadline: float) -> AsyncIterat
 
 
 def _record(context: Context, collection: str, document: Document, fault: str) -> DamagedRecord:
-    record_id = _text(document.get("_id"))
+    record_id = _text(_name(collection, document.get("_id")))
     return DamagedRecord(context.name(collection), record_id, fault, _task_of(collection, document))
 
 
@@ -126,6 +127,13 @@ def _task_of(collection: str, document: Document) -> str | None:
     name = {"tasks": "_id", "archive": "task"}.get(collection, "task_id")
     task_id = place.get(name) if isinstance(place, dict) else None
     return task_id if isinstance(task_id, str) else None
+
+
+def _name(collection: str, document_id: object) -> object:
+    """Return the kind and the key of a keyed record as one text."""
+    if collection != RECORDS or not isinstance(document_id, dict):
+        return document_id
+    return " ".join(_text(part) for part in document_id.values())
 
 
 def _text(record_id: object) -> str:

@@ -15,10 +15,7 @@ from flowkit_mongo._value_forms import (
     DATE,
     FLAG,
     GENERATION,
-    HEADERS,
     INDEX,
-    INTEGER,
-    KIND,
     MOMENT,
     NOTHING,
     PARTS,
@@ -35,8 +32,8 @@ from flowkit_mongo._value_forms import (
     whole,
 )
 
-SCHEMA_VERSION = 1
-OWN_VERSION = whole(1, SCHEMA_VERSION)
+SCHEMA_VERSION = 2
+OWN_VERSION = whole(SCHEMA_VERSION, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +107,13 @@ def _all(names: str, form: Form) -> dict[str, Form]:
 
 
 _ARCHIVE_ID = fields(_all("task name", TEXT))
-_FILE_METADATA = fields({"task_id": either(TEXT, NOTHING), "use": TEXT, "version": COUNT})
+_RECORD_ID = fields(_all("kind key", TEXT))
+_NEXT = fields(
+    _all("change revision", TEXT)
+    | {"data": either(TEXT, BINARY)}
+    | {"due_at": either(MOMENT, NOTHING), "task_id": either(TEXT, NOTHING)}
+)
+_FILE_METADATA = fields({"task_id": TEXT, "use": TEXT, "version": COUNT})
 
 SHAPES: Mapping[str, Shape] = {
     "tasks": Shape(
@@ -130,21 +133,12 @@ SHAPES: Mapping[str, Shape] = {
         | _all("order put", TEXT),
         _VERSIONED,
     ),
-    "workers": Shape(
-        {"_id": TEXT, "roles": many(TEXT), "beat": COUNT, "started_at": MOMENT}
-        | {"info": TEXT_PAIRS, "renewed_at": DATE},
-        _VERSIONED,
+    "records": Shape(
+        {"_id": _RECORD_ID, "revision": TEXT, "data": either(TEXT, BINARY)},
+        _VERSIONED | {"due_at": MOMENT, "task_id": TEXT, "next": _NEXT},
     ),
-    "dead_letters": Shape(
-        {"_id": TEXT, "at": MOMENT, "kind": KIND}
-        | _all("reason_code error", TEXT)
-        | {"data": VALUE},
-        _VERSIONED
-        | _all("task_id node_id uid", TEXT)
-        | _all("size generation attempt", COUNT)
-        | {"topic": TEXT, "key": either(TEXT, BINARY)}
-        | _all("partition position", INTEGER)
-        | {"headers": HEADERS},
+    "record_changes": Shape(
+        {"_id": TEXT, "at": DATE, "records": many(_RECORD_ID)}, _VERSIONED | {"committed": FLAG}
     ),
     "purged": Shape({"_id": TEXT, "at": DATE}, {}),
     "blobs.files": Shape(

@@ -26,17 +26,21 @@ applied).
 
 ``order`` sorts artifacts of the same time; ``put`` marks the call that stored the artifact.
 
-``{namespace}_workers``: one document for each session of a worker::
+``{namespace}_records``: one document for each keyed record, such as the session of a worker or a
+dead letter::
 
-    {_id: WORKER, schema_version, roles: […], beat, started_at, info: [{k, v}, …], renewed_at}
+    {_id: {kind: KIND, key: KEY}, schema_version, revision, data: TEXT or BINARY}
 
-``{namespace}_dead_letters``: one document for each dead letter::
+Optional fields are ``due_at``, ``task_id``, and ``next: {change, revision, data, due_at, task_id}``
+(the mark of a change of several records, with the contents after it). An empty ``revision`` means
+that there is no record: before the change, or after it.
 
-    {_id: LETTER, schema_version, at, kind, reason_code, error, data: VALUE}
+``{namespace}_record_changes``: one document for each change of several records that is not
+complete::
 
-Optional fields are ``task_id``, ``node_id``, ``uid``, ``size`` (of the data before it was cut); for
-a batch ``generation`` and ``attempt``; for a message ``topic``, ``key``, ``partition``,
-``position`` and ``headers: [{k, v: BINARY}, …]``.
+    {_id: CHANGE, schema_version, at: DATE, records: [{kind, key}, …]}
+
+It has ``committed: true`` once it cannot be prevented any more.
 
 ``{namespace}_purged``: ``{_id: TASK, at: DATE}`` for each recently deleted task, until records that
 arrived late for it are deleted too.
@@ -53,6 +57,8 @@ from flowkit.protocols import (
     ArchivedPart,
     ArtifactRecord,
     Commit,
+    KeyedRecord,
+    RecordDeletion,
     Stream,
     TaskHeader,
     TaskRecord,
@@ -272,4 +278,87 @@ def artifact_record(document: Document, read: Read) -> ArtifactRecord:
         metrics=read(document["metrics"]),
         created_at=document["created_at"],
         position=document["position"],
+    )
+
+
+# ---------------------------------------------------------------- keyed records
+
+AFTER_ALL_TEXTS: Document = {}
+"""MongoDB sorts objects after strings."""
+NOT_YET: Document = {"schema_version": SCHEMA_VERSION, "data": ""}
+"""Fields of a document whose record does not exist before a change."""
+
+
+def record_id(kind: str, key: Any) -> Document:
+    return {"kind": kind, "key": key}
+
+
+def name_of(document_id: Document) -> str:
+    """Return a text that identifies a document by its id."""
+    return f"{document_id.get('kind')!r} {document_id.get('key')!r}"
+
+
+def record_document(record: KeyedRecord, op_id: str) -> Document:
+    """Return the document of a new record."""
+    return {"_id": record_id(record.kind, record.key), **record_update(record, op_id)["$set"]}
+
+
+def record_update(record: KeyedRecord, op_id: str) -> Document:
+    """Return the update of a record's document."""
+    return current_fields(following_fields(record, "", op_id))
+
+
+def following_fields(record: KeyedRecord | RecordDeletion, mark: str, op_id: str) -> Document:
+    """Return the contents of a record after a change, with the mark of the change."""
+    if isinstance(record, RecordDeletion):
+        return {"change": mark, "revision": "", "data": "", "due_at": None, "task_id": None}
+    return {
+        "change": mark,
+        "revision": op_id,
+        "data": inline(bytes(record.data)),
+        "due_at": record.due_at,
+        "task_id": record.task_id,
+    }
+
+
+def current_fields(following: Document) -> Document:
+    """Return the update that makes the next contents of a record the current ones."""
+    optional = {name: following[name] for name in ("due_at", "task_id")}
+    gone = ["next", *(name for name, value in optional.items() if value is None)]
+    put = {"schema_version": SCHEMA_VERSION}
+    put |= {name: following[name] for name in ("revision", "data")}
+    put |= {name: value for name, value in optional.items() if value is not None}
+    return {"$set": put, "$unset": dict.fromkeys(gone, "")}
+
+
+def note_change(mark: str, records: Collection[Document]) -> Change:
+    """Return the write that stores a change which is not committed."""
+    put = {"schema_version": SCHEMA_VERSION, "records": list(records)}
+    # The time is the server's, because other processes compare it.
+    return Change({"_id": mark}, {"$set": put, "$currentDate": {"at": True}}, upsert=True)
+
+
+def mark_of(document: Document) -> str | None:
+    """Return the change whose mark a record's document has."""
+    following = document.get("next")
+    mark = following.get("change") if isinstance(following, dict) else None
+    return mark if isinstance(mark, str) else None
+
+
+def keyed_record(document: Document, *, following: bool) -> KeyedRecord | None:
+    """Return the record of a document whose shape was checked, or None if there is none.
+
+    With ``following``, it is that after the change whose mark the document has.
+    """
+    contents = document["next"] if following else document
+    if not contents["revision"]:
+        return None
+    data = contents["data"]
+    return KeyedRecord(
+        document["_id"]["kind"],
+        document["_id"]["key"],
+        data.encode() if isinstance(data, str) else data,
+        contents["revision"],
+        contents.get("due_at"),
+        contents.get("task_id"),
     )

@@ -12,9 +12,6 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from flowkit_mongo._database import Database
 from flowkit_mongo._drivers import Driver
 
-SESSION_RETENTION_SEC = 86_400
-"""Time after which the server deletes a session that its worker neither renewed nor ended."""
-
 Keys = tuple[tuple[str, int], ...]
 
 
@@ -32,7 +29,6 @@ class Index:
     keys: Keys
     unique: bool = False
     partial: Mapping[str, Any] = field(default_factory=dict)
-    expire_after_sec: int | None = None
 
     def model(self, driver: Driver) -> IndexModel:
         """Return the index in the form that a driver takes."""
@@ -43,8 +39,6 @@ class Index:
             options["sparse"] = True
         elif self.partial:
             options["partialFilterExpression"] = dict(self.partial)
-        if self.expire_after_sec is not None:
-            options["expireAfterSeconds"] = self.expire_after_sec
         return IndexModel(list(self.keys), name=self.name, **options)
 
 
@@ -70,9 +64,10 @@ INDEXES: tuple[Index, ...] = (
     Index("tasks", "tags", ascending("tags") + NEWEST_FIRST, partial=present("tags")),
     Index("artifacts", "stream", _STREAM, unique=True),
     Index("artifacts", "made", ascending("task_id", "created_at", "order")),
-    Index("workers", "silent", ascending("renewed_at"), expire_after_sec=SESSION_RETENTION_SEC),
-    Index("dead_letters", "task", ascending("task_id", "_id"), partial=present("task_id")),
-    Index("dead_letters", "kind", ascending("kind", "_id")),
+    Index("records", "due", ascending("_id.kind", "due_at", "_id"), partial=present("due_at")),
+    Index("records", "task", ascending("task_id"), partial=present("task_id")),
+    Index("record_changes", "committed", ascending("committed"), partial=present("committed")),
+    Index("record_changes", "at", ascending("at")),
     Index("purged", "at", ascending("at")),
     # GridFS itself requires the first two.
     Index("blobs.files", "filename_1_uploadDate_1", ascending("filename", "uploadDate")),

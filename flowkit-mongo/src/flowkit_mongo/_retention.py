@@ -16,6 +16,7 @@ from flowkit_mongo._archive import of_task
 from flowkit_mongo._context import Context
 from flowkit_mongo._database import Document
 from flowkit_mongo._document_schemas import TEXT_ID
+from flowkit_mongo._marked_changes import MarkedChanges
 
 NOTE_KEPT = timedelta(hours=1)
 AT_A_TIME = 1000
@@ -29,9 +30,11 @@ class Retention:
         context: Context,
         *,
         forget: Callable[[Collection[str]], None],
+        marked_changes: MarkedChanges,
         now: Callable[[], Awaitable[float]] | None = None,
     ) -> None:
         self._context, self._forget = context, forget
+        self._marked_changes = marked_changes
         self._server_time = now or context.server_time
         self._orphans_searched_to: datetime | None = None
 
@@ -39,8 +42,8 @@ class Retention:
         """Delete up to ``limit`` tasks that ended before a time and return their number."""
         await self._delete_late_records()
         await self._delete_orphans()
-        # Tasks with damaged ids or times are kept: the records of a task whose id is null, for
-        # example, are those that belong to no task.
+        # Tasks with damaged ids or times are kept: many keyed records have no task, as if its id
+        # were null.
         over = {"finished_at": {"$gte": FIRST_MOMENT, "$lt": finished_before}, "_id": TEXT_ID}
         found = await self._context.find(
             "tasks", over, {"_id": 1}, sort=[("finished_at", 1)], limit=limit
@@ -79,11 +82,14 @@ class Retention:
         self._forget(set(task_ids))
         for task_id in task_ids:
             await self._context.delete("archive", of_task(task_id))
+        await self._marked_changes.complete()
+        await self._context.delete("records", {"task_id": {"$in": list(task_ids)}})
         await self._context.delete("artifacts", {"task_id": {"$in": list(task_ids)}})
         await self._context.blobs.delete_where({"metadata.task_id": {"$in": list(task_ids)}})
 
     async def _delete_late_records(self) -> None:
         """Delete the records of tasks whose notes are older than an hour, then the notes."""
+        await self._marked_changes.forget_old(await self._server_time())
         old = {"at": {"$lt": await self._now() - NOTE_KEPT}, "_id": TEXT_ID}
         noted = [
             document["_id"]

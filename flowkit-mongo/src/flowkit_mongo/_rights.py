@@ -10,7 +10,7 @@ from flowkit_mongo._document_schemas import SHAPES
 
 COLLECTIONS = tuple(SHAPES)
 WRITTEN_BY_WORKERS = frozenset(
-    {"artifacts", "workers", "dead_letters", "blobs.files", "blobs.chunks"}
+    {"artifacts", "records", "record_changes", "blobs.files", "blobs.chunks"}
 )
 
 READ = ("find", "listIndexes")

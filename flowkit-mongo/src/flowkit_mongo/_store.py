@@ -14,10 +14,9 @@ from flowkit.protocols import (
     CheckResult,
     Commit,
     DamagedRecord,
-    DeadLetter,
+    RecordStore,
     TaskQuery,
     TaskRecord,
-    WorkerSession,
 )
 from flowkit_mongo._archive import Archive
 from flowkit_mongo._artifacts import MongoArtifactStore
@@ -29,14 +28,15 @@ from flowkit_mongo._config import MongoConfig
 from flowkit_mongo._context import Context
 from flowkit_mongo._damaged_records import damaged_records
 from flowkit_mongo._database import Database, open_address
-from flowkit_mongo._dead_letters import DeadLetters
 from flowkit_mongo._doctor import diagnose
 from flowkit_mongo._drivers import PYMONGO, driver_of, is_address
 from flowkit_mongo._errors import translated
 from flowkit_mongo._indexes import create_indexes
+from flowkit_mongo._keyed_records import MongoRecordStore
+from flowkit_mongo._layout import check_layout
+from flowkit_mongo._marked_changes import MarkedChanges
 from flowkit_mongo._retention import Retention
 from flowkit_mongo._tasks import Tasks
-from flowkit_mongo._worker_sessions import Sessions
 
 CLOSE_SEC = 2.0
 
@@ -49,8 +49,6 @@ class _Parts:
     archive: Archive
     tasks: Tasks
     commits: Commits
-    sessions: Sessions
-    letters: DeadLetters
     retention: Retention
     changes: Changes
 
@@ -64,6 +62,7 @@ class MongoStore:
     """
 
     artifacts: ArtifactStore
+    records: RecordStore
 
     def __init__(
         self, source: Any, *, namespace: str = "flowkit", config: MongoConfig | None = None
@@ -108,15 +107,16 @@ class MongoStore:
         context = Context(database, calls, blobs, self._namespace, config)
         archive, tasks = Archive(context), Tasks(context)
         self.artifacts = artifacts = MongoArtifactStore(context)
+        steps = MarkedChanges(context)
+        self.records = MongoRecordStore(context, steps)
+        await check_layout(context)
         await calls.patiently(lambda: create_indexes(database, self._namespace))
         return _Parts(
             context=context,
             archive=archive,
             tasks=tasks,
             commits=Commits(context, archive),
-            sessions=Sessions(context),
-            letters=DeadLetters(context),
-            retention=Retention(context, forget=artifacts.forget),
+            retention=Retention(context, forget=artifacts.forget, marked_changes=steps),
             changes=Changes(
                 tasks.states,
                 min_sec=config.change_poll_min_ms / 1000,
@@ -180,36 +180,6 @@ class MongoStore:
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
         retention = self._life.resource.retention
         return await retention.purge(finished_before=finished_before, limit=limit)
-
-    # ------------------------------------------------------------ workers and dead letters
-
-    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
-        return await self._life.resource.sessions.renew(session)
-
-    async def end_session(self, worker_id: str) -> None:
-        await self._life.resource.sessions.end(worker_id)
-
-    async def sessions(self) -> list[WorkerSession]:
-        return await self._life.resource.sessions.all()
-
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
-        await self._life.resource.letters.park(letters)
-
-    async def dead_letters(
-        self,
-        *,
-        task_id: str | None = None,
-        kind: str | None = None,
-        letter_ids: Collection[str] | None = None,
-        after: str = "",
-        limit: int = 100,
-    ) -> list[DeadLetter]:
-        return await self._life.resource.letters.read(
-            task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit
-        )
-
-    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
-        return await self._life.resource.letters.drop(letter_ids)
 
     # ------------------------------------------------------------ health
 

@@ -9,7 +9,6 @@ from typing import Any
 from bson.datetime_ms import DatetimeMS
 
 from flowkit.adapters import FIRST_MOMENT, LAST_MOMENT, is_unicode
-from flowkit.protocols import LETTER_KINDS
 
 LARGEST_COUNT = 2**53
 """A larger count is damaged: FlowKit never reaches it, and adding to it would lose precision."""
@@ -125,11 +124,7 @@ PARTS = Form(
         "additionalProperties": False,
     },
 )
-KIND = Form(
-    "a kind of dead letter", lambda value: value in LETTER_KINDS, {"enum": list(LETTER_KINDS)}
-)
-COUNT, INDEX, INTEGER = whole(0), whole(1), whole(-(2**63), 2**63 - 1)
+COUNT, INDEX = whole(0), whole(1)
 GENERATION = whole(-LARGEST_COUNT)
 """Generations below 0 are those of claims and windows, which are stored like artifacts."""
 TEXT_PAIRS = many(fields({"k": TEXT, "v": TEXT}))
-HEADERS = many(fields({"k": either(TEXT, BINARY), "v": BINARY}))

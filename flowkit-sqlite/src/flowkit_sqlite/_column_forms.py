@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowkit.adapters import FIRST_MOMENT, LAST_MOMENT, is_unicode
-from flowkit.protocols import LETTER_KINDS
 
 LARGEST_COUNT = 2**53
 """A larger count is damaged: FlowKit never reaches it."""
@@ -43,14 +42,6 @@ def optional(form: Form) -> Form:
     return Form(f"{form.words}, or NULL", lambda value: value is None or form.fits(value))
 
 
-def _is_encoded_text(value: Any) -> bool:
-    """Return whether this is the encoding of text, which may contain lone surrogates."""
-    try:
-        return isinstance(value, bytes) and value.decode("utf-8", "surrogatepass") is not None
-    except UnicodeDecodeError:
-        return False
-
-
 def _json(words: str, fits: Callable[[Any], bool]) -> Form:
     """Return the form of JSON text whose value fits."""
 
@@ -63,36 +54,17 @@ def _json(words: str, fits: Callable[[Any], bool]) -> Form:
     return Form(f"{words} in JSON", check)
 
 
-def _are_texts(values: Any) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
-def _are_bytes(values: Any) -> bool:
-    return _are_texts(values) and all(max(value, default="") <= "\xff" for value in values)
-
-
 TEXT = Form("text in UTF-8", _is_text)
 BYTES = Form("a BLOB", lambda value: isinstance(value, bytes))
-ENCODED_TEXT = Form("a BLOB in UTF-8", _is_encoded_text)
 FLAG = Form("0 or 1", lambda value: isinstance(value, int) and value in (0, 1))
 MOMENT = Form(
     "seconds since 1970, in the years 1 to 9999",
     lambda value: isinstance(value, float) and FIRST_MOMENT <= value <= LAST_MOMENT,
 )
-KIND = Form("a kind of dead letter", lambda value: value in LETTER_KINDS)
-COUNT, INDEX, INTEGER = whole(0), whole(1), whole(-(2**63), 2**63 - 1)
+COUNT, INDEX = whole(0), whole(1)
 GENERATION = whole(-LARGEST_COUNT)
 """Generations below 0 are those of claims and windows, which are stored like artifacts."""
-TEXTS = _json("a list of texts", lambda value: isinstance(value, list) and _are_texts(value))
 TAGS = _json("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value)))
-TEXT_MAP = _json(
-    "an object of texts", lambda value: isinstance(value, dict) and _are_texts(value.values())
-)
-
-HEADERS = _json(
-    "an object of bytes, each as text in Latin-1",
-    lambda value: isinstance(value, dict) and _are_bytes(value.values()),
-)
 
 Columns = Mapping[str, Form]
 
@@ -126,25 +98,11 @@ COLUMNS: Mapping[str, Columns] = {
         "metrics": BYTES,
         "created_at": MOMENT,
     },
-    "workers": {
-        "worker_id": TEXT,
-        "roles": TEXTS,
-        "beat": COUNT,
-        "started_at": MOMENT,
-        "info": TEXT_MAP,
-    },
-    "dead_letters": {
-        "letter_id": TEXT,
-        "at": MOMENT,
-        "kind": KIND,
-        **_columns("reason_code error", TEXT),
-        **_columns("task_id node_id uid", optional(TEXT)),
+    "records": {
+        **_columns("kind key revision", TEXT),
         "data": BYTES,
-        **_columns("size generation attempt", COUNT),
-        "topic": optional(TEXT),
-        "key": ENCODED_TEXT,
-        **_columns("partition position", optional(INTEGER)),
-        "headers": HEADERS,
+        "due_at": optional(MOMENT),
+        "task_id": optional(TEXT),
     },
 }
 """In the order in which rows are read and checked: the fault of a row is the first that is found.

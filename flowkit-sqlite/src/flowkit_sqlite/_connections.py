@@ -14,8 +14,8 @@ OLDEST_SQLITE = (3, 37, 0)
 """Oldest release of SQLite with all features that are used, such as strict tables."""
 APPLICATION_ID = 0x464C4F57
 """Number in the header of FlowKit's files: ``FLOW``."""
-VERSION = 1
-"""Version of the file's format. A file of a later version is refused."""
+VERSION = 2
+"""Version of the file's format. A file of another version is refused."""
 
 _OWNER = """
     SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
@@ -198,4 +198,10 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> bool:
             f" knows {VERSION})"
         )
         raise with_remedy(ConfigError, fault, "install that version")
+    if application_id == APPLICATION_ID and version < VERSION:
+        fault = (
+            f"{path} was written by an earlier version of flowkit-sqlite (format {version}, this"
+            f" one knows {VERSION})"
+        )
+        raise with_remedy(ConfigError, fault, "name another file, or delete this one")
     return bool(application_id == APPLICATION_ID and version == VERSION)

@@ -34,8 +34,7 @@ PLACES: Mapping[str, Place] = {
     "archive": Place(OF_TASK, "t.task_id", "r.name"),
     "artifact_owners": Place(OWN, "r.task_id", "r.task_id"),
     "artifacts": Place(OF_OWNER, "t.task_id", "r.uid"),
-    "workers": Place(OWN, "NULL", "r.worker_id"),
-    "dead_letters": Place(OWN, "r.task_id", "r.letter_id"),
+    "records": Place(OWN, "r.task_id", "r.kind || ' ' || r.key"),
 }
 
 

@@ -7,7 +7,7 @@ for other writers. If the process is killed, the next purge continues. At the en
 shortened in the same way.
 
 The note of a task stays for an hour after its rows are deleted. Then a purge deletes the artifacts
-that a late worker stored in the meantime, unless a new task has the same id.
+and the keyed records that were stored late in the meantime, unless a new task has the same id.
 """
 
 import asyncio
@@ -41,6 +41,9 @@ NOTE = """
 """
 DELETE_TASK = "DELETE FROM tasks WHERE id = ?"
 DELETE_OWNER = "DELETE FROM artifact_owners WHERE id = ?"
+DELETE_RECORDS = """
+    DELETE FROM records WHERE namespace = ? AND task_id = (SELECT task_id FROM tasks WHERE id = ?)
+"""
 NOTED = "SELECT task, owner FROM purged WHERE emptied_at IS NULL LIMIT 1"
 NOTE_EMPTIED = "UPDATE purged SET owner = NULL, emptied_at = ?2 WHERE task = ?1"
 NOTE_KEPT_SEC = 3600.0
@@ -55,6 +58,14 @@ OLD_NOTES = """
 """Old notes, with the owner of late artifacts."""
 NOTE_LATE = "UPDATE purged SET owner = ?2, emptied_at = NULL WHERE task = ?1"
 DELETE_NOTE = "DELETE FROM purged WHERE task = ?"
+DELETE_LATE_RECORDS = """
+    DELETE FROM records WHERE namespace = (SELECT namespace FROM purged WHERE task = ?1)
+    AND task_id = (
+        SELECT p.task_id FROM purged AS p WHERE p.task = ?1 AND NOT EXISTS (
+            SELECT 1 FROM tasks AS t WHERE t.namespace = p.namespace AND t.task_id = p.task_id
+        )
+    )
+"""
 
 BY_TASK = tuple(
     f"""
@@ -84,13 +95,10 @@ class Retention:
         deleted = 0
         while deleted < limit:
             most = min(step.size, limit - deleted)
-            count = await self._run(
-                step,
-                partial(_hide, context=self._context, before=finished_before, limit=most),
-            )
-            deleted += count
-            if count < most:
+            hide = partial(_hide, context=self._context, before=finished_before, limit=most)
+            if not (count := await self._run(step, hide)):
                 break
+            deleted += count
         now = self._now()
         await self._repeat(partial(_review_notes, before=now - NOTE_KEPT_SEC))
         await self._repeat(partial(_delete_rows, now=now))
@@ -129,27 +137,36 @@ class _Step:
 
 
 def _hide(connection: sqlite3.Connection, *, context: Context, before: float, limit: int) -> int:
-    """Delete the rows by which ended tasks and their artifacts are found, and note their ids."""
+    """Delete the rows by which ended tasks and their artifacts are found, and note their ids.
+
+    The keyed records of a task are deleted with it. If they are many, fewer tasks are hidden.
+    """
     # A task with a damaged time is kept.
     values = (context.namespace, FIRST_MOMENT, before, limit)
     found = connection.execute(OVER, values).fetchall()
-    for number, _, tags, owner in found:
+    records = 0
+    for count, (number, _, tags, owner) in enumerate(found, start=1):
+        records += connection.execute(DELETE_RECORDS, (context.namespace, number)).rowcount
         change_tags(connection, number, tags, ())
         connection.execute(NOTE, (number, owner))
         connection.execute(DELETE_TASK, (number,))
         connection.execute(DELETE_OWNER, (owner,))
+        if records > LARGEST_STEP:
+            del found[count:]
     notify_purge(context, (task_id for _, task_id, *_ in found))
     return len(found)
 
 
 def _review_notes(connection: sqlite3.Connection, *, most: int, before: float) -> int:
-    """Delete old notes, except those of tasks with late artifacts, which are hidden.
+    """Delete old notes and late keyed records, except notes of tasks with late artifacts, which are
+    hidden.
 
     Return the number of notes.
     """
     found = connection.execute(OLD_NOTES, (before, most)).fetchall()
     for number, owner in found:
         if owner is None:
+            connection.execute(DELETE_LATE_RECORDS, (number,))
             connection.execute(DELETE_NOTE, (number,))
         else:
             connection.execute(NOTE_LATE, (number, owner))

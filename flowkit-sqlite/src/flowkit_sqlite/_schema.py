@@ -12,6 +12,9 @@ and ``artifact_owners``, nothing finds its other rows any more, and they can be 
 steps. Until then its numbers are in the table ``purged``, and no new task or owner gets them. Its
 id stays there for an hour longer, for artifacts that arrive late.
 
+A keyed record has one row in ``records``. Workers and dead letters are such records. One that
+belongs to a task has the id of the task, and is deleted with it.
+
 A commit of a small change costs a write of a page for each index that it changes, so there are few
 indexes.
 """
@@ -121,47 +124,27 @@ TABLES = (
     CREATE INDEX artifacts_by_time
         ON artifacts (owner, created_at, node_id, generation, position)
     """,
-    # ---------------------------------------------------------------- workers, letters, retention
+    # ---------------------------------------------------------------- keyed records, retention
     """
-    CREATE TABLE workers (
+    CREATE TABLE records (
         namespace TEXT NOT NULL,
-        worker_id TEXT NOT NULL,
-        roles TEXT NOT NULL,
-        beat INTEGER NOT NULL,
-        started_at REAL NOT NULL,
-        info TEXT NOT NULL,
-        PRIMARY KEY (namespace, worker_id)
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        data BLOB NOT NULL,
+        due_at REAL,
+        task_id TEXT,
+        PRIMARY KEY (namespace, kind, key)
     ) STRICT, WITHOUT ROWID
     """,
     """
-    CREATE TABLE dead_letters (
-        id INTEGER PRIMARY KEY,
-        namespace TEXT NOT NULL,
-        letter_id TEXT NOT NULL,
-        at REAL NOT NULL,
-        kind TEXT NOT NULL,
-        reason_code TEXT NOT NULL,
-        error TEXT NOT NULL,
-        task_id TEXT,
-        node_id TEXT,
-        uid TEXT,
-        data BLOB NOT NULL,
-        size INTEGER NOT NULL,
-        generation INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
-        topic TEXT,
-        key BLOB NOT NULL,
-        partition INTEGER,
-        position INTEGER,
-        headers TEXT NOT NULL,
-        UNIQUE (namespace, letter_id)
-    ) STRICT
+    CREATE INDEX records_by_time ON records (namespace, kind, due_at, key)
+        WHERE due_at IS NOT NULL
     """,
     """
-    CREATE INDEX dead_letters_by_task ON dead_letters (namespace, task_id, letter_id)
+    CREATE INDEX records_by_task ON records (namespace, task_id, kind, key)
         WHERE task_id IS NOT NULL
     """,
-    "CREATE INDEX dead_letters_by_kind ON dead_letters (namespace, kind, letter_id)",
     # Deleted tasks. Those with rows in the other tables have no emptied_at.
     """
     CREATE TABLE purged (

@@ -13,10 +13,9 @@ from flowkit.protocols import (
     CheckResult,
     Commit,
     DamagedRecord,
-    DeadLetter,
+    RecordStore,
     TaskQuery,
     TaskRecord,
-    WorkerSession,
 )
 from flowkit_sqlite._address import file_of
 from flowkit_sqlite._archive import Archive
@@ -27,12 +26,11 @@ from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._context import Context
 from flowkit_sqlite._damaged_records import damaged_records
 from flowkit_sqlite._database import Database
-from flowkit_sqlite._dead_letters import DeadLetters
 from flowkit_sqlite._doctor import diagnose
+from flowkit_sqlite._keyed_records import SqliteRecordStore
 from flowkit_sqlite._retention import Retention
 from flowkit_sqlite._schema import create_tables, has_tables
 from flowkit_sqlite._tasks import Tasks
-from flowkit_sqlite._worker_sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,6 @@ class _Parts:
     commits: Commits
     archive: Archive
     changes: Changes
-    sessions: Sessions
-    letters: DeadLetters
     retention: Retention
 
 
@@ -58,6 +54,7 @@ class SqliteStore:
     """
 
     artifacts: ArtifactStore
+    records: RecordStore
 
     def __init__(
         self, address: str, *, namespace: str = "flowkit", config: SqliteConfig | None = None
@@ -80,6 +77,7 @@ class SqliteStore:
                 await context.write(create_tables)
             changes = await stack.enter_async_context(Changes(context))
             self.artifacts = SqliteArtifactStore(context)
+            self.records = SqliteRecordStore(context)
             self._life.open(
                 _Parts(
                     stack=stack.pop_all(),
@@ -88,8 +86,6 @@ class SqliteStore:
                     commits=Commits(context),
                     archive=Archive(context),
                     changes=changes,
-                    sessions=Sessions(context),
-                    letters=DeadLetters(context),
                     retention=Retention(context),
                 )
             )
@@ -132,36 +128,6 @@ class SqliteStore:
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
         retention = self._life.resource.retention
         return await retention.purge(finished_before=finished_before, limit=limit)
-
-    # ------------------------------------------------------------ workers and dead letters
-
-    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
-        return await self._life.resource.sessions.renew(session)
-
-    async def end_session(self, worker_id: str) -> None:
-        await self._life.resource.sessions.end(worker_id)
-
-    async def sessions(self) -> list[WorkerSession]:
-        return await self._life.resource.sessions.all()
-
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
-        await self._life.resource.letters.park(letters)
-
-    async def dead_letters(
-        self,
-        *,
-        task_id: str | None = None,
-        kind: str | None = None,
-        letter_ids: Collection[str] | None = None,
-        after: str = "",
-        limit: int = 100,
-    ) -> list[DeadLetter]:
-        return await self._life.resource.letters.read(
-            task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit
-        )
-
-    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
-        return await self._life.resource.letters.drop(letter_ids)
 
     # ------------------------------------------------------------ health
 

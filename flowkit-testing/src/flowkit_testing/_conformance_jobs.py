@@ -9,8 +9,10 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import anyio.to_thread
@@ -22,6 +24,7 @@ from flowkit.protocols import (
     Bus,
     Commit,
     Delivery,
+    RecordChange,
     Store,
     Stream,
 )
@@ -79,6 +82,29 @@ async def commit_until_killed(store: Store, *, task_id: str, size: int) -> None:
         tell(version)
 
 
+async def count_in_two_records(store: Store, *, kind: str, name: str, times: int) -> None:
+    """Add one to a record and to the sum, many times, and report how often it was applied."""
+    applied = 0
+    while applied < times:
+        applied += await _count(store, kind, name) is not None
+    tell(applied)
+
+
+async def count_until_killed(store: Store, *, kind: str, name: str) -> None:
+    """Add one to a record and to the sum, and report each confirmed value."""
+    while (value := await _count(store, kind, name)) is not None:
+        tell(value)
+
+
+async def _count(store: Store, kind: str, name: str) -> int | None:
+    """Add one to a record and to the sum; return None if another process has changed them."""
+    found = await store.records.get(kind, [name, "sum"])
+    counted = [replace(each, data=b"%d" % (int(each.data) + 1)) for each in found.values()]
+    op_id = f"{name}-{uuid4().hex}"
+    (applied,) = await store.records.change([RecordChange(op_id, counted)])
+    return int(found[name].data) + 1 if applied else None
+
+
 async def put_each(artifacts: ArtifactStore, *, stream: Sequence[Any], uids: Sequence[str]) -> None:
     """Put every uid once, and report which were new."""
     tell([uid for uid in uids if (await artifacts.put([_artifact(stream, uid)]))[0]])
@@ -113,6 +139,8 @@ JOBS: dict[str, Callable[..., Any]] = {
     for job in (
         commit_each_version,
         commit_until_killed,
+        count_in_two_records,
+        count_until_killed,
         put_each,
         put_until_killed,
         receive_and_acknowledge,

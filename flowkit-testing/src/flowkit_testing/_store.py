@@ -1,8 +1,6 @@
 """In-memory store that keeps every promise of the protocol."""
 
-from bisect import bisect_right, insort
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Self
 
 import anyio
@@ -13,12 +11,12 @@ from flowkit.protocols import (
     ArtifactStore,
     CheckResult,
     Commit,
-    DeadLetter,
+    RecordStore,
     TaskQuery,
     TaskRecord,
-    WorkerSession,
 )
 from flowkit_testing._artifacts import InMemoryArtifactStore
+from flowkit_testing._keyed_records import InMemoryRecordStore
 from flowkit_testing._task_table import TaskTable
 
 
@@ -31,6 +29,7 @@ class InMemoryStore:
     """
 
     artifacts: ArtifactStore
+    records: RecordStore
 
     def __init__(
         self, *, max_record_bytes: int = 8 * 1024 * 1024, max_part_bytes: int | None = None
@@ -43,11 +42,9 @@ class InMemoryStore:
         self.max_record_bytes = max_record_bytes
         self.max_part_bytes = max_record_bytes if max_part_bytes is None else max_part_bytes
         self.artifacts = self._artifacts = InMemoryArtifactStore(max_record_bytes=max_record_bytes)
+        self.records = self._records = InMemoryRecordStore(max_record_bytes=max_record_bytes)
         self._tasks = TaskTable()
         self._waiting: dict[str, set[anyio.Event]] = {}
-        self._sessions: dict[str, WorkerSession] = {}
-        self._letters: dict[str, DeadLetter] = {}
-        self._letter_ids: list[str] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,6 +118,7 @@ class InMemoryStore:
         self._tasks.delete(task_ids)
         for task_id in task_ids:
             self._artifacts.forget(task_id)
+            self._records.forget(task_id)
             self._wake(task_id)
         return len(task_ids)
 
@@ -146,58 +144,6 @@ class InMemoryStore:
         for event in self._waiting.pop(task_id, ()):
             event.set()
 
-    # ------------------------------------------------------------ workers
-
-    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
-        replaced = self._sessions.get(session.worker_id)
-        self._sessions[session.worker_id] = _copy(session)
-        return replaced
-
-    async def end_session(self, worker_id: str) -> None:
-        self._sessions.pop(worker_id, None)
-
-    async def sessions(self) -> Sequence[WorkerSession]:
-        return [_copy(session) for session in self._sessions.values()]
-
-    # ------------------------------------------------------------ dead letters
-
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
-        for letter in letters:
-            if letter.letter_id not in self._letters:
-                self._letters[letter.letter_id] = replace(letter, headers=dict(letter.headers))
-                insort(self._letter_ids, letter.letter_id)
-
-    async def dead_letters(
-        self,
-        *,
-        task_id: str | None = None,
-        kind: str | None = None,
-        letter_ids: Collection[str] | None = None,
-        after: str = "",
-        limit: int = 100,
-    ) -> Sequence[DeadLetter]:
-        found: list[DeadLetter] = []
-        named = None if letter_ids is None else set(letter_ids)
-        for place in range(bisect_right(self._letter_ids, after), len(self._letter_ids)):
-            if len(found) == limit:
-                break
-            letter = self._letters[self._letter_ids[place]]
-            if task_id not in (None, letter.task_id) or kind not in (None, letter.kind):
-                continue
-            if named is None or letter.letter_id in named:
-                found.append(replace(letter, headers=dict(letter.headers)))
-        return found
-
-    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
-        gone = self._letters.keys() & set(letter_ids)
-        for letter_id in gone:
-            del self._letters[letter_id]
-        if gone:
-            self._letter_ids = [
-                letter_id for letter_id in self._letter_ids if letter_id not in gone
-            ]
-        return len(gone)
-
     async def check(self) -> Sequence[CheckResult]:
         return [
             CheckResult(
@@ -206,13 +152,3 @@ class InMemoryStore:
                 f"in memory, {len(self._tasks.rows)} tasks; it ends with this process",
             )
         ]
-
-
-def _copy(session: WorkerSession) -> WorkerSession:
-    return WorkerSession(
-        session.worker_id,
-        tuple(session.roles),
-        session.beat,
-        session.started_at,
-        dict(session.info),
-    )

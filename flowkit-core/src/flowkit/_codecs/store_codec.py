@@ -2,8 +2,8 @@
 
 :func:`encoded` wraps a store in an :class:`EncodedStore` if a plugin encodes payloads. The data of
 users and handlers is encoded: submissions, the parts of a task and of its archive, artifacts and
-dead letters. The fields by which a store finds records are not: ids, statuses, times, labels, the
-names of pipelines and workers, idempotency keys and reason codes.
+the data of keyed records. The fields by which a store finds records are not: ids, keys, statuses,
+times, labels, the names of pipelines and idempotency keys.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,13 +20,14 @@ from flowkit.protocols import (
     CheckResult,
     Commit,
     DamagedRecord,
-    DeadLetter,
+    KeyedRecord,
+    RecordChange,
     RecordInspector,
+    RecordStore,
     Store,
     Stream,
     TaskQuery,
     TaskRecord,
-    WorkerSession,
 )
 
 
@@ -42,19 +43,24 @@ class EncodedStore:
     """
 
     artifacts: ArtifactStore
+    records: RecordStore
 
     def __init__(self, store: Store, plugins: Plugins) -> None:
         self._store = store
         self._plugins = plugins
-        self.artifacts = _EncodedArtifacts(store.artifacts, plugins)
+        self._wrap()
 
     async def __aenter__(self) -> Self:
         await self._store.__aenter__()
-        self.artifacts = _EncodedArtifacts(self._store.artifacts, self._plugins)
+        self._wrap()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._store.__aexit__(*exc)
+
+    def _wrap(self) -> None:
+        self.artifacts = _EncodedArtifacts(self._store.artifacts, self._plugins)
+        self.records = _EncodedRecords(self._store.records, self._plugins)
 
     # ------------------------------------------------------------ tasks
 
@@ -133,63 +139,6 @@ class EncodedStore:
             return replace(record, spec=b"", parts={}, fault=str(error))
         return replace(record, spec=spec, parts=parts)
 
-    # ------------------------------------------------------------ workers and dead letters
-
-    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
-        return await self._store.renew_session(session)
-
-    async def end_session(self, worker_id: str) -> None:
-        await self._store.end_session(worker_id)
-
-    async def sessions(self) -> Sequence[WorkerSession]:
-        return await self._store.sessions()
-
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
-        await self._store.park(
-            await uncancelled(lambda: [self._encoded_letter(letter) for letter in letters])
-        )
-
-    async def dead_letters(
-        self,
-        *,
-        task_id: str | None = None,
-        kind: str | None = None,
-        letter_ids: Collection[str] | None = None,
-        after: str = "",
-        limit: int = 100,
-    ) -> Sequence[DeadLetter]:
-        letters = await self._store.dead_letters(
-            task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit
-        )
-        return await uncancelled(lambda: [self._decoded_letter(letter) for letter in letters])
-
-    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
-        return await self._store.drop_dead_letters(letter_ids)
-
-    def _encoded_letter(self, letter: DeadLetter) -> DeadLetter:
-        """Encode the error of a letter together with its data, because it may contain parts of
-        them.
-        """
-        text = letter.error.encode("utf-8", "surrogatepass")
-        data = self._plugins.encode_payload(
-            b"%d\n%b%b" % (len(text), text, letter.data), _letter(letter.letter_id)
-        )
-        return replace(letter, error="", data=data)
-
-    def _decoded_letter(self, letter: DeadLetter) -> DeadLetter:
-        if letter.fault is not None:
-            return letter
-        try:
-            size, _, rest = self._plugins.decode_payload(
-                letter.data, _letter(letter.letter_id)
-            ).partition(b"\n")
-            length = int(size)
-            return replace(
-                letter, error=rest[:length].decode("utf-8", "surrogatepass"), data=rest[length:]
-            )
-        except (PayloadError, ValueError) as error:
-            return replace(letter, fault=f"what it holds cannot be decoded: {error}")
-
     # ------------------------------------------------------------ keeping
 
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
@@ -246,12 +195,57 @@ class _EncodedArtifacts:
         return replace(record, meta=meta, metrics=decode(record.metrics, f"{place}/metrics"))
 
 
+class _EncodedRecords:
+    """Store of keyed records around another one."""
+
+    def __init__(self, store: RecordStore, plugins: Plugins) -> None:
+        self._store = store
+        self._plugins = plugins
+
+    async def get(self, kind: str, keys: Collection[str]) -> Mapping[str, KeyedRecord]:
+        found = await self._store.get(kind, keys)
+        return await uncancelled(
+            lambda: {key: self._decoded(record) for key, record in found.items()}
+        )
+
+    async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+        return await self._store.change(
+            await uncancelled(
+                lambda: [
+                    replace(change, put=[self._encoded(record) for record in change.put])
+                    for change in changes
+                ]
+            )
+        )
+
+    async def scan(
+        self, kind: str, *, prefix: str = "", after: str = "", limit: int = 100, last: bool = False
+    ) -> Sequence[KeyedRecord]:
+        found = await self._store.scan(kind, prefix=prefix, after=after, limit=limit, last=last)
+        return await uncancelled(lambda: [self._decoded(record) for record in found])
+
+    async def due(self, kind: str, *, before: float, limit: int) -> Sequence[KeyedRecord]:
+        found = await self._store.due(kind, before=before, limit=limit)
+        return await uncancelled(lambda: [self._decoded(record) for record in found])
+
+    def _encoded(self, record: KeyedRecord) -> KeyedRecord:
+        return replace(record, data=self._plugins.encode_payload(record.data, _keyed(record)))
+
+    def _decoded(self, record: KeyedRecord) -> KeyedRecord:
+        if record.fault is not None:
+            return record
+        try:
+            return replace(record, data=self._plugins.decode_payload(record.data, _keyed(record)))
+        except PayloadError as error:
+            return replace(record, data=b"", fault=str(error))
+
+
 def _part(task_id: str, name: str) -> str:
     return f"task/{task_id}/{name}"
 
 
-def _letter(letter_id: str) -> str:
-    return f"letter/{letter_id}"
+def _keyed(record: KeyedRecord) -> str:
+    return f"record/{record.kind}/{record.key}"
 
 
 def _artifact(record: ArtifactRecord) -> str:

@@ -8,8 +8,8 @@ from flowkit._dead_letters.letters import node_letter_id
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord
-from flowkit.protocols import DeadLetter, Store
-from flowkit.task import ENDED, NodeRecord, Task
+from flowkit.protocols import Store
+from flowkit.task import ENDED, DeadLetter, NodeRecord, Task
 
 TASKS_AT_ONCE = 50
 """Tasks that are loaded in one call."""

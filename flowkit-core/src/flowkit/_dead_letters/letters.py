@@ -5,16 +5,15 @@ none. If that commit is refused, the letter is about a failure that did not happ
 :mod:`flowkit._dead_letters.letter_states` finds such letters.
 """
 
-from hashlib import sha256
 from typing import Any
 
 from pydantic_core import to_json
 
 from flowkit._engine import KeepLetter, Transition
 from flowkit._json.values import NotJson, json_copy
+from flowkit._records.letter_records import letter_id
 from flowkit.messages import RunNode
-from flowkit.protocols import DeadLetter
-from flowkit.task import Task, TaskSpec
+from flowkit.task import DeadLetter, Task, TaskSpec
 
 MAX_LETTER_BYTES = 256 * 1024
 """Limit for the payload or input in a letter. A larger one is left out."""
@@ -28,16 +27,15 @@ def node_letter_id(spec: TaskSpec, node_id: str, attempt: int) -> str:
     old id has letters with other ids.
     """
     origin = to_json([spec.task_id, spec.created_at, node_id, attempt])
-    return f"node-{sha256(origin).hexdigest()[:40]}"
+    return letter_id("node", origin, spec.task_id)
 
 
 def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
     """Return the dead letter of a node that failed, with its input."""
     node, record = task.spec.plan.nodes[index], task.records[index]
     node_id = task.spec.plan.ids[index]
-    letter_id = node_letter_id(task.spec, node_id, record.attempt)
     return DeadLetter(
-        letter_id,
+        node_letter_id(task.spec, node_id, record.attempt),
         at,
         "node",
         record.reason_code or "",
@@ -64,7 +62,7 @@ def batch_letter(
     except NotJson:
         data = b""  # the payload is an object of the handler that is not JSON
     return DeadLetter(
-        f"batch-{sha256(origin).hexdigest()[:40]}",
+        letter_id("batch", origin, command.task_id),
         at,
         "batch",
         reason_code,

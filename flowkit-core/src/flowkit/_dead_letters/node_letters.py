@@ -4,9 +4,11 @@ import logging
 from collections.abc import Sequence
 
 from flowkit._dead_letters.letter_states import LetterState, letter_states
+from flowkit._records.letter_records import drop_letters, park_letters
 from flowkit._runtime.retries import notices_of
 from flowkit.errors import StoreError, StoreUnavailable
-from flowkit.protocols import Clock, DeadLetter, Store
+from flowkit.protocols import Clock, Store
+from flowkit.task import DeadLetter
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ class NodeLetters:
         if not letters:
             return
         try:
-            await self._store.park(letters)
+            await park_letters(self._store, letters)
         except StoreUnavailable:
             raise
         except StoreError as error:
@@ -40,7 +42,7 @@ class NodeLetters:
         if not letter_ids:
             return
         try:
-            await self._store.drop_dead_letters(letter_ids)
+            await drop_letters(self._store, letter_ids)
         except StoreError as error:
             self._report("Dead letters cannot be dropped", error, "letters_left")
 

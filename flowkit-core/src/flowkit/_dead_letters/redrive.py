@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from flowkit._engine import RetryRequested
 from flowkit._records.blocked_retries import blocked_retries
+from flowkit._records.letter_records import drop_letters, read_letters
 from flowkit._records.parents import check_retried_alone
 from flowkit._records.queries import load_task, records_of
 from flowkit._runtime.bus_connection import BusConnection
@@ -17,8 +18,8 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.messages import TaskTouched, encode, headers_of
-from flowkit.protocols import DeadLetter, Message, Store
-from flowkit.task import NodeRecord
+from flowkit.protocols import Message, Store
+from flowkit.task import DeadLetter, NodeRecord
 
 MOST_AT_ONCE = 500
 OUTDATED = {
@@ -66,7 +67,7 @@ class Redriver:
             wanted = letter_ids[start : start + MOST_AT_ONCE]
             found = {
                 letter.letter_id: letter
-                for letter in await self._store.dead_letters(letter_ids=wanted, limit=len(wanted))
+                for letter in await read_letters(self._store, letter_ids=wanted, limit=len(wanted))
             }
             outcomes += [
                 Redriven(letter_id, False, "there is no such letter")
@@ -98,7 +99,7 @@ class Redriver:
             detail = await send(letter)
         except LETTER_ERRORS as error:
             return Redriven(letter.letter_id, False, str(error))
-        await self._store.drop_dead_letters([letter.letter_id])
+        await drop_letters(self._store, [letter.letter_id])
         return Redriven(letter.letter_id, True, detail)
 
     async def _message(self, letter: DeadLetter) -> str:
@@ -137,7 +138,7 @@ class Redriver:
         except LETTER_ERRORS as error:
             return [Redriven(letter.letter_id, False, str(error)) for letter in letters]
         done = [letter for letter in letters if letter.letter_id not in kept]
-        await self._store.drop_dead_letters([letter.letter_id for letter in done])
+        await drop_letters(self._store, [letter.letter_id for letter in done])
         return [
             *(
                 Redriven(

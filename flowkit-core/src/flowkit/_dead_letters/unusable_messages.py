@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Sequence
-from hashlib import sha256
 
 from flowkit._codecs.bus_codec import as_sent
+from flowkit._records.letter_records import letter_id, park_letters
 from flowkit._runtime.retries import notices_of, retry
 from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit.errors import StoreError, TopicUnavailable
-from flowkit.protocols import Clock, DeadLetter, Delivery, Store, Subscription
+from flowkit.protocols import Clock, Delivery, Store, Subscription
+from flowkit.task import DeadLetter
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Parking:
     async def _keep(self, letters: Sequence[DeadLetter]) -> bool:
         try:
             await retry(
-                lambda: self._store.park(letters),
+                lambda: park_letters(self._store, letters),
                 on=lambda error: isinstance(error, StoreError),
                 sleep=self._clock.sleep,
                 patience_sec=PATIENCE_SEC,
@@ -109,7 +110,7 @@ def message_letter(delivery: Delivery, reason: str, *, at: float) -> DeadLetter:
         "utf-8", "surrogatepass"
     )
     return DeadLetter(
-        letter_id=f"message-{sha256(origin + value).hexdigest()[:40]}",
+        letter_id=letter_id("message", origin + value),
         at=at,
         kind="message",
         reason_code="refused",

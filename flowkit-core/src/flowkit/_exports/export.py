@@ -20,9 +20,10 @@ from flowkit._exports.lines import (
     TaskLine,
     encode_line,
 )
+from flowkit._records import letter_records
 from flowkit._records.claims import is_artifact
 from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
-from flowkit.protocols import DeadLetter, Store, TaskQuery, TaskRecord
+from flowkit.protocols import KeyedRecord, Store, TaskQuery, TaskRecord
 
 TASKS_AT_ONCE = 20
 """Tasks that are loaded in one call. A task may have many megabytes."""
@@ -191,8 +192,8 @@ class Exporter:
             self._store.artifacts, task_id, memory_bytes=self._memory_bytes
         ):
             yield ArtifactLine.of(artifact)
-        async for letter in self._letters(task_id):
-            yield DeadLetterLine.of(letter)
+        async for record in self._letters(task_id):
+            yield DeadLetterLine.of(record)
 
     async def _archived_parts(self, task_id: str) -> AsyncIterator[Line]:
         after = ""
@@ -205,22 +206,28 @@ class Exporter:
 
     # ------------------------------------------------------------ dead letters
 
-    async def _letters(self, task_id: str | None = None) -> AsyncIterator[DeadLetter]:
-        """Yield the dead letters of a task, or all."""
-        after = ""
-        while page := await self._store.dead_letters(
-            task_id=task_id, after=after, limit=RECORDS_AT_ONCE
+    async def _letters(self, task_id: str | None = None) -> AsyncIterator[KeyedRecord]:
+        """Yield the records of the dead letters of a task, or of all."""
+        wanted, after = letter_records.Selection(task_id), ""
+        while page := await letter_records.selected(
+            self._store, wanted, after=after, limit=RECORDS_AT_ONCE
         ):
-            for letter in page:
-                if letter.fault is None:
-                    yield letter
-                elif task_id is not None or letter.task_id is None:
-                    self._leave_out(f"dead letter {letter.letter_id!r}", letter.fault)
-            after = page[-1].letter_id
+            for record in page:
+                fault = self._fault(record)
+                if fault is None:
+                    yield record
+                elif task_id is not None or letter_records.task_of(record.key) is None:
+                    self._leave_out(f"dead letter {record.key!r}", fault)
+            after = page[-1].key
+
+    def _fault(self, record: KeyedRecord) -> str | None:
+        # Encoded data is exported as it is: this process may not have the key.
+        return record.fault if self._header.encoded else letter_records.letter_of(record).fault
 
     async def _export_letters_without_task(self) -> None:
         """Export the dead letters that are about no task, or about one that was deleted."""
-        async for letter in self._letters():
-            if letter.task_id is None or not await self._store.load([letter.task_id]):
-                self._write(DeadLetterLine.of(letter))
+        async for record in self._letters():
+            task_id = letter_records.task_of(record.key)
+            if task_id is None or not await self._store.load([task_id]):
+                self._write(DeadLetterLine.of(record))
                 self._done.dead_letters += 1

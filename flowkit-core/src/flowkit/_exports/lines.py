@@ -10,27 +10,28 @@ object ``{"base64": "..."}``.
 """
 
 import re
-from base64 import b64decode, b64encode
 from dataclasses import fields
 from typing import Annotated, Any, Literal, Self
 from zlib import crc32
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     PlainSerializer,
-    PlainValidator,
     TypeAdapter,
     ValidationError,
 )
 from pydantic_core import from_json
 
+from flowkit._json.byte_values import Data
+from flowkit._records.letter_records import KIND as LETTER
+from flowkit._records.letter_records import kind_and_task, task_of
 from flowkit.errors import InvalidExport
 from flowkit.protocols import (
     ArtifactRecord,
-    DeadLetter,
-    LetterKind,
+    KeyedRecord,
     Stream,
     TaskHeader,
     TaskRecord,
@@ -40,41 +41,7 @@ FORMAT = "flowkit-export"
 VERSION = 1
 CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"}\r?\n?$')
 
-
-def _data(value: Any) -> bytes:
-    """Return data from its JSON."""
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, dict) and value.keys() == {"base64"} and isinstance(value["base64"], str):
-        return b64decode(value["base64"], validate=True)
-    if isinstance(value, bytes):
-        return value
-    raise ValueError('expected a string or {"base64": "..."}')
-
-
-def _data_json(data: bytes) -> str | dict[str, str]:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": b64encode(data).decode()}
-
-
-def _text(value: Any) -> str:
-    """Return a text from its JSON. Messages of other programs may have texts that are not valid
-    Unicode.
-    """
-    if isinstance(value, str):
-        return value
-    return _data(value).decode("utf-8", "surrogatepass")
-
-
-def _text_json(text: str) -> str | dict[str, str]:
-    return _data_json(text.encode("utf-8", "surrogatepass"))
-
-
-Data = Annotated[bytes, PlainValidator(_data), PlainSerializer(_data_json)]
 Tags = Annotated[frozenset[str], PlainSerializer(sorted)]
-Text = Annotated[str, PlainValidator(_text), PlainSerializer(_text_json)]
 
 
 def _names(kind: type[Any], *others: str) -> list[str]:
@@ -87,11 +54,16 @@ HEADER_FIELDS = _names(TaskHeader)
 RECORD_FIELDS = _names(TaskRecord, "header", "fault")
 STREAM_FIELDS = _names(Stream)
 ARTIFACT_FIELDS = _names(ArtifactRecord, "stream")
-LETTER_FIELDS = _names(DeadLetter, "fault")
 
 
 def _values(source: Any, names: list[str]) -> dict[str, Any]:
     return {name: getattr(source, name) for name in names}
+
+
+def _letter_id(name: str) -> str:
+    if kind_and_task(name) is None:
+        raise ValueError("it is not the id of a dead letter")
+    return name
 
 
 class Line(BaseModel):
@@ -187,37 +159,25 @@ class ArtifactLine(Line):
 
 
 class DeadLetterLine(Line):
-    """Dead letter of a task, or of none."""
+    """Dead letter of a task, or of none. Its id begins with its kind and the id of the task."""
 
     type: Literal["dead_letter"] = "dead_letter"
-    letter_id: str
-    at: float
-    kind: LetterKind
-    reason_code: str
-    error: Text
-    task_id: Text | None
-    node_id: Text | None
-    uid: Text | None
+    letter_id: Annotated[str, AfterValidator(_letter_id)]
     data: Data
-    size: int
-    generation: int
-    attempt: int
-    topic: Text | None
-    key: Text
-    partition: int | None
-    position: int | None
-    headers: list[tuple[Text, Data]]
+
+    @property
+    def task_id(self) -> str | None:
+        """Task that the letter is about."""
+        return task_of(self.letter_id)
 
     @classmethod
-    def of(cls, letter: DeadLetter) -> Self:
-        """Return the line of a dead letter."""
-        values = _values(letter, LETTER_FIELDS)
-        return cls(**values | {"headers": list(letter.headers.items())})
+    def of(cls, record: KeyedRecord) -> Self:
+        """Return the line of the record of a dead letter."""
+        return cls(letter_id=record.key, data=record.data)
 
-    def letter(self) -> DeadLetter:
-        """Return the dead letter of the line."""
-        values = _values(self, LETTER_FIELDS)
-        return DeadLetter(**values | {"headers": dict(self.headers)})
+    def record(self) -> KeyedRecord:
+        """Return the record of the line."""
+        return KeyedRecord(LETTER, self.letter_id, self.data)
 
 
 class EndLine(Line):

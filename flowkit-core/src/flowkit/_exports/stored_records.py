@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, DeadLetter, Store, Stream, TaskRecord
+from flowkit._records.letter_records import KIND as LETTER
+from flowkit.protocols import ArchivedPart, ArtifactRecord, KeyedRecord, Store, Stream, TaskRecord
 
 NOT_COMPARED = {"header", "version", "fault"}
 """Fields of a record. An import adds to the version."""
@@ -65,10 +66,8 @@ async def _stored(
     )
 
 
-async def different_letters(store: Store, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """Return those of these dead letters that the store has with other contents."""
-    if not letters:
-        return []
-    given = {letter.letter_id: letter for letter in letters}
-    stored = await store.dead_letters(letter_ids=given, limit=len(given))
-    return [letter for letter in stored if letter != given[letter.letter_id]]
+async def different_letters(store: Store, letters: Sequence[KeyedRecord]) -> list[str]:
+    """Return the ids of those dead letters that the store has with other contents."""
+    given = {letter.key: letter for letter in letters}
+    stored = await store.records.get(LETTER, given)
+    return [name for name, letter in stored.items() if letter.data != given[name].data]

@@ -29,13 +29,14 @@ from flowkit._exports.stored_records import (
     task_difference,
 )
 from flowkit._records.claims import is_artifact
+from flowkit._records.letter_records import store_records
 from flowkit.errors import ConfigError, StoreError
 from flowkit.plugins import Plugins
 from flowkit.protocols import (
     ArchivedPart,
     ArtifactRecord,
     Commit,
-    DeadLetter,
+    KeyedRecord,
     Store,
     TaskRecord,
 )
@@ -70,7 +71,7 @@ class Incoming:
     version: int = 0
     parts: list[ArchivedPart] = field(default_factory=list)
     artifacts: list[ArtifactRecord] = field(default_factory=list)
-    letters: list[DeadLetter] = field(default_factory=list)
+    letters: list[KeyedRecord] = field(default_factory=list)
 
     @property
     def task_id(self) -> str:
@@ -143,10 +144,10 @@ class Importer:
             task.clear()
         await self._complete([task for task in tasks if not task.left])
 
-    def _sorted(self, batch: Batch) -> tuple[list[Incoming], list[DeadLetter]]:
+    def _sorted(self, batch: Batch) -> tuple[list[Incoming], list[KeyedRecord]]:
         """Return the tasks of a batch with their records, and the dead letters without a task."""
         tasks = [self._last] if self._last is not None and self._last.left else []
-        letters: list[DeadLetter] = []
+        letters: list[KeyedRecord] = []
         left = tasks[0].left if tasks else 0
         for number, line in batch:
             if isinstance(line, TaskLine):
@@ -154,7 +155,7 @@ class Importer:
                 tasks.append(Incoming(number, line.record(), left))
                 continue
             if not left:
-                letters.append(cast("DeadLetterLine", line).letter())
+                letters.append(cast("DeadLetterLine", line).record())
                 continue
             left -= 1
             if isinstance(line, ArchivedPartLine):
@@ -162,7 +163,7 @@ class Importer:
             elif isinstance(line, ArtifactLine):
                 tasks[-1].artifacts.append(line.record())
             elif isinstance(line, DeadLetterLine):
-                tasks[-1].letters.append(line.letter())
+                tasks[-1].letters.append(line.record())
         self._last = tasks[-1] if tasks else None
         return tasks, letters
 
@@ -251,16 +252,14 @@ class Importer:
                     self._refuse(task, difference)
         await self._add_letters([letter for task in tasks for letter in task.letters])
 
-    async def _add_letters(self, letters: Sequence[DeadLetter]) -> None:
+    async def _add_letters(self, letters: Sequence[KeyedRecord]) -> None:
         if not letters:
             return
-        await self._store.park(letters)
+        await store_records(self._store, letters)
         different = await different_letters(self._store, letters)
-        for letter in different:
+        for name in different:
             self._done.refused += 1
-            self._report(
-                f"dead letter {letter.letter_id!r} is not imported: another one with this id exists"
-            )
+            self._report(f"dead letter {name!r} is not imported: another one with this id exists")
         self._done.dead_letters += len(letters) - len(different)
 
     async def _compare(self, task: Incoming) -> None:

@@ -32,8 +32,8 @@ from flowkit._tasks.map_artifacts import new_items
 from flowkit._tasks.maps import map_event_at_once
 from flowkit._tasks.outputs import output_at_once
 from flowkit._tasks.views import Notice, Observers
-from flowkit.protocols import DeadLetter, Store
-from flowkit.task import Task
+from flowkit.protocols import Store
+from flowkit.task import DeadLetter, Task
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))
 EVALUATIONS = (EvaluateCondition, EvaluateOutput)

@@ -40,8 +40,8 @@ from flowkit.errors import (
 )
 from flowkit.messages import ChildEnded
 from flowkit.plugins import Plugins
-from flowkit.protocols import Clock, Commit, DeadLetter, Store, TaskRecord
-from flowkit.task import TaskSpec, TaskStatus
+from flowkit.protocols import Clock, Commit, Store, TaskRecord
+from flowkit.task import DeadLetter, TaskSpec, TaskStatus
 
 logger = logging.getLogger(__name__)
 

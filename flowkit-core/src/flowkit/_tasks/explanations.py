@@ -15,8 +15,8 @@ from flowkit._tasks.scopes import undone_node
 from flowkit.graph._control_types import most_rounds
 from flowkit.graph._expanded_plan import is_map, is_undo, map_of, node_of, runs_child_task
 from flowkit.graph._models import ALL
-from flowkit.protocols import DeadLetter, TaskRecord, utc
-from flowkit.task import ENDED, Mark, NodeRecord, Task, TaskStatus
+from flowkit.protocols import TaskRecord, utc
+from flowkit.task import ENDED, DeadLetter, Mark, NodeRecord, Task, TaskStatus
 
 MOST_NAMES = 3
 MOST_OF_A_CAUSE = 1000
@@ -26,11 +26,10 @@ CLOCKS_DIFFER_SEC = 1.0
 
 def keeps_waiting(task: Task, index: int, record: TaskRecord, letter: DeadLetter) -> bool:
     """Return whether a node does not start because its task was quarantined with this letter and
-    has not changed since.
+    has not changed since. A letter that cannot be decoded has no time.
     """
-    return (
-        task.marks[index] not in {*ENDED, Mark.RUNNING}
-        and last_change_at(record) <= letter.at + CLOCKS_DIFFER_SEC
+    return task.marks[index] not in {*ENDED, Mark.RUNNING} and (
+        letter.fault is not None or last_change_at(record) <= letter.at + CLOCKS_DIFFER_SEC
     )
 
 
@@ -38,8 +37,9 @@ def explain_quarantine(letter: DeadLetter, *, now: float) -> str:
     """Return why a task was quarantined, and the fix."""
     lines = (letter.fault or letter.error).split("\n")
     why = next((line.strip() for line in reversed(lines) if line.strip()), letter.reason_code)
+    ago = "" if letter.fault is not None else f" {max(now - letter.at, 0):.1f} s ago"
     return (
-        f"The task was quarantined {max(now - letter.at, 0):.1f} s ago, so its nodes do not start."
+        f"The task was quarantined{ago}, so its nodes do not start."
         f" Fix the cause, then run `flowkit dlq retry {letter.letter_id}` (details: `flowkit dlq"
         f" show {letter.letter_id}`). Cause: {why[:MOST_OF_A_CAUSE]}"
     )

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
-from flowkit._runtime.worker_sessions import (
+from flowkit._records.heartbeats import (
     is_silent,
     process_is_gone,
     process_of,
     silence_sec,
 )
-from flowkit.protocols import WorkerSession
+from flowkit._records.worker_sessions import WorkerSession
 
 
 def missing_worker(sessions: Collection[WorkerSession], worker_id: str, now: float) -> str | None:

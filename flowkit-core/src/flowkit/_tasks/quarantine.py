@@ -3,13 +3,15 @@
 import logging
 from hashlib import sha256
 
+from flowkit._records.letter_records import letter_id, park_letters
 from flowkit._runtime.concurrency import Recent
 from flowkit._text.redaction import redacted, writable
 from flowkit._user_code.containment import error_text, error_type, origin, traceback_text
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.errors import CorruptRecord, MessageTooLarge, PayloadError
 from flowkit.plugins import Plugins
-from flowkit.protocols import Clock, DeadLetter, Store
+from flowkit.protocols import Clock, Store
+from flowkit.task import DeadLetter
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +46,14 @@ class Quarantine:
             self._log(task_id, error)
             self._logged[task_id] = digest
         letter = DeadLetter(
-            letter_id=f"task-{task_id}-{digest}",
+            letter_id=letter_id("task", text.encode(), task_id),
             at=self._clock.now(),
             kind="task",
             reason_code="quarantined",
             error=text,
             task_id=task_id,
         )
-        await self._store.park([letter])
+        await park_letters(self._store, [letter])
 
     def _log(self, task_id: str, error: BaseException) -> None:
         # The texts of these errors name the record or message and the reason, and show no content.

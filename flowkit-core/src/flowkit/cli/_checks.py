@@ -10,7 +10,8 @@ from pathlib import Path
 
 import anyio
 
-from flowkit._runtime.worker_sessions import watch_heartbeats
+from flowkit._records.heartbeats import watch_heartbeats
+from flowkit._records.worker_sessions import sessions_of
 from flowkit._text.redaction import redacted
 from flowkit.cli._connection import NAME_A_STORE, without_creation
 from flowkit.cli._log_output import LastWarning
@@ -127,7 +128,7 @@ async def check_processes(store: Store, clock: Clock) -> Sequence[CheckResult]:
     a coordinator, tasks that have not ended do not continue.
     """
     began = clock.monotonic()
-    heartbeats = await watch_heartbeats(store, await store.sessions(), clock)
+    heartbeats = await watch_heartbeats(store, await sessions_of(store), clock)
     waited = clock.monotonic() - began
     coordinators = [session for session in heartbeats.live if session.is_coordinator]
     live = [session for session in heartbeats.live if not session.is_coordinator]

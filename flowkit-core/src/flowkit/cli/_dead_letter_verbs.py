@@ -13,8 +13,8 @@ from flowkit.cli._connection import connected, run_async
 from flowkit.cli._errors import USAGE, print_error
 from flowkit.cli._output import compact, console, print_json, print_page, time_text
 from flowkit.client import Client
-from flowkit.protocols import LETTER_KINDS, DamagedRecord, DeadLetter, utc
-from flowkit.task import Page
+from flowkit.protocols import DamagedRecord, utc
+from flowkit.task import LETTER_KINDS, DeadLetter, Page
 
 PAGE = 500
 

@@ -14,9 +14,9 @@ from typing import Any, Self
 import anyio
 
 from flowkit._embedded import HEARTBEAT_SEC
+from flowkit._records.worker_sessions import WorkerSession
 from flowkit.cli._dev_places import Place, frame_in, users_place
 from flowkit.cli._dev_worker import ASK
-from flowkit.protocols import WorkerSession
 
 STOP_GRACE_SEC = 10.0
 """Time for the runs of a worker to end when it is stopped or replaced."""

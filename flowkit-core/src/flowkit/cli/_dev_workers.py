@@ -12,14 +12,14 @@ import anyio
 from anyio.abc import TaskGroup
 from watchfiles import PythonFilter, awatch
 
+from flowkit._records.heartbeats import process_is_gone, watch_heartbeats
+from flowkit._records.worker_sessions import WorkerSession, session_of, sessions_of
 from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import Backoff
-from flowkit._runtime.worker_sessions import process_is_gone, watch_heartbeats
 from flowkit.cli._dev_process import LOOK_SEC, Failures, WorkerProcess
 from flowkit.cli._dev_worker import CANNOT_LOAD
 from flowkit.coordinator import Coordinator
 from flowkit.errors import StoreUnavailable
-from flowkit.protocols import WorkerSession
 
 PREFIX = "dev-"
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.2, 10.0
@@ -176,10 +176,9 @@ class DevWorkers:
 
     async def _session(self, name: str) -> WorkerSession | None:
         try:
-            sessions = await self._coordinator.store.sessions()
+            return await session_of(self._coordinator.store, name)
         except StoreUnavailable:
             return None
-        return next((session for session in sessions if session.worker_id == name), None)
 
     # ------------------------------------------------ workers without progress
 
@@ -267,7 +266,7 @@ class DevWorkers:
         store = self._coordinator.store
         gone = [
             session
-            for session in await store.sessions()
+            for session in await sessions_of(store)
             if process_is_gone(session) and not session.is_coordinator
         ]
         for session in (await watch_heartbeats(store, gone, self._coordinator.clock)).silent:

@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from flowkit._records.worker_sessions import sessions_of
 from flowkit._tasks.missing_processes import missing_coordinator, missing_worker
 from flowkit.client import TaskVerbs
 from flowkit.graph._control_types import runs_on_worker
@@ -13,7 +14,7 @@ async def missing_processes(client: TaskVerbs, *views: TaskView) -> list[str]:
     views = tuple(view for view in views if not view.status.terminal)
     if not views:
         return []
-    sessions, now = await client.store.sessions(), client.clock.now()
+    sessions, now = await sessions_of(client.store), client.clock.now()
     nodes = [node for view in views for node in view.nodes.values() if not node.status.terminal]
     workers = sorted(
         {node.worker_id for node in nodes if node.status == NodeStatus.RUNNING and node.worker_id}

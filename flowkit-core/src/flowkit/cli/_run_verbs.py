@@ -12,7 +12,8 @@ import typer
 
 from flowkit._embedded import HEARTBEAT_SEC, WORKER_ID, embedded
 from flowkit._json.limits import MAX_ID_CHARS
-from flowkit._runtime.worker_sessions import process_of, unserved, watch_heartbeats
+from flowkit._records.heartbeats import process_of, unserved, watch_heartbeats
+from flowkit._records.worker_sessions import WorkerSession, sessions_of
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
@@ -27,7 +28,6 @@ from flowkit.client import TaskVerbs
 from flowkit.coordinator import Coordinator
 from flowkit.errors import FlowKitError, TaskNotFound, TaskRefused, WorkerIdTaken
 from flowkit.plugins import Plugins
-from flowkit.protocols import WorkerSession
 from flowkit.task import TaskEvent, TaskStatus, TaskView
 
 CANCEL_PATIENCE_SEC = 5.0
@@ -288,7 +288,7 @@ async def warn_of_unserved_roles(client: TaskVerbs, flow: LoadedFlow) -> None:
 
 
 async def _compare_with_sessions(client: TaskVerbs, flow: LoadedFlow) -> None:
-    sessions = await client.store.sessions()
+    sessions = await sessions_of(client.store)
     for role in sorted(flow.roles.keys() - _roles_of(sessions)):
         _warn(flow, role, unserved(role, ()), "one")
     if concerned := [

@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.redrive import Redriven, Redriver
+from flowkit._records.letter_records import read_letters
 from flowkit.client._session import Session
-from flowkit.protocols import LETTER_KINDS, DeadLetter
-from flowkit.task import Page
+from flowkit.task import LETTER_KINDS, DeadLetter, Page
 
 
 async def list_dead_letters(
@@ -24,8 +24,8 @@ async def list_dead_letters(
         raise ValueError(f"a dead letter is of the kind batch, node, message or task, not {kind!r}")
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
-    letters = await store.dead_letters(
-        task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit + 1
+    letters = await read_letters(
+        store, task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit + 1
     )
     states = await letter_states(store, letters[:limit])
     found = [

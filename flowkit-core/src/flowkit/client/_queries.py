@@ -6,12 +6,14 @@ from math import inf
 from typing import Any
 
 from flowkit._json.limits import LONGEST_SEC
+from flowkit._records.heartbeats import why_unserved
 from flowkit._records.history import HistoryReader
+from flowkit._records.letter_records import read_letters
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
+from flowkit._records.worker_sessions import sessions_of
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
-from flowkit._runtime.worker_sessions import why_unserved
 from flowkit._tasks.explanations import (
     explain_node,
     explain_quarantine,
@@ -76,7 +78,7 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
     """Return a sentence that says why a node is not running."""
     store, clock = session.store, session.clock
     record = await session.record(task_id)
-    letters = await store.dead_letters(task_id=task_id, kind="task")
+    letters = await read_letters(store, task_id=task_id, kind="task")
     letter = max(letters, key=lambda letter: letter.at, default=None)
     try:
         task = decode_task(record)
@@ -91,7 +93,7 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
     records, now = await records_of(store, task, with_maps(task, [index])), clock.now()
     if task.marks[index] in ENDED:
         return explain_node(task, index, records, now=now)
-    sessions = await store.sessions()
+    sessions = await sessions_of(store)
     unserved = why_unserved(sessions, task.spec.plan.nodes[index].type, now)
     paused_child = await _paused_child(store, running_child(task, index, records))
     sentence = explain_node(

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from flowkit._dead_letters.redrive import Redriven
 from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
+from flowkit._records.letter_records import drop_letters
 from flowkit._records.queries import damaged_records
 from flowkit._runtime.lifecycle import Lifecycle
 from flowkit._tasks.submission import checked_reason
@@ -23,8 +24,8 @@ from flowkit.client._session import Session
 from flowkit.client._task_filters import task_query
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
-from flowkit.protocols import Clock, DamagedRecord, DeadLetter, Store
-from flowkit.task import Approval, Artifact, NodeView, Page, TaskEvent, TaskView
+from flowkit.protocols import Clock, DamagedRecord, Store
+from flowkit.task import Approval, Artifact, DeadLetter, NodeView, Page, TaskEvent, TaskView
 
 
 class TaskVerbs(ABC):
@@ -388,7 +389,7 @@ class TaskVerbs(ABC):
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
         """Delete these dead letters, and return how many there were."""
-        return await self.store.drop_dead_letters(letter_ids)
+        return await drop_letters(self.store, letter_ids)
 
     async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
         """Return up to ``limit`` records that the store cannot decode, if the store supports this

@@ -2,10 +2,12 @@
 
 from contextlib import suppress
 
+from flowkit._records import worker_sessions
+from flowkit._records.heartbeats import process_info
+from flowkit._records.worker_sessions import COORDINATOR, WorkerSession, end_session
 from flowkit._runtime.concurrency import within
-from flowkit._runtime.worker_sessions import process_info
 from flowkit.errors import StoreError
-from flowkit.protocols import COORDINATOR, Clock, Store, WorkerSession
+from flowkit.protocols import Clock, Store
 
 LEAVE_SEC = 2.0
 
@@ -17,6 +19,7 @@ class OwnSession:
         self, *, store: Store, clock: Clock, coordinator_id: str, hb_interval_sec: float
     ) -> None:
         self._store = store
+        self._stored = worker_sessions.OwnSession(store, coordinator_id)
         self._clock = clock
         self._coordinator_id = coordinator_id
         self._started_at = clock.now()
@@ -34,7 +37,7 @@ class OwnSession:
         """
         self._beat += 1
         info = self._info | {"renewed_at": str(self._clock.now())}
-        await self._store.renew_session(
+        await self._stored.renew(
             WorkerSession(self._coordinator_id, (), self._beat, self._started_at, info)
         )
 
@@ -42,7 +45,7 @@ class OwnSession:
         """Delete the session. If the store is unavailable, it stays until it is old."""
 
         async def delete() -> None:
-            await self._store.end_session(self._coordinator_id)
+            await end_session(self._store, self._coordinator_id)
 
         with suppress(StoreError):
             await within(LEAVE_SEC, delete, clock=self._clock)

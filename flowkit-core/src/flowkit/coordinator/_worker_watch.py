@@ -8,13 +8,14 @@ import anyio
 from pydantic_core import to_json
 
 from flowkit._engine.settings import MAX_LEASE_DOUBLINGS
+from flowkit._records.heartbeats import is_silent, silence_sec
 from flowkit._records.task_records import mentions
+from flowkit._records.worker_sessions import WorkerSession, end_session, sessions_of
 from flowkit._runtime.concurrency import Recent
-from flowkit._runtime.worker_sessions import is_silent, silence_sec
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._own_session import OwnSession
 from flowkit.errors import StoreError
-from flowkit.protocols import Clock, Store, TaskQuery, WorkerSession
+from flowkit.protocols import Clock, Store, TaskQuery
 from flowkit.task import Mark, Task, TaskStatus
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class WorkerWatch:
                 lost.append(worker_id)
             if silence > self._forget:
                 if beat >= 0:
-                    await self._store.end_session(worker_id)
+                    await end_session(self._store, worker_id)
                 del self._heartbeats[worker_id]
                 self.stopped.discard(worker_id)
         return lost
@@ -137,7 +138,7 @@ class WorkerWatch:
         """
         try:
             await self._own.renew()
-            sessions = await self._store.sessions()
+            sessions = await sessions_of(self._store)
         except StoreError:
             self._was_unavailable = True
             raise
@@ -148,7 +149,7 @@ class WorkerWatch:
                 and is_silent(session, now)
                 and silence_sec(session, now) > self._hard
             ):
-                await self._store.end_session(session.worker_id)
+                await end_session(self._store, session.worker_id)
         return [session for session in sessions if not session.is_coordinator]
 
     async def leave(self) -> None:
@@ -158,7 +159,7 @@ class WorkerWatch:
     async def declare_lost(self, worker_id: str) -> None:
         """End the session of a worker, and count the worker as lost until it has a new one."""
         async with self._reading:
-            await self._store.end_session(worker_id)
+            await end_session(self._store, worker_id)
             self._heartbeats.pop(worker_id, None)
             self.stopped.add(worker_id)
             self.ended[worker_id] = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from flowkit._dead_letters.letters import batch_letter, first_attempt
 from flowkit._engine import retry_delay
+from flowkit._records.letter_records import drop_letters, park_letters, read_letters
 from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import awaited, contained, error_text, message, origin
 from flowkit._user_code.failure_logs import log_failure
@@ -23,7 +24,7 @@ from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import BatchRetries, RunNode
 from flowkit.plugins import Plugins
-from flowkit.protocols import DeadLetter
+from flowkit.task import DeadLetter
 from flowkit.worker._batches import StoredBatches
 from flowkit.worker._context import RunContext, Services
 from flowkit.worker._handlers import Batch, Handler
@@ -367,7 +368,9 @@ class BatchProcessor:
         )
         store = self._services.store
         await patiently(
-            lambda: store.park([letter]), clock=self._services.clock, what="park a dead letter"
+            lambda: park_letters(store, [letter]),
+            clock=self._services.clock,
+            what="park a dead letter",
         )
         self._further.pop(uid, None)
         if uid in self._outdated:
@@ -407,8 +410,8 @@ class BatchProcessor:
     async def _letters(self, after: str) -> Sequence[DeadLetter]:
         store, task_id = self._services.store, self._command.task_id
         return await patiently(
-            lambda: store.dead_letters(
-                task_id=task_id, kind="batch", after=after, limit=LETTERS_A_PAGE
+            lambda: read_letters(
+                store, task_id=task_id, kind="batch", after=after, limit=LETTERS_A_PAGE
             ),
             clock=self._services.clock,
             what="read dead letters",
@@ -417,7 +420,7 @@ class BatchProcessor:
     async def _drop(self, letter_ids: list[str]) -> None:
         store = self._services.store
         await patiently(
-            lambda: store.drop_dead_letters(letter_ids),
+            lambda: drop_letters(store, letter_ids),
             clock=self._services.clock,
             what="drop dead letters",
         )

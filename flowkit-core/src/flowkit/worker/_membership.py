@@ -4,11 +4,12 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 
+from flowkit._records.heartbeats import heartbeat_interval_sec, process_info, process_of
+from flowkit._records.worker_sessions import OwnSession, WorkerSession, end_session, session_of
 from flowkit._runtime.retries import notices_of
-from flowkit._runtime.worker_sessions import heartbeat_interval_sec, process_info, process_of
 from flowkit.config import WorkerConfig
 from flowkit.errors import StoreError, WorkerIdTaken
-from flowkit.protocols import Clock, Store, WorkerSession
+from flowkit.protocols import Clock, Store
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Membership:
         clock: Clock,
     ) -> None:
         self._store = store
+        self._session = OwnSession(store, worker_id)
         self._cfg = cfg
         self._worker_id = worker_id
         self._roles = tuple(roles)
@@ -64,14 +66,7 @@ class Membership:
         await self.renew()
 
     async def _holder(self) -> WorkerSession | None:
-        return next(
-            (
-                session
-                for session in await self._store.sessions()
-                if session.worker_id == self._worker_id
-            ),
-            None,
-        )
+        return await session_of(self._store, self._worker_id)
 
     async def _wait_for_silence(self, holder: WorkerSession) -> None:
         patience = 2 * heartbeat_interval_sec(holder) + 1
@@ -86,7 +81,7 @@ class Membership:
             found = await self._holder()
             if found is None:
                 return
-            if (found.beat, _age(found)) != (holder.beat, _age(holder)):
+            if (found.beat, found.age) != (holder.beat, holder.age):
                 raise _taken(found)
 
     async def renew(self) -> None:
@@ -113,10 +108,10 @@ class Membership:
         mine = WorkerSession(
             self._worker_id, self._roles, self._beat, started_at=self._started_at, info=info
         )
-        replaced = await self._store.renew_session(mine)
-        if replaced is not None and _age(replaced) > _age(mine):
+        later = await self._session.renew(mine)
+        if later is not None:
             self._superseded = True
-            raise _taken(replaced)
+            raise _taken(later)
 
     async def keep_renewing(self, on_taken: Callable[[WorkerIdTaken], None]) -> None:
         """Run the loop of heartbeats.
@@ -142,7 +137,7 @@ class Membership:
         if self._superseded:
             return
         try:
-            await self._store.end_session(self._worker_id)
+            await end_session(self._store, self._worker_id)
         except StoreError as error:
             logger.warning(
                 "The session of worker %s was not ended: %s",
@@ -150,11 +145,6 @@ class Membership:
                 error,
                 extra={"action": "session_left"},
             )
-
-
-def _age(session: WorkerSession) -> tuple[float, str]:
-    """Return the order of workers with one id by their start. All of them see the same order."""
-    return session.started_at, session.info.get("incarnation", "")
 
 
 def _taken(holder: WorkerSession) -> WorkerIdTaken:

@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, DeadLetter, Store, Stream
+from flowkit.protocols import ArchivedPart, ArtifactRecord, Store, Stream
 from flowkit_testing.conformance._common import assert_new
 from flowkit_testing.conformance._store_base import (
     NOON,
@@ -248,26 +248,6 @@ class Purging(StoreSuite):
             await store.artifacts.put([ArtifactRecord(stream, "v", True, b"{}", b"{}", NOON)])
         ) == [True]
         assert [found.position for found in await store.artifacts.read(stream)] == [1]
-
-    async def test_the_dead_letters_of_a_purged_task_stay(self, store: Store, task_id: str) -> None:
-        await store.create([record(task_id)])
-        letters = [
-            DeadLetter(
-                f"{task_id}-{number}",
-                LONG_AGO,
-                "batch",
-                "code",
-                "error",
-                task_id,
-                data=b"x" * number,
-            )
-            for number in (0, 9)
-        ]
-        await store.park(letters)
-        await store.commit([change(task_id, finished_at=LONG_AGO)])
-        await self.purge_all(store)
-        assert list(await store.load([task_id])) == []
-        assert list(await store.dead_letters(task_id=task_id)) == letters
 
     async def test_a_purged_task_refuses_commits(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id, finished_at=LONG_AGO)])

@@ -6,7 +6,14 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from flowkit.protocols import ArtifactRecord, DeadLetter, Store, Stream, TaskQuery, WorkerSession
+from flowkit.protocols import (
+    ArtifactRecord,
+    KeyedRecord,
+    RecordChange,
+    Store,
+    Stream,
+    TaskQuery,
+)
 from flowkit_testing.conformance._store_base import (
     NOON,
     StoreSuite,
@@ -17,6 +24,12 @@ from flowkit_testing.conformance._store_base import (
 )
 
 Call = Callable[[Store, str], Awaitable[object]]
+
+
+def keyed_change(op_id: str, *keys: str) -> RecordChange:
+    """Return a change that puts new records with these keys."""
+    return RecordChange(op_id, [KeyedRecord("kind", key, b"1") for key in keys])
+
 
 CALLS: dict[str, Call] = {
     "create": lambda store, task_id: store.create([record(f"{task_id}-new")]),
@@ -29,16 +42,12 @@ CALLS: dict[str, Call] = {
     "due": lambda store, task_id: store.due(before=NOON, limit=10),
     "list_tasks": lambda store, task_id: store.list_tasks(TaskQuery(pipeline=task_id)),
     "wait_for_change": lambda store, task_id: store.wait_for_change(task_id, 0),
-    "renew_session": lambda store, task_id: store.renew_session(
-        WorkerSession(task_id, ["role"], 1, NOON)
+    "change_records": lambda store, task_id: store.records.change(
+        [keyed_change(task_id, f"{task_id}-a", f"{task_id}-b")]
     ),
-    "end_session": lambda store, task_id: store.end_session(task_id),
-    "sessions": lambda store, task_id: store.sessions(),
-    "park": lambda store, task_id: store.park(
-        [DeadLetter(task_id, NOON, "batch", "code", "error", task_id)]
-    ),
-    "dead_letters": lambda store, task_id: store.dead_letters(task_id=task_id),
-    "drop_dead_letters": lambda store, task_id: store.drop_dead_letters([task_id]),
+    "get_records": lambda store, task_id: store.records.get("kind", [task_id]),
+    "scan_records": lambda store, task_id: store.records.scan("kind", prefix=task_id),
+    "due_records": lambda store, task_id: store.records.due("kind", before=NOON, limit=10),
     "purge": lambda store, task_id: store.purge(finished_before=1.0),
     "check": lambda store, task_id: store.check(),
     "put": lambda store, task_id: store.artifacts.put(
@@ -110,3 +119,24 @@ class Cancelling(StoreSuite):
                     {"state": b'{"n":0}'} if before.version == 1 else {"state": b"1", "more": b"1"}
                 )
                 assert before.parts == parts
+
+    async def test_a_cancelled_change_of_keyed_records_is_applied_whole_or_not_at_all(
+        self, store: Store, task_id: str
+    ) -> None:
+        began = time.perf_counter()
+        await CALLS["change_records"](store, task_id)
+        took = time.perf_counter() - began
+        with anyio.fail_after(self.patience):
+            for number, moment in enumerate(MOMENTS):
+                name = f"{task_id}-{number}"
+                keys = [f"{name}-a", f"{name}-b"]
+                await self.cancel(CALLS["change_records"], store, name, after_sec=took * moment)
+                # The change that reaches the store first wins: a cancelled one that comes later
+                # finds the records.
+                change = keyed_change(f"{name}-after", *keys)
+                (applied,) = await store.records.change([change])
+                found = await store.records.get("kind", keys)
+                revision = f"{name}-after" if applied else name
+                assert {key: each.revision for key, each in found.items()} == dict.fromkeys(
+                    keys, revision
+                )

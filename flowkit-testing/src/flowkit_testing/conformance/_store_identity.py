@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from flowkit.protocols import ArchivedPart, DeadLetter, Store, TaskQuery, WorkerSession
+from flowkit.protocols import ArchivedPart, KeyedRecord, RecordDeletion, Store, TaskQuery
 from flowkit_testing.conformance._exact_texts import Forget, assert_kept_apart, similar_texts
-from flowkit_testing.conformance._store_base import NOON, StoreSuite, change, load_one, record
+from flowkit_testing.conformance._store_base import StoreSuite, change, load_one, record
+from flowkit_testing.conformance._store_keyed_records import delete, put
 
 
 class Kind:
@@ -111,38 +112,25 @@ class Tag(Kind):
         return await self.listed(tags=[text])
 
 
-class WorkerId(Kind):
+class RecordKey(Kind):
     async def keep(self, text: str, number: int) -> None:
-        assert await self.store.renew_session(WorkerSession(text, ["r"], number, NOON)) is None
+        assert await put(self.store, KeyedRecord("key", text, b"%d" % number)) is True
 
     async def find(self, text: str) -> Sequence[int]:
-        return [
-            session.beat for session in await self.store.sessions() if session.worker_id == text
-        ]
+        found = await self.store.records.get("key", [text])
+        return [int(each.data) for each in found.values()]
 
     async def forget(self, text: str) -> None:
-        await self.store.end_session(text)
+        assert await delete(self.store, RecordDeletion("key", text)) is True
 
 
-class LetterId(Kind):
+class PrefixOfRecordKeys(Kind):
     async def keep(self, text: str, number: int) -> None:
-        await self.store.park([DeadLetter(text, NOON, "node", "code", f"{number}", self.own)])
+        await put(self.store, KeyedRecord("prefix", f"{text}/", b"%d" % number))
 
     async def find(self, text: str) -> Sequence[int]:
-        return [int(letter.error) for letter in await self.store.dead_letters(letter_ids=[text])]
-
-    async def forget(self, text: str) -> None:
-        assert await self.store.drop_dead_letters([text]) == 1
-
-
-class TaskIdOfLetter(Kind):
-    async def keep(self, text: str, number: int) -> None:
-        await self.store.park(
-            [DeadLetter(f"{self.own}-{number}", NOON, "node", "code", f"{number}", text)]
-        )
-
-    async def find(self, text: str) -> Sequence[int]:
-        return [int(letter.error) for letter in await self.store.dead_letters(task_id=text)]
+        found = await self.store.records.scan("prefix", prefix=f"{text}/")
+        return [int(each.data) for each in found]
 
 
 KINDS = [
@@ -155,9 +143,8 @@ KINDS = [
     LabelName,
     LabelValue,
     Tag,
-    WorkerId,
-    LetterId,
-    TaskIdOfLetter,
+    RecordKey,
+    PrefixOfRecordKeys,
 ]
 
 
@@ -181,3 +168,13 @@ class Identity(StoreSuite):
             [record(f"{task_id}-again", idempotency_key=key) for task_id, key in keys.items()]
         )
         assert list(again) == [*keys]
+
+    async def test_revisions_are_compared_exactly(self, store: Store, unique: str) -> None:
+        texts = similar_texts(unique)
+        for text in texts:
+            await put(store, KeyedRecord("revision", text, b"1"), op_id=text)
+        for text in texts:
+            for number, other in enumerate(texts):
+                changed = KeyedRecord("revision", text, b"2", revision=other)
+                applied = await put(store, changed, op_id=f"{text}|{number}")
+                assert applied is (other == text), f"{other!r} was taken for {text!r}"

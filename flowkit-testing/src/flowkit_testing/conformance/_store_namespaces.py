@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 from flowkit.protocols import (
     ArchivedPart,
     ArtifactRecord,
-    DeadLetter,
+    KeyedRecord,
+    RecordDeletion,
     Store,
     Stream,
     TaskQuery,
-    WorkerSession,
 )
 from flowkit_testing.conformance._store_base import (
     NOON,
@@ -20,6 +20,7 @@ from flowkit_testing.conformance._store_base import (
     load_one,
     record,
 )
+from flowkit_testing.conformance._store_keyed_records import delete, put, values
 
 LONG_AGO = 1000.0
 
@@ -59,20 +60,22 @@ class Namespaces(StoreSuite):
             assert list(await second.scan_archive(task_id, prefix="")) == []
             assert list(await second.artifacts.read(Stream(task_id, "node"))) == []
 
-    async def test_tasks_sessions_and_letters_are_listed_in_their_namespace(
+    async def test_tasks_and_keyed_records_are_read_in_their_namespace(
         self, open_namespace: OpenNamespace | None, unique: str, task_id: str
     ) -> None:
         async with AsyncExitStack() as stack:
             first, second = await self.both(stack, open_namespace, unique)
             await first.create([record(task_id, wake_at=NOON, tags=frozenset({"tag"}))])
-            await first.renew_session(WorkerSession("worker", ["role"], 1, NOON))
-            await first.park([DeadLetter("letter", NOON, "batch", "code", "error", task_id)])
+            await put(first, KeyedRecord("kind", "key", b"1", due_at=NOON))
             assert list(await second.load([task_id])) == []
             assert (await second.list_tasks(TaskQuery()))[0] == []
             assert (await second.list_tasks(TaskQuery(tags=["tag"])))[0] == []
             assert list(await second.due(before=NOON, limit=10)) == []
-            assert list(await second.sessions()) == []
-            assert list(await second.dead_letters()) == []
+            assert dict(await second.records.get("kind", ["key"])) == {}
+            assert list(await second.records.scan("kind")) == []
+            assert list(await second.records.due("kind", before=NOON, limit=10)) == []
+            assert await put(second, KeyedRecord("kind", "key", b"2")) is True
+            assert await values(first, "kind") == {"key": b"1"}
             assert [task.header.task_id for task in (await first.list_tasks(TaskQuery()))[0]] == [
                 task_id
             ]
@@ -83,14 +86,11 @@ class Namespaces(StoreSuite):
         async with AsyncExitStack() as stack:
             first, second = await self.both(stack, open_namespace, unique)
             await first.create([record(task_id, finished_at=LONG_AGO)])
-            await first.renew_session(WorkerSession("worker", ["role"], 1, NOON))
-            await first.park([DeadLetter("letter", NOON, "batch", "code", "error", task_id)])
+            await put(first, KeyedRecord("kind", "key", b"1", due_at=NOON))
             assert await second.purge(finished_before=LONG_AGO * 2) == 0
-            assert await second.drop_dead_letters(["letter"]) == 0
-            await second.end_session("worker")
+            assert await delete(second, RecordDeletion("kind", "key")) is False
             assert list(await first.load([task_id])) == [task_id]
-            assert [found.letter_id for found in await first.dead_letters()] == ["letter"]
-            assert [found.worker_id for found in await first.sessions()] == ["worker"]
+            assert await values(first, "kind") == {"key": b"1"}
 
     async def test_namespaces_are_compared_exactly(
         self, open_namespace: OpenNamespace | None, unique: str, task_id: str

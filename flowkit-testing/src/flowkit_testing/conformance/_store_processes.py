@@ -1,13 +1,18 @@
 """The store suite: several processes, and processes that are killed."""
 
+from dataclasses import replace
+
 import anyio
 
-from flowkit.protocols import Store
+from flowkit.protocols import KeyedRecord, Store
 from flowkit_testing._conformance_jobs import value_of
 from flowkit_testing.conformance._processes import Opener, other_processes
 from flowkit_testing.conformance._store_base import StoreSuite, load_one, record
+from flowkit_testing.conformance._store_keyed_records import put, values
 
 VERSIONS = 20
+COUNTS = 20
+KILLS = 4
 CONFIRMED = 3
 """Number of commits that another process makes before it is killed."""
 SIZE = 300_000
@@ -83,3 +88,46 @@ class Processes(StoreSuite):
                 name: value_of(version, SIZE) for version, name in enumerate(names, 2)
             }
             confirmed = task.version
+
+    async def test_changes_of_keyed_records_by_two_processes_lose_nothing(
+        self, store: Store, opener: Opener | None, unique: str
+    ) -> None:
+        kind = f"k{unique}"
+        await put(store, *(KeyedRecord(kind, key, b"0") for key in ("one", "other", "sum")))
+        jobs = [
+            ("count_in_two_records", {"kind": kind, "name": name, "times": COUNTS})
+            for name in ("one", "other")
+        ]
+        async with other_processes(opener, *jobs) as processes:
+            with anyio.fail_after(self.patience):
+                for process in processes:
+                    await process.go()
+                for process in processes:
+                    assert await process.line() == COUNTS
+        assert await values(store, kind) == {
+            "one": b"%d" % COUNTS,
+            "other": b"%d" % COUNTS,
+            "sum": b"%d" % (2 * COUNTS),
+        }
+
+    async def test_a_process_that_is_killed_leaves_each_change_of_records_whole_or_absent(
+        self, store: Store, opener: Opener | None, unique: str
+    ) -> None:
+        kind = f"k{unique}"
+        await put(store, *(KeyedRecord(kind, key, b"0") for key in ("one", "sum")))
+        confirmed = 0
+        for number in range(KILLS):
+            job = ("count_until_killed", {"kind": kind, "name": "one"})
+            async with other_processes(opener, job) as (other,):
+                with anyio.fail_after(self.patience):
+                    await other.go()
+                    for _ in range(CONFIRMED + number):
+                        confirmed = await other.line()
+                    await other.kill()
+            found = await store.records.get(kind, ["one", "sum"])
+            assert found["one"].data == found["sum"].data
+            assert found["one"].revision == found["sum"].revision
+            assert int(found["one"].data) >= confirmed
+            # What the killed process has left does not block the next change.
+            later = [replace(each, due_at=1.0) for each in found.values()]
+            assert await put(store, *later, op_id=f"later-{number}") is True

@@ -5,10 +5,10 @@ from flowkit_testing.conformance._store_cancellation import Cancelling
 from flowkit_testing.conformance._store_commits import Committing, Waiting
 from flowkit_testing.conformance._store_creation import Creating, Loading
 from flowkit_testing.conformance._store_identity import Identity
+from flowkit_testing.conformance._store_keyed_records import KeyedRecords
 from flowkit_testing.conformance._store_namespaces import Namespaces
 from flowkit_testing.conformance._store_processes import Processes
 from flowkit_testing.conformance._store_queries import FindingDue, Listing
-from flowkit_testing.conformance._store_sessions_and_letters import DeadLetters, Sessions
 
 
 class StoreConformance(
@@ -20,8 +20,7 @@ class StoreConformance(
     Purging,
     FindingDue,
     Listing,
-    Sessions,
-    DeadLetters,
+    KeyedRecords,
     Identity,
     Cancelling,
     Namespaces,

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from flowkit import Client
 from flowkit._dead_letters.redrive import Redriven
+from flowkit._records.letter_records import read_letters
 from flowkit.errors import AlreadyDecided, BusUnavailable, StoreUnavailable, TaskRefused
-from flowkit.protocols import DeadLetter
-from flowkit.task import Approval, Artifact, Page, TaskEvent, TaskStatus, TaskView
+from flowkit.task import Approval, Artifact, DeadLetter, Page, TaskEvent, TaskStatus, TaskView
 
 T = TypeVar("T")
 
@@ -160,7 +160,7 @@ class PatientClient(Client):
         # Read the store itself: a listing depends on tasks, and the next read may find newer
         # versions.
         for letter in await self._patiently(
-            lambda: self.store.dead_letters(letter_ids=letter_ids, limit=len(letter_ids))
+            lambda: read_letters(self.store, letter_ids=letter_ids, limit=len(letter_ids))
         ):
             if letter.task_id is not None:
                 self.on_retry(letter.task_id)

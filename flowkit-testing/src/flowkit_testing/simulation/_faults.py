@@ -60,7 +60,7 @@ class Faults:
     write_rolled_back: float = 0.0
     """A commit raises. For a moment it blocks other commits, then it is rolled back."""
     conflict: float = 0.0
-    """Another process commits just before."""
+    """Another process changes the same record just before."""
     slow: float = 0.0
     slow_sec: float = 5.0
     stale_read: float = 0.0
@@ -68,7 +68,7 @@ class Faults:
     primary.
     """
     session_lost: float = 0.0
-    """A worker's heartbeat is confirmed and lost."""
+    """A change that is not durable, such as a worker's heartbeat, is confirmed and lost."""
     store_outages_per_run: float = 0.0
     store_outage_sec: float = 30.0
     damaged_records: float = 0.0

@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from flowkit._codecs.store_codec import encoded
 from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.letters import node_letter_id
+from flowkit._records.letter_records import read_letters
 from flowkit._records.queries import records_of
 from flowkit._records.record_parts import decode_log, decode_node, signals_of
 from flowkit._records.task_records import decode_task
@@ -481,15 +482,15 @@ class Invariants:
             self._failed.add(node_letter_id(known.spec, node_id, node.letter))
             kept = [
                 *at_once(
-                    self._reading.dead_letters(
-                        letter_ids=[node_letter_id(known.spec, node_id, node.letter)]
+                    read_letters(
+                        self._reading, letter_ids=[node_letter_id(known.spec, node_id, node.letter)]
                     )
                 )
             ]
         else:
             kept = [
                 letter
-                for letter in at_once(self._reading.dead_letters(task_id=task_id, kind="batch"))
+                for letter in at_once(read_letters(self._reading, task_id=task_id, kind="batch"))
                 if letter.node_id == node_id
             ]
         if not kept:
@@ -540,7 +541,7 @@ class Invariants:
 
     def check_letters(self) -> None:
         """Check that each dead letter of a node is about an attempt in which the node failed."""
-        letters = at_once(self._reading.dead_letters(kind="node", limit=10_000))
+        letters = at_once(read_letters(self._reading, kind="node", limit=10_000))
         states = at_once(letter_states(self._reading, letters))
         for letter, state in zip(letters, states, strict=True):
             if (
@@ -607,7 +608,7 @@ class Invariants:
                 )
         self.check_runs()
         self.check_letters()
-        for letter in at_once(self._server.store.dead_letters(kind="task")):
+        for letter in at_once(read_letters(self._reading, kind="task")):
             if letter.task_id not in self._server.damaged:
                 raise InvariantBroken(f"task {letter.task_id!r} was quarantined: {letter.error}")
         self.check_streams()
@@ -620,7 +621,7 @@ class Invariants:
         store = self._server.store
         for task_id, how in self._server.damaged.items():
             about = f"task {task_id!r}, whose record is damaged ({how}),"
-            if not at_once(store.dead_letters(task_id=task_id, kind="task")):
+            if not at_once(read_letters(store, task_id=task_id, kind="task")):
                 raise InvariantBroken(f"{about} was not quarantined")
             if task_id not in listed or (
                 how != HISTORY and not listed[task_id].error

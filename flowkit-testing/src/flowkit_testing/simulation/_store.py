@@ -12,11 +12,13 @@ from flowkit.protocols import (
     ArtifactStore,
     CheckResult,
     Commit,
-    DeadLetter,
+    KeyedRecord,
+    RecordChange,
+    RecordDeletion,
+    RecordStore,
     Stream,
     TaskQuery,
     TaskRecord,
-    WorkerSession,
 )
 from flowkit_testing._store import InMemoryStore
 from flowkit_testing.simulation._process import Process
@@ -234,14 +236,28 @@ class StoreServer:
                     future, None, StoreUnavailable("wait_for_change: the store went away")
                 )
 
-    # ------------------------------------------------------------ sessions and artifacts
+    # ------------------------------------------------------------ keyed records and artifacts
 
-    def renew(self, session: WorkerSession, who: str) -> WorkerSession | None:
-        return (
-            None
-            if self.world.should_inject("session_lost", who)
-            else at_once(self.store.renew_session(session))
-        )
+    def change(self, changes: Sequence[RecordChange], who: str) -> Sequence[bool]:
+        return [self._change(change, who) for change in changes]
+
+    def _change(self, change: RecordChange, who: str) -> bool:
+        concerned: list[KeyedRecord | RecordDeletion] = [*change.put, *change.delete]
+        names = ", ".join(f"{each.kind} {each.key}" for each in concerned)
+        if not change.durable and self.world.should_inject("session_lost", who, names):
+            return True
+        stored = [record for record in change.put if record.revision]
+        if stored and self.world.should_inject("conflict", who, names):
+            self._change_as_another_process(stored[0])
+        (applied,) = at_once(self.store.records.change([change]))
+        self.world.note("store", f"{'change' if applied else 'refuse'} {names} by {who}")
+        return applied
+
+    def _change_as_another_process(self, record: KeyedRecord) -> None:
+        """Store a record again, as it is, under another revision."""
+        found = at_once(self.store.records.get(record.kind, [record.key]))
+        changes = [RecordChange(f"another-{each.revision}", [each]) for each in found.values()]
+        at_once(self.store.records.change(changes))
 
     def put(self, records: Sequence[ArtifactRecord], who: str) -> Sequence[bool]:
         new = at_once(self.store.artifacts.put(records))
@@ -329,12 +345,45 @@ class SimArtifacts(_Connection):
         return at_once(getattr(self._server.store.artifacts, name)(*args, **options))
 
 
+class SimRecords(_Connection):
+    """The :class:`~flowkit.protocols.RecordStore` as one process sees it."""
+
+    async def get(self, kind: str, keys: Collection[str]) -> Mapping[str, KeyedRecord]:
+        keys = list(keys)
+        return await self._ask("get", lambda _: self._now("get", kind, keys))
+
+    async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+        changes = list(changes)
+        return await self._ask(
+            "change",
+            lambda most: self._server.change(changes[:most], self._process.name),
+            write=True,
+        )
+
+    async def scan(
+        self, kind: str, *, prefix: str = "", after: str = "", limit: int = 100, last: bool = False
+    ) -> Sequence[KeyedRecord]:
+        return await self._ask(
+            "scan records",
+            lambda _: self._now("scan", kind, prefix=prefix, after=after, limit=limit, last=last),
+        )
+
+    async def due(self, kind: str, *, before: float, limit: int) -> Sequence[KeyedRecord]:
+        return await self._ask(
+            "due records", lambda _: self._now("due", kind, before=before, limit=limit)
+        )
+
+    def _now(self, name: str, *args: Any, **options: Any) -> Any:
+        return at_once(getattr(self._server.store.records, name)(*args, **options))
+
+
 class SimStore(_Connection):
     """The :class:`~flowkit.protocols.Store` as one process sees it."""
 
     def __init__(self, server: StoreServer, process: Process) -> None:
         super().__init__(server, process)
         self.artifacts: ArtifactStore = SimArtifacts(server, process)
+        self.records: RecordStore = SimRecords(server, process)
 
     async def __aenter__(self) -> Self:
         return self
@@ -388,45 +437,6 @@ class SimStore(_Connection):
         future: asyncio.Future[None] = world.loop.create_future()
         world.call(world.latency(), self._server.wait, future, task_id, version, ended)
         await future
-
-    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
-        return await self._ask(
-            "renew_session", lambda _: self._server.renew(session, self._process.name), write=True
-        )
-
-    async def end_session(self, worker_id: str) -> None:
-        await self._ask("end_session", lambda _: self._now("end_session", worker_id), write=True)
-
-    async def sessions(self) -> Sequence[WorkerSession]:
-        return await self._ask("sessions", lambda _: self._now("sessions"))
-
-    async def park(self, letters: Sequence[DeadLetter]) -> None:
-        letters = list(letters)
-        await self._ask("park", lambda most: self._now("park", letters[:most]), write=True)
-
-    async def dead_letters(
-        self,
-        *,
-        task_id: str | None = None,
-        kind: str | None = None,
-        letter_ids: Collection[str] | None = None,
-        after: str = "",
-        limit: int = 100,
-    ) -> Sequence[DeadLetter]:
-        wanted = {
-            "task_id": task_id,
-            "kind": kind,
-            "letter_ids": letter_ids,
-            "after": after,
-            "limit": limit,
-        }
-        return await self._ask("dead_letters", lambda _: self._now("dead_letters", **wanted))
-
-    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
-        letter_ids = list(letter_ids)
-        return await self._ask(
-            "drop_dead_letters", lambda _: self._now("drop_dead_letters", letter_ids), write=True
-        )
 
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
         return await self._ask(

@@ -1,4 +1,4 @@
-"""Sessions of workers and coordinators: heartbeat intervals, and detection of live processes."""
+"""Heartbeats of workers and coordinators: their intervals, and detection of live processes."""
 
 import math
 import os
@@ -9,7 +9,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from flowkit.protocols import Clock, Store, WorkerSession
+from flowkit._records.worker_sessions import WorkerSession, sessions_of
+from flowkit.protocols import Clock, Store
 
 DEFAULT_INTERVAL_SEC = 3.0
 MAX_INTERVAL_SEC = 60.0
@@ -144,7 +145,7 @@ async def watch_heartbeats(
     wanted = len(sessions) if enough is None else min(enough, len(sessions))
     while len(sessions) - len(silent) < wanted and clock.monotonic() - began < timeout_sec:
         await clock.sleep(WATCH_PAUSE_SEC)
-        now = {session.worker_id: session for session in await store.sessions()}
+        now = {session.worker_id: session for session in await sessions_of(store)}
         silent = {
             name: then
             for name, then in silent.items()

@@ -1,0 +1,154 @@
+"""Sessions of workers and coordinators, as keyed records of the store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from flowkit._json.limits import Count, Moment
+from flowkit.errors import StoreUnavailable
+from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion, Store
+
+KIND = "worker"
+COORDINATOR = "coordinator"
+PAGE = 1000
+TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSession:
+    """Session of a live worker or coordinator. ``beat`` grows with every renewal.
+
+    A reader measures with its own clock how long ``beat`` has not grown. ``info`` identifies the
+    process (``incarnation``, ``host``, ``pid``), and contains the interval of the renewals
+    (``hb_interval_sec``) and the time of the last one (``renewed_at``). The session of a
+    coordinator has no roles and the ``kind`` ``coordinator``; its ``worker_id`` is that of the
+    coordinator.
+    """
+
+    worker_id: str
+    roles: Sequence[str]
+    beat: int
+    started_at: float
+    info: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def age(self) -> tuple[float, str]:
+        """Place in the order in which the workers with one id started. All of them see the same
+        order.
+        """
+        return self.started_at, self.incarnation
+
+    @property
+    def is_coordinator(self) -> bool:
+        return self.info.get("kind") == COORDINATOR
+
+    @property
+    def incarnation(self) -> str:
+        """Name of the process."""
+        return self.info.get("incarnation", "")
+
+
+class _Session(BaseModel):
+    """Data of a session's record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    v: Literal[1] = 1
+    roles: list[str]
+    beat: Count
+    started_at: Moment
+    info: dict[str, str]
+
+
+async def sessions_of(store: Store) -> list[WorkerSession]:
+    """Return all sessions. One that cannot be decoded is left out until its worker renews it."""
+    found: list[WorkerSession] = []
+    after = ""
+    while page := await store.records.scan(KIND, after=after, limit=PAGE):
+        found += [session for record in page if (session := _decoded(record)) is not None]
+        after = page[-1].key
+        if len(page) < PAGE:
+            break
+    return found
+
+
+async def session_of(store: Store, worker_id: str) -> WorkerSession | None:
+    """Return the session of a worker, or None if there is none."""
+    record = (await store.records.get(KIND, [worker_id])).get(worker_id)
+    return None if record is None else _decoded(record)
+
+
+async def end_session(store: Store, worker_id: str) -> None:
+    """Delete the session of a worker; do nothing if there is none."""
+    await store.records.change([_deletion(worker_id)])
+
+
+class OwnSession:
+    """The session of a worker or coordinator of this process. A renewal costs one write.
+
+    The session need not survive a power failure: it is renewed soon.
+    """
+
+    def __init__(self, store: Store, worker_id: str) -> None:
+        self._records = store.records
+        self._worker_id = worker_id
+        self._revision = ""
+
+    async def renew(self, session: WorkerSession) -> WorkerSession | None:
+        """Store the session, in place of one of a worker that started earlier.
+
+        If a worker that started later has the id, change nothing and return its session.
+
+        Raises:
+            StoreUnavailable: the store is unavailable.
+        """
+        for _ in range(TRIES):
+            if await self._store(session):
+                return None
+            record = (await self._records.get(KIND, [self._worker_id])).get(self._worker_id)
+            other = None if record is None else _decoded(record)
+            if other is not None and other.age > session.age:
+                return other
+            if record is not None and record.fault is not None:
+                # Its revision may be damaged, too.
+                await self._records.change([_deletion(self._worker_id)])
+                record = None
+            self._revision = "" if record is None else record.revision
+        raise StoreUnavailable(f"the session of worker {self._worker_id!r} changes too often")
+
+    async def _store(self, session: WorkerSession) -> bool:
+        record = session_record(session, self._revision)
+        op_id = f"{session.incarnation}-{session.beat}"
+        (stored,) = await self._records.change([RecordChange(op_id, [record], durable=False)])
+        if stored:
+            self._revision = op_id
+        return stored
+
+
+def session_record(session: WorkerSession, revision: str) -> KeyedRecord:
+    """Return the record of a session, in place of the one with this revision."""
+    data = _Session(
+        roles=list(session.roles),
+        beat=session.beat,
+        started_at=session.started_at,
+        info=dict(session.info),
+    )
+    return KeyedRecord(KIND, session.worker_id, data.model_dump_json().encode(), revision)
+
+
+def _deletion(worker_id: str) -> RecordChange:
+    return RecordChange(token_hex(8), delete=[RecordDeletion(KIND, worker_id)], durable=False)
+
+
+def _decoded(record: KeyedRecord) -> WorkerSession | None:
+    """Return the session of a record, or None if it is damaged."""
+    if record.fault is not None:
+        return None
+    try:
+        found = _Session.model_validate_json(record.data)
+    except ValidationError:
+        return None
+    return WorkerSession(record.key, tuple(found.roles), found.beat, found.started_at, found.info)

@@ -1,0 +1,151 @@
+"""Keyed records."""
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice, takewhile
+from typing import Any
+
+from flowkit.adapters import end_of_prefix
+from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
+from flowkit_sqlite._column_forms import NAMES, TEXT, fault, fitting
+from flowkit_sqlite._context import LONGEST_FAULT, Context
+from flowkit_sqlite._jobs import is_brief
+
+MOST_READ_BRIEFLY = 10
+
+SELECT = f"SELECT {NAMES['records']} FROM records WHERE namespace = ? AND kind = ?"
+SELECT_ONE = f"{SELECT} AND key = ?"
+SELECT_FROM = f"{SELECT} AND key >= ? ORDER BY key"
+SELECT_AFTER = f"{SELECT} AND key > ? ORDER BY key"
+SELECT_LAST = f"{SELECT} ORDER BY key DESC"
+SELECT_BEFORE = f"{SELECT} AND key < ? ORDER BY key DESC"
+SELECT_DUE = f"{SELECT} AND due_at <= ? ORDER BY due_at, key"
+REVISION = "SELECT revision FROM records WHERE namespace = ? AND kind = ? AND key = ?"
+PUT = """
+    REPLACE INTO records (namespace, kind, key, revision, data, due_at, task_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+DELETE = "DELETE FROM records WHERE namespace = ? AND kind = ? AND key = ?"
+
+
+class SqliteRecordStore:
+    """The keyed records of a namespace."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def get(self, kind: str, keys: Collection[str]) -> dict[str, KeyedRecord]:
+        namespace = self._context.namespace
+
+        def job(connection: sqlite3.Connection) -> list[KeyedRecord]:
+            rows = (
+                connection.execute(SELECT_ONE, (namespace, kind, key)).fetchone() for key in keys
+            )
+            return list(_records(row for row in rows if row is not None))
+
+        found = await self._context.read(job, brief=len(keys) <= MOST_READ_BRIEFLY)
+        return {record.key: record for record in found}
+
+    async def change(self, changes: Sequence[RecordChange]) -> list[bool]:
+        rows = total = 0
+        for change in changes:
+            for record in change.put:
+                size = len(record.data)
+                self._context.check_size(size, "the {} record {!r}", record.kind, record.key)
+                total += size
+            rows += len(change.put) + len(change.delete)
+        if not rows:
+            return []
+        return await self._context.write(
+            partial(_apply, namespace=self._context.namespace, changes=changes),
+            durable=any(change.durable for change in changes),
+            brief=is_brief(rows, total),
+        )
+
+    async def scan(
+        self, kind: str, *, prefix: str = "", after: str = "", limit: int = 100, last: bool = False
+    ) -> list[KeyedRecord]:
+        find = partial(_last, before=after) if last else partial(_first, after=after)
+        values = (self._context.namespace, kind)
+        return await self._read(partial(find, values=values, prefix=prefix), limit)
+
+    async def due(self, kind: str, *, before: float, limit: int) -> list[KeyedRecord]:
+        values = (self._context.namespace, kind, before)
+        return await self._read(lambda connection: connection.execute(SELECT_DUE, values), limit)
+
+    async def _read(
+        self, find: Callable[[sqlite3.Connection], Iterable[Sequence[Any]]], limit: int
+    ) -> list[KeyedRecord]:
+        return await self._context.read(
+            lambda connection: list(islice(_records(find(connection)), limit)),
+            brief=limit <= MOST_READ_BRIEFLY,
+        )
+
+
+def _first(
+    connection: sqlite3.Connection, *, values: tuple[str, str], prefix: str, after: str
+) -> Iterator[Sequence[Any]]:
+    """Yield the rows of the keys with a prefix, above a key."""
+    text, key = (SELECT_AFTER, after) if after >= prefix else (SELECT_FROM, prefix)
+    rows = connection.execute(text, (*values, key))
+    return takewhile(lambda row: row[1].startswith(prefix), rows)
+
+
+def _last(
+    connection: sqlite3.Connection, *, values: tuple[str, str], prefix: str, before: str
+) -> Iterator[Sequence[Any]]:
+    """Yield the rows of the keys with a prefix, below a key if it is given, the last first."""
+    ends = [end for end in (before, end_of_prefix(prefix)) if end]
+    rows = (
+        connection.execute(SELECT_BEFORE, (*values, min(ends)))
+        if ends
+        else connection.execute(SELECT_LAST, values)
+    )
+    return takewhile(lambda row: row[1].startswith(prefix), rows)
+
+
+def _records(rows: Iterable[Sequence[Any]]) -> Iterator[KeyedRecord]:
+    """Yield the records of rows; with a ``fault`` if they are damaged.
+
+    A record with a damaged key is left out: no page can begin after it.
+    """
+    for row in rows:
+        if not TEXT.fits(row[1]):
+            continue
+        if (found := fault("records", row)) is None:
+            kind, key, revision, data, due_at, task_id = row
+            yield KeyedRecord(kind, key, data, revision, due_at, task_id)
+        else:
+            columns = fitting("records", row) | {"data": b""}
+            yield KeyedRecord(**columns, fault=found[:LONGEST_FAULT])
+
+
+def _apply(
+    connection: sqlite3.Connection, *, namespace: str, changes: Sequence[RecordChange]
+) -> list[bool]:
+    return [_apply_one(connection, namespace, change) for change in changes]
+
+
+def _apply_one(connection: sqlite3.Connection, namespace: str, change: RecordChange) -> bool:
+    for record in change.put:
+        if _revision(connection, namespace, record) != record.revision:
+            return False
+    for deletion in change.delete:
+        stored = _revision(connection, namespace, deletion)
+        if not stored or deletion.revision not in (None, stored):
+            return False
+    for deletion in change.delete:
+        connection.execute(DELETE, (namespace, deletion.kind, deletion.key))
+    for record in change.put:
+        values = (record.data, record.due_at, record.task_id)
+        connection.execute(PUT, (namespace, record.kind, record.key, change.op_id, *values))
+    return True
+
+
+def _revision(
+    connection: sqlite3.Connection, namespace: str, record: KeyedRecord | RecordDeletion
+) -> str:
+    """Return the revision of the stored record, or the empty text if there is none."""
+    found = connection.execute(REVISION, (namespace, record.kind, record.key)).fetchone()
+    return "" if found is None else str(found[0])
