@@ -353,6 +353,19 @@ def test_the_children_of_a_map_end_with_it_if_it_has_not_begun_again(end: str):
     assert (play.status("m"), statuses(play)) == (NodeStatus.CANCELLED, ["cancelled"])
 
 
+def test_a_retry_of_a_child_and_of_a_parent_that_owed_data_evaluates_the_items_again():
+    play = Play(graph("a b -> m", "m -> z", m=mapped(), a={"optional": True, **ONCE}, z=ONCE))
+    play.breaks("a")
+    play.succeeds("b")
+    play.opens("m", 2)
+    for child in ("m[0]", "m[1]"):
+        play.succeeds(child)
+    play.collects("m", 1, 2)
+    play.breaks("z")
+    play.retry("a", "m[0]")
+    assert "m[0]" not in play.task.spec.plan.index
+
+
 def test_the_children_of_a_map_end_with_it_if_the_retry_stops_it_at_once():
     z = {"type": "sleep", "io": {"for_sec": 0}, "fan_in": "any", "on_satisfied": "cancel"}
     play = Play(graph("m a -> z", "z -> y", m=mapped(), z=z, y=ONCE))

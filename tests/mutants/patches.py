@@ -470,7 +470,7 @@ if pending and not (broken and need == ALL_ENDED):
     Mutant(
         "a retry keeps nodes that ran without data that they can get now",
         "_with_nodes_below",
-        "finished and _owed(task, index, again)",
+        "finished and is_owed(task, index, again)",
         "False",
         ("retry_below_a_failure",),
     ),

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 from flowkit._engine.events import DropLetter
 from flowkit._engine.map_undos import records_of_undos
-from flowkit._engine.reruns import reset_record
+from flowkit._engine.reruns import is_owed, reset_record
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
 from flowkit.graph._expanded_plan import is_undo, node_of
@@ -32,7 +32,7 @@ def records_to_load(task: Task, nodes: Collection[int]) -> list[int]:
 
 def reset_maps(
     draft: Transition,
-    again: Iterable[int],
+    again: Collection[int],
     from_nothing: Collection[int],
     named: Collection[int],
     *,
@@ -41,8 +41,8 @@ def reset_maps(
     """Reset the maps among the nodes that run ``again``, and return how many children run again.
 
     A map keeps its children, unless it starts from nothing: then it evaluates its items again. The
-    choice of a child does not start its map from nothing, unless that is one of the ``emptied``
-    ones.
+    choice of a child does not start its map from nothing, unless that is owed data of a parent, or
+    is one of the ``emptied`` ones.
     """
     task, count = draft.task, 0
     plan = task.spec.plan
@@ -52,7 +52,10 @@ def reset_maps(
             continue
         has_new_input = any(edge.node in from_nothing for edge in plan.parents[index])
         is_child_named = any(node in place for place in state.places() for node in named)
-        kept = index not in from_nothing or (is_child_named and index not in named)
+        runs_for_children = (
+            is_child_named and index not in named and not is_owed(task, index, again)
+        )
+        kept = index not in from_nothing or runs_for_children
         if has_new_input or index in emptied or not kept:
             drop_map(draft, index)
         else:

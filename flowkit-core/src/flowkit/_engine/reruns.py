@@ -1,6 +1,6 @@
 """Which nodes a retry runs again."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from itertools import chain
 
@@ -26,7 +26,7 @@ def nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
     They are the chosen nodes, or else the failed ones, those that were undone, that with which
     ``task.end`` ended the task badly, and those that were stopped. In a finished task only those
     stopped nodes run again that are needed again. Below all these, the nodes that have not
-    finished, and the finished ones that are :func:`_owed` data. Below a chosen, an undone or a
+    finished, and the finished ones that are :func:`is_owed` data. Below a chosen, an undone or a
     finished node that runs again, all nodes. The nodes of later phases are not among them.
     """
     finished_task = task.outcome is TaskStatus.FINISHED
@@ -123,14 +123,14 @@ def _with_nodes_below(task: Task, named: set[int], stopped: set[int], *, failed:
         wanted = index in named or not parents.isdisjoint(all_below)
         undone = index in stopped or (failed and mark == Mark.FAILED and fails_task(plan, index))
         below = not finished and not parents.isdisjoint(again)
-        if wanted or undone or below or (finished and _owed(task, index, again)):
+        if wanted or undone or below or (finished and is_owed(task, index, again)):
             again.add(index)
             if wanted or finished:
                 all_below.add(index)
     return again
 
 
-def _owed(task: Task, index: int, again: set[int]) -> bool:
+def is_owed(task: Task, index: int, again: Collection[int]) -> bool:
     """Whether a finished node may have run with less than the nodes that run again will give it.
 
     With ``all`` and ``ended`` its parents owe it their data. With ``any`` and ``count:n`` it had
@@ -147,7 +147,7 @@ def _owed(task: Task, index: int, again: set[int]) -> bool:
         wants_more
         and record is not None
         and record.pulled
-        and not again.isdisjoint(plan.sources[index])
+        and any(source in again for source in plan.sources[index])
     )
 
 
