@@ -13,7 +13,7 @@ from flowkit._records.task_records import mentions
 from flowkit._records.worker_sessions import WorkerSession, end_session, sessions_of
 from flowkit._runtime.concurrency import Recent
 from flowkit.config import CoordinatorConfig
-from flowkit.coordinator._own_session import OwnSession
+from flowkit.coordinator._coordinator_session import CoordinatorSession
 from flowkit.errors import StoreError
 from flowkit.protocols import Clock, Store, TaskQuery
 from flowkit.task import Mark, Task, TaskStatus
@@ -62,7 +62,7 @@ class WorkerWatch:
         """The time when the sessions were last read."""
         self._was_unavailable = False
         """Whether the store has been unavailable since then."""
-        self._own = OwnSession(
+        self._own = CoordinatorSession(
             store=store, clock=clock, coordinator_id=coordinator_id, hb_interval_sec=self._pause
         )
 

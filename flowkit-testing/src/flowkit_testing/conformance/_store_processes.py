@@ -128,6 +128,6 @@ class Processes(StoreSuite):
             assert found["one"].data == found["sum"].data
             assert found["one"].revision == found["sum"].revision
             assert int(found["one"].data) >= confirmed
-            # What the killed process has left does not block the next change.
+            # The unfinished change of the killed process does not block the next one.
             later = [replace(each, due_at=1.0) for each in found.values()]
             assert await put(store, *later, op_id=f"later-{number}") is True

@@ -2,9 +2,8 @@
 
 from contextlib import suppress
 
-from flowkit._records import worker_sessions
 from flowkit._records.heartbeats import process_info
-from flowkit._records.worker_sessions import COORDINATOR, WorkerSession, end_session
+from flowkit._records.worker_sessions import COORDINATOR, OwnSession, WorkerSession, end_session
 from flowkit._runtime.concurrency import within
 from flowkit.errors import StoreError
 from flowkit.protocols import Clock, Store
@@ -12,14 +11,14 @@ from flowkit.protocols import Clock, Store
 LEAVE_SEC = 2.0
 
 
-class OwnSession:
+class CoordinatorSession:
     """The session of this coordinator. Clients see by it that a coordinator runs."""
 
     def __init__(
         self, *, store: Store, clock: Clock, coordinator_id: str, hb_interval_sec: float
     ) -> None:
         self._store = store
-        self._stored = worker_sessions.OwnSession(store, coordinator_id)
+        self._stored = OwnSession(store, coordinator_id)
         self._clock = clock
         self._coordinator_id = coordinator_id
         self._started_at = clock.now()
