@@ -41,7 +41,7 @@ FIRST_RUNS = {
     "nothing is undone": "saga",
     "the children of a map are undone in the order of its items": "saga_of_maps",
     "a retry keeps the results of undone children": "saga_of_maps",
-    "the child task of a stopped node goes on": "subflow_verbs:82",
+    "the child task of a stopped node goes on": "child_tasks_stop_with_their_node",
     "finally does not wait for undos": "saga",
     "a retry keeps the results of undone nodes": "saga",
     "one node more than max_parallel is in flight": "few_at_a_time",

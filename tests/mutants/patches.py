@@ -663,7 +663,6 @@ while self._unstored and self._error is None:
         "child_state",
         "_stop_reason(task, index) if stops else None",
         "None",
-        scenarios=("subflow_verbs",),
     ),
     Mutant(
         "each attempt has a child task of its own",

@@ -9,7 +9,7 @@ from flowkit.task import NodeView, TaskView
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing.simulation import Faults, Setup, SimCluster, setup_of
 from tests.builders import graph
-from tests.simulation.scenarios import HANDLERS, node
+from tests.simulation.scenarios import HANDLERS, node, subflow
 
 SOON_SEC = 4.0
 STEADY = Faults(write_unconfirmed=0.2, publish_unconfirmed=0.1, period_sec=600, period_min_sec=600)
@@ -129,6 +129,17 @@ async def the_dead_are_cancelled(cluster: SimCluster) -> None:
     assert cluster.clock.monotonic() - began < 30
 
 
+async def child_tasks_stop_with_their_node(cluster: SimCluster) -> None:
+    """A cancellation stops the child tasks too, at all depths."""
+    low = graph(node("x", "slow"), node("y", "slow", ["x"]), node("z", "slow", ["y"]))
+    task_id = await cluster.client.create_task(graph=graph(subflow("s", graph(subflow("t", low)))))
+    await cluster.clock.sleep(2)
+    await cluster.client.cancel(task_id)
+    assert (await cluster.client.wait(task_id)).status == "cancelled"
+    tasks = (await cluster.client.list_tasks()).items
+    assert [one.status for one in tasks] == 3 * ["cancelled"]
+
+
 async def handing_back_is_no_attempt(cluster: SimCluster) -> None:
     """Work that a stopping worker hands back runs elsewhere, and the attempt does not count."""
     task_id = await cluster.client.create_task(
@@ -212,6 +223,7 @@ def setups() -> dict[str, Setup]:
             setup(long_runs_are_left_alone),
             setup(what_cannot_start_ends_at_once),
             setup(the_dead_are_cancelled, workers=1),
+            setup(child_tasks_stop_with_their_node),
             setup(handing_back_is_no_attempt),
             setup(batches_are_done_once),
             setup(a_dead_worker_is_missed),
