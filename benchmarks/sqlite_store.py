@@ -1,4 +1,4 @@
-"""The store in an SQLite file: its cost with many ended tasks, artifacts, and a large purge.
+"""The store in an SQLite file: many ended tasks, artifacts, a large purge, and durability.
 
     python -m benchmarks.sqlite_store                    every workload, one JSON object a line
     python -m benchmarks.sqlite_store tasks artifacts    only these
@@ -28,17 +28,21 @@ ENDED = 100_000
 AT_ONCE = 1_000
 ARTIFACTS = 1_000_000
 PAGE = 1_000
+DURABLE = 400
 LONG_AGO = 1_000_000.0
 
 
 @asynccontextmanager
-async def cluster(path: Path) -> AsyncIterator[Coordinator]:
+async def cluster(path: Path, synchronous: str = "full") -> AsyncIterator[Coordinator]:
     """A coordinator and a worker in one process, with the store and the bus in one file."""
     address = f"sqlite:///{path}"
-    config = CoordinatorConfig(bus=address, worker_types=[ROLE])
+    options = {"sqlite": {"synchronous": synchronous}}
+    config = CoordinatorConfig(bus=address, worker_types=[ROLE], options=options)
     coordinator = Coordinator(db=address, cfg=config)
     worker = Worker(
-        db=address, cfg=WorkerConfig(bus=address, max_concurrency=256), handlers={ROLE: noop}
+        db=address,
+        cfg=WorkerConfig(bus=address, max_concurrency=256, options=options),
+        handlers={ROLE: noop},
     )
     async with coordinator, worker:
         yield coordinator
@@ -198,7 +202,44 @@ async def purge_all(store: SqliteStore) -> int:
     return count
 
 
-WORKLOADS = {"tasks": measure_tasks, "artifacts": measure_artifacts, "purge": measure_purge}
+# ---------------------------------------------------------------- durability
+
+
+async def measure_durability(folder: Path, rounds: int) -> None:
+    """Run one-node tasks one after another and 20 at once with both settings, in turns."""
+    async with (
+        cluster(folder / "synchronous-full.db") as full,
+        cluster(folder / "synchronous-normal.db", "normal") as normal,
+    ):
+        for at_once in (1, 20):
+            took: dict[Coordinator, list[float]] = {full: [], normal: []}
+            for _ in range(1 + rounds):
+                for each, times in took.items():
+                    times.append(await seconds(lambda: lanes(each, at_once)))  # noqa: B023
+            # The first turn warms up.
+            full_sec, normal_sec = (statistics.median(times[1:]) for times in took.values())
+            say(
+                f"one-node tasks, {at_once} at once: synchronous normal to full",
+                ratio=full_sec / normal_sec,
+                full_tasks_a_second=round(DURABLE / full_sec),
+                normal_tasks_a_second=round(DURABLE / normal_sec),
+            )
+
+
+async def lanes(coordinator: Coordinator, at_once: int) -> None:
+    async def lane() -> None:
+        for _ in range(DURABLE // at_once):
+            await run(coordinator, chain(1))
+
+    await asyncio.gather(*(lane() for _ in range(at_once)))
+
+
+WORKLOADS = {
+    "tasks": measure_tasks,
+    "artifacts": measure_artifacts,
+    "purge": measure_purge,
+    "durability": measure_durability,
+}
 
 
 async def main(names: list[str], rounds: int) -> None:
