@@ -612,3 +612,15 @@ def test_show_tree_shows_the_rounds_of_a_loop(cli: Cli, installation: Installati
     assert view.nodes["l"].rounds[2] == view.nodes["l"].child_task_id
     lines = cli(*args, "--tree", "--json").stdout.splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["t1", *view.nodes["l"].rounds.values()]
+
+
+def test_workers_are_listed_with_their_state(cli: Cli, installation: Installation):
+    assert cli("workers", "--db", installation.address).stdout == "no workers\n"
+    info = {"running": "1", "max_concurrency": "4", "host": "h", "pid": "7", "version": "1.0"}
+    session = WorkerSession("w1", ("work", "more"), beat=1, started_at=0.0, info=info)
+    installation.do(lambda client: put_session(client.store, session))
+    (listed,) = as_json(cli("workers", "--db", installation.address, "--json"))
+    assert (listed["id"], listed["silent"], listed["slots"]) == ("w1", True, 4)
+    out = cli("workers", "--db", installation.address).stdout
+    for text in ("w1", "more, work", "1 of 4", "silent", "process 7 on h"):
+        assert text in out

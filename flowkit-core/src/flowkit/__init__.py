@@ -18,6 +18,7 @@ from flowkit.task import (
     TaskEvent,
     TaskStatus,
     TaskView,
+    WorkerView,
 )
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "TaskStatus",
     "TaskView",
     "WorkerConfig",
+    "WorkerView",
     "approval",
     "finally_",
     "first",

@@ -187,6 +187,24 @@ class Approval(_View):
     """Time at which the node stops to wait."""
 
 
+class WorkerView(_View):
+    """A worker that has a session: it runs, or was killed a short time ago."""
+
+    id: str
+    roles: list[str]
+    running: int
+    """Nodes that it ran when it last announced its load, every ``announce_interval_sec``."""
+    slots: int
+    """Nodes that it runs at most at a time: its ``max_concurrency``."""
+    last_heartbeat: datetime
+    silent: bool
+    """Whether heartbeats are missing: it was killed, has no store, or a handler blocks it."""
+    version: str
+    host: str
+    pid: int
+    started_at: datetime
+
+
 LetterKind = Literal["batch", "node", "message", "task"]
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 

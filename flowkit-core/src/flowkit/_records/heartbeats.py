@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from flowkit._json.limits import is_moment
 from flowkit._records.worker_sessions import WorkerSession, sessions_of
 from flowkit.protocols import Clock, Store
 
@@ -79,12 +80,18 @@ def process_is_gone(session: WorkerSession) -> bool:
 # ---------------------------------------------------------------- last heartbeats
 
 
-def silence_sec(session: WorkerSession, now: float) -> float:
-    """Return the time since the last heartbeat, by the clock of the store."""
+def heartbeat_at(session: WorkerSession) -> float:
+    """Return the time of the last heartbeat, by the clock of the store."""
     try:
-        return now - float(session.info["renewed_at"])
+        at = float(session.info["renewed_at"])
     except (KeyError, ValueError):
-        return now - session.started_at
+        return session.started_at
+    return at if is_moment(at) else session.started_at
+
+
+def silence_sec(session: WorkerSession, now: float) -> float:
+    """Return the time since the last heartbeat."""
+    return now - heartbeat_at(session)
 
 
 def is_silent(session: WorkerSession, now: float) -> bool:

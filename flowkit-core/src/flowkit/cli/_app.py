@@ -46,6 +46,7 @@ VERBS = [
     Verb(LOCAL, "dev", _dev_verb.dev),
     Verb(PROCESSES, "coordinator", _service_verbs.coordinator),
     Verb(PROCESSES, "worker", _service_verbs.worker),
+    Verb(PROCESSES, "workers", _query_verbs.workers),
     Verb(TASKS, "submit", _run_verbs.submit),
     Verb(TASKS, "ls", _query_verbs.ls),
     Verb(TASKS, "show", _query_verbs.show),

@@ -1,4 +1,6 @@
-"""Verbs that read tasks: ``ls``, ``show``, ``nodes``, ``watch``, ``explain``, ``artifacts``."""
+"""Verbs that read tasks: ``ls``, ``show``, ``nodes``, ``watch``, ``explain``, ``artifacts``,
+``workers``.
+"""
 
 import shlex
 from collections.abc import Iterable
@@ -33,7 +35,7 @@ from flowkit.cli._output import (
 from flowkit.cli._task_tree import TaskBranch, nodes_in_order, task_branches
 from flowkit.cli._timeline import print_timeline
 from flowkit.client._task_filters import WAITING_FOR
-from flowkit.task import NodeStatus, NodeView, Page, TaskEvent, TaskView
+from flowkit.task import NodeStatus, NodeView, Page, TaskEvent, TaskView, WorkerView
 
 
 def ls(
@@ -331,3 +333,38 @@ def artifacts(
                     )
 
     run_async(main)
+
+
+def workers(
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the workers, with their load and their last heartbeat.
+
+    A worker without heartbeats was killed, has no store, or is blocked by a handler.
+    """
+
+    async def main() -> list[WorkerView]:
+        async with connected(config, db, bus) as client:
+            return await client.workers()
+
+    found = run_async(main)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one.id,
+            ", ".join(one.roles),
+            f"{one.running} of {one.slots}",
+            Text("silent", style="bold red") if one.silent else Text("live", style="green"),
+            time_text(one.last_heartbeat),
+            one.version,
+            f"process {one.pid} on {one.host}",
+        )
+        for one in found
+    ]
+    columns = ("worker", "roles", "running", "state", "last heartbeat", "version", "process")
+    print_page(console(), columns, rows, empty="no workers", after=None)

@@ -19,13 +19,23 @@ from flowkit.client import (
     _queries,
     _retries,
     _signals,
+    _workers,
 )
 from flowkit.client._session import Session
 from flowkit.client._task_filters import task_query
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DamagedRecord, Store
-from flowkit.task import Approval, Artifact, DeadLetter, NodeView, Page, TaskEvent, TaskView
+from flowkit.task import (
+    Approval,
+    Artifact,
+    DeadLetter,
+    NodeView,
+    Page,
+    TaskEvent,
+    TaskView,
+    WorkerView,
+)
 
 
 class TaskVerbs(ABC):
@@ -350,6 +360,16 @@ class TaskVerbs(ABC):
         await _approvals.decide(
             self._life.resource, task_id, node_id, choice, by=by, values=values, comment=comment
         )
+
+    # ------------------------------------------------------------ workers
+
+    async def workers(self) -> list[WorkerView]:
+        """Return the workers of the installation, by id.
+
+        A worker that stopped in order is not among them. One that was killed is, with ``silent``,
+        until a coordinator has ended its session.
+        """
+        return await _workers.list_workers(self._life.resource)
 
     # ------------------------------------------------------------ dead letters
 
