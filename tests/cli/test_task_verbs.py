@@ -624,3 +624,13 @@ def test_workers_are_listed_with_their_state(cli: Cli, installation: Installatio
     out = cli("workers", "--db", installation.address).stdout
     for text in ("w1", "more, work", "1 of 4", "silent", "process 7 on h"):
         assert text in out
+
+
+def test_run_now_ends_a_pause(cli: Cli, installation: Installation):
+    nap = {"nodes": [{"node_id": "nap", "type": "sleep", "io": {"for_sec": 3600}}]}
+    task_id = installation.submit(nap)
+    result = cli("run-now", task_id, "nap", "--db", installation.address, "--json")
+    assert as_json(result)["status"] == "finished"
+    again = cli("run-now", task_id, "nap", "--db", installation.address)
+    assert again.exit_code == 2
+    assert "is finished; it has no pause to end" in again.stderr

@@ -47,6 +47,7 @@ from flowkit._engine import (
     RetryRequested,
     RoundChecked,
     RunChild,
+    RunNowRequested,
     SendCancel,
     SendCommand,
     SentCommand,
@@ -61,6 +62,7 @@ from flowkit._engine import (
     child_node,
     derive,
     first_marks,
+    pause_end,
     pending_effects,
 )
 from flowkit._records.record_parts import RecordWriter
@@ -647,6 +649,14 @@ class Play:
     ) -> Transition:
         attempt = self.record(name).attempt if attempt is None else attempt
         return self.do(DecisionMade(self.index(name), attempt, choice, by, **more))
+
+    def runs_now(self, name: str, *, until: float | None = None) -> Transition:
+        """End the pause of a node."""
+        index = self.index(name)
+        ends_at = pause_end(self.task.marks[index], self.task.records[index])
+        until = until or ends_at
+        assert until is not None
+        return self.do(RunNowRequested(index, until))
 
     def cancel(self, reason: str = "", *, force: bool = False) -> Transition:
         return self.do(CancelRequested(reason, force))

@@ -26,6 +26,7 @@ from flowkit._engine import (
     MapGrew,
     MapOpened,
     RoundChecked,
+    RunNowRequested,
     Transition,
 )
 from flowkit.messages import (
@@ -436,6 +437,7 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
         waiting_for_a_decision,
         lambda play: play.decide("n", "approve"),
     ),
+    (RunNowRequested, Mark.DEFERRED): (deferred, lambda play: play.runs_now("n")),
     (ConditionDelayed, Mark.CHECKING): (checking, lambda play: play.delays("n")),
     (MapOpened, Mark.MAPPING): (mapping, lambda play: play.opens("n", 0)),
     (MapGrew, Mark.MAPPING): (mapping_artifacts, lambda play: play.grows("n", 1)),

@@ -1458,6 +1458,33 @@ async def pause_and_resume(cluster: SimCluster) -> None:
     cluster.assert_finished(await cluster.client.wait(task_id))
 
 
+async def when_possible(verb: Callable[[], Awaitable[None]], cluster: SimCluster) -> None:
+    """Repeat a verb on a node until the node is in a state for it."""
+    while True:
+        try:
+            return await verb()
+        except TaskRefused:
+            await cluster.clock.sleep(1)
+
+
+async def operators(cluster: SimCluster) -> None:
+    """Operators end pauses that would last for a year."""
+    client, year = cluster.client, {"max": 60, "backoff_sec": 3e7, "max_backoff_sec": 3e7}
+    task_id = await client.create_task(
+        graph=graph(
+            node("late", "wrong_at_first", retry_policy={**year, "permanent_on": []}),
+            sleep("year", for_sec=3e7),
+            node("end", after=["late", "year"]),
+        )
+    )
+    await when_possible(lambda: client.run_now(task_id, "year"), cluster)
+    while not (late := (await client.get_task(task_id)).nodes["late"]).status.terminal:
+        if late.next_retry_at is not None and late.status == "deferred":
+            await when_possible(lambda: client.run_now(task_id, "late"), cluster)
+        await cluster.clock.sleep(1)
+    cluster.assert_finished(await client.wait(task_id))
+
+
 async def retry_by_hand(cluster: SimCluster) -> None:
     task_id = await cluster.client.create_task(
         graph=graph(
@@ -1669,6 +1696,7 @@ STANDARD = {
         Standard(random_waits, 4, once=False, options={"converge_sec": 2_000}),
         Standard(cancel, 6),
         Standard(pause_and_resume, 3),
+        Standard(operators, 3, once=False),
         Standard(retry_by_hand, 3, once=False),
         Standard(deadline, 3),
         Standard(time_limit, 3, once=False),

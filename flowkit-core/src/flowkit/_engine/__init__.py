@@ -53,6 +53,7 @@ from flowkit._engine.events import (
     RetryRequested,
     RoundChecked,
     RunChild,
+    RunNowRequested,
     SendCancel,
     SendCommand,
     SentCommand,
@@ -66,6 +67,7 @@ from flowkit._engine.events import (
 )
 from flowkit._engine.map_reruns import records_to_load
 from flowkit._engine.node_starts import confirmed_until
+from flowkit._engine.pauses import pause_end
 from flowkit._engine.phases import end_status, error_of, first_marks
 from flowkit._engine.readiness import (
     awaits_output,
@@ -139,6 +141,7 @@ __all__ = [
     "RetryRequested",
     "RoundChecked",
     "RunChild",
+    "RunNowRequested",
     "SendCancel",
     "SendCommand",
     "SentCommand",
@@ -166,6 +169,7 @@ __all__ = [
     "is_delayed",
     "parent_tag",
     "path_to_failure",
+    "pause_end",
     "pending_effects",
     "reason_tag",
     "records_to_load",

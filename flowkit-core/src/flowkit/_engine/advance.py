@@ -44,6 +44,7 @@ from flowkit._engine.events import (
     ResumeRequested,
     RetryRequested,
     RoundChecked,
+    RunNowRequested,
     SignalReceived,
     TaskSubmitted,
     TellParent,
@@ -73,6 +74,7 @@ from flowkit._engine.node_starts import (
     issue_ready_nodes,
 )
 from flowkit._engine.outputs import output_delayed, output_evaluated, request_output
+from flowkit._engine.pauses import run_now
 from flowkit._engine.phases import (
     abandon_later_phases,
     end_status,
@@ -368,6 +370,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     RetryRequested: _retry,
     SignalReceived: signal_received,
     DecisionMade: decision_made,
+    RunNowRequested: run_now,
     FollowParent: _follow_parent,
     ConditionEvaluated: condition_evaluated,
     ConditionDelayed: condition_delayed,

@@ -83,6 +83,15 @@ class DecisionMade:
 
 
 @dataclass(frozen=True, slots=True)
+class RunNowRequested:
+    """A user ended the pause of a node."""
+
+    index: int
+    until: float
+    """End of that pause. A later pause of the node goes on."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConditionEvaluated:
     """The condition of a node is true or false, or could not be evaluated (``error``)."""
 
@@ -363,6 +372,7 @@ ClientEvent = (
     | RetryRequested
     | SignalReceived
     | DecisionMade
+    | RunNowRequested
 )
 DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a

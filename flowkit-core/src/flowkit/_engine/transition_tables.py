@@ -21,6 +21,7 @@ from flowkit._engine.events import (
     MapGrew,
     MapOpened,
     RoundChecked,
+    RunNowRequested,
 )
 from flowkit.messages import (
     BatchesRetried,
@@ -64,6 +65,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     ConditionDelayed: _marks("checking"),
     ArgumentsEvaluated: _marks("deferred"),
     DecisionMade: _marks("deferred"),
+    RunNowRequested: _marks("deferred"),
     MapOpened: _marks("mapping"),
     MapGrew: _marks("mapping"),
     MapFailed: _marks("mapping"),

@@ -58,6 +58,7 @@ VERBS = [
     Verb(TASKS, "pause", _change_verbs.pause),
     Verb(TASKS, "resume", _change_verbs.resume),
     Verb(TASKS, "retry", _change_verbs.retry),
+    Verb(TASKS, "run-now", _change_verbs.run_now),
     Verb(TASKS, "signal", _waiting_verbs.signal),
     Verb(TASKS, "approvals", _waiting_verbs.approvals),
     Verb(TASKS, "decide", _waiting_verbs.decide),

@@ -1,4 +1,4 @@
-"""Verbs that change a task: ``cancel``, ``pause``, ``resume``, ``retry``."""
+"""Verbs that change a task: ``cancel``, ``pause``, ``resume``, ``retry``, ``run-now``."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -127,3 +127,15 @@ def retry(
         config,
         as_json,
     )
+
+
+def run_now(
+    task_id: options.TaskId,
+    node_id: options.NodeId,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """End the pause of a node: before its next attempt or round, or a sleep."""
+    _change(lambda client: client.run_now(task_id, node_id), task_id, db, bus, config, as_json)

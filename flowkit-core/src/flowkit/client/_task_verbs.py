@@ -16,6 +16,7 @@ from flowkit.client import (
     _artifacts,
     _dead_letters,
     _nodes,
+    _pauses,
     _queries,
     _retries,
     _signals,
@@ -302,6 +303,18 @@ class TaskVerbs(ABC):
                 has ended: retry the parent. Nothing is changed.
         """
         await _retries.retry_task(self._life.resource, task_id, from_nodes)
+
+    async def run_now(self, task_id: str, node_id: str) -> None:
+        """End the pause of a node at once: the pause before its next attempt, a sleep, or the pause
+        between two rounds of a loop. The next attempt or round starts, and a sleep finishes.
+
+        While the task is paused, a sleep finishes, and an attempt or round waits for ``resume``.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            TaskRefused: the node has no pause.
+        """
+        await _pauses.run_now(self._life.resource, task_id, node_id)
 
     async def signal(
         self, task_id: str, name: str, payload: Any = None, *, signal_id: str | None = None

@@ -26,6 +26,7 @@ class PatientClient(Client):
     promised: dict[str, None]
     """The ids that :meth:`create_task` returned."""
     on_retry: Callable[[str], None]
+    on_run_now: Callable[[str, str], None]
     on_signal: Callable[[str, str], None]
     on_decision: Callable[[str, str, str, str], None]
 
@@ -34,6 +35,7 @@ class PatientClient(Client):
         *,
         submit: Callable[[dict[str, Any]], Awaitable[str]] | None,
         on_retry: Callable[[str], None],
+        on_run_now: Callable[[str, str], None],
         on_signal: Callable[[str, str], None],
         on_decision: Callable[[str, str, str, str], None],
         **options: Any,
@@ -43,6 +45,7 @@ class PatientClient(Client):
         self.told, self.promised = {}, {}
         self._submit = submit
         self.on_retry = on_retry
+        self.on_run_now = on_run_now
         self.on_signal = on_signal
         self.on_decision = on_decision
 
@@ -143,6 +146,22 @@ class PatientClient(Client):
                     raise
                 break
         self.on_decision(task_id, node_id, choice, by)
+
+    async def run_now(self, task_id: str, node_id: str) -> None:
+        self.on_run_now(task_id, node_id)
+        unsure = False
+        while True:
+            try:
+                await super().run_now(task_id, node_id)
+                return
+            except StoreUnavailable:
+                unsure = True
+                await self.clock.sleep(PAUSE_SEC)
+            except TaskRefused:
+                # The first try may have been applied although its answer was lost.
+                if not unsure:
+                    raise
+                return
 
     async def pause(self, task_id: str) -> None:
         pause = super().pause

@@ -326,6 +326,7 @@ class SimCluster:
         self.client = PatientClient(
             submit=self._submit_elsewhere if crashing else None,
             on_retry=self._retries,
+            on_run_now=self._run_now,
             on_signal=self._signalled,
             on_decision=self._decided,
             cfg=self._coordinator_config,
@@ -353,6 +354,9 @@ class SimCluster:
 
     def _retries(self, task_id: str) -> None:
         self.invariants.retries[task_id] += 1
+
+    def _run_now(self, task_id: str, node_id: str) -> None:
+        self.invariants.hurried.add((task_id, node_id))
 
     def _signalled(self, task_id: str, signal_id: str) -> None:
         self.invariants.signalled(task_id, signal_id)

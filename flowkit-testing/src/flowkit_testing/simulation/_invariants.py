@@ -43,6 +43,7 @@ AssertionError if the invariant is broken.
 _BEGUN = frozenset({Mark.ISSUED, Mark.RUNNING})
 _WITHOUT_FAILURE = {Mark.FINISHED, Mark.SKIPPED}
 _TERMINAL = frozenset(status.value for status in TaskStatus if status.terminal)
+_RUN_NOW = {"run_now": True}
 _SUCCEEDED = NodeSucceeded.model_fields["kind"].default
 
 
@@ -70,6 +71,8 @@ class _Known:
         """By node, the issued attempts, each with the number of times it was handed back."""
         self.ends = _ends_in(_entries_in(record.parts))
         """By node, the number of the change with which it finished last."""
+        self.hurried: set[int] = set()
+        """The nodes of which a pause ended early."""
         self.signals = SignalLedger()
         self.note_issued(self.nodes)
 
@@ -126,6 +129,8 @@ class Invariants:
         """The ids of the dead letters of nodes."""
         self.retries: Counter[str] = Counter()
         """The number of times that a client asked to run a task again."""
+        self.hurried: set[tuple[str, str]] = set()
+        """The nodes of which a client asked to end a pause."""
         self.checked = 0
         self.roles_with_own_metrics: set[str] = set()
         """Roles whose handlers may override the metrics of their batches."""
@@ -212,6 +217,12 @@ class Invariants:
             name: data for name, data in after.parts.items() if known.record.parts.get(name) != data
         }
         entries = _entries_in(put)
+        for _, (_, index, _, _, data) in entries:
+            if data == _RUN_NOW:
+                node_id = known.spec.plan.ids[index]
+                if (commit.task_id, node_id) not in self.hurried:
+                    raise InvariantBroken(f"the pause of node {node_id!r} ended without a request")
+                known.hurried.add(index)
         again = {
             index
             for _, (_, index, _, status, data) in entries
@@ -384,6 +395,8 @@ class Invariants:
                 )
             return
         if index in plan.controls:
+            if index in known.hurried:
+                return
             if (wrong := broken_wait(role, known.nodes.get(index), node)) is not None:
                 raise InvariantBroken(f"node {node_id!r} has finished, but {wrong}")
             return
