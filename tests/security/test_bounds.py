@@ -26,7 +26,7 @@ from flowkit._json.limits import (
     is_finite,
     may_overflow,
 )
-from flowkit._tasks.check_threads import CheckThreads
+from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._tasks.submission import checked
 from flowkit.errors import DecodeError, GraphError, MessageError, MessageTooLarge
 from flowkit.graph import Limits
@@ -379,13 +379,7 @@ def submitted(params: Any) -> dict[str, Any]:
 
     async def main() -> dict[str, Any]:
         _, plain, _ = await checked(
-            graph,
-            params,
-            limits=Limits(max_bytes=1000),
-            functions=(),
-            command_topic=str,
-            threads=CheckThreads(),
-            **options,
+            graph, params, checks=GraphChecks(Limits(max_bytes=1000), (), str), **options
         )
         return plain
 

@@ -5,13 +5,22 @@ bus.
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
-from flowkit.errors import FlowKitError, GraphError, NotRunning, TaskNotFound, TaskRefused
+from flowkit.errors import (
+    FlowKitError,
+    FlowNotFound,
+    GraphError,
+    NotRunning,
+    TaskNotFound,
+    TaskRefused,
+)
 from flowkit.flows import approval, finally_, first, flow, loop, sleep, subflow, wait_signal
 from flowkit.graph import Graph
 from flowkit.hookspecs import hookimpl
 from flowkit.task import (
     Approval,
     Artifact,
+    FlowInfo,
+    FlowVersion,
     NodeStatus,
     NodeView,
     Page,
@@ -29,7 +38,10 @@ __all__ = [
     "Client",
     "Coordinator",
     "CoordinatorConfig",
+    "FlowInfo",
     "FlowKitError",
+    "FlowNotFound",
+    "FlowVersion",
     "Graph",
     "GraphError",
     "NodeStatus",

@@ -8,6 +8,7 @@
     ├── NotRunning             a verb was called before ``start`` or after ``stop``
     ├── WorkerIdTaken          another live worker has this worker_id
     ├── TaskNotFound           no task has this id
+    ├── FlowNotFound           no flow has this name, or the flow has no such version
     ├── TaskRefused            a plugin refused the submission, the id is taken,
     │   │                      or the task's state does not allow the verb
     │   ├── SignalRefused      the task has ended, or no node waits for such a signal
@@ -114,6 +115,20 @@ class TaskNotFound(FlowKitError, LookupError):
             f"there is no task {task}"
             if node_id is None
             else f"task {task} has no node {node}{f': {why}' if why else ''}"
+        )
+
+
+class FlowNotFound(FlowKitError, LookupError):
+    """No registered flow has this name, or the flow has no such version."""
+
+    def __init__(self, name: str, version: int | None = None) -> None:
+        self.name = name
+        self.version = version
+        flow = repr(shortened(name, 200))
+        super().__init__(
+            f"there is no flow {flow}"
+            if version is None
+            else f"flow {flow} has no version {version}"
         )
 
 

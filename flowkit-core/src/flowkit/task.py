@@ -4,7 +4,7 @@ import hmac
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from hashlib import blake2b
 from itertools import chain
@@ -124,6 +124,10 @@ class TaskView(_View):
 
     id: str
     pipeline: str | None = None
+    flow: str | None = None
+    """Name of the registered flow that the task runs."""
+    version: int | None = None
+    """Version of that flow."""
     parent: str | None = None
     """Id of the task whose node runs this task."""
     parent_node: str | None = None
@@ -144,6 +148,28 @@ class TaskView(_View):
     """Start of the first node, or of the first one since the last retry."""
     finished_at: datetime | None = None
     nodes: dict[str, NodeView] = {}
+
+
+class FlowInfo(_View):
+    """Latest version of a registered flow, without its graph."""
+
+    name: str
+    version: int = 0
+    description: str = ""
+    created_at: datetime = datetime.fromtimestamp(0, UTC)
+    fault: str | None = None
+    """Reason why the stored flow cannot be read. The other fields then have their defaults."""
+
+
+class FlowVersion(_View):
+    """Version of a registered flow. ``version`` counts 1, 2, 3, … per flow."""
+
+    name: str
+    version: int
+    graph: dict[str, Any]
+    """The graph as it was written."""
+    description: str = ""
+    created_at: datetime
 
 
 class TaskEvent(_View):
@@ -266,6 +292,9 @@ class NewTask:
     pipeline: str | None
     labels: Mapping[str, str]
     priority: int
+    flow: str | None = None
+    """Name of the registered flow that has the graph."""
+    version: int | None = None
 
 
 # ---------------------------------------------------------------- state
@@ -656,6 +685,26 @@ def without(params: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name not in names}
 
 
+@dataclass(frozen=True, slots=True)
+class TaskFlow:
+    """Version of a registered flow that a task runs."""
+
+    name: str
+    version: Annotated[Count, Field(ge=1)]
+    latest: bool = False
+    """The submission asked for the latest version."""
+
+    @property
+    def asked(self) -> tuple[str, int | None]:
+        """The flow and the version that the submission asked for; None for the latest one."""
+        return self.name, None if self.latest else self.version
+
+    @property
+    def shown_version(self) -> str:
+        """The version that the submission asked for, in words."""
+        return "the latest version" if self.latest else f"version {self.version}"
+
+
 @dataclass(slots=True)
 class TaskSpec:
     """Submission of a task. It never changes."""
@@ -680,6 +729,8 @@ class TaskSpec:
     """Hash of large params, empty for small ones; None if it is not known yet."""
     parent: ParentNode | None = None
     """Node that runs the task, if it is a child task."""
+    flow: TaskFlow | None = None
+    """Registered flow that has the graph."""
 
     @property
     def given_params(self) -> dict[str, Any]:

@@ -135,14 +135,14 @@ class Cluster:
 
     async def run(
         self,
-        graph: Any,
+        graph: Any = None,
         *,
         handlers: Any = None,
         params: Mapping[str, Any] | None = None,
         timeout: float | None = 365 * DAY,
         **submission: Any,
     ) -> TaskView:
-        """Submit a graph and return the task when it has ended.
+        """Submit a graph, or a registered ``flow``, and return the task when it has ended.
 
         ``handlers`` are served by workers of this run only. ``timeout`` is in virtual seconds.
         ``submission`` are further arguments of :meth:`flowkit.Client.create_task`.

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from flowkit._json.limits import Count, Moment, PositiveSeconds, Priority
-from flowkit.task import LogEntry, NodeRecord, ParentNode, SignalBox, TaskOutput, TaskStatus
+from flowkit.task import (
+    LogEntry,
+    NodeRecord,
+    ParentNode,
+    SignalBox,
+    TaskFlow,
+    TaskOutput,
+    TaskStatus,
+)
 
 
 @dataclass(slots=True)
@@ -35,6 +43,7 @@ class Head:
     trace: Trace | None = None
     defaulted: tuple[str, ...] = ()
     parent: ParentNode | None = None
+    flow: TaskFlow | None = None
 
 
 @dataclass(slots=True)

@@ -28,7 +28,16 @@ from flowkit._records.record_parts import (
 )
 from flowkit.graph import Graph, Plan
 from flowkit.protocols import TaskHeader, TaskRecord
-from flowkit.task import IN_FLIGHT, STATUS_OF_MARK, UNUSED_PLACE, Mark, Task, TaskSpec, without
+from flowkit.task import (
+    IN_FLIGHT,
+    STATUS_OF_MARK,
+    UNUSED_PLACE,
+    Mark,
+    Task,
+    TaskFlow,
+    TaskSpec,
+    without,
+)
 from flowkit.tracing import TraceContext
 
 MAX_PLANS = 256
@@ -58,6 +67,8 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
         head["trace"] = {"traceparent": spec.trace.traceparent, "tracestate": spec.trace.tracestate}
     if spec.parent is not None:
         head["parent"] = spec.parent
+    if spec.flow is not None:
+        head["flow"] = spec.flow
     PLANS.add(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
@@ -86,6 +97,7 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
         if head.trace is None
         else TraceContext(head.trace.traceparent, head.trace.tracestate),
         parent=head.parent,
+        flow=head.flow,
     )
 
 
@@ -95,20 +107,25 @@ class FirstSubmission:
 
     secret: bytes
     graph: bytes
+    flow: TaskFlow | None
     params: dict[str, Any]
     """The params as they were given, without defaults."""
 
-    def difference(self, graph: bytes, params: dict[str, Any]) -> str | None:
+    def difference(self, graph: bytes, flow: TaskFlow | None, params: dict[str, Any]) -> str | None:
         """Return the part of the first submission that differs; None if both are equal. The order
-        of keys in an object does not count.
+        of keys in an object does not count. Of a flow, the name and the version that was asked for
+        are compared, not the graph.
         """
-        try:
-            if self.graph != graph and _canonical(from_json(self.graph)) != _canonical(
-                from_json(graph)
-            ):
-                return "another graph"
-        except ValueError:
-            return "a graph that cannot be read"
+        if self.flow is None or flow is None:
+            if self.flow is not flow:
+                return "a graph of its own" if self.flow is None else f"flow {self.flow.name!r}"
+            try:
+                if not same_json(self.graph, graph):
+                    return "another graph"
+            except ValueError:
+                return "a graph that cannot be read"
+        elif self.flow.asked != flow.asked:
+            return f"flow {self.flow.name!r}, {self.flow.shown_version}"
         return None if _canonical(self.params) == _canonical(params) else "other params"
 
 
@@ -124,9 +141,18 @@ def decode_submission(record: TaskRecord) -> FirstSubmission:
     try:
         head = record_models.HEAD.validate_json(head_line, strict=True)
         given = without(head.params, head.defaulted)
-        return FirstSubmission(bytes.fromhex(head.secret), graph, given)
+        return FirstSubmission(bytes.fromhex(head.secret), graph, head.flow, given)
     except ValueError as error:
         raise corrupt(f"the record of task {record.header.task_id!r}", error) from None
+
+
+def same_json(one: bytes, other: bytes) -> bool:
+    """Return whether two JSON texts have the same value. The order of keys does not count.
+
+    Raises:
+        ValueError: they differ, and one of them is no JSON.
+    """
+    return one == other or _canonical(from_json(one)) == _canonical(from_json(other))
 
 
 def _canonical(value: Any) -> str:

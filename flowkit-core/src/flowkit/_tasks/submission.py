@@ -1,6 +1,6 @@
 """Submissions: checks of all inputs, and the new task."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -28,10 +28,9 @@ from flowkit._json.values import (
 from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import encode_spec, header_of
 from flowkit._tasks.cached_tasks import CachedTask, TaskUpdate
-from flowkit._tasks.check_threads import CheckThreads
+from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._user_code.containment import contained, error_text
-from flowkit.config import GraphLimits
-from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
+from flowkit.errors import Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
 from flowkit.graph._faults import refusal
 from flowkit.graph._params_schema import with_defaults
@@ -94,34 +93,15 @@ class Submission:
 
 
 async def checked(
-    graph: Any,
-    params: Mapping[str, Any] | None,
-    *,
-    limits: GraphLimits,
-    functions: Collection[str],
-    command_topic: Callable[[str], str],
-    threads: CheckThreads,
-    **options: Any,
+    graph: Any, params: Mapping[str, Any] | None, *, checks: GraphChecks, **options: Any
 ) -> tuple[Graph, dict[str, Any], TaskOptions]:
     """Check a submission. Return its graph, its params as plain JSON without the defaults of the
-    graph's schema, and its options.
-
-    ``options`` are the fields of :class:`TaskOptions`. ``command_topic`` returns the topic of a
-    role, and raises a ConfigError if the role has no valid topic name. Checks that take long run in
-    ``threads``.
+    graph's schema, and its options, which are the fields of :class:`TaskOptions`.
 
     Raises:
         GraphError: the submission has faults; all of them are listed.
     """
-    faults: list[Fault] = []
-    parsed = None
-    try:
-        parsed = await Graph.parse_aside(
-            graph, limits=limits, functions=functions, in_thread=threads.run
-        )
-        faults += _roles_without_topic(parsed, command_topic)
-    except GraphError as error:
-        faults += error.faults
+    parsed, faults = await checks.parsed(graph)
     plain: dict[str, Any] = {}
     wrong: list[Fault] = []
     said = None
@@ -134,24 +114,15 @@ async def checked(
             Fault(None, f"the options of the task cannot be read: {error_text(error, most=400)}")
         )
     if params is not None:
-        plain, wrong = _plain_params(params, limits.max_bytes)
+        plain, wrong = _plain_params(params, checks.limits.max_bytes)
         faults += wrong
     if parsed is not None and (schema := parsed.document.params) is not None and not wrong:
         whole = with_defaults(schema, plain)
-        wrong_params = await threads.value_faults(schema, whole, "params")
+        wrong_params = await checks.threads.value_faults(schema, whole, "params")
         faults += [Fault(None, text) for text in wrong_params]
     if parsed is None or said is None or faults:
         raise GraphError(faults)
     return parsed, plain, said
-
-
-def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> Iterator[Fault]:
-    """Yield a fault for the first node of each role that has no valid topic name."""
-    for role, node_ids in graph.roles.items():
-        try:
-            command_topic(role)
-        except ConfigError as error:
-            yield Fault(node_ids[0], str(error))
 
 
 def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:

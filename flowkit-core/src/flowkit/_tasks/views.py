@@ -117,6 +117,8 @@ def task_view(
     return TaskView(
         id=spec.task_id,
         pipeline=spec.pipeline,
+        flow=None if spec.flow is None else spec.flow.name,
+        version=None if spec.flow is None else spec.flow.version,
         parent=None if spec.parent is None else spec.parent.task_id,
         parent_node=None if spec.parent is None else spec.parent.node_id,
         status=state.status,

@@ -182,7 +182,7 @@ async def _check_decision(
     form = arguments_of(task.spec.plan.nodes[index]).get("form")
     if form is None or (choice == REJECT and values is None):
         return
-    if faults := await session.check_threads.value_faults(form, values or {}, "values"):
+    if faults := await session.checks.threads.value_faults(form, values or {}, "values"):
         raise TaskRefused(f"the values do not match the form of {name}: {'; '.join(faults)}")
 
 

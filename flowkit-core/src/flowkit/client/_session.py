@@ -11,16 +11,19 @@ from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.concurrency import Gathered
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, retry
-from flowkit._tasks.check_threads import CheckThreads
 from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, EventProcessor, Outcome
+from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._tasks.map_children import no_such_node
+from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission, checked, new_id
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import error_text, undo_cancellation
 from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.errors import (
     CorruptRecord,
+    Fault,
     FlowKitError,
+    GraphError,
     StoreUnavailable,
     TaskNotFound,
     TaskRefused,
@@ -29,7 +32,7 @@ from flowkit.graph import Graph, NodeSpec
 from flowkit.graph._params_schema import with_defaults
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, TaskRecord
-from flowkit.task import NewTask, Task, TaskSpec
+from flowkit.task import NewTask, Task, TaskFlow, TaskSpec
 from flowkit.tracing import current_trace
 
 PATIENCE_SEC = 10.0
@@ -69,7 +72,8 @@ class Session:
         self._processor = processor
         self._dispatcher = dispatcher
         self._life = life
-        self.check_threads = CheckThreads()
+        self.checks = GraphChecks(cfg.limits, plugins.functions, cfg.command_topic)
+        self.flows = RegisteredFlows(lambda: self.store.records)
         self._create = Gathered(self._create_records)
         """Store a new task, together with those that are submitted at the same time, and return its
         id.
@@ -95,20 +99,20 @@ class Session:
         graph: Any,
         params: Mapping[str, Any] | None,
         *,
+        flow: str | None,
+        version: int | None,
         task_id: str | None,
         idempotency_key: str | None,
         **options: Any,
     ) -> str:
         """Check a task, store it and return its id; the id of the first one if it repeats it."""
         plugins = self.plugins
+        named, source = await self._asked(graph, flow, version)
         try:
             parsed, given, chosen = await checked(
-                graph,
+                source,
                 params,
-                limits=self.cfg.limits,
-                functions=plugins.functions,
-                command_topic=self.cfg.command_topic,
-                threads=self.check_threads,
+                checks=self.checks,
                 task_id=task_id,
                 idempotency_key=idempotency_key,
                 **options,
@@ -125,35 +129,53 @@ class Session:
             secret=random[10:],
             params=whole,
             defaulted=tuple(name for name in whole if name not in given),
-            pipeline=chosen.pipeline,
+            pipeline=named.name if chosen.pipeline is None and named else chosen.pipeline,
             labels=chosen.labels,
             priority=chosen.priority,
             idempotency_key=idempotency_key,
             deadline_sec=plan.deadline_sec if chosen.deadline_sec is None else chosen.deadline_sec,
             trace=current_trace(),
+            flow=named,
         )
         if plugins.checks_submissions:
             await ask_plugins(plugins, spec, parsed)
-        named = task_id is not None or idempotency_key is not None
+        may_repeat = task_id is not None or idempotency_key is not None
         new = self._processor.submit(
             spec,
             parsed.source,
-            certainly_new=not named
+            certainly_new=not may_repeat
             and not any(starts_later(plan.nodes[root]) for root in plan.roots),
         )
         stored = await self._create(new)
-        if named and not await self._is_new(stored, spec, parsed.source):
+        if may_repeat and not await self._is_new(stored, spec, parsed.source):
             return stored
         if plugins.observes_tasks:
             plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))
             await undo_cancellation()
         return stored
 
+    async def _asked(
+        self, graph: Any, flow: str | None, version: int | None
+    ) -> tuple[TaskFlow | None, Any]:
+        """Return the registered flow that a submission asks for, if any, and the graph to run.
+
+        Raises:
+            GraphError: it asks for no graph, or for two.
+            FlowNotFound, CorruptRecord: the flow does not exist, or cannot be read.
+        """
+        if (graph is None) == (flow is None):
+            raise GraphError([Fault(None, "a task needs exactly one of graph and flow")])
+        if flow is not None:
+            return await self.flows.chosen(flow, version)
+        if version is not None:
+            raise GraphError([Fault(None, "version has no effect without flow; remove it")])
+        return None, graph
+
     async def _is_new(self, stored: str, spec: TaskSpec, graph: bytes) -> bool:
         """Return whether the task that is stored under this id or key is the one submitted now.
 
         Raises:
-            TaskRefused: it is an earlier one with another graph or other params.
+            TaskRefused: it is an earlier one with another graph or flow, or other params.
         """
         record = await self._load(stored)
         if record is None:
@@ -161,7 +183,7 @@ class Session:
         first = decode_submission(record)
         if first.secret == spec.secret:
             return True
-        if (difference := first.difference(graph, spec.given_params)) is not None:
+        if (difference := first.difference(graph, spec.flow, spec.given_params)) is not None:
             name = (
                 f"task_id {spec.task_id!r}"
                 if stored == spec.task_id
@@ -294,7 +316,14 @@ async def ask_plugins(plugins: Plugins, spec: TaskSpec, graph: Graph) -> None:
         TaskRefused: one of them refuses it, or failed.
     """
     task = NewTask(
-        spec.task_id, graph.to_dict(), spec.params, spec.pipeline, spec.labels, spec.priority
+        spec.task_id,
+        graph.to_dict(),
+        spec.params,
+        spec.pipeline,
+        spec.labels,
+        spec.priority,
+        None if spec.flow is None else spec.flow.name,
+        None if spec.flow is None else spec.flow.version,
     )
     try:
         answer = plugins.first("flowkit_before_submit", check=_checked_reason, task=task)

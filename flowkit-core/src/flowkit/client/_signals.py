@@ -75,7 +75,7 @@ async def _checked(
         schema = arguments_of(task.spec.plan.nodes[index]).get("schema")
         faults = []
         if schema is not None:
-            faults = await session.check_threads.value_faults(schema, payload, "payload")
+            faults = await session.checks.threads.value_faults(schema, payload, "payload")
         wrong += faults[:1]
         if not faults:
             fitting.append(index)

@@ -15,6 +15,7 @@ from flowkit.client import (
     _approvals,
     _artifacts,
     _dead_letters,
+    _flows,
     _nodes,
     _pauses,
     _queries,
@@ -31,6 +32,8 @@ from flowkit.task import (
     Approval,
     Artifact,
     DeadLetter,
+    FlowInfo,
+    FlowVersion,
     NodeView,
     Page,
     TaskEvent,
@@ -40,7 +43,8 @@ from flowkit.task import (
 
 
 class TaskVerbs(ABC):
-    """Verbs on tasks and dead letters, which :class:`Client` and :class:`Coordinator` share.
+    """Verbs on tasks, registered flows and dead letters, which :class:`Client` and
+    :class:`Coordinator` share.
 
     A verb that is called before the start or after the stop raises
     :class:`~flowkit.errors.NotRunning`.
@@ -84,7 +88,9 @@ class TaskVerbs(ABC):
         self,
         *,
         params: Mapping[str, Any] | None = None,
-        graph: Any,
+        graph: Any = None,
+        flow: str | None = None,
+        version: int | None = None,
         pipeline: str | None = None,
         task_id: str | None = None,
         idempotency_key: str | None = None,
@@ -94,25 +100,34 @@ class TaskVerbs(ABC):
     ) -> str:
         """Submit a task and return its id. The task is durable when this returns.
 
+        It runs a ``graph``, or the registered ``flow`` of this name: a ``version`` of it, or the
+        latest one, which the task keeps. ``pipeline`` is the name of the flow by default.
+
         A second submission with the same ``idempotency_key``, or ``task_id``, returns the id of the
         first and changes nothing. Its graph and its ``params`` must be those of the first, as they
-        were written. ``deadline_sec`` counts from now, and the task fails when it passes; the
-        default is the graph's own ``deadline_sec``. Nodes of a task with a higher ``priority`` (a
-        whole number of 32 bits) start first. ``pipeline``, ``task_id`` and ``idempotency_key`` have
-        1 to 200 printable characters. ``labels`` maps names to texts, each of at most 1,000
-        characters.
+        were written. Of a flow, the name and the ``version`` must be the same; without a
+        ``version``, another one may be the latest meanwhile.
+
+        ``deadline_sec`` counts from now, and the task fails when it passes; the default is the
+        graph's own ``deadline_sec``. Nodes of a task with a higher ``priority`` (a whole number of
+        32 bits) start first. ``pipeline``, ``task_id`` and ``idempotency_key`` have 1 to 200
+        printable characters. ``labels`` maps names to texts, each of at most 1,000 characters.
 
         Raises:
             GraphError: the graph or the submission has faults. The error lists all of them, and
                 nothing is stored.
+            FlowNotFound: there is no such flow, or it has no such version.
+            CorruptRecord: the record of the flow is damaged.
             TaskRefused: a plugin refused the task, or its id or key belongs to a task with another
-                graph or other params.
+                graph or flow, or other params.
             NotRunning: this is not started, or is stopped.
             RecordTooLarge, StoreUnavailable: the task could not be stored.
         """
         return await self._life.resource.create_task(
             graph,
             params,
+            flow=flow,
+            version=version,
             task_id=task_id,
             idempotency_key=idempotency_key,
             pipeline=pipeline,
@@ -120,6 +135,43 @@ class TaskVerbs(ABC):
             priority=priority,
             deadline_sec=deadline_sec,
         )
+
+    # ------------------------------------------------------------ flows
+
+    async def put_flow(self, name: str, graph: Any, *, description: str = "") -> FlowVersion:
+        """Register a graph as the latest version of a flow, and return that version. It is durable
+        when this returns.
+
+        ``graph`` is what :meth:`create_task` takes. The versions of a flow have the numbers 1, 2,
+        3, … If the latest version has the same graph, as it is written, no version is added, and
+        the ``description`` replaces that of the latest one. The order of keys in an object does not
+        count. Of two puts at the same time, each graph gets a number of its own. Tasks keep the
+        version that they have begun with.
+
+        ``name`` has 1 to 200 printable characters.
+
+        Raises:
+            GraphError: the graph, the name or the description has faults. Nothing is stored.
+            CorruptRecord: the stored flow is damaged.
+            RecordTooLarge: the graph is larger than a record of the store may be, which is at least
+                two million bytes. Nothing is stored.
+            StoreUnavailable: the version may or may not have been stored; call this again.
+        """
+        return await _flows.put_flow(self._life.resource, name, graph, description)
+
+    async def get_flow(self, name: str, version: int | None = None) -> FlowVersion:
+        """Return a version of a flow; the latest one without ``version``.
+
+        Raises:
+            FlowNotFound: there is no such flow, or it has no such version.
+            GraphError: the name or the version has a wrong value.
+            CorruptRecord: the record of the flow is damaged.
+        """
+        return await _flows.get_flow(self._life.resource, name, version)
+
+    async def list_flows(self) -> list[FlowInfo]:
+        """Return the latest version of each flow, without the graphs, by name."""
+        return await _flows.list_flows(self._life.resource)
 
     # ------------------------------------------------------------ queries
 

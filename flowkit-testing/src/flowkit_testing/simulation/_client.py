@@ -8,7 +8,17 @@ from flowkit import Client
 from flowkit._dead_letters.redrive import Redriven
 from flowkit._records.letter_records import read_letters
 from flowkit.errors import AlreadyDecided, BusUnavailable, StoreUnavailable, TaskRefused
-from flowkit.task import Approval, Artifact, DeadLetter, Page, TaskEvent, TaskStatus, TaskView
+from flowkit.task import (
+    Approval,
+    Artifact,
+    DeadLetter,
+    FlowInfo,
+    FlowVersion,
+    Page,
+    TaskEvent,
+    TaskStatus,
+    TaskView,
+)
 
 T = TypeVar("T")
 
@@ -73,6 +83,17 @@ class PatientClient(Client):
             stored = await self._patiently(lambda: create(**submission))
         self.promised[stored] = None
         return stored
+
+    async def put_flow(self, name: str, graph: Any, *, description: str = "") -> FlowVersion:
+        put = super().put_flow
+        return await self._patiently(lambda: put(name, graph, description=description))
+
+    async def get_flow(self, name: str, version: int | None = None) -> FlowVersion:
+        get = super().get_flow
+        return await self._patiently(lambda: get(name, version))
+
+    async def list_flows(self) -> list[FlowInfo]:
+        return await self._patiently(super().list_flows)
 
     async def get_task(self, task_id: str) -> TaskView:
         get = super().get_task
