@@ -4,17 +4,20 @@ from typing import Any
 
 import pytest
 
-from flowkit import first, flow
+from flowkit import finally_, first, flow
 from flowkit.flows import Flow
 from flowkit.flows.functions import CoordinatorFunction, noop, vars_incr, vars_merge
 from flowkit_testing import Cluster
 from tests.python_flows.handlers import (
     HANDLERS,
     Tenant,
+    add,
     alert,
+    double,
     extract,
     merge,
     note,
+    numbers,
     refund,
     square,
 )
@@ -116,7 +119,78 @@ async def test_the_results_of_a_map_are_a_value(flowkit_cluster: Cluster) -> Non
     assert view.nodes["extract[1]"].result == {"total": 1, "day": None}
 
 
+# ---------------------------------------------------------------- artifacts
+
+
+def test_a_map_over_a_node_that_yields_is_one_over_its_artifacts() -> None:
+    @flow
+    def mapped(upto: int) -> None:
+        found = numbers.options(node_id="found")(upto)
+        double.map(found, max_parallel=2).undo(add)
+        add.map(double.stream(found))
+
+    assert nodes(mapped)["double"] == {
+        "type": "double",
+        "depends_on": ["found"],
+        "map": {"over": {"artifacts": "found"}, "max_parallel": 2},
+        "io": {"input_inline": "${item}"},
+        "undo": {"type": "add", "io": {"input_inline": "${result}"}},
+    }
+    assert nodes(mapped)["add"]["map"] == {"over": {"artifacts": "double_2"}}
+
+
+async def test_handlers_and_flows_are_called_with_artifacts_as_they_are_stored(
+    flowkit_cluster: Cluster,
+) -> None:
+    @flow
+    def each(item: dict[str, Any], tenants: list[Tenant]) -> Any:
+        return {"number": add(item)["number"], "name": tenants[0].name}
+
+    @flow
+    def mapped(upto: int) -> Any:
+        found = numbers(upto)
+        return [double.map(found), each.map(found, tenants=[{"name": "a"}])]
+
+    view = await flowkit_cluster.run(mapped, handlers=BY_ROLE, params={"upto": 2})
+    assert view.error is None
+    assert view.result == [
+        [{"number": 0}, {"number": 2}],
+        [{"number": 0, "name": "a"}, {"number": 1, "name": "a"}],
+    ]
+
+
 # ---------------------------------------------------------------- mistakes
+
+
+@faulty(
+    "the argument 'n' of square is an artifact of 'numbers', which is an object; it is declared as"
+)
+def a_map_over_artifacts_of_a_handler_of_numbers() -> None:
+    square.map(numbers(3))  # type: ignore[arg-type]  # here
+
+
+@faulty("'double' is in finally_, whose nodes run when all others have ended, so 'numbers'")
+def a_map_in_finally_over_artifacts_of_another_phase() -> None:
+    found = numbers(3)
+    with finally_():
+        double.map(found)  # here
+
+
+@faulty("the node_id 'numbers' is already in use by an expression")
+def a_new_id_for_a_node_whose_artifacts_are_mapped() -> None:
+    found = numbers(3)
+    double.map(found)
+    found.options(node_id="found")  # here
+
+
+@faulty("square.map takes one list of values, not 2 arguments; give the other arguments of square")
+def a_map_with_an_argument_by_position() -> None:
+    square.map([1], 3)  # type: ignore[call-arg]  # here
+
+
+@faulty("square.map takes one list of values, not 0 arguments")
+def a_map_without_values() -> None:
+    square.map(max_parallel=3)  # type: ignore[call-arg]  # here
 
 
 @faulty("other.map needs to know the parameters; give the function, as in CoordinatorFunction('")

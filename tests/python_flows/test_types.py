@@ -137,6 +137,8 @@ def mapping(tenants: list[Tenant], day: date) -> None:
     export.map(rows, place="here")
     join.map(rows, right=rows[0], how="inner")
     merge.map([rows, rows], day=day)
+    vectors: NodeRef[list[dict[str, Any]]] = embed.map(parse(merge(rows, day)))
+    embed.map(embed.stream(parse(merge(rows, day))), max_parallel=3) >> vectors
     extract.map(tenants).undo(refund).options(priority=2)
     load.map(rows).undo(unload).undo(lambda done, row: publish(f"{done}: {row}"))
 

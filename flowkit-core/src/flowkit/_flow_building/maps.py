@@ -1,14 +1,16 @@
 """Maps of handlers, coordinator functions and flows in a flow in Python."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from inspect import Parameter
+from inspect import Parameter, formatannotation
 from types import GenericAlias
 from typing import Any, Literal, Protocol, TypeVar, overload
 
 from flowkit._flow_building.building import FlowBuilding, required_flow
 from flowkit._flow_building.drafts import Draft
 from flowkit._flow_building.inputs import InputWriter, arguments
+from flowkit._flow_building.phases import check_same_phase
 from flowkit._flow_building.places import flow_error
+from flowkit._flow_building.streams import takes
 from flowkit._flow_building.values import ITEM, MapRef, NodeRef, Value, node_of
 
 R = TypeVar("R")
@@ -73,14 +75,14 @@ class Mappable:
     ) -> MapRef[R]: ...
     def map(
         self: Any,
-        values: Iterable[Any],
         /,
-        *,
+        *values: Any,
         max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
+        on_item_failure: str = "fail",
         **fixed: Any,
     ) -> MapRef[Any]:
-        """Make a node that calls this function for each value of a list.
+        """Make a node that calls this function for each value of a list, or for each artifact of a
+        node that yields, as it is stored.
 
         A value is the first argument of its call, and ``fixed`` are the other ones. The value of
         the node is the list of the results.
@@ -92,14 +94,14 @@ class Mappable:
 
 def map_node(
     mapped: Mapped,
-    values: Any,
+    values: Sequence[Any],
     fixed: Mapping[str, Any],
     *,
     max_parallel: int | None,
     on_item_failure: str,
 ) -> MapRef[Any]:
-    """Make a node that calls a handler or a coordinator function, or runs a flow, for each of some
-    values, as its first argument. ``fixed`` are the other arguments.
+    """Make a node that calls a handler or a coordinator function, or runs a flow, for each value of
+    a list, as its first argument. ``values`` has this list, and ``fixed`` the other arguments.
 
     Raises:
         GraphError: no flow is being built, or the arguments are wrong. The message names their
@@ -112,9 +114,18 @@ def map_node(
     first = parameters[0]
     if first.name in fixed:
         raise flow_error(f"{name}.map: {first.name!r} is the item; give the items as the values")
+    if len(values) != 1:
+        raise flow_error(
+            f"{name}.map takes one list of values, not {len(values)} arguments; give the other"
+            f" arguments of {name} by name"
+        )
     given = arguments(name, parameters, (flow.value(ITEM),), fixed)
     draft, writer = mapped.new_draft(flow), flow.writer()
-    over = writer.argument(_items(name, values), _list_of(first), f"the values of {name}.map")
+    if isinstance(values[0], NodeRef) and not node_of(values[0]).draft.has_result:
+        over = _artifacts(flow, draft, values[0], first, f"the argument {first.name!r} of {name}")
+    else:
+        what = f"the values of {name}.map"
+        over = writer.argument(_items(name, values[0]), _list_of(first), what)
     fields: dict[str, Any] = {"over": over}
     if max_parallel is not None:
         fields["max_parallel"] = writer.option("max_parallel", max_parallel)
@@ -123,6 +134,22 @@ def map_node(
     draft.fields["map"] = fields
     draft.io |= mapped.written_io(writer, given)
     return MapRef(node_of(flow.node(draft, writer, list[Any])))
+
+
+def _artifacts(
+    flow: FlowBuilding, draft: Draft, values: NodeRef[Any], parameter: Parameter, what: str
+) -> dict[str, str]:
+    """Return the artifacts of a node as the items of a map, which becomes a child of that node."""
+    source = flow.draft_of(values)
+    if not takes(parameter, {}, what):
+        raise flow_error(
+            f"{what} is an artifact of {source.node_id!r}, which is an object; it is declared as"
+            f" {formatannotation(parameter.annotation)}"
+        )
+    check_same_phase(draft, [source])
+    draft.parents[source] = None
+    source.is_named = True
+    return {"artifacts": source.node_id}
 
 
 def _items(name: str, values: Any) -> Any:

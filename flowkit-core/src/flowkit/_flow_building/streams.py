@@ -116,17 +116,26 @@ def _check_parameters(callee: Callee, *, in_windows: bool) -> None:
 
 def _check_parameter(name: str, parameter: Parameter, *, in_windows: bool) -> None:
     what = f"the argument {parameter.name!r} of {name}"
+    if takes(parameter, [] if in_windows else {}, what):
+        return
+    declared = f"it is declared as {formatannotation(parameter.annotation)}"
+    if in_windows:
+        raise flow_error(f"{name}.stream: with a size, {what} is a list of artifacts; {declared}")
+    hint = "; for lists of artifacts, give a size" if takes(parameter, [], what) else ""
+    raise flow_error(f"{name}.stream: {what} is an artifact, which is an object; {declared}{hint}")
+
+
+def takes(parameter: Parameter, sample: Any, what: str) -> bool:
+    """Return whether a parameter may take values of the JSON type of a sample.
+
+    Raises:
+        GraphError: its annotation cannot be used.
+    """
     try:
         adapter = adapter_of(parameter.annotation, what)
     except UnusableAnnotation as error:
         raise flow_error(str(error)) from None
-    if adapter is None or not is_of_other_type([] if in_windows else {}, adapter):
-        return
-    takes = f"it is declared as {formatannotation(parameter.annotation)}"
-    if in_windows:
-        raise flow_error(f"{name}.stream: with a size, {what} is a list of artifacts; {takes}")
-    hint = "" if is_of_other_type([], adapter) else "; for lists of artifacts, give a size"
-    raise flow_error(f"{name}.stream: {what} is an artifact, which is an object; {takes}{hint}")
+    return adapter is None or not is_of_other_type(sample, adapter)
 
 
 def _check_stores(name: str, parent: Draft) -> None:

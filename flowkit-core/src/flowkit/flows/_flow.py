@@ -162,15 +162,14 @@ class Flow(ReadsNoStream, Generic[P, R_co]):
     ) -> MapRef[R]: ...
     def map(
         self: Any,
-        values: Iterable[Any],
         /,
-        *,
+        *values: Any,
         max_parallel: int | None = None,
-        on_item_failure: Literal["fail", "continue"] = "fail",
+        on_item_failure: str = "fail",
         **fixed: Any,
     ) -> MapRef[Any]:
-        """Make a node of another flow that runs this flow for each value of a list, each time as a
-        task of its own.
+        """Make a node of another flow that runs this flow for each value of a list, or for each
+        artifact of a node that yields, as it is stored: each time as a task of its own.
 
         A value is the first param of its task, and ``fixed`` are the other ones. The value of the
         node is the list of the results.
