@@ -339,7 +339,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an item with a name that is none": (
         chain({"map": {"over": [], "as": "an item"}}),
-        "node 'a': map.as",
+        "node 'a': map.as must be a name: at most 100 letters A-Z and a-z, digits and '_'",
     ),
     "the item in the list of the items": (
         chain({"map": {"over": "${item.x}"}}),

@@ -282,6 +282,11 @@ def a_key_that_is_a_value(day: date) -> None:
     add({f"{day}": 3})  # here
 
 
+@faulty("the key <value of results.square> is known only while the task runs; keys are fixed when")
+def a_key_that_is_the_value_of_a_call() -> None:
+    add({square(3): 1})  # here
+
+
 @faulty("the key <value of results.square> is known only while the task runs")  # here
 def an_output_with_a_key_that_is_a_value() -> Any:
     return {"a": [{square(3): 1}]}

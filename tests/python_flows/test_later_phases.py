@@ -353,6 +353,16 @@ def an_undo_that_is_a_text() -> None:
     book("Rome").undo("cancel_booking")  # type: ignore[arg-type]  # here
 
 
+@faulty("undo: <lambda>: missing a required argument: 'item'; it is given the result of the node")
+def an_undo_that_needs_an_item_of_a_node_without_items() -> None:
+    book("here").undo(lambda trip, item: refund(trip, item))  # type: ignore[misc,arg-type]  # here
+
+
+@faulty("undo: <lambda>: missing a required argument: 'item'; it is given the result and the item")
+def an_undo_of_a_map_that_needs_three_values() -> None:
+    book.map(["a"]).undo(lambda trip, item, more: note(f"{trip}{item}{more}"))  # type: ignore[misc,arg-type]  # here
+
+
 @faulty("an undo is a handler or the value of a call, not <class 'int'>")
 def an_undo_that_is_a_type() -> None:
     book("Rome").undo(int)  # type: ignore[arg-type]  # here

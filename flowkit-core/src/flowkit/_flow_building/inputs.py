@@ -267,7 +267,7 @@ def _has_values(value: Any) -> bool:
     if isinstance(value, str):
         return contains_value(value)
     if isinstance(value, dict):
-        return any(map(_has_values, value.values()))
+        return any(map(_has_values, value)) or any(map(_has_values, value.values()))
     if isinstance(value, (list, tuple)):
         return any(map(_has_values, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -54,7 +54,7 @@ def check_branch(branch: str, function: Callable[..., Any]) -> None:
     try:
         Signature(list(_parameters_of(function))).bind()
     except TypeError as error:
-        name = getattr(function, "__name__", repr(function)[:80])
+        name = _name_of(function)
         raise flow_error(f"{branch}: {name}: {error}; give a call, such as {name}(...)") from None
     except ValueError:
         return  # a builtin does not tell its parameters
@@ -85,10 +85,20 @@ def call_undo(function: Callable[..., Any], result: Value, item: Value | None) -
     if not takes:
         return function()
     needed = [one for one in takes if one.default is Parameter.empty and one.kind in _POSITIONAL]
-    return function(result) if item is None or len(needed) != 2 else function(result, item)
+    given = (result,) if item is None or len(needed) != 2 else (result, item)
+    try:
+        Signature(list(takes)).bind(*given)
+    except TypeError as error:
+        values = "the result of the node" if item is None else "the result and the item of a child"
+        raise flow_error(f"undo: {_name_of(function)}: {error}; it is given {values}") from None
+    return function(*given)
 
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", repr(function)[:80]))
 
 
 def _parameters_of(function: Callable[..., Any]) -> Sequence[Parameter]:

@@ -94,13 +94,21 @@ def _may_take(task: Task, index: int, name: str) -> bool:
     """Return whether a node waits for signals of this name, or may do so once its arguments are
     evaluated.
     """
-    node, record = task.spec.plan.nodes[index], task.records.get(index)
-    if node.type != "wait_signal":
+    if task.spec.plan.nodes[index].type != "wait_signal":
         return False
+    awaited, is_known = _awaited(task, index)
+    return awaited == name or not is_known
+
+
+def _awaited(task: Task, index: int) -> tuple[str, bool]:
+    """Return the name of the signals that a node waits for, and whether it is known. Before the
+    arguments of the node are evaluated, it may be an expression.
+    """
+    record = task.records.get(index)
     if record is not None and record.wait is not None and task.marks[index] == Mark.DEFERRED:
-        return record.wait.arguments.get("signal") == name
-    written = arguments_of(node)["signal"]
-    return written == name or "${" in written
+        return str(record.wait.arguments["signal"]), True
+    written = arguments_of(task.spec.plan.nodes[index])["signal"]
+    return written, "${" not in written
 
 
 def _check_open(task: Task) -> None:
@@ -119,8 +127,8 @@ def _too_many(task: Task) -> SignalRefused:
 
 def _known(task: Task) -> str:
     names = [
-        short(arguments_of(node)["signal"])
-        for node in task.spec.plan.nodes
+        short(_awaited(task, index)[0])
+        for index, node in enumerate(task.spec.plan.nodes)
         if node.type == "wait_signal"
     ]
     return f"its nodes wait for {', '.join(names[:MOST_NAMES])}" if names else "none waits for any"

@@ -203,7 +203,8 @@ _OWNERS = {
     "edge": "every edge needs one",
 }
 _PATTERNS = {
-    "fan_in": "must be 'all', 'any', 'ended' or 'count:n' with a whole number n of at least 1"
+    "as": "must be a name: at most 100 letters A-Z and a-z, digits and '_', not first a digit",
+    "fan_in": "must be 'all', 'any', 'ended' or 'count:n' with a whole number n of at least 1",
 }
 
 _Context = dict[str, Any]
