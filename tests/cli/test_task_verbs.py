@@ -10,7 +10,7 @@ from flowkit.cli._run_verbs import warn_of_unserved_roles
 from flowkit.plugins import Plugins
 from tests.cli.conftest import Cli
 from tests.cli.installations import FAILING, ONE, SKIPPING, STREAM, Installation
-from tests.store_records import put_session
+from tests.store_records import put_session, task
 
 
 def as_json(result):
@@ -184,8 +184,8 @@ def test_ls_filters_by_what_nodes_do(cli: Cli, installation: Installation):
     assert listed("--waiting", "approval") == ["asks"]
     assert listed("--waiting", "approval", "--status", "queued") == []
     assert listed("--retrying") == ["again"]
-    assert listed("--reason", "bad_input") == ["again", "bad"]
-    assert listed("--reason", "bad_input", "--status", "failed") == ["bad"]
+    assert listed("--reason-code", "bad_input") == ["again", "bad"]
+    assert listed("--reason-code", "bad_input", "--status", "failed") == ["bad"]
     views = {name: installation.do(lambda c, n=name: c.get_task(n)) for name in ("bad", "queued")}
     times = [
         *("--created-after", views["bad"].created_at.isoformat()),
@@ -634,3 +634,28 @@ def test_run_now_ends_a_pause(cli: Cli, installation: Installation):
     again = cli("run-now", task_id, "nap", "--db", installation.address)
     assert again.exit_code == 2
     assert "is finished; it has no pause to end" in again.stderr
+
+
+def test_many_tasks_are_cancelled_and_retried_with_progress(cli: Cli, installation: Installation):
+    for name in ("t1", "t2", "t3"):
+        installation.submit(ONE, task_id=name, pipeline="q" if name == "t3" else "p")
+    at = ("--db", installation.address)
+    done = cli("cancel-tasks", "--pipeline", "p", "--reason", "no need", *at)
+    assert (done.exit_code, done.stdout) == (0, "cancelled 2 tasks\n")
+    assert "cancelled 2 of 2 tasks\n" in done.stderr
+    assert installation.do(lambda client: client.get_task("t1")).error == "no need"
+    again = as_json(cli("cancel-tasks", "--pipeline", "p", "--json", *at))
+    assert again == {"cancelled": 0, "found": 0, "refused": {}}
+    assert cli("retry-tasks", "--status", "cancelled", *at).stdout == "retried 2 tasks\n"
+    for verb in ("cancel-tasks", "retry-tasks"):
+        nothing = cli(verb, *at)
+        assert nothing.exit_code == 2
+        assert "give at least one filter" in nothing.stderr
+
+
+def test_tasks_that_cannot_be_changed_are_named(cli: Cli, installation: Installation):
+    damaged = task("damaged", spec=b"{}", status="failed")
+    installation.do(lambda client: client.store.create([damaged]))
+    result = cli("retry-tasks", "--status", "failed", "--db", installation.address)
+    assert (result.exit_code, result.stdout) == (1, "retried 0 tasks\n")
+    assert "error: task damaged: the record of task 'damaged' cannot be read" in result.stderr

@@ -283,6 +283,19 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class BulkProgress:
+    """Progress of a change of many tasks."""
+
+    found: int = 0
+    """Number of tasks that matched so far."""
+    changed: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Reasons why tasks could not be changed, by id: a record is damaged, or a child task is
+    retried with its parent.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class NewTask:
     """Submission of a task, for plugins that implement ``flowkit_before_submit``."""
 

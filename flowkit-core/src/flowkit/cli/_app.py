@@ -8,6 +8,7 @@ import typer
 
 from flowkit import __version__
 from flowkit.cli import (
+    _bulk_verbs,
     _change_verbs,
     _dead_letter_verbs,
     _demo,
@@ -58,6 +59,8 @@ VERBS = [
     Verb(TASKS, "pause", _change_verbs.pause),
     Verb(TASKS, "resume", _change_verbs.resume),
     Verb(TASKS, "retry", _change_verbs.retry),
+    Verb(TASKS, "cancel-tasks", _bulk_verbs.cancel_tasks),
+    Verb(TASKS, "retry-tasks", _bulk_verbs.retry_tasks),
     Verb(TASKS, "run-now", _change_verbs.run_now),
     Verb(TASKS, "signal", _waiting_verbs.signal),
     Verb(TASKS, "approvals", _waiting_verbs.approvals),

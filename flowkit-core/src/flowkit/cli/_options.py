@@ -9,6 +9,7 @@ import typer
 
 from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
 from flowkit._json.values import kind_of
+from flowkit.client._task_filters import WAITING_FOR
 from flowkit.config import CommonConfig
 from flowkit.task import TaskStatus
 
@@ -72,6 +73,30 @@ Statuses = Annotated[
     list[TaskStatus] | None,
     typer.Option("--status", help="Only tasks in this status; repeatable."),
 ]
+Parent = Annotated[
+    str | None,
+    typer.Option("--parent", metavar="ID", help="Only the child tasks of this task."),
+]
+Waiting = Annotated[
+    str | None,
+    typer.Option(
+        "--waiting",
+        metavar="WHAT",
+        help=f"Only tasks with a node that waits for one of {', '.join(WAITING_FOR)}.",
+    ),
+]
+Retrying = Annotated[
+    bool,
+    typer.Option("--retrying", help="Only tasks with a node that failed and is tried again."),
+]
+ReasonCode = Annotated[
+    str | None,
+    typer.Option(
+        "--reason-code",
+        metavar="CODE",
+        help="Only tasks with a node whose last attempt failed with this reason code.",
+    ),
+]
 CreatedAfter = Annotated[
     str | None,
     typer.Option(
@@ -108,6 +133,32 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
             raise typer.BadParameter(f"expected KEY=VALUE, not {item!r}", param_hint=option)
         found[key] = value
     return found
+
+
+def filters(
+    *,
+    status: list[TaskStatus] | None,
+    pipeline: str | None,
+    label: list[str] | None,
+    parent: str | None,
+    waiting: str | None,
+    retrying: bool,
+    reason_code: str | None,
+    created_after: str | None,
+    created_before: str | None,
+) -> dict[str, Any]:
+    """Return the filters of tasks, as the client's verbs take them."""
+    return {
+        "status": status or None,
+        "pipeline": pipeline,
+        "labels": pairs(label, "--label"),
+        "parent": parent,
+        "waiting": waiting,
+        "retrying": retrying or None,
+        "reason_code": reason_code,
+        "created_after": time(created_after, "--created-after"),
+        "created_before": time(created_before, "--created-before"),
+    }
 
 
 def read_params(text: str | None) -> dict[str, Any] | None:

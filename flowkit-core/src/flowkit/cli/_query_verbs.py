@@ -34,7 +34,6 @@ from flowkit.cli._output import (
 )
 from flowkit.cli._task_tree import TaskBranch, nodes_in_order, task_branches
 from flowkit.cli._timeline import print_timeline
-from flowkit.client._task_filters import WAITING_FOR
 from flowkit.task import NodeStatus, NodeView, Page, TaskEvent, TaskView, WorkerView
 
 
@@ -42,30 +41,10 @@ def ls(
     status: options.Statuses = None,
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
-    parent: Annotated[
-        str | None,
-        typer.Option("--parent", metavar="ID", help="Only the child tasks of this task."),
-    ] = None,
-    waiting: Annotated[
-        str | None,
-        typer.Option(
-            "--waiting",
-            metavar="WHAT",
-            help=f"Only tasks with a node that waits for one of {', '.join(WAITING_FOR)}.",
-        ),
-    ] = None,
-    retrying: Annotated[
-        bool,
-        typer.Option("--retrying", help="Only tasks with a node that failed and is tried again."),
-    ] = False,
-    reason: Annotated[
-        str | None,
-        typer.Option(
-            "--reason",
-            metavar="CODE",
-            help="Only tasks with a node whose last attempt failed with this reason code.",
-        ),
-    ] = None,
+    parent: options.Parent = None,
+    waiting: options.Waiting = None,
+    retrying: options.Retrying = False,
+    reason_code: options.ReasonCode = None,
     created_after: options.CreatedAfter = None,
     created_before: options.CreatedBefore = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of tasks.")] = 50,
@@ -80,26 +59,22 @@ def ls(
     With --json, prints `{"items": [...], "next": ...}`. Pass `next` to --after to get the next
     page.
     """
-    labels = options.pairs(label, "--label")
-    first = options.time(created_after, "--created-after")
-    last = options.time(created_before, "--created-before")
+    filters = options.filters(
+        status=status,
+        pipeline=pipeline,
+        label=label,
+        parent=parent,
+        waiting=waiting,
+        retrying=retrying,
+        reason_code=reason_code,
+        created_after=created_after,
+        created_before=created_before,
+    )
 
     async def main() -> Page[TaskView]:
         async with connected(config, db, bus) as client:
             try:
-                return await client.list_tasks(
-                    status=status or None,
-                    pipeline=pipeline,
-                    labels=labels,
-                    parent=parent,
-                    created_after=first,
-                    created_before=last,
-                    retrying=retrying or None,
-                    waiting=waiting,
-                    reason_code=reason,
-                    limit=limit,
-                    after=after,
-                )
+                return await client.list_tasks(**filters, limit=limit, after=after)
             except ValueError as error:
                 raise typer.BadParameter(str(error)) from None
 

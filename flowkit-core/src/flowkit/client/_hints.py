@@ -1,7 +1,7 @@
 """Hints to the coordinators that tasks changed."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from flowkit._records.claims import withdraw
 from flowkit._runtime.bus_connection import BusConnection
@@ -45,9 +45,10 @@ class Hints:
             if self._notices.open:
                 self._notices.over(logger, "hints")
 
-    async def changed(self, task_id: str, outcome: Outcome) -> None:
-        """Send a hint about a task to which an event was applied."""
-        await self.send({task_id: next((todo.task.spec.trace for todo in outcome.effects), None)})
+    async def changed(self, task_ids: Collection[str], outcome: Outcome) -> None:
+        """Send a hint about each task to which an event was applied."""
+        traces = {todo.task.task_id: todo.task.spec.trace for todo in outcome.effects}
+        await self.send({task_id: traces.get(task_id) for task_id in task_ids})
 
 
 class HintDispatcher:
@@ -63,7 +64,7 @@ class HintDispatcher:
             {task_id: new.task.spec.trace for task_id, new in submissions.items()}
         )
 
-    async def changed(self, task_id: str, outcome: Outcome) -> None:
+    async def changed(self, task_ids: Collection[str], outcome: Outcome) -> None:
         effects = ((todo.task, todo.effects) for todo in outcome.effects)
         await withdraw(self._artifacts, effects, self._clock.now())
-        await self._hints.changed(task_id, outcome)
+        await self._hints.changed(task_ids, outcome)

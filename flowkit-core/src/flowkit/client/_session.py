@@ -1,7 +1,7 @@
 """The session of an open client or coordinator: submission, and what all verbs share."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -45,8 +45,8 @@ class Dispatcher(Protocol):
     async def submitted(self, submissions: Mapping[str, Submission]) -> None:
         """Start new tasks, by id. It is the id of an earlier task if a submission repeats it."""
 
-    async def changed(self, task_id: str, outcome: Outcome) -> None:
-        """Carry out the effects of an event that was applied to a task."""
+    async def changed(self, task_ids: Collection[str], outcome: Outcome) -> None:
+        """Carry out the effects of an event that was applied to each of these tasks."""
 
 
 class Session:
@@ -237,16 +237,7 @@ class Session:
             CorruptRecord: the task cannot be read, or not be changed.
             RecordRefused, RecordTooLarge, PayloadError: the changed task cannot be stored.
         """
-        outcome = await self._apply(task_id, event, read)
-        await self._dispatcher.changed(task_id, outcome)
-        return task_id not in outcome.unchanged
-
-    async def _apply(self, task_id: str, event: Event, read: TaskRecord | None) -> Outcome:
-        outcome = await self._processor.apply(
-            {task_id: [event]},
-            whole=isinstance(event, RetryRequested),
-            read=None if read is None else {task_id: read},
-        )
+        outcome = await self._apply([task_id], event, {} if read is None else {task_id: read})
         if task_id in outcome.missing:
             decode_task(await self.record(task_id))
             raise TaskNotFound(task_id)
@@ -256,7 +247,25 @@ class Session:
             raise CorruptRecord(
                 f"task {task_id!r} cannot be changed: {error_text(error, most=400)}"
             ) from error
+        await self._dispatcher.changed([task_id], outcome)
+        return task_id not in outcome.unchanged
+
+    async def change_all(self, event: Event, read: Mapping[str, TaskRecord]) -> Outcome:
+        """Apply a request to all tasks of these records, as :meth:`change` does to one. The outcome
+        names the tasks that could not be changed.
+        """
+        outcome = await self._apply(read, event, read)
+        await self._dispatcher.changed(read, outcome)
         return outcome
+
+    async def _apply(
+        self, task_ids: Collection[str], event: Event, read: Mapping[str, TaskRecord]
+    ) -> Outcome:
+        return await self._processor.apply(
+            {task_id: [event] for task_id in task_ids},
+            whole=isinstance(event, RetryRequested),
+            read=read,
+        )
 
     async def _load_records(self, task_ids: list[str]) -> Sequence[TaskRecord | None]:
         found = await self.store.load(task_ids)

@@ -46,6 +46,20 @@ def task_query(
     )
 
 
+def filter_query(**filters: Any) -> TaskQuery:
+    """Return the query of all tasks that match at least one filter.
+
+    Raises:
+        ValueError: no filter is given, or one has a value that no task can have.
+    """
+    query = task_query(**filters, limit=1, after=None)
+    of_time = query.created_after is not None or query.created_before is not None
+    of_task = query.pipeline is not None or query.statuses or query.labels or query.tags
+    if not of_time and not of_task:
+        raise ValueError(f"give at least one filter: {', '.join(filters)}")
+    return query
+
+
 def checked_limit(limit: Any) -> int:
     """Return the length of a page.
 

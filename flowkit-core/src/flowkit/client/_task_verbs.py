@@ -1,7 +1,7 @@
 """The verbs that clients and coordinators share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from flowkit._tasks.submission import checked_reason
 from flowkit.client import (
     _approvals,
     _artifacts,
+    _bulk,
     _dead_letters,
     _flows,
     _nodes,
@@ -24,13 +25,14 @@ from flowkit.client import (
     _workers,
 )
 from flowkit.client._session import Session
-from flowkit.client._task_filters import task_query
+from flowkit.client._task_filters import filter_query, task_query
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DamagedRecord, Store
 from flowkit.task import (
     Approval,
     Artifact,
+    BulkProgress,
     DeadLetter,
     FlowInfo,
     FlowVersion,
@@ -356,18 +358,6 @@ class TaskVerbs(ABC):
         """
         await _retries.retry_task(self._life.resource, task_id, from_nodes)
 
-    async def run_now(self, task_id: str, node_id: str) -> None:
-        """End the pause of a node at once: the pause before its next attempt, a sleep, or the pause
-        between two rounds of a loop. The next attempt or round starts, and a sleep finishes.
-
-        While the task is paused, a sleep finishes, and an attempt or round waits for ``resume``.
-
-        Raises:
-            TaskNotFound: there is no such task, or it has no such node.
-            TaskRefused: the node has no pause.
-        """
-        await _pauses.run_now(self._life.resource, task_id, node_id)
-
     async def signal(
         self, task_id: str, name: str, payload: Any = None, *, signal_id: str | None = None
     ) -> None:
@@ -426,7 +416,100 @@ class TaskVerbs(ABC):
             self._life.resource, task_id, node_id, choice, by=by, values=values, comment=comment
         )
 
-    # ------------------------------------------------------------ workers
+    # ------------------------------------------------------------ changes of many tasks
+
+    async def cancel_tasks(
+        self,
+        *,
+        reason: str = "",
+        force: bool = False,
+        on_progress: Callable[[BulkProgress], None] | None = None,
+        status: str | Collection[str] | None = None,
+        pipeline: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        retrying: bool | None = None,
+        waiting: str | None = None,
+        reason_code: str | None = None,
+    ) -> int:
+        """Cancel all tasks that match the filters of :meth:`list_tasks` and have not ended, as
+        :meth:`cancel` does. Return how many were changed.
+
+        At least one filter is given. Tasks that are submitted meanwhile are not cancelled.
+        ``on_progress`` is called after every few tasks, and gets the tasks that could not be
+        changed, too; without it, these are logged. All others are changed. After an interruption,
+        the same call cancels the rest.
+
+        Raises:
+            ValueError: no filter is given, or one has a value that no task can match.
+            TaskRefused: the reason is not a text of at most 1,000 characters.
+        """
+        query = filter_query(
+            status=status,
+            pipeline=pipeline,
+            labels=labels,
+            parent=parent,
+            created_after=created_after,
+            created_before=created_before,
+            retrying=retrying,
+            waiting=waiting,
+            reason_code=reason_code,
+        )
+        event = CancelRequested(checked_reason(reason), force=force)
+        return await _bulk.cancel_tasks(self._life.resource, query, event, on_progress)
+
+    async def retry_tasks(
+        self,
+        *,
+        on_progress: Callable[[BulkProgress], None] | None = None,
+        status: str | Collection[str] | None = None,
+        pipeline: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        retrying: bool | None = None,
+        waiting: str | None = None,
+        reason_code: str | None = None,
+    ) -> int:
+        """Retry all failed and cancelled tasks that match the filters of :meth:`list_tasks`, as
+        :meth:`retry` does. Return how many were changed.
+
+        The rules of :meth:`cancel_tasks` hold. A child task whose node has ended is not retried
+        alone, but with its parent. After an interruption, the same call retries the rest, and those
+        that have failed again meanwhile.
+
+        Raises:
+            ValueError: no filter is given, or one has a value that no task can match.
+        """
+        query = filter_query(
+            status=status,
+            pipeline=pipeline,
+            labels=labels,
+            parent=parent,
+            created_after=created_after,
+            created_before=created_before,
+            retrying=retrying,
+            waiting=waiting,
+            reason_code=reason_code,
+        )
+        return await _bulk.retry_tasks(self._life.resource, query, on_progress)
+
+    # ------------------------------------------------------------ operators
+
+    async def run_now(self, task_id: str, node_id: str) -> None:
+        """End the pause of a node at once: the pause before its next attempt, a sleep, or the pause
+        between two rounds of a loop. The next attempt or round starts, and a sleep finishes.
+
+        While the task is paused, a sleep finishes, and an attempt or round waits for ``resume``.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            TaskRefused: the node has no pause.
+        """
+        await _pauses.run_now(self._life.resource, task_id, node_id)
 
     async def workers(self) -> list[WorkerView]:
         """Return the workers of the installation, by id.

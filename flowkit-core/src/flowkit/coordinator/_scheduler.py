@@ -263,10 +263,10 @@ class Scheduler:
         if hints:
             await self._hints.send(hints)
 
-    async def changed(self, task_id: str, outcome: Outcome) -> None:
-        """Carry out the effects of a change, and send a hint to the other coordinators."""
+    async def changed(self, task_ids: Collection[str], outcome: Outcome) -> None:
+        """Carry out the effects of changes, and send hints to the other coordinators."""
         await self._carry_out(outcome.effects)
-        await self._hints.changed(task_id, outcome)
+        await self._hints.changed(task_ids, outcome)
 
     async def _start_new(self) -> None:
         """Carry out the first effects of new tasks, for many submissions together."""
