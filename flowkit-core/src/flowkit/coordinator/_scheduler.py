@@ -1,11 +1,9 @@
 """The scheduler: it reacts to reports, timers and lost workers, and carries out effects."""
 
 import asyncio
-import heapq
 import logging
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Collection,
     Coroutine,
@@ -15,7 +13,6 @@ from collections.abc import (
 from functools import partial
 from typing import Any
 
-import anyio
 from anyio.abc import TaskGroup
 
 from flowkit._dead_letters.unusable_messages import Parking
@@ -52,6 +49,7 @@ from flowkit.coordinator._maps import Maps
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._report_inbox import read_reports
 from flowkit.coordinator._retention import purge_regularly
+from flowkit.coordinator._timers import Timers, Wake
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
 from flowkit.messages import NodeStarted
@@ -66,8 +64,6 @@ TURNS = 4
 """Turns of the event loop that a submission gives: from here over the bus to a worker's slot."""
 MOST_AT_ONCE = 500
 """Most overdue tasks that are read and woken in one call."""
-
-Wake = Callable[[Collection[str]], Awaitable[None]]
 
 
 class Scheduler:
@@ -218,8 +214,7 @@ class Scheduler:
     async def _carry_out(self, effects: Sequence[TaskEffects]) -> None:
         for todo in effects:
             task = todo.cached.task
-            if task.wake_at is not None:
-                self._timers.add(task.spec.task_id, task.wake_at)
+            self._timers.wake(task.task_id, task.wake_at)
             for state in todo.children:
                 self._children.start(task, state)
         ends = self._children.ends_of(effects)
@@ -284,7 +279,7 @@ class Scheduler:
         for held in self.processor.find_cached(task_ids):
             wake_at = held.task.wake_at
             if wake_at is not None and wake_at > self._clock.now():
-                self._timers.add(held.task.task_id, wake_at)
+                self._timers.wake(held.task.task_id, wake_at)
             elif wake_at is not None:
                 due.append(held.task.task_id)
         if due:
@@ -385,45 +380,7 @@ class Scheduler:
             )
 
 
-# ---------------------------------------------------------------- timers and the sweep
-
-
-class Timers:
-    """Wake-up times of the tasks in memory."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._heap: list[tuple[float, str]] = []
-        self._earlier = anyio.Event()
-
-    def add(self, task_id: str, at: float) -> None:
-        """Schedule a wake-up of a task. Earlier ones stay: a wake-up too many is harmless."""
-        if not self._heap or at < self._heap[0][0]:
-            self._earlier.set()
-        heapq.heappush(self._heap, (at, task_id))
-
-    async def run(self, wake: Wake) -> None:
-        """Wake each task when its time has come."""
-        while True:
-            self._earlier = anyio.Event()
-            now = self._clock.now()
-            due: dict[str, None] = {}
-            while self._heap and self._heap[0][0] <= now:
-                due[heapq.heappop(self._heap)[1]] = None
-            if due:
-                await wake(due)
-                continue
-            if not self._heap:
-                await self._earlier.wait()
-                continue
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._cancel_when_earlier, group.cancel_scope)
-                await self._clock.sleep(self._heap[0][0] - now)
-                group.cancel_scope.cancel()
-
-    async def _cancel_when_earlier(self, scope: anyio.CancelScope) -> None:
-        await self._earlier.wait()
-        scope.cancel()
+# ---------------------------------------------------------------- the sweep
 
 
 async def sweep(store: Store, clock: Clock, tick_sec: float, wake: Wake) -> None:
