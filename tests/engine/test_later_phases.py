@@ -398,3 +398,24 @@ def test_a_retry_of_a_node_that_cannot_start_leaves_a_task_finished_that_task_en
     assert play.retry("b", fill=True).ignored
     assert play.task.status is S.FINISHED
     assert started(play.retry("a", "b", fill=True)) == ["a"]
+
+
+def test_a_node_that_ended_the_task_stays_finished_when_a_later_run_ends_badly():
+    call = {"type": "coordinator_fn", "io": {"fn": "task.end", "fn_args": {"status": "finished"}}}
+    play = Play(graph("a", "e", a=ONCE, e=call, on_node_failure="continue"))
+    play.breaks("a")
+    where = play.index("e"), 1, play.token("e")
+    play.do(FunctionReturned(*where, play.now, ending=TaskEnding(S.FINISHED)))
+    play.retry("a", fill=True)
+    play.breaks("a")
+    assert play.task.status is S.FAILED
+    assert started(play.retry()) == ["a"]
+
+
+def test_an_undone_node_whose_letter_is_retried_drops_its_batches():
+    play = Play(graph("a -> b", a={"undo": {"type": "undo"}}, b=ONCE))
+    play.succeeds("a")
+    play.breaks("b")
+    play.succeeds("a~undo")
+    play.retry("a", "b", fill=True)
+    assert play.record("a").generation == 1

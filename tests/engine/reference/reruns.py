@@ -17,7 +17,8 @@ def retry(state: State, named: list[Node] | None, *, fill: bool) -> None:
     main = [index for index in range(len(state.nodes)) if index not in state.later_nodes()]
     chosen = None if named is None else {node.index for node in named}
     again = _run_again(state, chosen)
-    fresh = _from_nothing(state, again, kept=chosen or () if fill else ())
+    kept = {*(chosen or ())} - _undone(state) if fill else set()
+    fresh = _from_nothing(state, again, kept=kept)
     for index in main:
         old = state.nodes[index]
         if index not in again:
@@ -64,12 +65,7 @@ def _run_again(state: State, chosen: Collection[int] | None) -> set[int]:
     """Return the nodes of the main phase that run again."""
     again: set[int] = set()
     later = state.later_nodes()
-    undone = {
-        index
-        for undo, index in state.undone().items()
-        if state.nodes[undo].first_issued_at is not None
-    }
-    chosen_here = {*(chosen or ()), *undone} - set(later)
+    chosen_here = {*(chosen or ()), *_undone(state)} - set(later)
     if state.ended_by is not None and state.outcome is not TaskStatus.FINISHED:
         chosen_here.add(state.ended_by)
     all_stopped = state.outcome is not TaskStatus.FINISHED
@@ -100,6 +96,15 @@ def _run_again(state: State, chosen: Collection[int] | None) -> set[int]:
         for index in needed:
             run_again(index, with_all_below=False)
     return again
+
+
+def _undone(state: State) -> set[int]:
+    """Return the nodes whose undo has begun."""
+    return {
+        index
+        for undo, index in state.undone().items()
+        if state.nodes[undo].first_issued_at is not None
+    }
 
 
 def _is_missed(state: State, index: int, again: set[int]) -> bool:

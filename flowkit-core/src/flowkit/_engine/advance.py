@@ -94,7 +94,7 @@ from flowkit._engine.reports import (
     node_stopped,
     node_succeeded,
 )
-from flowkit._engine.reruns import blocked_nodes, nodes_to_reset, reset_record
+from flowkit._engine.reruns import blocked_nodes, nodes_to_reset, reset_record, undone_nodes
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import signal_received
 from flowkit._engine.timers import woke
@@ -286,7 +286,8 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     again = nodes_to_reset(task, chosen)
     undone = undone_children(task)
     emptied = emptied_maps(task, undone)
-    from_nothing = _from_nothing(task, again, emptied, chosen if event.fill else None)
+    filled = {*(chosen or ())} - undone_nodes(task) if event.fill else set()
+    from_nothing = _from_nothing(task, again, emptied, filled)
     marks = task.marks[: plan.size]
     in_order = [index for index in plan.order if index in again]
     for index in in_order:
@@ -311,6 +312,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     draft.started_at = None if again else draft.started_at
     if again or draft.outcome is not TaskStatus.FINISHED:
         draft.outcome = draft.output = None
+        _forget_ending(draft, again)
         if failed:
             draft.error = failure_sentence(plan, failed[0], draft.record(failed[0]))
     draft.open = len(again) + children
@@ -334,9 +336,16 @@ def _would_run_nothing(task: Task, chosen: Collection[int] | None) -> bool:
     )
 
 
-def _from_nothing(
-    task: Task, again: set[int], emptied: set[int], filled: Collection[int] | None
-) -> set[int]:
+def _forget_ending(draft: Transition, again: Collection[int]) -> None:
+    """Record that no node ended the task, because it goes on: the one that called ``task.end``
+    keeps its result.
+    """
+    for index, record in draft.task.records.items():
+        if record.ended_task and index not in again:
+            draft.edit(index).ended_task = False
+
+
+def _from_nothing(task: Task, again: set[int], emptied: set[int], filled: set[int]) -> set[int]:
     """Return the nodes that drop their stored batches: finished nodes, ``emptied`` maps, and all
     nodes below them, whose input is produced again. The ``filled`` ones keep theirs if their input
     stays.
@@ -344,7 +353,7 @@ def _from_nothing(
     plan, marks = task.spec.plan, task.marks
     found: set[int] = set()
     for index in plan.order:
-        finished = marks[index] == Mark.FINISHED and index not in (filled or ())
+        finished = marks[index] == Mark.FINISHED and index not in filled
         has_new_input = any(edge.node in found for edge in plan.parents[index])
         if index in emptied or (index in again and (finished or has_new_input)):
             found.add(index)
