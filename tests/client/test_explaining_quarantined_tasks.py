@@ -129,3 +129,17 @@ async def test_the_cause_in_a_letter_that_cannot_be_decoded_is_its_fault() -> No
         check_sentence(
             await cluster.client.explain("t", "b"), await letter_of(cluster), "its bytes are gone"
         )
+
+
+async def test_the_letters_of_a_task_are_read_only_for_nodes_that_a_quarantine_would_hold() -> None:
+    class Scans(HookedStore):
+        def seen(self, record: KeyedRecord) -> KeyedRecord:
+            assert record.kind != "letter"
+            return record
+
+    async with Cluster(store=Scans(), handlers=[work]) as cluster:
+        assert (await cluster.run(TWO, task_id="t")).status == "finished"
+        at = cluster.clock.now()
+        letter = DeadLetter("task-t-1", at, "task", "quarantined", "Error: no", "t")
+        await park_letters(cluster.store, [letter])
+        assert await cluster.client.explain("t", "b") == "'b' has finished."

@@ -213,7 +213,8 @@ async def test_a_loop_says_what_it_waits_for() -> None:
         first = view.child_task_id
         assert (view.status, view.waiting) == ("running", None)
         assert await client.explain(task_id, "l") == (
-            f"'l' waits for round 1 of at most 7, task {first!r}: see `flowkit show {first}`."
+            f"'l' waits for round 1 of at most 7, task {first!r}, in which 'x' sleeps until"
+            " 2026-01-01T00:00:10+00:00 (5.0 s)."
         )
         await cluster.clock.sleep(35)
         view = (await client.get_task(task_id)).nodes["l"]

@@ -572,9 +572,12 @@ async def test_explain_names_the_child_task_of_a_child() -> None:
         task_id = await client.create_task(graph=flow)
         await until_open(client, 2)
         child_id = (await client.get_task(task_id)).nodes["m[0]"].child_task_id
+        worker_id = (await client.get_task(child_id or "")).nodes["h"].worker_id
         said = [await client.explain(task_id, one) for one in ("m", "m[0]", "m[1]")]
     assert said[0] == "'m' is running: 0 of its 2 children have ended."
-    assert said[1] == f"'m[0]' runs as task '{child_id}': see `flowkit show {child_id}`."
+    assert said[1] == (
+        f"'m[0]' runs as task '{child_id}', in which 'h' is running on {worker_id!r}."
+    )
     assert said[2] == "'m[1]' waits because max_parallel children of 'm' (1) are in flight."
 
 

@@ -7,8 +7,9 @@ import anyio
 import pytest
 
 from flowkit import Client, CoordinatorConfig, hookimpl
+from flowkit._records.letter_records import park_letters
 from flowkit.errors import GraphError, NodeFailure, TaskRefused
-from flowkit.task import TaskView
+from flowkit.task import DeadLetter, TaskView
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 from tests.builders import graph, node
@@ -544,7 +545,52 @@ async def test_explain_names_the_child_task() -> None:
         task_id = await cluster.client.create_task(graph=HANGING)
         child = await child_of(cluster.client, task_id)
         said = await cluster.client.explain(task_id, "s")
-    assert said == f"'s' runs as task '{child.id}': see `flowkit show {child.id}`."
+    worker_id = child.nodes["x"].worker_id
+    assert said == f"'s' runs as task '{child.id}', in which 'x' is running on {worker_id!r}."
+
+
+ASKS = graph(
+    node("x", "sleep", io={"for_sec": 1}),
+    node("ok", "approval", io={"prompt": "Ship?"}),
+    node("y", "sleep", "ok", io={"for_sec": 1}),
+)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+async def test_what_a_task_far_below_waits_for_is_named(mapped: bool) -> None:
+    middle = subflow("t", ASKS, **({"map": {"over": [1]}} if mapped else {}))
+    async with Cluster(handlers=[work]) as cluster:
+        client = cluster.client
+        task_id = await client.create_task(graph=graph(subflow("s", graph(middle))))
+        await client.clock.sleep(30)
+        child_id = (await client.get_task(task_id)).nodes["s"].child_task_id or ""
+        name = "t[0]" if mapped else "t"
+        lowest = (await client.get_task(child_id)).nodes[name].child_task_id or ""
+        asks = f"{name!r} runs as task {lowest!r}, in which 'ok' waits for a decision."
+        assert await client.explain(child_id, name) == asks
+        assert (
+            await client.explain(task_id, "s") == f"'s' runs as task {child_id!r}, in which {asks}"
+        )
+        for above, one in ((task_id, "s"), (child_id, "t"), (child_id, name)):
+            said = f"takes no decision; node 'ok' of its child task '{lowest}' waits for one"
+            with pytest.raises(TaskRefused, match=said):
+                await client.decide(above, one, "approve", by="ann")
+        await client.decide(lowest, "ok", "approve", by="ann")
+        with pytest.raises(TaskRefused, match="takes no decision$"):
+            await client.decide(task_id, "s", "approve", by="ann")
+
+
+async def test_explain_says_that_a_child_task_was_quarantined() -> None:
+    async with Cluster() as cluster:
+        client = cluster.client
+        task_id = await client.create_task(graph=graph(subflow("s", ASKS)))
+        await client.clock.sleep(30)
+        child_id = (await client.get_task(task_id)).nodes["s"].child_task_id or ""
+        at = client.clock.now()
+        letter = DeadLetter(f"task-{child_id}-1", at, "task", "quarantined", "Error: no", child_id)
+        await park_letters(cluster.store, [letter])
+        said = await client.explain(task_id, "s")
+    assert said.startswith(f"'s' runs as task {child_id!r}. The task was quarantined 0.0 s ago")
 
 
 async def test_a_retry_runs_the_failed_node_of_a_large_child_task_again() -> None:

@@ -24,13 +24,16 @@ CLOCKS_DIFFER_SEC = 1.0
 """Tolerance for the times of changes and dead letters of different processes."""
 
 
-def keeps_waiting(task: Task, index: int, record: TaskRecord, letter: DeadLetter) -> bool:
-    """Return whether a node does not start because its task was quarantined with this letter and
-    has not changed since. A letter that cannot be decoded has no time.
+def may_be_quarantined(task: Task, index: int) -> bool:
+    """Return whether a node does not start if its task was quarantined."""
+    return task.marks[index] not in {*ENDED, Mark.RUNNING}
+
+
+def keeps_waiting(record: TaskRecord, letter: DeadLetter) -> bool:
+    """Return whether a task was quarantined with this letter and has not changed since. A letter
+    that cannot be decoded has no time.
     """
-    return task.marks[index] not in {*ENDED, Mark.RUNNING} and (
-        letter.fault is not None or last_change_at(record) <= letter.at + CLOCKS_DIFFER_SEC
-    )
+    return letter.fault is not None or last_change_at(record) <= letter.at + CLOCKS_DIFFER_SEC
 
 
 def explain_quarantine(letter: DeadLetter, *, now: float) -> str:
@@ -52,13 +55,13 @@ def explain_node(
     *,
     now: float,
     unserved: str | None = None,
-    paused_child: str | None = None,
+    below: str | None = None,
 ) -> str:
     """Return why a node is not running, and what it waits for.
 
     ``records`` has its record, and that of its map if it is a child. ``unserved`` says why no live
-    worker serves its role; it is None if one does. ``paused_child`` is the id of its child task if
-    that is paused.
+    worker serves its role; it is None if one does. ``below`` says what its child task waits for, as
+    the end of the sentence; it is None if that is not known.
     """
     plan, record = task.spec.plan, records.get(index)
     name = f"{plan.ids[index]!r}"
@@ -72,7 +75,7 @@ def explain_node(
     )
     match mark:
         case Mark.RUNNING | Mark.CANCELLING if record is not None and runs_child_task(plan, index):
-            return _runs_child(task, index, record, records, paused_child)
+            return _runs_child(task, index, record, records, below)
         case Mark.RUNNING:
             return (
                 f"{name} is running on {record.worker_id!r}."
@@ -232,12 +235,45 @@ def running_child(task: Task, index: int, records: Mapping[int, NodeRecord]) -> 
     return child_node(task, index, record).child_id()
 
 
+def awaits_decision(task: Task, index: int, record: NodeRecord) -> bool:
+    """Return whether a node waits for a decision."""
+    wait = record.wait
+    return task.marks[index] == Mark.DEFERRED and wait is not None and wait.kind == "approval"
+
+
+def cause_in(task: Task) -> int | None:
+    """Return the node that a task waits for: one that waits for a decision or a signal, else the
+    first one that has begun, else one that may begin. None if there is none.
+    """
+    waits = ((index, record.wait) for index, record in sorted(task.records.items()))
+    asking = (
+        index
+        for index, wait in waits
+        if task.marks[index] == Mark.DEFERRED and wait is not None and wait.kind != "timer"
+    )
+    others = (place for mark in _CAUSES if (place := task.marks.find(mark)) >= 0)
+    return next(chain(asking, others), None)
+
+
+_CAUSES = (
+    Mark.DEFERRED,
+    Mark.ISSUED,
+    Mark.RUNNING,
+    Mark.CANCELLING,
+    Mark.CHECKING,
+    Mark.READY,
+    Mark.MAPPING,
+    Mark.CLOSING,
+)
+"""Marks of nodes that a task waits for, the most telling ones first."""
+
+
 def _runs_child(
     task: Task,
     index: int,
     record: NodeRecord,
     records: Mapping[int, NodeRecord],
-    paused_child: str | None,
+    below: str | None,
 ) -> str:
     """Return what a node that runs a child task waits for."""
     name, link = f"{task.spec.plan.ids[index]!r}", record.child
@@ -258,10 +294,7 @@ def _runs_child(
         if link is None or link.iteration is None
         else f"{name} waits for {_round(task, index, record)}, task {child!r}"
     )
-    if paused_child is None:
-        return f"{runs}: see `flowkit show {child}`."
-    paused = task.task_id if task.paused else child
-    return f"{runs}, which is paused: run `flowkit resume {paused}`."
+    return f"{runs}: see `flowkit show {child}`." if below is None else runs + below
 
 
 def _round(task: Task, index: int, record: NodeRecord) -> str:

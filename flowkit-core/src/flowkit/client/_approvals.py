@@ -10,13 +10,15 @@ from flowkit._json.limits import MAX_ID_CHARS
 from flowkit._json.values import NotJson, is_unicode, json_copy, kind_of, short
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
+from flowkit._tasks.explanations import awaits_decision
 from flowkit._user_code.containment import contained, error_text
+from flowkit.client._explanations import asking_below
 from flowkit.client._session import Session, index_of
 from flowkit.client._task_filters import checked_limit
 from flowkit.errors import AlreadyDecided, CorruptRecord, PayloadError, TaskRefused
 from flowkit.graph._control_types import REJECT, arguments_of
 from flowkit.protocols import TaskQuery, TaskRecord, utc
-from flowkit.task import Approval, Mark, NodeRecord, Page, Task, Wait
+from flowkit.task import Approval, NodeRecord, Page, Task, Wait
 
 WAITING = (waiting_tag("approval"),)
 """Tags of tasks with nodes that wait for a decision."""
@@ -73,14 +75,9 @@ def _of_record(record: TaskRecord, after: str | None) -> Iterator[tuple[_Place, 
     except (CorruptRecord, PayloadError):
         return
     for index, node in sorted(task.records.items()):
-        if node.wait is not None and _awaits_decision(task, index, node):
+        if node.wait is not None and awaits_decision(task, index, node):
             place = _Place(after, task.spec.created_at, task.task_id, index)
             yield place, _approval(task, index, node, node.wait)
-
-
-def _awaits_decision(task: Task, index: int, record: NodeRecord) -> bool:
-    waits = task.marks[index] == Mark.DEFERRED and record.wait is not None
-    return waits and record.wait is not None and record.wait.kind == "approval"
 
 
 def _approval(task: Task, index: int, record: NodeRecord, wait: Wait) -> Approval:
@@ -133,10 +130,10 @@ async def decide(
         task = decode_task(stored)
         index = index_of(task, node_id)
         record = (await records_of(session.store, task, [index])).get(index, NodeRecord())
-        if not _awaits_decision(task, index, record) or record.wait is None:
+        if not awaits_decision(task, index, record) or record.wait is None:
             if event is not None and _is_recorded(event, record):
                 return  # by a commit whose outcome was unknown
-            raise _refusal(task, index, record)
+            raise await _refusal(session, task, index, record)
         await _check_decision(session, task, index, record.wait, choice, by, plain)
         event = DecisionMade(index, record.attempt, choice, by, plain, comment)
         if await session.change(task_id, event, stored):
@@ -150,11 +147,14 @@ def _is_recorded(event: DecisionMade, record: NodeRecord) -> bool:
     )
 
 
-def _refusal(task: Task, index: int, record: NodeRecord) -> TaskRefused:
+async def _refusal(session: Session, task: Task, index: int, record: NodeRecord) -> TaskRefused:
     plan = task.spec.plan
     name = f"node {plan.ids[index]!r} of task {task.task_id!r}"
     if plan.nodes[index].type != "approval":
-        return TaskRefused(f"{name} is of type {plan.nodes[index].type!r}, and takes no decision")
+        text = f"{name} is of type {plan.nodes[index].type!r}, and takes no decision"
+        if (below := await asking_below(session.store, task, index)) is not None:
+            text += f"; node {below[1]!r} of its child task {below[0]!r} waits for one"
+        return TaskRefused(text)
     if isinstance(made := record.result, dict):
         return AlreadyDecided(
             f"{name} was decided before: {made['choice']!r} by {made['by']!r} at {made['at']}"

@@ -6,27 +6,16 @@ from math import inf
 from typing import Any
 
 from flowkit._json.limits import LONGEST_SEC
-from flowkit._records.heartbeats import why_unserved
 from flowkit._records.history import HistoryReader
-from flowkit._records.letter_records import read_letters
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
-from flowkit._records.worker_sessions import sessions_of
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
-from flowkit._tasks.explanations import (
-    explain_node,
-    explain_quarantine,
-    keeps_waiting,
-    running_child,
-)
-from flowkit._tasks.map_children import with_maps
-from flowkit._tasks.missing_processes import missing_coordinator, missing_worker
 from flowkit._tasks.views import event_view, full_view, shown_nodes
-from flowkit.client._session import Session, index_of
+from flowkit.client._session import Session
 from flowkit.errors import CorruptRecord, PayloadError
-from flowkit.protocols import Store, TaskQuery, TaskRecord, utc
-from flowkit.task import ENDED, Mark, Page, Task, TaskEvent, TaskStatus, TaskView
+from flowkit.protocols import TaskQuery, TaskRecord, utc
+from flowkit.task import Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
 FIRST_CHECK_SEC = 30.0
@@ -72,45 +61,6 @@ async def _listed(session: Session, record: TaskRecord) -> TaskView:
             created_at=utc(header.created_at),
             finished_at=None if header.finished_at is None else utc(header.finished_at),
         )
-
-
-async def explain(session: Session, task_id: str, node_id: str) -> str:
-    """Return a sentence that says why a node is not running."""
-    store, clock = session.store, session.clock
-    record = await session.record(task_id)
-    letters = await read_letters(store, task_id=task_id, kind="task")
-    letter = max(letters, key=lambda letter: letter.at, default=None)
-    try:
-        task = decode_task(record)
-    except CorruptRecord:
-        if letter is None:
-            raise
-        index_of(decode_task(record, to_look_at=True), node_id)
-        return explain_quarantine(letter, now=clock.now())
-    index = index_of(task, node_id)
-    if letter is not None and keeps_waiting(task, index, record, letter):
-        return explain_quarantine(letter, now=clock.now())
-    records, now = await records_of(store, task, with_maps(task, [index])), clock.now()
-    if task.marks[index] in ENDED:
-        return explain_node(task, index, records, now=now)
-    sessions = await sessions_of(store)
-    unserved = why_unserved(sessions, task.spec.plan.nodes[index].type, now)
-    paused_child = await _paused_child(store, running_child(task, index, records))
-    sentence = explain_node(
-        task, index, records, now=now, unserved=unserved, paused_child=paused_child
-    )
-    missing = [missing_coordinator(sessions, now)]
-    if task.marks[index] == Mark.RUNNING and (worker_id := records[index].worker_id) is not None:
-        missing.insert(0, missing_worker(sessions, worker_id, now))
-    return " ".join([sentence, *filter(None, missing)])
-
-
-async def _paused_child(store: Store, child_id: str | None) -> str | None:
-    """Return the id of a child task if it is paused."""
-    stored = {} if child_id is None else await store.load([child_id])
-    return next(
-        (one for one, record in stored.items() if record.header.status == TaskStatus.PAUSED), None
-    )
 
 
 # ---------------------------------------------------------------- ends and events

@@ -16,6 +16,7 @@ from flowkit.client import (
     _artifacts,
     _bulk,
     _dead_letters,
+    _explanations,
     _flows,
     _nodes,
     _pauses,
@@ -297,6 +298,9 @@ class TaskVerbs(ABC):
     async def explain(self, task_id: str, node_id: str) -> str:
         """Return a sentence that says why a node is not running.
 
+        If the node runs a child task, the sentence goes on with what that waits for, down to the
+        lowest one. It names a node that waits for a decision or a signal, if there is one.
+
         If the node waits for a worker, this waits for the next heartbeat of one that serves its
         role, for at most 10 s. If the task was quarantined, the sentence says why and what to do,
         from the dead letter of the task.
@@ -305,7 +309,7 @@ class TaskVerbs(ABC):
             TaskNotFound: there is no such task, or it has no such node.
             CorruptRecord: the task cannot be read.
         """
-        return await _queries.explain(self._life.resource, task_id, node_id)
+        return await _explanations.explain(self._life.resource, task_id, node_id)
 
     # ------------------------------------------------------------ changes
 
