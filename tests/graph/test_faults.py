@@ -1169,6 +1169,32 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"map": {"over": [[1]]}, "io": {"batching": {"size": 1, "max_wait_sec": 5}}}),
         "node 'a': io.batching.max_wait_sec: all items of a list are there when the node starts",
     ),
+    "a time for batches of artifacts that are all there": (
+        chain(
+            {},
+            {
+                "io": {
+                    "input_inline": {"input_adapter": "pull.from_artifacts"},
+                    "batching": {"size": 1, "max_wait_sec": 5},
+                }
+            },
+        ),
+        "node 'b': io.batching.max_wait_sec: the nodes that it reads have ended when",
+    ),
+    "a time for batches of artifacts in an undo": (
+        chain(
+            {
+                "undo": {
+                    "type": "w",
+                    "io": {
+                        "input_inline": {"input_adapter": "pull.from_artifacts"},
+                        "batching": {"size": 1, "max_wait_sec": 5},
+                    },
+                }
+            }
+        ),
+        "node 'a': undo: io.batching.max_wait_sec: the nodes that it reads have ended",
+    ),
     "batches of pieces of artifacts": (
         chain(
             {},
@@ -2262,3 +2288,26 @@ def test_faults_in_finally_are_listed_with_those_in_nodes() -> None:
         "node 'f'",
         "node 'g'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "source"),
+    [
+        ({}, {"from_node": "a"}),
+        ({"fan_in": "any"}, {}),
+        ({"io": {"start_when": "first_batch"}}, {}),
+    ],
+    ids=["a node above a parent", "a parent that is not waited for", "a stream"],
+)
+def test_windows_of_a_stream_that_may_grow_can_end_with_time(
+    fields: dict[str, Any], source: dict[str, str]
+) -> None:
+    io = fields.get("io", {}) | {"batching": {"size": 2, "max_wait_sec": 5}}
+    io["input_inline"] = {**PULL, "input_args": source}
+    nodes = [
+        node("a"),
+        node("b"),
+        node("c", depends_on=["a", "b"], fan_in="any"),
+        node("d", depends_on=["b", "c"], **fields | {"io": io}),
+    ]
+    Graph.parse({"nodes": nodes})

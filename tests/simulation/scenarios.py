@@ -326,7 +326,9 @@ async def long_stream(cluster: SimCluster) -> None:
 async def windows(cluster: SimCluster) -> None:
     counts, size = {"a": 20, "b": 9}, random.choice([1, 3, 8])
     batching: dict[str, Any] = {"size": size}
-    if seconds := random.choice([0.05, 1.0, 10.0, None]):
+    seconds = random.choice([0.05, 1.0, 10.0, None])
+    start_when = random.choice(["ready", "first_batch"])
+    if seconds is not None and start_when == "first_batch":
         batching["max_wait_sec"] = seconds
     view = await cluster.run(
         graph(
@@ -335,7 +337,7 @@ async def windows(cluster: SimCluster) -> None:
                 "c",
                 "collect",
                 list(counts),
-                io={"start_when": random.choice(["ready", "first_batch"]), "batching": batching}
+                io={"start_when": start_when, "batching": batching}
                 | {"input_inline": {"input_adapter": "pull.from_artifacts"}},
             ),
         )

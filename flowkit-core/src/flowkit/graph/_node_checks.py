@@ -196,7 +196,9 @@ def check_links(
                 _check_pull(faults, node, has_parents=bool(above) or links.reader(place) != place)
         if node.io.batching is not None and runs_on_worker(node.type):
             streams = any(link.streams for link in above.values())
-            _check_batching(faults, node, streams=streams or node.io.start_when == "first_batch")
+            streams = streams or node.io.start_when == "first_batch"
+            grows = streams or not _sources_have_ended(document, links, place)
+            _check_batching(faults, node, streams=streams, grows=grows)
         if node.on_satisfied == "cancel" and node.need < 0:
             faults.add(
                 name,
@@ -310,10 +312,27 @@ def _check_sources(faults: Faults, document: GraphDocument, links: Links, place:
             )
 
 
-def _check_batching(faults: Faults, node: NodeSpec, *, streams: bool) -> None:
+def _sources_have_ended(document: GraphDocument, links: Links, place: int) -> bool:
+    """Return whether the nodes whose artifacts a node reads have all ended when it starts, if it
+    does not stream.
+    """
+    node, above = document.nodes[place], links.into[place]
+    if links.undone_by(place) is not None:
+        return True
+    waits_for_all = node.need < 0 or node.need == len(above)
+    known = {one.node_id: place for place, one in enumerate(document.nodes)}
+    named = [known[target] for _, target in named_nodes(node) if target in known]
+    return all(
+        links.is_above(place, source) or (waits_for_all and source in above)
+        for source in named or above
+    )
+
+
+def _check_batching(faults: Faults, node: NodeSpec, *, streams: bool, grows: bool) -> None:
     """Check that ``io.batching`` cuts a list, or the artifacts that ``pull.from_artifacts`` reads.
 
-    That is the default adapter of a node that ``streams``.
+    That is the default adapter of a node that ``streams``. The stream ``grows`` if artifacts may be
+    stored while the node reads.
     """
     adapter, batching = node.io.input_adapter, node.io.batching
     assert batching is not None
@@ -334,6 +353,12 @@ def _check_batching(faults: Faults, node: NodeSpec, *, streams: bool) -> None:
             node.node_id,
             "io.batching.max_wait_sec: all items of a list are there when the node starts; remove"
             f" it, or let the node pull with the input_adapter {PULL!r}",
+        )
+    elif not grows and batching.max_wait_sec is not None:
+        faults.add(
+            node.node_id,
+            "io.batching.max_wait_sec: the nodes that it reads have ended when the node starts;"
+            " remove it, or let the node start with start_when 'first_batch'",
         )
 
 
