@@ -247,3 +247,20 @@ async def test_the_results_of_children_are_read_from_the_archive_many_at_a_time(
         view = await cluster.run(flow)
     assert view.nodes["m[7]~undo"].result["item"] == 107
     assert store.undo_reads < 60
+
+
+@pytest.mark.parametrize("max_parallel", [1, 3])
+async def test_the_undo_of_a_child_pulls_the_artifacts_of_this_child(max_parallel: int) -> None:
+    pulled: dict[str, list[int]] = {}
+
+    @handler("remove")
+    async def remove(item: Any, ctx: RunContext) -> None:
+        pulled.setdefault(ctx.node_id, []).append(item["number"])
+
+    pull = {"input_adapter": "pull.from_artifacts"}
+    undo = {"type": "remove", "io": {"input_inline": pull}}
+    m = mapped([3, 0, 2], type="pages", undo=undo, map={"max_parallel": max_parallel})
+    async with Cluster(handlers=[*HANDLERS, remove]) as cluster:
+        view = await cluster.run(failing(m))
+    assert pulled == {"m[0]~undo": [0, 1, 2], "m[2]~undo": [0, 1]}
+    assert [view.nodes[f"m[{number}]~undo"].status for number in range(3)] == ["finished"] * 3

@@ -471,11 +471,16 @@ WRONG: dict[str, tuple[Any, str]] = {
                 "map": {"over": []},
                 "undo": {
                     "type": "u",
-                    "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}},
+                    "io": {
+                        "input_inline": {
+                            "input_adapter": "pull.from_artifacts",
+                            "input_args": {"from_node": "a"},
+                        }
+                    },
                 },
             }
         ),
-        "node 'a': undo: reads the artifacts of the map 'a', which has none of its own; read the",
+        "the map 'a', which has none of its own; read the result of the child, 'result', or leave",
     ),
     "the undo of a map with another name of the item": (
         chain(

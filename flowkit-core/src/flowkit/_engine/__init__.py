@@ -81,7 +81,7 @@ from flowkit._engine.reruns import blocked_nodes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
-from flowkit._engine.sources import sources_progress
+from flowkit._engine.sources import sources_of, sources_progress, undone_node
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.tags import RETRYING, parent_tag, reason_tag, tags_of, waiting_tag
 from flowkit._engine.transition import IllegalMove, Transition
@@ -176,8 +176,10 @@ __all__ = [
     "retry_delay",
     "shown_child",
     "shown_rounds",
+    "sources_of",
     "sources_progress",
     "stop_cause",
     "tags_of",
+    "undone_node",
     "waiting_tag",
 ]

@@ -1,9 +1,11 @@
 """Sources of nodes: the nodes whose artifacts a node reads, perhaps before they have ended."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from flowkit.graph import Plan
-from flowkit.task import ENDED, IN_FLIGHT, TaskSpec
+from flowkit.graph._expanded_plan import is_undo, node_of, number_of
+from flowkit.task import ENDED, IN_FLIGHT, Task, TaskSpec
 
 
 class Marks(Protocol):
@@ -12,6 +14,28 @@ class Marks(Protocol):
     @property
     def spec(self) -> TaskSpec: ...
     def mark(self, index: int) -> int: ...
+
+
+def sources_of(task: Task, index: int) -> Sequence[int]:
+    """Return the nodes whose artifacts a node may read. The undo of a child of a map reads those of
+    the child.
+    """
+    plan = task.spec.plan
+    undone = None if index < plan.size else undone_node(task, index)
+    return plan.sources[index] if undone is None else (undone,)
+
+
+def undone_node(task: Task, index: int) -> int | None:
+    """Return the node of an undo, which is a child of a map if the undo is; None for any other
+    node.
+    """
+    plan = task.spec.plan
+    if plan.ends is None or not is_undo(plan, index):
+        return None
+    undone = plan.ends.undone_by[node_of(plan, index)]
+    if index < plan.size:
+        return undone
+    return task.maps[undone].places(number_of(plan, index))[0].start
 
 
 def sources_progress(state: Marks, index: int) -> bool:

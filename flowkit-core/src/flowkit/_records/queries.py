@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from flowkit._engine import sources_of
 from flowkit._records.record_parts import decode_node, node_part
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
@@ -101,7 +102,7 @@ async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
         TaskNotFound: there is no such task.
     """
     task = await load_task(store, task_id)
-    indexes = task.spec.plan.sources[index]
+    indexes = sources_of(task, index)
     return sources_from(task, indexes, await records_of(store, task, indexes))
 
 

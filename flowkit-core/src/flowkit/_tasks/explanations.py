@@ -9,9 +9,9 @@ from flowkit._engine import (
     path_to_failure,
     sources_progress,
     stop_cause,
+    undone_node,
 )
 from flowkit._records.task_records import last_change_at
-from flowkit._tasks.scopes import undone_node
 from flowkit.graph._control_types import most_rounds
 from flowkit.graph._expanded_plan import is_map, is_undo, map_of, node_of, runs_child_task
 from flowkit.graph._models import ALL

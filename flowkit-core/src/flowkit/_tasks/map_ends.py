@@ -6,10 +6,9 @@ from itertools import islice
 
 import anyio.lowlevel
 
-from flowkit._engine import EndsRead, ReadEnds
+from flowkit._engine import EndsRead, ReadEnds, undone_node
 from flowkit._records.history import HistoryReader
 from flowkit._records.queries import records_of
-from flowkit._tasks.scopes import undone_node
 from flowkit.protocols import Store
 from flowkit.task import Mark, NodeStatus, Task
 

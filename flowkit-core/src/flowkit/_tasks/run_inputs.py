@@ -10,11 +10,12 @@ from typing import Any
 import anyio.to_thread
 from pydantic_core import to_json
 
+from flowkit._engine import undone_node
 from flowkit._expressions import BudgetExceeded, InvalidExpression
 from flowkit._records.map_items import item_of
 from flowkit._records.queries import errors_of, load_task, results_of
 from flowkit._tasks.evaluation import Evaluations
-from flowkit._tasks.scopes import ending_of, in_turns, undone_node, undone_result
+from flowkit._tasks.scopes import ending_of, in_turns, undone_result
 from flowkit.graph import Plan
 from flowkit.graph._child_inputs import ChildInput, child_input
 from flowkit.graph._conditions import task_values

@@ -5,10 +5,10 @@ from typing import Any
 
 import anyio.lowlevel
 
-from flowkit._engine import end_status, error_of
+from flowkit._engine import end_status, error_of, undone_node
 from flowkit._records.queries import errors_of, results_of
 from flowkit.graph._conditions import task_values
-from flowkit.graph._expanded_plan import is_undo, node_of, number_of
+from flowkit.graph._expanded_plan import node_of
 from flowkit.graph._nodes_read import NodesNeeded
 from flowkit.protocols import Store
 from flowkit.task import Task, TaskSpec
@@ -60,19 +60,6 @@ async def undone_result(store: Store, task: Task, index: int | None) -> dict[str
         return {}
     found = await results_of(store, task, [undone])
     return {"result": found.get(task.spec.plan.ids[undone])}
-
-
-def undone_node(task: Task, index: int) -> int | None:
-    """Return the node of an undo, which is a child of a map if the undo is; None for any other
-    node.
-    """
-    plan = task.spec.plan
-    if plan.ends is None or not is_undo(plan, index):
-        return None
-    undone = plan.ends.undone_by[node_of(plan, index)]
-    if index < plan.size:
-        return undone
-    return task.maps[undone].places(number_of(plan, index))[0].start
 
 
 async def in_turns(nodes: list[int], read: Callable[[list[int]], Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from flowkit._engine import (
     SentCommand,
     TellParent,
     TellReaders,
+    sources_of,
 )
 from flowkit._records.claims import withdraw
 from flowkit._records.queries import errors_of, records_of, results_of, sources_from
@@ -363,7 +364,7 @@ class Outbox:
         data: dict[str, Any] | None = None
         sources = None
         if len(parents) <= MANY_PARENTS:
-            streams = plan.sources[index]
+            streams = sources_of(task, index)
             sources = (
                 sources_from(task, streams, await records_of(self._store, task, streams))
                 if streams

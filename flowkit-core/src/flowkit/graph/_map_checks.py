@@ -62,15 +62,9 @@ def check_maps(
                     " no batches of its own; remove 'first_batch', and give the edges from other"
                     " parents the trigger 'on_batch'",
                 )
-        _check_reads(
-            faults,
-            node,
-            maps,
-            {nodes[parent].node_id for parent in (above if undone is None else [undone])},
-            instead="its result, the list of the children's results"
-            if undone is None
-            else "the result of the child, 'result'",
-        )
+        above_here = above if undone is None else [undone]
+        parent_ids = {nodes[parent].node_id for parent in above_here}
+        _check_reads(faults, node, maps, parent_ids, undoes=undone is not None)
 
 
 def _check_source(
@@ -157,16 +151,23 @@ def _is_name(text: str) -> bool:
 
 
 def _check_reads(
-    faults: Faults, node: NodeSpec, maps: Iterable[str], parents: Iterable[str], *, instead: str
+    faults: Faults, node: NodeSpec, maps: Iterable[str], parents: Iterable[str], *, undoes: bool
 ) -> None:
-    """Check that a node does not read the artifacts or batches of a map, which has none."""
+    """Check that a node does not read the artifacts or batches of a map, which has none. The undo
+    of a map may pull without a name: then it reads the artifacts of the child that it undoes.
+    """
+    named = {target for _, target in named_nodes(node)}
     if node.type == COORDINATOR_FUNCTION:
         if node.io.fn != "metrics.aggregate":
             return
-    elif node.io.input_adapter not in PULL_ADAPTERS:
+    elif node.io.input_adapter not in PULL_ADAPTERS or (undoes and not named):
         return
-    named = {target for _, target in named_nodes(node)} or set(parents)
-    for target in sorted(named.intersection(maps)):
+    for target in sorted((named or {*parents}).intersection(maps)):
+        instead = "its result, the list of the children's results"
+        if undoes:
+            instead = "the result of the child, 'result'"
+            if node.type != COORDINATOR_FUNCTION:
+                instead += ", or leave the name out to read the artifacts of the child"
         faults.add(
             node.node_id,
             f"reads the artifacts of the map {short(target)}, which has none of its own; read"
