@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flowkit._engine import FollowParent, RunChild, TellParent, pending_effects
+from flowkit._engine import FollowParent, RunChild, TellParent, Woke, pending_effects
 from flowkit._records.record_parts import RecordWriter, encode_node
 from flowkit._records.task_records import decode_task, encode_spec, header_of
 from flowkit.messages import ChildEnded
@@ -89,12 +89,27 @@ def test_an_overdue_node_fails_when_its_child_has_stopped() -> None:
 def test_a_lost_notice_is_made_up_for_in_pauses_that_double() -> None:
     play = parent()
     pauses = []
-    for _ in range(9):
+    for _ in range(10):
         before = play.now
         assert play.task.wake_at is not None
         assert effects(play.later(play.task.wake_at - play.now)) == ["follow s"]
         pauses.append(play.now - before)
-    assert pauses == [5, 5, 10, 20, 40, 60, 60, 60, 60]
+    assert pauses == [5, 10, 15, 30, 60, 120, 240, 320, 320, 320]
+
+
+def test_child_tasks_that_began_at_different_times_are_checked_together() -> None:
+    naps = {f"a{number}": {"type": "sleep", "io": {"for_sec": number}} for number in range(20)}
+    nodes = {f"s{number}": subflow() for number in range(20)}
+    play = Play(graph(*(f"a{number} -> s{number}" for number in range(20)), **naps, **nodes))
+    wakes: list[int] = []
+    while play.now < NOON + 2 * 3600:
+        assert play.task.wake_at is not None
+        play.now = play.task.wake_at + 0.01
+        checked = effects(play.do(Woke(due_only=True)))
+        if play.now > NOON + 3600:
+            wakes.append(len(checked))
+    assert len(wakes) <= 3600 / 160 + 1
+    assert sum(wakes) >= 20 * 3600 / 320
 
 
 def test_a_notice_changes_nothing_but_has_the_child_read() -> None:

@@ -343,4 +343,4 @@ def test_the_checks_of_a_round_begin_with_short_pauses_again() -> None:
     assert play.task.wake_at is not None
     assert effects(play.later(play.task.wake_at - play.now)) == ["follow s"]
     assert play.now - before == 5
-    assert play.task.wake_at == play.now + 5
+    assert play.task.wake_at == play.now + 10

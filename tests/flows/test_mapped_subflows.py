@@ -604,7 +604,7 @@ async def test_the_cost_of_a_child_task_does_not_grow_with_their_number() -> Non
         store = CountingStore()
         async with Cluster(store=store, handlers=[work]) as cluster:
             half = size // 2
-            naps = [*(number / 4 for number in range(half)), *[600] * half]
+            naps = [*(50 * number / half for number in range(half)), *[600] * half]
             await cluster.run(graph(mapped(nap, naps, map={"max_parallel": half})))
         costs.append((store.loads.total() / size, store.committed / size))
     (read, committed), (read_of_many, committed_of_many) = costs

@@ -7,6 +7,7 @@ rounds, one after the other: see :mod:`flowkit._engine.loops`.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import floor, log2
 
 from flowkit._engine.events import (
     ChildFailed,
@@ -34,7 +35,7 @@ from flowkit.task import Mark, NodeRecord, ParentNode, Task
 
 FOLLOWED = frozenset({Mark.RUNNING, Mark.CANCELLING})
 """Marks of a node in which its child task follows it."""
-LONGEST_PAUSE_SEC = 60.0
+LONGEST_PAUSE_SEC = 320.0
 """Longest pause between two checks of a child task: the notice of its end may be lost."""
 
 
@@ -172,15 +173,21 @@ def child_woke(draft: Transition, index: int) -> None:
 
 
 def next_child_wake(draft: Transition, index: int, settings: EngineSettings) -> float:
-    """Return when to check the child task of a node next. The pauses double."""
+    """Return when to check the child task of a node next.
+
+    The pauses double. They end at times that all nodes of the task have in common, so that it wakes
+    once for all of its child tasks.
+    """
     record = draft.record(index)
-    now = draft.now
+    now, created_at = draft.now, draft.task.spec.created_at
     since = record.issued_at if record.heard_at is None else record.heard_at
-    pause = min(max(now - since, settings.resend_sec), LONGEST_PAUSE_SEC)
+    waited = min(max(now - since, settings.resend_sec), LONGEST_PAUSE_SEC / 2)
+    step = settings.resend_sec * 2.0 ** floor(log2(waited / settings.resend_sec))
+    check_at = created_at + (floor((now - created_at) / step) + 2) * step
     limit = draft.task.spec.plan.nodes[index].timeouts.start_to_close_sec
     if limit is None or draft.mark(index) != Mark.RUNNING or now >= record.issued_at + limit:
-        return now + pause
-    return min(now + pause, record.issued_at + limit)
+        return check_at
+    return min(check_at, record.issued_at + limit)
 
 
 def force_children(draft: Transition) -> None:
