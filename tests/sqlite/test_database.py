@@ -197,6 +197,44 @@ async def test_many_jobs_of_many_tasks_are_all_stored(database):
     assert len(await database.read(words)) == 2000
 
 
+# ---------------------------------------------------------------- a file that is moved
+
+
+async def test_a_file_that_is_moved_is_neither_read_nor_changed_until_it_is_back(
+    database, path, tmp_path
+):
+    path.rename(tmp_path / "elsewhere")
+    for call in (database.write(insert("a")), database.read(words)):
+        with pytest.raises(StoreUnavailable, match=r"was moved or deleted .*move it back"):
+            await call
+    (tmp_path / "elsewhere").rename(path)
+    await database.write(insert("b"))
+    assert await database.read(words) == ["b"]
+
+
+async def test_a_file_is_not_confused_with_another_one_at_its_path(database, path, tmp_path):
+    path.rename(tmp_path / "elsewhere")
+    path.write_bytes(b"")
+    for call in (database.write(insert("a")), database.read(words, brief=True)):
+        with pytest.raises(StoreUnavailable, match=r"was replaced by another file .*start them"):
+            await call
+    path.unlink()
+    (tmp_path / "elsewhere").rename(path)
+    assert await database.read(words) == []
+
+
+async def test_a_change_that_waited_while_the_file_was_moved_is_refused(
+    database, gate, path, tmp_path
+):
+    [waiting] = await submit(database, insert("a"))
+    path.rename(tmp_path / "elsewhere")
+    gate.open()
+    with pytest.raises(StoreUnavailable, match="was moved"):
+        await waiting
+    (tmp_path / "elsewhere").rename(path)
+    assert await database.read(words) == []
+
+
 def break_the_sync(database) -> None:
     """Put a pipe in place of the open log: no pipe can be synced."""
     ends = os.pipe()

@@ -61,6 +61,13 @@ async def test_a_file_of_a_later_version_is_named(store: SqliteStore, path: Path
     assert "Upgrade" in result.remedy
 
 
+async def test_a_second_name_of_the_file_is_found(store: SqliteStore, path: Path) -> None:
+    path.with_name("second.db").hardlink_to(path)
+    found = await checks(store)
+    assert faults(found) == ["sqlite file"]
+    assert "2 names (hard links)" in found["sqlite file"].detail
+
+
 async def test_a_lock_that_another_program_keeps_is_found(anyio_backend: str, path: Path) -> None:
     config = SqliteConfig(busy_timeout_sec=0.05)
     async with SqliteStore(f"sqlite:///{path}", config=config) as store:

@@ -84,6 +84,12 @@ def _file(connection: sqlite3.Connection, context: Context) -> Finding:
     )
     if version > VERSION:
         return Finding(False, detail, "Upgrade FlowKit: a later version wrote this file.")
+    if (names := path.stat().st_nlink) > 1:
+        remedy = (
+            "Delete the other names of the file. A process that opens it by another name does not"
+            " see its write-ahead log, and damages it."
+        )
+        return Finding(False, f"{detail}, {names} names (hard links)", remedy)
     return Finding(True, detail)
 
 

@@ -5,12 +5,12 @@ import random
 import sqlite3
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from flowkit.errors import StoreUnavailable
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._errors import is_busy
 from flowkit_sqlite._jobs import Job
+from flowkit_sqlite._moved_files import OpenedPath
 
 FIRST_LOCK_PAUSE_SEC = 0.00005
 LONGEST_LOCK_PAUSE_SEC = 0.005
@@ -24,9 +24,11 @@ class GroupCommit:
     A commit writes to the log, but does not wait for the disk.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, config: SqliteConfig) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, opened: OpenedPath, config: SqliteConfig
+    ) -> None:
         self._connection = connection
-        self._path = path
+        self._opened = opened
         self._config = config
         # The loop in _begin replaces SQLite's, which sleeps a millisecond or more.
         connection.execute("PRAGMA busy_timeout = 0")
@@ -44,13 +46,14 @@ class GroupCommit:
         try:
             if not self._begin(wait=wait):
                 return None
+            self._opened.check()
             ran = self._run(jobs, longest_sec=math.inf if wait else LONGEST_TURN_SEC)
             if self._connection.in_transaction:
                 self._connection.execute("COMMIT")
             elif any(job.error is None for job in ran):
                 raise StoreUnavailable(
-                    f"{self._path}: an error of another change in the same transaction undid this"
-                    f" one: {ran[-1].error}"
+                    f"{self._opened.path}: an error of another change in the same transaction undid"
+                    f" this one: {ran[-1].error}"
                 )
         except Exception as error:
             self._roll_back()

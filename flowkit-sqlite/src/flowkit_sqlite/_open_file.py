@@ -14,12 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flowkit.errors import StoreUnavailable
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._connections import connect_writer
 from flowkit_sqlite._errors import is_busy
 from flowkit_sqlite._group_commit import GroupCommit
 from flowkit_sqlite._jobs import Job
 from flowkit_sqlite._log import Checkpoints, LogSync
+from flowkit_sqlite._moved_files import OpenedPath
 from flowkit_sqlite._processes import Presence
 from flowkit_sqlite._readers import Readers, read
 from flowkit_sqlite._threads import CallThread
@@ -110,7 +112,8 @@ class OpenFile:
     def _open(self) -> None:
         connection = connect_writer(self._path, self._config)
         try:
-            self._commits = GroupCommit(connection, self._path, self._config)
+            self._place = OpenedPath(self._path)
+            self._commits = GroupCommit(connection, self._place, self._config)
             self._log = LogSync(connection, self._thread, self._loop, self._finish)
         except BaseException:
             connection.close()
@@ -196,6 +199,12 @@ class OpenFile:
     def read(self, call: Callable[[sqlite3.Connection], T], *, brief: bool) -> "asyncio.Future[T]":
         """Run a call in one snapshot of the file; a brief one here, if the connection is free."""
         job = Job(call, self._loop.create_future())
+        try:
+            self._place.check()
+        except StoreUnavailable as error:
+            job.fail(error)
+            job.finish()
+            return job.future
         if not (brief and not self._lent and self._read_here(job)):
             self._readers.submit(job)
         return job.future
