@@ -11,10 +11,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flowkit import Client, Coordinator, CoordinatorConfig
+from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit._embedded import LEASES
 from flowkit._records.worker_sessions import sessions_of
 from flowkit.cli._dev_workers import DevWorkers, Limits
+from flowkit.worker import Worker
 from tests.cli.conftest import Cli
 
 PATIENCE_SEC = 90
@@ -164,6 +165,12 @@ async def test_a_worker_follows_the_files_and_is_restarted_when_it_is_killed(tmp
             await dev.until("broken has no handler any more")
             waiting = await tasks.create_task(graph=BROKEN)
             await dev.until(f"{waiting} waits: node b needs a handler for the role 'broken'")
+
+            db = f"sqlite:///{tmp_path / '.flowkit' / 'flowkit.db'}"
+            async with Worker(
+                db=db, cfg=WorkerConfig(hb_interval_sec=0.1), handlers={"renamed": print}
+            ):
+                await dev.until("serves renamed as well, with the handlers that it has loaded")
 
             sleeping = await tasks.create_task(graph=SLEEPING)
             await tasks.pause(sleeping)

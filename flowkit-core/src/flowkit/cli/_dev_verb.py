@@ -11,6 +11,7 @@ from flowkit.cli import _options as options
 from flowkit.cli._connection import run_async
 from flowkit.cli._dev_changes import ClientChanges
 from flowkit.cli._dev_lines import REPORTED, Lines
+from flowkit.cli._dev_other_workers import OtherWorkers
 from flowkit.cli._dev_process import STOP_GRACE_SEC
 from flowkit.cli._dev_waiting import WaitingTasks
 from flowkit.cli._dev_workers import DevWorkers
@@ -51,7 +52,8 @@ def dev(
 
 
     A worker that dies is replaced at once, and its nodes run again. A worker whose event loop a
-    handler blocks is reported after 5 seconds, and replaced after 15.
+    handler blocks is reported after 5 seconds, and replaced after 15. A worker of another process
+    that serves the same roles, such as that of a second `flowkit dev`, is reported.
 
 
     Submit tasks in another terminal, with the --db that is printed. Tasks are kept in the file:
@@ -108,6 +110,10 @@ async def _serve(sources: list[str], plugins: Plugins, settings: Mapping[str, An
                 if sources or roles:
                     waiting = WaitingTasks(coordinator, lambda: workers.roles, lines.say)
                     group.start_soon(waiting.watch)
+                    others = OtherWorkers(
+                        coordinator.store, lambda: workers.roles, workers.is_own, lines.say
+                    )
+                    group.start_soon(others.watch)
                     await workers.run(coordinator)
                 else:
                     lines.say(

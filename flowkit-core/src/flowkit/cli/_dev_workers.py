@@ -65,6 +65,7 @@ class DevWorkers:
         self._next: WorkerProcess | None = None
         self._processes: set[WorkerProcess] = set()
         self._failures: Failures = Recent(MOST_FAILURES)
+        self._prefix = f"{PREFIX}{os.getpid()}-"
         self._number = 0
         self._starting = anyio.Lock()
         self._backoff = Backoff(first_sec=FIRST_PAUSE_SEC, longest_sec=LONGEST_PAUSE_SEC)
@@ -89,6 +90,10 @@ class DevWorkers:
         """The roles that are served, or None while no worker is ready."""
         session = None if self._current is None else self._current.session
         return None if session is None else session.roles
+
+    def is_own(self, worker_id: str) -> bool:
+        """Return whether the worker with this id is one of this command."""
+        return worker_id.startswith(self._prefix)
 
     async def run(self, coordinator: Coordinator) -> None:
         """Run a worker until :meth:`stop` is called."""
@@ -136,7 +141,7 @@ class DevWorkers:
                 self._group.start_soon(self._next.drain)
             self._number += 1
             self._next = worker = await WorkerProcess.start(
-                f"{PREFIX}{os.getpid()}-{self._number}",
+                f"{self._prefix}{self._number}",
                 sources=self._sources,
                 roles=self._roles,
                 config=self._settings,
