@@ -120,6 +120,15 @@ def test_a_flow_must_be_named_if_none_contains_all_others(
         load_flow("nested.py", plugins)
 
 
+@pytest.mark.parametrize("source", ["nested.py", "nested.py:outer"])
+def test_a_flow_is_built_once(folder: Path, plugins: Plugins, source: str):
+    built = folder / "built"
+    outer = f"@flow\ndef outer():\n    with open({str(built)!r}, 'a') as file: file.write('x')\n"
+    (folder / "nested.py").write_text(f"{INNER}\n{outer}    return subflow(inner, 1)\n")
+    load_flow(source, plugins)
+    assert built.read_text() == "x"
+
+
 def test_a_flow_in_a_module_of_the_current_directory_is_found(folder: Path, plugins: Plugins):
     (folder / "pairs_of_mine.py").write_text(FLOW)
     assert nodes(load_flow("pairs_of_mine:pair", plugins)) == ("a", "b")

@@ -25,6 +25,8 @@ from flowkit.worker._handlers import PerRun
 
 DOCUMENTS = (".json", ".yaml", ".yml")
 PACKAGE = Path(__file__).parents[1]
+Built = tuple[Any, Mapping[str, Any]]
+"""A graph, and the handlers that it calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def load_flow(source: str, plugins: Plugins) -> LoadedFlow:
             graph: Any = _read(path)
         else:
             module, attribute = _module_of(source)
-            graph, called = _built(_flow_in(module, attribute, source), source)
+            graph, called = _flow_in(module, attribute, source)
             handlers = {**called, **handlers_in(module, source)}
         return LoadedFlow(Graph.parse(graph, functions=plugins.functions), handlers)
     except GraphError as error:
@@ -107,7 +109,8 @@ def _read(path: Path) -> Any:
     return read_text(data, DEFAULT_LIMITS, SYNTAX_OF_SUFFIX[path.suffix.lower()])
 
 
-def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
+def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Built:
+    """Return the named flow of a module, or else the one that needs no name."""
     if attribute is not None:
         value = _attribute(module, attribute, source)
         if not _is_flow(value) and not isinstance(value, dict | str):
@@ -115,9 +118,12 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
                 f"{source}: {attribute} must be a @flow function or a graph, not"
                 f" {type(value).__name__}"
             )
-        return value
+        return _built(value, source)
     flows = {name: value for name, value in vars(module).items() if _is_flow(value)}
-    if (chosen := _outermost(flows.values(), source)) is not None:
+    distinct = list({id(flow): flow for flow in flows.values()}.values())
+    if len(distinct) == 1:
+        return _built(distinct[0], source)
+    if (chosen := _outermost(distinct, source)) is not None:
         return chosen
     if flows:
         raise ConfigError(
@@ -127,27 +133,24 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
     raise ConfigError(f"{source}: contains no @flow function and no Graph")
 
 
-def _outermost(flows: Iterable[Any], source: str) -> Any | None:
+def _outermost(flows: Iterable[Any], source: str) -> Built | None:
     """Return the only flow that no other one runs in child tasks. Return None if there is no such
     flow, or if a flow has faults.
     """
-    distinct = list({id(flow): flow for flow in flows}.values())
-    if len(distinct) > 1:
-        try:
-            graphs = [Graph.parse(_built(flow, source)[0]) for flow in distinct]
-        except (ConfigError, GraphError):
-            return None
-        inside = [graph for outer in graphs for graph in graphs_in(outer.plan.nodes)]
-        distinct = [
-            flow
-            for flow, graph in zip(distinct, graphs, strict=True)
-            if graph.to_dict() not in inside
-        ]
-    return distinct[0] if len(distinct) == 1 else None
+    try:
+        built = [_built(flow, source) for flow in flows]
+        graphs = [Graph.parse(graph) for graph, _ in built]
+    except (ConfigError, GraphError):
+        return None
+    inside = [graph for outer in graphs for graph in graphs_in(outer.plan.nodes)]
+    outer = [
+        each for each, graph in zip(built, graphs, strict=True) if graph.to_dict() not in inside
+    ]
+    return outer[0] if len(outer) == 1 else None
 
 
-def _built(flow: Any, source: str) -> tuple[Any, Mapping[str, Any]]:
-    """Return a graph and the handlers that it calls. A @flow function is the user's code."""
+def _built(flow: Any, source: str) -> Built:
+    """Return a flow as it was built. A @flow function is the user's code."""
     try:
         if isinstance(flow, Flow):
             return flow.build()
