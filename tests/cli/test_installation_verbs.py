@@ -12,6 +12,7 @@ from flowkit.cli._embedded import storage
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.errors import ConfigError, StoreUnavailable
 from flowkit.plugins import Plugins
+from flowkit.protocols import CheckResult
 from flowkit.worker import Worker
 from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
 from tests.cli.conftest import Cli
@@ -113,13 +114,11 @@ def test_an_old_python_and_a_clock_that_was_never_set_are_faults():
 
 
 class Unreachable:
-    """Plugin whose store is unreachable and whose bus never answers.
-
-    Its driver logs one line.
-    """
+    """Plugin of stores with faults, and of a bus that never answers, whose driver logs one line."""
 
     def flowkit_open_store(self, source):
-        return Gone() if source == "gone://" else None
+        stores = {"gone://": Gone, "faulty://": Faulty, "stuck://": Stuck}
+        return stores[source]() if source in stores else None
 
     def flowkit_open_bus(self, address):
         return Silent() if address == "silent://" else None
@@ -128,6 +127,18 @@ class Unreachable:
 class Gone(InMemoryStore):
     async def __aenter__(self):
         raise StoreUnavailable("gone: no server")
+
+
+class Faulty(InMemoryStore):
+    async def check(self):
+        info = {"hb_interval_sec": "0.01"}
+        await put_session(self, WorkerSession("killed", ("work",), 7, 0.0, info))
+        return [CheckResult("disk", False, "0.0 MB free", "free space")]
+
+
+class Stuck(InMemoryStore):
+    async def check(self):
+        await anyio.sleep_forever()
 
 
 class Silent(InMemoryBus):
@@ -161,6 +172,28 @@ def test_commands_without_a_server_say_which_package_they_need(db: str | None, p
 async def test_a_store_out_of_reach_is_a_finding(plugins: Plugins):
     (found,) = await _checks.check_store(plugins, CoordinatorConfig(db="gone://"))
     assert (found.name, found.ok, found.detail) == ("store", False, "gone: no server")
+
+
+async def test_the_processes_are_checked_although_the_store_has_a_fault(plugins: Plugins):
+    found = await _checks.check_store(plugins, CoordinatorConfig(db="faulty://"))
+    assert [(result.name, result.ok) for result in found] == [
+        ("disk", False),
+        ("coordinators", True),
+        ("workers", True),
+        ("worker killed", False),
+    ]
+    assert found[-1].remedy.startswith("fix the faults of the store first; then restart it")
+
+
+async def test_the_processes_are_checked_although_the_store_does_not_answer_the_checks(
+    plugins: Plugins,
+):
+    found = await _checks.check_store(plugins, CoordinatorConfig(db="stuck://"), patience_sec=0.05)
+    assert [(result.name, result.ok) for result in found] == [
+        ("store", False),
+        ("coordinators", True),
+        ("workers", True),
+    ]
 
 
 async def test_a_bus_that_does_not_answer_is_a_finding_with_what_its_driver_said(plugins: Plugins):

@@ -1,11 +1,13 @@
 """Checks of ``flowkit doctor``: Python, packages, clock, store, processes and bus."""
 
 import importlib.metadata
+import math
 import platform
 import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -29,6 +31,7 @@ SILENT_WORKER = (
     " it can reach the store"
 )
 START_COORDINATOR = "start one with `flowkit coordinator`, or on a file with `flowkit dev FILE`"
+STORE_FIRST = "fix the faults of the store first; then "
 OPEN = tuple(status.value for status in TaskStatus if not status.terminal)
 DAY_SEC = 86_400.0
 LOCK_SEC = 2.0
@@ -107,18 +110,34 @@ async def check_store_and_bus(plugins: Plugins, cfg: CoordinatorConfig) -> list[
 async def check_store(
     plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC
 ) -> Sequence[CheckResult]:
-    """Return the checks of the store and of the processes that use it."""
-    if not cfg.db:
+    """Return the checks of the store and of the processes that use it.
+
+    A fault that the one finds does not prevent the other.
+    """
+    if not (address := cfg.db):
         return [CheckResult("store", False, "no store is configured", NAME_A_STORE)]
 
-    async def ask() -> Sequence[CheckResult]:
-        async with plugins.open_store(cfg.db, cfg) as store:
-            results = list(await store.check())
-            if all(item.ok for item in results):
-                results += await check_processes(store, SystemClock())
-            return results
+    async def ask(opening: anyio.CancelScope) -> Sequence[CheckResult]:
+        async with plugins.open_store(address, cfg) as store:
+            opening.deadline = math.inf
+            found = await _check_server(
+                "store", address, lambda _: store.check(), patience_sec=patience_sec
+            )
+            processes = await _check_server(
+                "processes",
+                address,
+                lambda _: check_processes(store, SystemClock()),
+                patience_sec=patience_sec,
+            )
+            is_sound = all(item.ok for item in found)
+            return [*found, *(processes if is_sound else map(_after_the_store, processes))]
 
-    return await _check_server("store", cfg.db, ask, patience_sec)
+    return await _check_server("store", address, ask, patience_sec=patience_sec)
+
+
+def _after_the_store(found: CheckResult) -> CheckResult:
+    """Return a finding about processes, which may send no heartbeats because of the store."""
+    return found if found.ok else replace(found, remedy=f"{STORE_FIRST}{found.remedy}")
 
 
 async def check_processes(store: Store, clock: Clock) -> Sequence[CheckResult]:
@@ -164,25 +183,29 @@ async def check_bus(
         *(TopicSpec(cfg.command_topic(role)) for role in cfg.worker_types),
     ]
 
-    async def ask() -> Sequence[CheckResult]:
+    async def ask(_: anyio.CancelScope) -> Sequence[CheckResult]:
         async with plugins.open_bus(cfg.bus_address(), cfg) as bus:
             return await bus.check(topics)
 
-    return await _check_server("bus", cfg.bus_address(), ask, patience_sec)
+    return await _check_server("bus", cfg.bus_address(), ask, patience_sec=patience_sec)
 
 
 async def _check_server(
     name: str,
     address: str,
-    ask: Callable[[], Awaitable[Sequence[CheckResult]]],
+    ask: Callable[[anyio.CancelScope], Awaitable[Sequence[CheckResult]]],
+    *,
     patience_sec: float,
 ) -> Sequence[CheckResult]:
-    """Return the server's own checks, or one failed check if it does not answer in time."""
+    """Return the server's own checks, or one failed check if it does not answer in time.
+
+    ``ask`` gets the scope of the time limit.
+    """
     warning = LastWarning()
     remedy = CHECK_FILE if address.startswith("sqlite://") else CHECK_SERVER
     try:
-        with warning.attached(), anyio.fail_after(patience_sec):
-            return await ask()
+        with warning.attached(), anyio.fail_after(patience_sec) as scope:
+            return await ask(scope)
     except TimeoutError:
         last = f"; last warning: {warning.text}" if warning.text else ""
         detail = f"{redacted(address)} did not answer within {patience_sec:g} s{last}"
