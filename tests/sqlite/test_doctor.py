@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import anyio
@@ -16,7 +16,7 @@ from flowkit.cli._app import app
 from flowkit.protocols import CheckResult
 from flowkit_sqlite import SqliteConfig, SqliteStore
 from flowkit_sqlite._connections import VERSION
-from flowkit_sqlite._file_systems import SHARE
+from flowkit_sqlite._file_systems import SHARE, mounted_share
 from tests.store_records import task
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +119,39 @@ def damage_page(path: Path, copy: Path, *, number: int, size: int) -> None:
 )
 def test_a_network_share_is_recognized_by_its_device(device: str, is_share: bool) -> None:
     assert bool(SHARE.match(device)) == is_share
+
+
+MOUNTS = r"""
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 27 0:40 / /home rw shared:2 - nfs4 files:/export rw,vers=4.2
+31 30 254:1 / /home/local rw - ext4 /dev/vdb rw
+32 27 0:41 / /mnt/two\040words rw - fuse.sshfs ada@host: rw
+33 27 0:42 / /mnt/windows rw - 9p C:\134 rw
+34 27 0:43 / /mnt/bucket rw - fuse.s3fs s3fs rw
+35 27 0:44 / /mnt/disk rw - fuse.ntfs-3g /dev/sda1 rw
+36 27 0:45 / /mnt/over rw - cifs //host/share rw
+37 36 254:2 / /mnt/over rw - ext4 /dev/vdc rw
+38 27 0:46 / /mnt/new rw - newfs host:/folder rw
+""".strip()
+
+
+@pytest.mark.parametrize(
+    ("path", "share"),
+    [
+        ("/var/lib/flowkit.db", None),
+        ("/home/ada/flowkit.db", "files:/export (nfs4)"),
+        ("/homework/flowkit.db", None),
+        ("/home/local/flowkit.db", None),
+        ("/mnt/two words/flowkit.db", "ada@host: (fuse.sshfs)"),
+        ("/mnt/windows/flowkit.db", "C:\\ (9p)"),
+        ("/mnt/bucket/flowkit.db", "s3fs (fuse.s3fs)"),
+        ("/mnt/disk/flowkit.db", None),
+        ("/mnt/over/flowkit.db", None),
+        ("/mnt/new/flowkit.db", "host:/folder (newfs)"),
+    ],
+)
+def test_a_network_file_system_is_recognized_by_its_mount(path: str, share: str | None) -> None:
+    assert mounted_share(PurePosixPath(path), MOUNTS) == share
 
 
 async def create(path: Path) -> None:

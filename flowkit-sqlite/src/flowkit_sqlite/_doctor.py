@@ -14,7 +14,7 @@ from flowkit_sqlite._connections import VERSION, connect_reader
 from flowkit_sqlite._context import Context
 from flowkit_sqlite._damaged_records import SEARCH_SEC, damaged_records
 from flowkit_sqlite._errors import translate
-from flowkit_sqlite._file_systems import network_share
+from flowkit_sqlite._file_systems import ON_A_SHARE, network_share
 
 INTEGRITY_SEC = 5.0
 """Time limit of the integrity check, which reads the whole file."""
@@ -131,11 +131,7 @@ def _file_system(connection: sqlite3.Connection, context: Context) -> Finding:
     share = network_share(context.database.path)
     if share is None:
         return Finding(True, "local, as far as can be seen")
-    remedy = (
-        "Move the file to a local disk: processes of several machines cannot share it, and locks"
-        " on a network file system are not reliable."
-    )
-    return Finding(False, f"the network share {share}", remedy)
+    return Finding(False, f"the network share {share}", ON_A_SHARE)
 
 
 def _integrity(connection: sqlite3.Connection, context: Context) -> Finding:

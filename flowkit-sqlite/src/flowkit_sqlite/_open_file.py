@@ -18,6 +18,7 @@ from flowkit.errors import StoreUnavailable
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._connections import connect_writer
 from flowkit_sqlite._errors import is_busy
+from flowkit_sqlite._file_systems import warn_of_share
 from flowkit_sqlite._group_commit import GroupCommit
 from flowkit_sqlite._jobs import Job
 from flowkit_sqlite._log import Checkpoints, LogSync
@@ -110,6 +111,7 @@ class OpenFile:
             self._thread.stop()
 
     def _open(self) -> None:
+        warn_of_share(self._path)
         connection = connect_writer(self._path, self._config)
         try:
             self._place = OpenedPath(self._path)
