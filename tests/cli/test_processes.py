@@ -369,3 +369,36 @@ def test_an_interrupt_while_the_command_is_imported_ends_it_quietly():
     command = [sys.executable, "-c", INTERRUPTED_IMPORT, "plugins"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+PRINTING = """
+import os
+from pathlib import Path
+from flowkit import Graph
+from flowkit.worker import handler
+
+@handler("a")
+def a(item):
+    print("printed")
+    Path("goes").write_text(str(os.path.samestat(os.fstat(1), os.stat(os.devnull))))
+
+graph = Graph()
+graph.node("n", "a")
+"""
+
+
+def test_texts_go_nowhere_if_the_standard_output_is_closed(folder: Path):
+    (folder / "printing.py").write_text(PRINTING)
+    command = f'"{sys.executable}" -m flowkit.cli run printing.py >&-'
+    result = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "goes").read_text() == "True"
+
+
+def test_a_deleted_current_folder_is_named(tmp_path: Path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f'rmdir "{gone}" && "{sys.executable}" -m flowkit.cli plugins'
+    result = subprocess.run(["sh", "-c", command], cwd=gone, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == "error: the current folder was deleted; change to another one\n"
