@@ -575,6 +575,25 @@ def test_show_tree_shows_the_nodes_of_child_tasks_below_the_nodes_that_run_them(
     assert [json.loads(line)["parent_node"] for line in lines] == [None, "s", "low"]
 
 
+def test_show_lists_the_children_of_a_map_below_it(cli: Cli, installation: Installation):
+    mapped = {"type": "coordinator_fn", "io": {"fn": "noop"}, "map": {"over": [1, 2]}}
+    undo = {"undo": {"type": "coordinator_fn", "io": {"fn": "noop"}}}
+    end = {"fn": "task.end", "fn_args": {"status": "failed"}}
+    after = {"node_id": "end", "type": "coordinator_fn", "depends_on": ["m"], "io": end}
+    installation.finish({"nodes": [{"node_id": "m", **mapped, **undo}, after]}, task_id="t1")
+    said = cli("show", "t1", "--db", installation.address).stdout
+    shown = [line.split("│")[1].rstrip() for line in said.splitlines() if "│" in line]
+    assert shown == [
+        " m",
+        "   m[0]",
+        "   m[1]",
+        " end",
+        " m~undo",
+        "   m[0]~undo",
+        "   m[1]~undo",
+    ]
+
+
 def test_show_tree_shows_the_nodes_of_some_child_tasks_of_a_map(
     cli: Cli, installation: Installation
 ):
@@ -590,9 +609,9 @@ def test_show_tree_shows_the_nodes_of_some_child_tasks_of_a_map(
     shown = [line.split("│")[1].rstrip() for line in said.splitlines() if "│" in line]
     assert shown == [
         " m",
-        *(cell for number in range(20) for cell in (f" m[{number}]", "   a")),
-        " m[20]",
-        " m[21]",
+        *(cell for number in range(20) for cell in (f"   m[{number}]", "     a")),
+        "   m[20]",
+        "   m[21]",
     ]
     assert "2 more child tasks: run `flowkit show` with the id of one" in said
     lines = [json.loads(line) for line in cli(*args, "--tree", "--json").stdout.splitlines()]

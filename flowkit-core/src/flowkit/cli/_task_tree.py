@@ -1,7 +1,7 @@
 """A task with its child tasks."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,12 +64,17 @@ def _some_of_each_map(nodes: Iterable[NodeView], view: TaskView) -> list[NodeVie
     found: Counter[str] = Counter()
     chosen = set[str]()
     for node in sorted(nodes, key=lambda node: node.status == "finished"):
-        owner, _ = split_child_id(node.node_id)
-        is_child = owner != node.node_id and owner in view.nodes
-        found[owner] += is_child
-        if not is_child or found[owner] <= MOST_OF_A_MAP:
+        owner = _map_of(node, view)
+        found[owner] += 1
+        if owner == "" or found[owner] <= MOST_OF_A_MAP:
             chosen.add(node.node_id)
     return [node for node in nodes if node.node_id in chosen]
+
+
+def _map_of(node: NodeView, view: TaskView) -> str:
+    """Return the map of which a node of a task is a child, or an empty text."""
+    owner, _ = split_child_id(node.node_id)
+    return owner if owner != node.node_id and owner in view.nodes else ""
 
 
 def _child_ids(node: NodeView) -> list[str]:
@@ -80,18 +85,31 @@ def _child_ids(node: NodeView) -> list[str]:
 
 
 def nodes_in_order(branches: Iterable[TaskBranch]) -> Iterator[tuple[str, NodeView]]:
-    """Yield the nodes of a task with their names, indented by their levels. The nodes of a child
-    task follow the node that runs it, round by round in a loop.
+    """Yield the nodes of a task with their names, indented by their levels. The children of a map
+    follow the map, and the nodes of a child task the node that runs it, round by round in a loop.
     """
     views = {branch.view.id: branch.view for branch in branches}
-    stack = [(0, "", node) for node in reversed(next(iter(views.values())).nodes.values())]
-    while stack:
-        depth, note, node = stack.pop()
-        yield f"{'  ' * depth}{node.node_id}{note}", node
-        numbers = {child_id: number for number, child_id in node.rounds.items()}
-        for child_id in reversed(_child_ids(node)):
-            if child_id not in views:
-                continue
+    yield from _nodes_of(next(iter(views.values())), views, 0, "")
+
+
+def _nodes_of(
+    view: TaskView, views: Mapping[str, TaskView], depth: int, note: str
+) -> Iterator[tuple[str, NodeView]]:
+    below = defaultdict[str, list[NodeView]](list)
+    for node in view.nodes.values():
+        below[_map_of(node, view)].append(node)
+    for node in below[""]:
+        yield from _with_child_tasks(node, views, depth, note)
+        for child in below[node.node_id]:
+            yield from _with_child_tasks(child, views, depth + 1, note)
+
+
+def _with_child_tasks(
+    node: NodeView, views: Mapping[str, TaskView], depth: int, note: str
+) -> Iterator[tuple[str, NodeView]]:
+    yield f"{'  ' * depth}{node.node_id}{note}", node
+    numbers = {child_id: number for number, child_id in node.rounds.items()}
+    for child_id in _child_ids(node):
+        if child_id in views:
             note = f" (round {numbers[child_id] + 1})" if child_id in numbers else ""
-            below = reversed(views[child_id].nodes.values())
-            stack += [(depth + 1, note, one) for one in below]
+            yield from _nodes_of(views[child_id], views, depth + 1, note)
