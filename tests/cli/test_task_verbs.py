@@ -678,3 +678,14 @@ def test_tasks_that_cannot_be_changed_are_named(cli: Cli, installation: Installa
     result = cli("retry-tasks", "--status", "failed", "--db", installation.address)
     assert (result.exit_code, result.stdout) == (1, "retried 0 tasks\n")
     assert "error: task damaged: the record of task 'damaged' cannot be read" in result.stderr
+
+
+def test_rerun_prints_the_id_of_the_new_task(cli: Cli, installation: Installation):
+    installation.submit(ONE, task_id="t1", params={"k": 1, "j": 2})
+    at = ("--db", installation.address)
+    new = cli("rerun", "t1", "--params", '{"k": 3}', *at).stdout.strip()
+    view = installation.do(lambda client: client.get_task(new))
+    assert (view.rerun_of, view.params) == ("t1", {"k": 3, "j": 2})
+    assert "rerun of: t1" in cli("show", new, *at).stdout
+    told = as_json(cli("rerun", new, "--json", *at))
+    assert told["rerun_of"] == new

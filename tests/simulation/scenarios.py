@@ -1484,7 +1484,9 @@ async def operators(cluster: SimCluster) -> None:
         if late.next_retry_at is not None and late.status == "deferred":
             await when_possible(lambda: client.run_now(task_id, "late"), cluster)
         await cluster.clock.sleep(1)
-    cluster.assert_finished(await client.wait(task_id))
+    view = await client.wait(task_id)
+    cluster.assert_finished(view)
+    await client.cancel(await client.rerun(task_id))
 
 
 async def retry_by_hand(cluster: SimCluster) -> None:

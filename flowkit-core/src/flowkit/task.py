@@ -132,6 +132,8 @@ class TaskView(_View):
     """Id of the task whose node runs this task."""
     parent_node: str | None = None
     """Node of the parent that runs this task."""
+    rerun_of: str | None = None
+    """Id of the task whose graph and params this task has, if it was submitted by ``rerun``."""
     status: TaskStatus
     params: dict[str, JsonValue] = {}
     vars: dict[str, JsonValue] = {}
@@ -744,6 +746,8 @@ class TaskSpec:
     """Node that runs the task, if it is a child task."""
     flow: TaskFlow | None = None
     """Registered flow that has the graph."""
+    rerun_of: str | None = None
+    """Task whose submission was repeated."""
 
     @property
     def given_params(self) -> dict[str, Any]:

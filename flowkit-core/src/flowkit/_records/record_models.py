@@ -44,6 +44,7 @@ class Head:
     defaulted: tuple[str, ...] = ()
     parent: ParentNode | None = None
     flow: TaskFlow | None = None
+    rerun_of: str | None = None
 
 
 @dataclass(slots=True)

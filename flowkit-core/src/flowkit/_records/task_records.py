@@ -69,6 +69,8 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
         head["parent"] = spec.parent
     if spec.flow is not None:
         head["flow"] = spec.flow
+    if spec.rerun_of is not None:
+        head["rerun_of"] = spec.rerun_of
     PLANS.add(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
@@ -98,6 +100,7 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
         else TraceContext(head.trace.traceparent, head.trace.tracestate),
         parent=head.parent,
         flow=head.flow,
+        rerun_of=head.rerun_of,
     )
 
 

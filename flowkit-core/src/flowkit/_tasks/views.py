@@ -121,6 +121,7 @@ def task_view(
         version=None if spec.flow is None else spec.flow.version,
         parent=None if spec.parent is None else spec.parent.task_id,
         parent_node=None if spec.parent is None else spec.parent.node_id,
+        rerun_of=spec.rerun_of,
         status=state.status,
         params=spec.params,
         vars=state.vars,

@@ -61,6 +61,7 @@ VERBS = [
     Verb(TASKS, "retry", _change_verbs.retry),
     Verb(TASKS, "cancel-tasks", _bulk_verbs.cancel_tasks),
     Verb(TASKS, "retry-tasks", _bulk_verbs.retry_tasks),
+    Verb(TASKS, "rerun", _change_verbs.rerun),
     Verb(TASKS, "run-now", _change_verbs.run_now),
     Verb(TASKS, "signal", _waiting_verbs.signal),
     Verb(TASKS, "approvals", _waiting_verbs.approvals),

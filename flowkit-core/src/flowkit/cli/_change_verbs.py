@@ -1,4 +1,6 @@
-"""Verbs that change a task: ``cancel``, ``pause``, ``resume``, ``retry``, ``run-now``."""
+"""Verbs that change a task, or repeat it: ``cancel``, ``pause``, ``resume``, ``retry``, ``rerun``,
+``run-now``.
+"""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -127,6 +129,48 @@ def retry(
         config,
         as_json,
     )
+
+
+def rerun(
+    task_id: options.TaskId,
+    params: options.Params = None,
+    flow_version: Annotated[
+        int | None,
+        typer.Option(
+            "--flow-version", min=1, metavar="NUMBER", help="Another version of its flow."
+        ),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key", help="A second rerun with this key returns the same task id."
+        ),
+    ] = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Submit the graph and the params of a task as a new task, and print its id.
+
+    --params replace those of the same names.
+    """
+    changed = options.read_params(params)
+
+    async def main() -> str:
+        async with connected(config, db, bus) as client:
+            return await client.rerun(
+                task_id,
+                params=changed,
+                flow_version=flow_version,
+                idempotency_key=idempotency_key,
+            )
+
+    created = run_async(main)
+    if as_json:
+        print_json({"task_id": created, "rerun_of": task_id})
+    else:
+        typer.echo(created)
 
 
 def run_now(

@@ -141,6 +141,7 @@ def show(
         "pipeline": view.pipeline,
         "labels": _labels(view.labels),
         "parent": view.parent and f"node {view.parent_node} of {view.parent}",
+        "rerun of": view.rerun_of,
         "created": time_text(view.created_at),
         "params": compact(view.params or None),
         "vars": compact(view.vars or None),

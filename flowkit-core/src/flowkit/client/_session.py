@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -37,6 +38,15 @@ from flowkit.tracing import current_trace
 
 PATIENCE_SEC = 10.0
 """Longest wait of a verb for an unavailable store before it raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """Task whose submission is repeated."""
+
+    task_id: str
+    flow: TaskFlow | None
+    """Registered flow that has its graph."""
 
 
 class Dispatcher(Protocol):
@@ -103,11 +113,14 @@ class Session:
         version: int | None,
         task_id: str | None,
         idempotency_key: str | None,
+        rerun: Rerun | None = None,
         **options: Any,
     ) -> str:
         """Check a task, store it and return its id; the id of the first one if it repeats it."""
         plugins = self.plugins
         named, source = await self._asked(graph, flow, version)
+        if graph is not None and rerun is not None:
+            named = rerun.flow
         try:
             parsed, given, chosen = await checked(
                 source,
@@ -136,6 +149,7 @@ class Session:
             deadline_sec=plan.deadline_sec if chosen.deadline_sec is None else chosen.deadline_sec,
             trace=current_trace(),
             flow=named,
+            rerun_of=None if rerun is None else rerun.task_id,
         )
         if plugins.checks_submissions:
             await ask_plugins(plugins, spec, parsed)

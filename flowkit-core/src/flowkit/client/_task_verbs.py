@@ -21,6 +21,7 @@ from flowkit.client import (
     _nodes,
     _pauses,
     _queries,
+    _reruns,
     _retries,
     _signals,
     _workers,
@@ -514,6 +515,38 @@ class TaskVerbs(ABC):
             TaskRefused: the node has no pause.
         """
         await _pauses.run_now(self._life.resource, task_id, node_id)
+
+    async def rerun(
+        self,
+        task_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        flow_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Submit a new task with the graph, the params, the pipeline, the labels, the priority and
+        the deadline of a task, and return its id. :attr:`TaskView.rerun_of` of the new task names
+        the old one, which may have any status and stays as it is.
+
+        ``params`` replace those of the same names. ``flow_version`` chooses another version of the
+        registered flow that the task ran. The graph is checked again. A second call with the same
+        ``idempotency_key`` returns the id of the first new task.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            CorruptRecord: the task cannot be read.
+            GraphError: the graph or the params are not valid, perhaps any more.
+            FlowNotFound: the flow has no such version.
+            TaskRefused: the task has a graph of its own, and ``flow_version`` is given; or as for
+                :meth:`create_task`.
+        """
+        return await _reruns.rerun(
+            self._life.resource,
+            task_id,
+            params=params,
+            flow_version=flow_version,
+            idempotency_key=idempotency_key,
+        )
 
     async def workers(self) -> list[WorkerView]:
         """Return the workers of the installation, by id.

@@ -184,6 +184,18 @@ class PatientClient(Client):
                     raise
                 return
 
+    async def rerun(
+        self,
+        task_id: str,
+        *,
+        idempotency_key: str | None = None,
+        **more: Any,
+    ) -> str:
+        key, rerun = idempotency_key or f"r{secrets.token_hex(4)}", super().rerun
+        created = await self._patiently(lambda: rerun(task_id, idempotency_key=key, **more))
+        self.promised[created] = None
+        return created
+
     async def pause(self, task_id: str) -> None:
         pause = super().pause
         await self._patiently(lambda: pause(task_id))
