@@ -111,9 +111,9 @@ class OpenFile:
             self._thread.stop()
 
     def _open(self) -> None:
-        warn_of_share(self._path)
         connection = connect_writer(self._path, self._config)
         try:
+            warn_of_share(self._path)
             self._place = OpenedPath(self._path)
             self._commits = GroupCommit(connection, self._place, self._config)
             self._log = LogSync(connection, self._thread, self._loop, self._finish)

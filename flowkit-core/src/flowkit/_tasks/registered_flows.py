@@ -62,7 +62,7 @@ class RegisteredFlows:
         self._bytes = 0
 
     async def chosen(self, flow: Any, version: Any) -> tuple[TaskFlow, dict[str, Any]]:
-        """Return the flow that a submission asks for, and its graph, which nobody changes.
+        """Return the flow that a submission asks for, and its graph, which no caller changes.
 
         Raises:
             GraphError: the name or the version has a wrong value.
@@ -91,7 +91,7 @@ class RegisteredFlows:
         return [found.get(name) for name in names]
 
     async def graph(self, name: str, number: int) -> dict[str, Any]:
-        """Return the graph of a version, which nobody changes.
+        """Return the graph of a version, which no caller changes.
 
         Raises:
             FlowNotFound: there is no such version.
