@@ -537,7 +537,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a mapped sub-flow without a graph": (
         {"nodes": [subflow() | {"map": {"over": []}}]},
-        "node 'a': io.graph is missing; a node of type 'subflow' needs it",
+        "node 'a': io needs exactly one of graph and flow for a node of type 'subflow'",
     ),
     "a name of another item in the params of a mapped sub-flow": (
         {
@@ -595,11 +595,27 @@ WRONG: dict[str, tuple[Any, str]] = {
     # sub-flows
     "a sub-flow without a graph": (
         {"nodes": [subflow()]},
-        "node 'a': io.graph is missing; a node of type 'subflow' needs it",
+        "node 'a': io needs exactly one of graph and flow for a node of type 'subflow'",
     ),
-    "a sub-flow of a named flow": (
-        {"nodes": [subflow(flow="daily")]},
-        "node 'a': io.flow: flows with names are not supported yet; write the graph in io.graph",
+    "a sub-flow of a graph and of a registered flow": (
+        {"nodes": [subflow(flow="daily", graph={"nodes": [WORK]})]},
+        "node 'a': io needs exactly one of graph and flow for a node of type 'subflow'",
+    ),
+    "a sub-flow of a version of a graph": (
+        {"nodes": [subflow(version=2, graph={"nodes": [WORK]})]},
+        "node 'a': io.version has no effect without io.flow; remove it",
+    ),
+    "a sub-flow of a version that cannot be": (
+        {"nodes": [subflow(flow="daily", version=0)]},
+        "node 'a': io.version must be at least 1, not 0",
+    ),
+    "a sub-flow of a version in words": (
+        {"nodes": [subflow(flow="daily", version="${params.n}")]},
+        "node 'a': io.version must be a whole number, not '${params.n}'",
+    ),
+    "a sub-flow of a flow without a name": (
+        {"nodes": [subflow(flow="")]},
+        "node 'a': io.flow must not be empty",
     ),
     "a sub-flow whose graph is a list": (
         {"nodes": [subflow(graph=[WORK])]},
@@ -687,11 +703,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a loop without a graph": (
         {"nodes": [{"node_id": "a", "type": "loop", "io": {"until": "true"}}]},
-        "node 'a': io.graph is missing; a node of type 'loop' needs it",
+        "node 'a': io needs exactly one of graph and flow for a node of type 'loop'",
     ),
-    "a loop of a named flow": (
-        {"nodes": [{"node_id": "a", "type": "loop", "io": {"until": "true", "flow": "daily"}}]},
-        "node 'a': io.flow: flows with names are not supported yet; write the graph in io.graph",
+    "a loop of a graph and of a registered flow": (
+        {"nodes": [loop(until="true", graph={"nodes": [WORK]}, flow="daily")]},
+        "node 'a': io needs exactly one of graph and flow for a node of type 'loop'",
     ),
     "a loop with an empty graph": (
         {"nodes": [loop(until="true", graph={"nodes": []})]},

@@ -189,7 +189,7 @@ def a_param_of_another_type() -> None:
     loop(plain, "x", until="true")  # here
 
 
-@faulty("loop takes a @flow function, a Graph or a graph document, not <flowkit.worker")
+@faulty("loop takes a @flow function, a Graph, a graph document, or the name of a registered")
 def a_handler() -> None:
     loop(square, n=3, until="true")  # type: ignore[call-overload]  # here
 

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 import yaml
 
-from flowkit import Graph, GraphError, NodeStatus, TaskStatus, finally_, first, flow, subflow
+from flowkit import (
+    FlowRef,
+    Graph,
+    GraphError,
+    NodeStatus,
+    TaskStatus,
+    finally_,
+    first,
+    flow,
+    subflow,
+)
 from flowkit.errors import ConfigError
 from flowkit.flows import NodeRef
 from flowkit.worker import handler
@@ -204,14 +214,19 @@ def an_unknown_param_of_a_graph() -> None:
     subflow(plain.build_graph(), n=3, m=3)  # here
 
 
-@faulty("subflow takes a @flow function, a Graph or a graph document, not <flowkit.worker")
+@faulty("subflow: give the params of a registered flow by name")
+def a_positional_param_of_a_registered_flow() -> None:
+    subflow("etl", 3)  # type: ignore[call-overload]  # here
+
+
+@faulty("subflow takes a @flow function, a Graph, a graph document, or the name of a registered")
 def a_handler() -> None:
     subflow(square, n=3)  # type: ignore[call-overload]  # here
 
 
-@faulty("subflow takes a @flow function, a Graph or a graph document, not 'total'")
-def a_name() -> None:
-    subflow("total")  # type: ignore[call-overload]  # here
+@faulty("io.version must be at least 1, not 0")
+def a_version_that_cannot_be() -> None:
+    subflow(FlowRef("etl", 0))  # here
 
 
 @faulty("'size' is an argument with which older builds its graph, and no param of a task; give")

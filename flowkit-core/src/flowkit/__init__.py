@@ -14,7 +14,7 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.flows import approval, finally_, first, flow, loop, sleep, subflow, wait_signal
-from flowkit.graph import Graph
+from flowkit.graph import FlowRef, Graph
 from flowkit.hookspecs import hookimpl
 from flowkit.task import (
     Approval,
@@ -41,6 +41,7 @@ __all__ = [
     "FlowInfo",
     "FlowKitError",
     "FlowNotFound",
+    "FlowRef",
     "FlowVersion",
     "Graph",
     "GraphError",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
 from flowkit._json.limits import MAX_WORKER_ID_CHARS, Count, Moment
-from flowkit.graph import Plan
+from flowkit.graph import FlowRef, Plan
 from flowkit.tracing import TraceContext
 
 
@@ -748,6 +748,16 @@ class TaskSpec:
     """Registered flow that has the graph."""
     rerun_of: str | None = None
     """Task whose submission was repeated."""
+    flow_versions: dict[str, int] = field(default_factory=dict)
+    """Versions of the flows that this task and its child tasks run by name. They were fixed when
+    the root task was submitted.
+    """
+    depth: int = 0
+    """Number of tasks above: 0 for a root task."""
+
+    def fixed(self, flow: FlowRef) -> FlowRef:
+        """Return a flow that a node of the task runs, with its fixed version."""
+        return FlowRef(flow.name, flow.version or self.flow_versions.get(flow.name))
 
     @property
     def given_params(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from flowkit._json.limits import Moment
 from flowkit._records.record_parts import corrupt
 from flowkit._records.task_records import same_json
 from flowkit.errors import CorruptRecord, FlowNotFound, RecordTooLarge, StoreUnavailable
+from flowkit.graph._models import LAST_VERSION
 from flowkit.protocols import KeyedRecord, RecordChange, RecordStore, utc
 from flowkit.task import FlowInfo, FlowVersion
 
@@ -24,7 +25,6 @@ HEADS = "flow"
 VERSIONS = "flow_version"
 PAGE = 500
 TRIES = 5
-LAST_VERSION = 2**31 - 1
 
 Number = Annotated[int, Field(ge=1, le=LAST_VERSION)]
 

@@ -45,6 +45,8 @@ class Head:
     parent: ParentNode | None = None
     flow: TaskFlow | None = None
     rerun_of: str | None = None
+    flow_versions: dict[str, Annotated[Count, Field(ge=1)]] = field(default_factory=dict)
+    depth: Count = 0
 
 
 @dataclass(slots=True)

@@ -71,6 +71,10 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
         head["flow"] = spec.flow
     if spec.rerun_of is not None:
         head["rerun_of"] = spec.rerun_of
+    if spec.flow_versions:
+        head["flow_versions"] = spec.flow_versions
+    if spec.depth:
+        head["depth"] = spec.depth
     PLANS.add(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
@@ -101,6 +105,8 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
         parent=head.parent,
         flow=head.flow,
         rerun_of=head.rerun_of,
+        flow_versions=head.flow_versions,
+        depth=head.depth,
     )
 
 

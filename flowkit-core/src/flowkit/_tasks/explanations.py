@@ -12,6 +12,7 @@ from flowkit._engine import (
     undone_node,
 )
 from flowkit._records.task_records import last_change_at
+from flowkit.graph import FlowRef
 from flowkit.graph._control_types import most_rounds
 from flowkit.graph._expanded_plan import is_map, is_undo, map_of, node_of, runs_child_task
 from flowkit.graph._models import ALL
@@ -289,12 +290,25 @@ def _runs_child(
         return f"{name} waits because the task is paused."
     if link is not None and not link.due:
         return f"{name} has its condition checked before {_round(task, index, record)}."
-    runs = (
-        f"{name} runs as task {child!r}"
-        if link is None or link.iteration is None
-        else f"{name} waits for {_round(task, index, record)}, task {child!r}"
-    )
+    flow = _flow_of(task, index)
+    if link is None or link.iteration is None:
+        runs = f"{name} runs {flow}as task {child!r}"
+    elif flow:
+        runs = f"{name} waits for {_round(task, index, record)}, which runs {flow}as task {child!r}"
+    else:
+        runs = f"{name} waits for {_round(task, index, record)}, task {child!r}"
     return f"{runs}: see `flowkit show {child}`." if below is None else runs + below
+
+
+def _flow_of(task: Task, index: int) -> str:
+    """Return the registered flow that the child task of a node runs, followed by a space, or an
+    empty text if it runs none.
+    """
+    plan = task.spec.plan
+    nested = plan.nested[node_of(plan, index)]
+    if not isinstance(nested, FlowRef):
+        return ""
+    return f"{task.spec.fixed(nested)} "
 
 
 def _round(task: Task, index: int, record: NodeRecord) -> str:

@@ -1,16 +1,17 @@
 """Registered flows, as tasks use them."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flowkit._records.flow_records import LAST_VERSION, latest_versions, read_version
+from flowkit._records.flow_records import latest_versions, read_version
 from flowkit._runtime.concurrency import Gathered
 from flowkit._tasks.submission import Name
 from flowkit.errors import Fault, FlowNotFound, GraphError
 from flowkit.graph._faults import refusal
+from flowkit.graph._models import LAST_VERSION
 from flowkit.protocols import RecordStore
 from flowkit.task import TaskFlow
 
@@ -58,11 +59,11 @@ class RegisteredFlows:
         self._records = records
         self._latest = Gathered(self._latest_of)
         """Return the number of the latest version of a flow; None if there is no such flow."""
-        self._graphs: OrderedDict[tuple[str, int], _CachedGraph] = OrderedDict()
+        self._graphs: OrderedDict[tuple[str, int], VersionGraph] = OrderedDict()
         self._bytes = 0
 
-    async def chosen(self, flow: Any, version: Any) -> tuple[TaskFlow, dict[str, Any]]:
-        """Return the flow that a submission asks for, and its graph, which no caller changes.
+    async def chosen(self, flow: Any, version: Any) -> tuple[TaskFlow, Mapping[str, Any]]:
+        """Return the flow that a submission asks for, and its graph, which must not be changed.
 
         Raises:
             GraphError: the name or the version has a wrong value.
@@ -72,7 +73,7 @@ class RegisteredFlows:
         choice = read_options(FlowChoice, flow=flow, version=version)
         number = choice.version or await self.latest(choice.flow)
         graph = await self.graph(choice.flow, number)
-        return TaskFlow(choice.flow, number, latest=choice.version is None), graph
+        return TaskFlow(choice.flow, number, latest=choice.version is None), graph.document
 
     async def latest(self, name: str) -> int:
         """Return the number of the latest version of a flow.
@@ -90,8 +91,8 @@ class RegisteredFlows:
         found = await latest_versions(self._records(), set(names))
         return [found.get(name) for name in names]
 
-    async def graph(self, name: str, number: int) -> dict[str, Any]:
-        """Return the graph of a version, which no caller changes.
+    async def graph(self, name: str, number: int) -> "VersionGraph":
+        """Return the graph of a version.
 
         Raises:
             FlowNotFound: there is no such version.
@@ -100,22 +101,24 @@ class RegisteredFlows:
         cached = self._graphs.get((name, number))
         if cached is not None:
             self._graphs.move_to_end((name, number))
-            return cached.graph
+            return cached
         stored = await read_version(self._records(), name, number)
-        graph = stored.document()
-        self._keep((name, number), _CachedGraph(graph, len(stored.graph)))
+        graph = VersionGraph(stored.document(), stored.graph)
+        self._keep((name, number), graph)
         return graph
 
-    def _keep(self, key: tuple[str, int], new: "_CachedGraph") -> None:
+    def _keep(self, key: tuple[str, int], new: "VersionGraph") -> None:
         """Cache a graph, and evict the least recently used ones above the limits."""
         replaced = self._graphs.pop(key, None)
         self._graphs[key] = new
-        self._bytes += new.size - (0 if replaced is None else replaced.size)
+        self._bytes += len(new.source) - (0 if replaced is None else len(replaced.source))
         while self._bytes > MAX_BYTES or len(self._graphs) > MAX_VERSIONS:
-            self._bytes -= self._graphs.popitem(last=False)[1].size
+            self._bytes -= len(self._graphs.popitem(last=False)[1].source)
 
 
-class _CachedGraph(NamedTuple):
-    graph: dict[str, Any]
-    size: int
-    """Length of its JSON."""
+class VersionGraph(NamedTuple):
+    """Graph of a version, which must not be changed."""
+
+    document: Mapping[str, Any]
+    source: bytes
+    """The same as JSON."""

@@ -13,6 +13,7 @@ from flowkit._runtime.concurrency import Gathered
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, retry
 from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, EventProcessor, Outcome
+from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._tasks.map_children import no_such_node
 from flowkit._tasks.registered_flows import RegisteredFlows
@@ -130,6 +131,7 @@ class Session:
                 idempotency_key=idempotency_key,
                 **options,
             )
+            versions = await fixed_versions(parsed, named, flows=self.flows, checks=self.checks)
         finally:
             await undo_cancellation()
         now, random, plan = self.clock.now(), os.urandom(26), parsed.plan
@@ -150,6 +152,7 @@ class Session:
             trace=current_trace(),
             flow=named,
             rerun_of=None if rerun is None else rerun.task_id,
+            flow_versions=versions,
         )
         if plugins.checks_submissions:
             await ask_plugins(plugins, spec, parsed)

@@ -26,6 +26,7 @@ from flowkit._user_code.containment import awaited, undo_cancellation
 from flowkit.client._session import ask_plugins
 from flowkit.coordinator._child_arguments import ChildArguments
 from flowkit.coordinator._child_ends import bad_end, end_in_memory, has_ended_for
+from flowkit.coordinator._child_graphs import ChildGraphs
 from flowkit.coordinator._logged_failures import failures_logged
 from flowkit.errors import (
     CorruptRecord,
@@ -36,7 +37,6 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.graph import Graph
-from flowkit.graph._expanded_plan import node_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
 from flowkit.task import ParentNode, Task, TaskSpec, TaskStatus, TaskView
@@ -123,6 +123,7 @@ class Children:
         self._report = report
         self._leaving = leaving
         self._arguments = ChildArguments(store)
+        self._graphs = ChildGraphs(store)
         self._waiting: dict[str, dict[int, _Followed]] = {}
         """Nodes whose child tasks are to be served, by task, each with its latest state."""
 
@@ -263,25 +264,29 @@ class Children:
     async def _submission(self, one: _Followed) -> Submission:
         task, state, node = one.task, one.state, one.node
         spec = task.spec.plan.nodes[node.index]
-        source = task.spec.plan.nested[node_of(task.spec.plan, node.index)]
-        plan = PLANS.get(source)
         try:
+            flow, source = await self._graphs.of(task, node)
             params = await self._arguments.params(task, state, source)
         except NodeFailure as error:
             raise _NotCreated(error.reason_code, str(error)) from error
         except CorruptRecord as error:
             raise _NotCreated("corrupt_record", str(error)) from error
+        plan = PLANS.get(source)
         child = TaskSpec(
             task_id=one.child_id,
             plan=plan,
             created_at=self._clock.now(),
             secret=os.urandom(16),
             params=params,
+            pipeline=None if flow is None else flow.name,
             labels=spec.labels,
             priority=_limited(task.spec.priority + spec.priority),
             deadline_sec=plan.deadline_sec,
             trace=task.spec.trace,
             parent=node,
+            flow=flow,
+            flow_versions=task.spec.flow_versions,
+            depth=task.spec.depth + 1,
         )
         if self._plugins.checks_submissions:
             try:

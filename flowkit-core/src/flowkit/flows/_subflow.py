@@ -10,12 +10,12 @@ from flowkit._flow_building.inputs import InputWriter, arguments
 from flowkit._flow_building.places import flow_error
 from flowkit.flows._flow import Flow, child_graph, child_params
 from flowkit.flows._graph_flow import GraphFlow
-from flowkit.graph import Graph
+from flowkit.graph import FlowRef, Graph
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-AnyGraph = Graph | GraphFlow | Mapping[str, Any]
+AnyGraph = Graph | GraphFlow | Mapping[str, Any] | FlowRef | str
 
 
 @overload
@@ -26,7 +26,9 @@ def subflow(flow: Any, /, *args: Any, **params: Any) -> NodeRef[Any]:
     """Make a node that runs a flow or a graph as a task of its own. Its value is the result of that
     task.
 
-    The arguments are the params of the task. Those of a graph are given by name.
+    A text is the name of a registered flow, and :class:`~flowkit.FlowRef` names a version of one.
+    The arguments are the params of the task. Those of a graph or a registered flow are given by
+    name.
 
     Raises:
         GraphError: no flow is being built, the arguments do not fit, or the flow contains itself.
@@ -45,17 +47,18 @@ class ChildFlow:
     def __init__(
         self,
         name: str,
-        graph: dict[str, Any],
+        runs: dict[str, Any],
         parameters: Sequence[Parameter] | None = None,
         returns: Any = None,
         built_with: Collection[str] = (),
     ) -> None:
-        """``parameters`` are None if only the graph knows its params. ``built_with`` are the
-        arguments of a function that builds the graph, which are no params.
+        """``runs`` are the fields of ``io`` with the graph or the registered flow. ``parameters``
+        are None if only the graph knows its params. ``built_with`` are the arguments of a function
+        that builds the graph, which are no params.
         """
         self.name = name
         self.returns = returns
-        self._graph = graph
+        self._runs = runs
         self._parameters = parameters
         self._built_with = built_with
 
@@ -67,28 +70,34 @@ class ChildFlow:
             GraphError: it is neither a flow nor a graph, has faults, or contains itself.
         """
         if isinstance(flow, Flow):
-            graph = child_graph(building, flow)
+            graph = {"graph": child_graph(building, flow)}
             return cls(flow.__name__, graph, flow.parameters, flow.returns)
         if isinstance(flow, GraphFlow):
             arguments_of = list(signature(flow).parameters)[1:]
-            return cls(flow.__name__, flow.build_graph().to_dict(), built_with=arguments_of)
+            graph = {"graph": flow.build_graph().to_dict()}
+            return cls(flow.__name__, graph, built_with=arguments_of)
         if isinstance(flow, Graph):
-            return cls(what, flow.to_dict())
+            return cls(what, {"graph": flow.to_dict()})
         if isinstance(flow, Mapping):
-            return cls(what, dict(flow))
+            return cls(what, {"graph": dict(flow)})
+        if isinstance(flow, FlowRef | str):
+            ref = FlowRef(flow) if isinstance(flow, str) else flow
+            version = {} if ref.version is None else {"version": ref.version}
+            return cls(what, {"flow": ref.name, **version})
         raise flow_error(
-            f"{what} takes a @flow function, a Graph or a graph document, not {flow!r:.80}"
+            f"{what} takes a @flow function, a Graph, a graph document, or the name of a registered"
+            f" flow, not {flow!r:.80}"
         )
 
     def io(
         self, writer: InputWriter, args: Sequence[Any], params: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the graph and the params as fields of ``io``.
+        """Return the graph or registered flow, and the params, as fields of ``io``.
 
         Raises:
             GraphError: the params do not fit.
         """
-        made: dict[str, Any] = {"graph": self._graph}
+        made = dict(self._runs)
         written = self._params(writer, args, params)
         if written:
             made["params"] = written
@@ -99,7 +108,8 @@ class ChildFlow:
     ) -> dict[str, Any]:
         if self._parameters is None:
             if args:
-                raise flow_error(f"{self.name}: give the params of a graph by name")
+                kind = "graph" if "graph" in self._runs else "registered flow"
+                raise flow_error(f"{self.name}: give the params of a {kind} by name")
             for name in params:
                 if name in self._built_with:
                     raise flow_error(

@@ -4,6 +4,7 @@ from flowkit.graph._conditions import check_condition, evaluate_condition
 from flowkit.graph._graph import Graph, NodeRef
 from flowkit.graph._models import (
     EdgeSpec,
+    FlowRef,
     GraphDocument,
     NodeIO,
     NodeSpec,
@@ -12,12 +13,15 @@ from flowkit.graph._models import (
     Timeouts,
     UndoSpec,
 )
+from flowkit.graph._nested_graphs import FlowUse
 from flowkit.graph._parser import Limits
 from flowkit.graph._plan import Edge, Plan, Route
 
 __all__ = [
     "Edge",
     "EdgeSpec",
+    "FlowRef",
+    "FlowUse",
     "Graph",
     "GraphDocument",
     "Limits",

@@ -19,7 +19,9 @@ from flowkit._text.redaction import shortened
 from flowkit.graph._faults import refusal
 from flowkit.graph._models import (
     COORDINATOR_FUNCTION,
+    LAST_VERSION,
     ControlIO,
+    FlowRef,
     Name,
     NodeSpec,
     RetryPolicy,
@@ -143,21 +145,34 @@ class ChildTaskIO(ControlIO):
     """Arguments of a node that runs child tasks."""
 
     graph: dict[str, Any] | None = None
-    """Graph of the child tasks."""
-    flow: Any = None
-    """Name of a flow, which is not supported yet."""
+    """Graph that the child tasks run."""
+    flow: Name | None = None
+    """Name of a registered flow that the child tasks run, in place of a graph."""
+    version: Annotated[int, Field(ge=1, le=LAST_VERSION)] | None = None
+    """Version of that flow; by default, the latest one when the root task was submitted."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Params of a child task."""
 
 
 def _child_task_faults(given: Mapping[str, Any], node_type: str) -> Iterator[str]:
-    if "flow" in given:
-        yield "io.flow: flows with names are not supported yet; write the graph in io.graph"
-    elif given.get("graph") is None:
-        yield f"io.graph is missing; a node of type {node_type!r} needs it"
+    if (given.get("flow") is None) == (given.get("graph") is None):
+        yield f"io needs exactly one of graph and flow for a node of type {node_type!r}"
+    if given.get("version") is not None and given.get("flow") is None:
+        yield "io.version has no effect without io.flow; remove it"
 
 
-def _named_nodes(given: Mapping[str, Any]) -> str:
+def flow_of(node: NodeSpec) -> FlowRef | None:
+    """Return the registered flow that the child tasks of a node run; None if there is none."""
+    control = CONTROL_TYPES.get(node.type)
+    given = arguments_of(node) if control and control.runs_child else {}
+    name = given.get("flow")
+    return None if name is None else FlowRef(name, given.get("version"))
+
+
+def _work(given: Mapping[str, Any]) -> str:
+    """Return what the child tasks run, for a drawing."""
+    if given.get("flow") is not None:
+        return str(FlowRef(given["flow"], given.get("version")))
     graph = given.get("graph") or {}
     ids = [str(node["node_id"]) for node in graph.get("nodes", [])]
     more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
@@ -173,7 +188,7 @@ def _subflow_faults(given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _subflow_label(given: Mapping[str, Any]) -> str:
-    return f"subflow of {_named_nodes(given)}"
+    return f"subflow of {_work(given)}"
 
 
 DEFAULT_ITERATIONS = 100
@@ -203,7 +218,7 @@ def _loop_faults(given: Mapping[str, Any]) -> Iterator[str]:
 def _loop_label(given: Mapping[str, Any]) -> str:
     name = "until" if given.get("while") is None else "while"
     condition = shortened(" ".join(str(given.get(name)).split()), MAX_LABEL_CHARS)
-    return f"loop of {_named_nodes(given)} {name} {condition}"
+    return f"loop of {_work(given)} {name} {condition}"
 
 
 def is_checked_first(node: NodeSpec) -> bool:
@@ -259,14 +274,14 @@ CONTROL_TYPES: Mapping[str, ControlType] = {
         SubflowIO,
         _subflow_label,
         _subflow_faults,
-        literal=frozenset({"graph"}),
+        literal=frozenset({"graph", "flow", "version"}),
         runs_child=True,
     ),
     "loop": ControlType(
         LoopIO,
         _loop_label,
         _loop_faults,
-        literal=frozenset({"graph"}),
+        literal=frozenset({"graph", "flow", "version"}),
         runs_child=True,
         bare=frozenset({"while", "until"}),
         names=frozenset({"iteration", "previous"}),

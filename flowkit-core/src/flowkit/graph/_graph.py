@@ -10,7 +10,7 @@ from flowkit._user_code.containment import contained, error_text
 from flowkit.errors import Fault, GraphError
 from flowkit.graph._control_types import CONTROL_TYPES
 from flowkit.graph._models import DocumentPart, GraphDocument, NodeIO
-from flowkit.graph._nested_graphs import roles_of
+from flowkit.graph._nested_graphs import FlowUse, flow_uses, roles_of
 from flowkit.graph._parser import (
     DEFAULT_LIMITS,
     GraphLimits,
@@ -140,7 +140,7 @@ class Graph:
 
         def checked() -> Graph:
             graph = cls._of(unchecked.checked())
-            _ = graph.plan, graph.roles  # these take long as well
+            _ = graph.plan, graph.roles, graph.flow_uses  # these take long as well
             return graph
 
         return await in_thread(checked)
@@ -208,6 +208,19 @@ class Graph:
         if valid.roles is None:
             valid.roles = roles_of(self.plan.nodes)
         return valid.roles
+
+    @property
+    def flow_uses(self) -> Sequence[FlowUse]:
+        """Nodes of the graph and of the graphs inside that run registered flows.
+
+        Raises:
+            GraphError: the graph has faults.
+        """
+        valid = self._valid or self._validated()
+        if valid.flow_uses is None:
+            plan = self.plan
+            valid.flow_uses = flow_uses(plan.nodes) if plan.nested else ()
+        return valid.flow_uses
 
     def to_dict(self) -> dict[str, Any]:
         """Return the graph as a document without default values.

@@ -4,7 +4,7 @@ The models are strict: ``"3"`` is not a number and ``1`` is not a string. They a
 reject unknown fields. :mod:`flowkit.graph._node_checks` has the checks across nodes.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -13,6 +13,9 @@ from flowkit._json.limits import MAX_ID_CHARS, PositiveSeconds, Priority, Second
 COORDINATOR_FUNCTION = "coordinator_fn"
 ALL, ALL_ENDED = -1, -2
 """Values of :attr:`NodeSpec.need` that are not a number of parents."""
+
+LAST_VERSION = 2**31 - 1
+"""Highest version of a registered flow."""
 
 NodeId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
@@ -147,6 +150,20 @@ class NodeIO(DocumentPart):
         """Adapter named in ``input_inline``, or None."""
         return (
             self.input_inline.get("input_adapter") if isinstance(self.input_inline, dict) else None
+        )
+
+
+class FlowRef(NamedTuple):
+    """Reference to a registered flow: to a version, or without one to the latest version."""
+
+    name: str
+    version: int | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"flow {self.name!r}"
+            if self.version is None
+            else f"version {self.version} of flow {self.name!r}"
         )
 
 

@@ -1,15 +1,15 @@
 """Graphs inside graphs: those of the nodes that run child tasks."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
 from flowkit.errors import GraphError
-from flowkit.graph._control_types import CONTROL_TYPES, arguments_of, runs_on_worker
+from flowkit.graph._control_types import CONTROL_TYPES, arguments_of, flow_of, runs_on_worker
 from flowkit.graph._faults import NODE_LISTS, Faults
 from flowkit.graph._later_phases import with_later_nodes
-from flowkit.graph._models import GraphDocument, NodeSpec
+from flowkit.graph._models import FlowRef, GraphDocument, NodeSpec
 from flowkit.graph._params_schema import params_faults, with_defaults
 from flowkit.graph._templates import templates_in
 
@@ -80,13 +80,21 @@ def check_nested_graphs(faults: Faults, nodes: Iterable[NodeSpec], parse: ParseN
             for fault in error.faults:
                 faults.add(node.node_id, f"io.graph: {fault}")
             continue
-        params = arguments_of(node).get("params", {})
-        if not isinstance(params, dict) or any(templates_in({"params": params}, ("params",))):
-            continue  # a fault of io, or checked when the node starts
-        if schema is None:
+        params = fixed_params(node)
+        if schema is None or params is None:
             continue
         for text in params_faults(schema, with_defaults(schema, params)):
             faults.add(node.node_id, f"io.{text}")
+
+
+def fixed_params(node: NodeSpec) -> dict[str, Any] | None:
+    """Return the params of the child tasks of a node; None if they have faults, or contain
+    expressions, and so are checked when the node starts.
+    """
+    params = arguments_of(node).get("params", {})
+    if not isinstance(params, dict) or any(templates_in({"params": params}, ("params",))):
+        return None
+    return params
 
 
 def nodes_with_nested(
@@ -106,6 +114,24 @@ def nodes_with_nested(
 def graphs_in(nodes: Iterable[NodeSpec]) -> list[dict[str, Any]]:
     """Return the graphs inside of a valid graph, at any depth, as they are written."""
     return [graph for _, node in nodes_with_nested(nodes) if (graph := graph_of(node)) is not None]
+
+
+class FlowUse(NamedTuple):
+    """Node that runs a registered flow."""
+
+    outer: NodeSpec
+    """Node of the outer graph in which it is, or itself."""
+    node: NodeSpec
+    flow: FlowRef
+
+
+def flow_uses(nodes: Iterable[NodeSpec]) -> list[FlowUse]:
+    """Return the nodes of a valid graph and of the graphs inside that run registered flows."""
+    return [
+        FlowUse(top, node, flow)
+        for top, node in nodes_with_nested(nodes)
+        if (flow := flow_of(node)) is not None
+    ]
 
 
 def roles_of(nodes: Iterable[NodeSpec]) -> dict[str, list[str]]:

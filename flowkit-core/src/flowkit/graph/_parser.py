@@ -25,6 +25,7 @@ from flowkit.graph._models import GraphDocument, NodeSpec
 from flowkit.graph._nested_graphs import (
     LEVELS_PER_GRAPH,
     MOST_NESTED,
+    FlowUse,
     ParseNested,
     check_nested_graphs,
     nesting,
@@ -106,6 +107,8 @@ class ValidDocument:
     """Execution plan, made when it is first needed."""
     roles: Mapping[str, Sequence[str]] | None = None
     """Roles of the graph, collected when they are first needed."""
+    flow_uses: Sequence[FlowUse] | None = None
+    """Nodes that run registered flows, collected when they are first needed."""
 
 
 _Key = tuple[bytes, int, int, int, int, frozenset[str] | None]

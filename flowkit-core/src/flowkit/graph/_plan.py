@@ -7,9 +7,14 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
-from flowkit.graph._control_types import CONTROL_TYPES, is_computed, with_control_defaults
+from flowkit.graph._control_types import (
+    CONTROL_TYPES,
+    flow_of,
+    is_computed,
+    with_control_defaults,
+)
 from flowkit.graph._later_phases import LaterPhases, later_phases, with_later_nodes
-from flowkit.graph._models import ALL_ENDED, GraphDocument, NodeSpec
+from flowkit.graph._models import ALL_ENDED, FlowRef, GraphDocument, NodeSpec
 from flowkit.graph._nested_graphs import graph_of
 
 BRANCH_ENDED = -3
@@ -78,9 +83,9 @@ class Plan:
     """Nodes with expressions in their input."""
     controls: frozenset[int]
     """Nodes of control types that wait."""
-    nested: Mapping[int, bytes]
-    """Graphs of child tasks as JSON, by the nodes of control types that run these, and by maps of
-    such nodes. Equal graphs are one object.
+    nested: Mapping[int, bytes | FlowRef]
+    """Graphs of child tasks as JSON, or the registered flows that have them, by the nodes of
+    control types that run child tasks, and by maps of such nodes. Equal graphs are one object.
     """
     map_sources: Mapping[int, int]
     """Parent whose artifacts are the items, for each map that has such items."""
@@ -158,25 +163,32 @@ def make_plan(document: GraphDocument) -> Plan:
     )
 
 
-def _control_nodes(nodes: Sequence[NodeSpec]) -> tuple[frozenset[int], Mapping[int, bytes]]:
-    """Return the control nodes that wait, and those that run child tasks with their graphs."""
+def _control_nodes(
+    nodes: Sequence[NodeSpec],
+) -> tuple[frozenset[int], Mapping[int, bytes | FlowRef]]:
+    """Return the control nodes that wait, and those that run child tasks with what these run."""
     waiting: set[int] = set()
-    nested: dict[int, bytes] = {}
+    nested: dict[int, bytes | FlowRef] = {}
     graphs: dict[bytes, bytes] = {}
     for place, node in enumerate(nodes):
         control = CONTROL_TYPES.get(node.type)
         if control is None:
             continue
-        if control.runs_child:
+        if not control.runs_child:
+            waiting.add(place)
+        elif (flow := flow_of(node)) is not None:
+            nested[place] = flow
+        else:
             graph = to_json(graph_of(node))
             nested[place] = graphs.setdefault(graph, graph)
-        else:
-            waiting.add(place)
     return frozenset(waiting), nested
 
 
 def _plan_of_one(
-    document: GraphDocument, node: NodeSpec, controls: frozenset[int], nested: Mapping[int, bytes]
+    document: GraphDocument,
+    node: NodeSpec,
+    controls: frozenset[int],
+    nested: Mapping[int, bytes | FlowRef],
 ) -> Plan:
     index = {node.node_id: 0}
     return Plan(
