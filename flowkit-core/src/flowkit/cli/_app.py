@@ -14,6 +14,7 @@ from flowkit.cli import (
     _demo,
     _dev_verb,
     _export_verbs,
+    _flow_verbs,
     _graph_verbs,
     _installation_verbs,
     _query_verbs,
@@ -70,6 +71,10 @@ VERBS = [
     Verb(TASKS, "dlq show", _dead_letter_verbs.show),
     Verb(TASKS, "dlq retry", _dead_letter_verbs.retry),
     Verb(TASKS, "dlq drop", _dead_letter_verbs.drop),
+    Verb(FLOWS, "flow put", _flow_verbs.put),
+    Verb(FLOWS, "flow ls", _flow_verbs.ls),
+    Verb(FLOWS, "flow show", _flow_verbs.show),
+    Verb(FLOWS, "flow diff", _flow_verbs.diff),
     Verb(FLOWS, "graph check", _graph_verbs.check),
     Verb(FLOWS, "graph show", _graph_verbs.show),
     Verb(INSTALLATION, "plugins", _installation_verbs.plugins),
@@ -78,7 +83,11 @@ VERBS = [
     Verb(INSTALLATION, "import", _export_verbs.import_),
 ]
 
-GROUPS = {"dlq": "List, retry and drop dead letters.", "graph": "Check and draw flows."}
+GROUPS = {
+    "dlq": "List, retry and drop dead letters.",
+    "flow": "Register flows, and compare their versions.",
+    "graph": "Check and draw flows.",
+}
 
 HELP = (
     "Run flows and manage tasks.\n\n"

@@ -13,7 +13,7 @@ from flowkit.cli._errors import USAGE
 from flowkit.cli._loader import load_flow
 from flowkit.cli._output import console, print_json
 from flowkit.errors import GraphError
-from flowkit.graph import Graph
+from flowkit.graph import FlowRef, Graph
 from flowkit.graph._conditions import NAMES, names_in_scope
 from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines
 from flowkit.graph._expression_checks import NO_NAMES, own_names
@@ -63,6 +63,8 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
         }
         if plan.output is not None:
             said["scope_of_output"] = _scope(flow.graph, None)
+        if flows := _named_flows(flow.graph):
+            said["flows"] = [{"name": one.name, "version": one.version} for one in flows]
         if notes := _notes(flow.graph):
             said["notes"] = notes
         print_json(said)
@@ -74,12 +76,23 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
         f" roles: {roles}",
         soft_wrap=True,
     )
+    if flows := _named_flows(flow.graph):
+        names = ", ".join(map(str, flows[:MOST_NAMES]))
+        console().print(
+            Text(printable(f"it runs these registered flows, which are not checked: {names}")),
+            soft_wrap=True,
+        )
     for node_id, scope in _scopes(flow.graph):
         _print_scope(f"expressions of {node_id} see", scope)
     if plan.output is not None:
         _print_scope("the output sees", _scope(flow.graph, None))
     for note in _notes(flow.graph):
         console().print(Text(printable(f"note: {note}")), soft_wrap=True)
+
+
+def _named_flows(graph: Graph) -> list[FlowRef]:
+    """Return the registered flows that a graph names."""
+    return list(dict.fromkeys(use.flow for use in graph.flow_uses))
 
 
 def _notes(graph: Graph) -> list[str]:
@@ -155,11 +168,16 @@ def show(
     elif mermaid or dot:
         typer.echo(printable(to_mermaid(graph) if mermaid else to_dot(graph), lines=True), nl=False)
     else:
-        out = console()
-        for line in tree_lines(graph):
-            text = Text(line.prefix, style="dim")
-            if line.edge:
-                text.append(f"({line.edge}) ", style="yellow")
-            text.append(line.node_id, style="bold")
-            text.append(" ↑" if line.repeated else f"  {line.details}", style="dim")
-            out.print(text, soft_wrap=True)
+        print_tree(graph)
+
+
+def print_tree(graph: Graph) -> None:
+    """Print a graph as a tree."""
+    out = console()
+    for line in tree_lines(graph):
+        text = Text(line.prefix, style="dim")
+        if line.edge:
+            text.append(f"({line.edge}) ", style="yellow")
+        text.append(line.node_id, style="bold")
+        text.append(" ↑" if line.repeated else f"  {line.details}", style="dim")
+        out.print(text, soft_wrap=True)

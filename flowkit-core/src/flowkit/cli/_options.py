@@ -51,6 +51,17 @@ FlowFile = Annotated[
         help="Graph document (.json, .yaml), Python file (.py or .py:NAME), or module:attr.",
     ),
 ]
+OptionalFlowFile = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[FILE]",
+        help="Graph document (.json, .yaml), Python file (.py or .py:NAME), or module:attr.",
+    ),
+]
+Version = Annotated[
+    int | None,
+    typer.Option("--version", min=1, metavar="N", help="Version of the registered flow."),
+]
 Params = Annotated[
     str | None,
     typer.Option(

@@ -139,6 +139,7 @@ def show(
     out = console()
     facts = {
         "pipeline": view.pipeline,
+        "flow": view.flow and f"{view.flow}, version {view.version}",
         "labels": _labels(view.labels),
         "parent": view.parent and f"node {view.parent_node} of {view.parent}",
         "rerun of": view.rerun_of,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import anyio
 import typer
+from pydantic_core import to_json
 
 from flowkit._embedded import HEARTBEAT_SEC, WORKER_ID, embedded
 from flowkit._json.limits import MAX_ID_CHARS
@@ -27,6 +28,7 @@ from flowkit.cli._timeline import print_timeline
 from flowkit.client import TaskVerbs
 from flowkit.coordinator import Coordinator
 from flowkit.errors import FlowKitError, TaskNotFound, TaskRefused, WorkerIdTaken
+from flowkit.graph import Graph
 from flowkit.plugins import Plugins
 from flowkit.task import TaskEvent, TaskStatus, TaskView
 
@@ -207,7 +209,14 @@ class _Run:
 
 
 def submit(
-    file: options.FlowFile,
+    file: options.OptionalFlowFile = None,
+    flow: Annotated[
+        str | None,
+        typer.Option(
+            "--flow", metavar="NAME", help="Submit the registered flow of this name, not a FILE."
+        ),
+    ] = None,
+    version: options.Version = None,
     params: options.Params = None,
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
@@ -238,18 +247,27 @@ def submit(
 ) -> None:
     """Submit a flow to an installation and print the id of its task.
 
+    The flow is in a FILE, or it is registered: --flow names it, and --version one of its versions.
+    Without --version, the latest one runs.
+
     With --wait, progress is printed to stderr and the results are printed at the end. The exit
     status is then 1 if the task did not finish. A role that no live worker serves is reported at
     once.
     """
-    flow = load_flow(file, Plugins())
+    if (file is None) == (flow is None):
+        raise typer.BadParameter("give either FILE or --flow", param_hint="FILE")
+    if version is not None and flow is None:
+        raise typer.BadParameter("needs --flow", param_hint="--version")
+    loaded = None if file is None else load_flow(file, Plugins())
     values = options.read_params(params)
     labels = options.pairs(label, "--label")
 
     async def main() -> TaskView | None:
         async with connected(config, db, bus) as client:
             created = await client.create_task(
-                graph=flow.graph,
+                graph=None if loaded is None else loaded.graph,
+                flow=flow,
+                version=version,
                 params=values,
                 pipeline=pipeline,
                 labels=labels,
@@ -265,7 +283,9 @@ def submit(
             if not wait:
                 return None
             async with anyio.create_task_group() as group:
-                group.start_soon(warn_of_unserved_roles, client, flow)
+                group.start_soon(
+                    warn_of_unserved_roles, client, loaded or await _registered(client, created)
+                )
                 view = await _follow(client, created, timeout, as_json)
                 group.cancel_scope.cancel()
             return view
@@ -273,6 +293,13 @@ def submit(
     view = run_async(main)
     if view is not None:
         _end(view, as_json)
+
+
+async def _registered(client: TaskVerbs, task_id: str) -> LoadedFlow:
+    """Return the registered flow that a task runs."""
+    view = await client.get_task(task_id)
+    found = await client.get_flow(view.flow or "", view.version)
+    return LoadedFlow(Graph.restore(to_json(found.graph)))
 
 
 async def warn_of_unserved_roles(client: TaskVerbs, flow: LoadedFlow) -> None:
