@@ -3,12 +3,15 @@
 from copy import deepcopy
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field
 
 from flowkit import Graph, GraphError, first, flow
+from flowkit._flow_building.drafts import Draft
+from flowkit._flow_building.node_table import NodeTable
 from flowkit.flows import Flow, NodeOptions
 from flowkit.graph import NodeSpec, RetryPolicy
 from tests.python_flows.handlers import (
@@ -146,6 +149,54 @@ def test_nodes_are_named_after_their_functions() -> None:
         "last",
         "square_4",
     ]
+
+
+def test_the_ids_of_nodes_that_got_others_or_became_undos_are_used_again() -> None:
+    @flow
+    def squares() -> None:
+        kept = [square(number) for number in range(3)]
+        kept[1].options(node_id="square_4").undo(note)
+        note("again")
+        square(3)
+        square(4)
+
+    assert list(nodes(squares)) == [
+        "square",
+        "square_4",
+        "square_3",
+        "note",
+        "square_2",
+        "square_5",
+    ]
+
+
+class CountedIds(dict[str, Draft]):
+    """Nodes by id, which count how often they are searched."""
+
+    searches = 0
+
+    def __contains__(self, node_id: object) -> bool:
+        self.searches += 1
+        return super().__contains__(node_id)
+
+
+def test_an_id_is_found_at_once_however_many_nodes_a_function_has() -> None:
+    table = NodeTable("here")
+    table.by_id = ids = CountedIds()
+    for _ in range(200):
+        table.add("square", "square", is_final=False)
+        undo = table.add("note", "note", is_final=False)
+        table.remove(undo)
+    assert ids.searches < 900
+
+
+def test_a_function_without_a_name_is_a_flow() -> None:
+    def powers(n: int, more: int) -> None:
+        square(n)
+        square(more)
+
+    params = flow(partial(powers, more=3)).build_graph().to_dict()["params"]
+    assert params["properties"]["more"] == {"type": "integer", "default": 3}
 
 
 def test_arrows_order_nodes_without_data() -> None:

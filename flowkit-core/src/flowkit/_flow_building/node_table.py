@@ -23,16 +23,21 @@ class NodeTable:
         """Nodes that were made by calls, with the undos."""
         self._place = place
         self._drafts: dict[Draft, None] = {}
+        self._made: dict[str, tuple[str, int]] = {}
+        """Function and number of each id that was made and is in use."""
+        self._least: dict[str, int] = {}
+        """Least number that may be free, by the name of a function."""
 
     def __iter__(self) -> Iterator[Draft]:
         return iter(self._drafts)
 
     def add(self, name: str, node_type: str, *, is_final: bool) -> Draft:
         """Add a node. Its id is made of the name of the function that is called."""
-        number, node_id = 1, name
-        while node_id in self.by_id:
+        number = self._least.get(name, 1)
+        while (node_id := f"{name}_{number}" if number > 1 else name) in self.by_id:
             number += 1
-            node_id = f"{name}_{number}"
+        self._made[node_id] = (name, number)
+        self._least[name] = number + 1
         draft = Draft(node_id, node_type, calling_place(), is_final)
         self.by_id[node_id] = self.by_number[draft.number] = draft
         self._drafts[draft] = None
@@ -40,7 +45,8 @@ class NodeTable:
 
     def remove(self, draft: Draft) -> None:
         """Remove a node."""
-        del self.by_id[draft.node_id], self._drafts[draft]
+        self._free(draft.node_id)
+        del self._drafts[draft]
 
     def rename(self, draft: Draft, node_id: str) -> None:
         """Give a node another id."""
@@ -54,10 +60,17 @@ class NodeTable:
                 f"the node_id {draft.node_id!r} is already in use by an expression; give another"
                 " one before the value of the node is used"
             )
-        del self.by_id[draft.node_id]
+        self._free(draft.node_id)
         draft.node_id = node_id
         draft.has_own_id = True
         self.by_id[node_id] = draft
+
+    def _free(self, node_id: str) -> None:
+        """Make an id free for other nodes."""
+        del self.by_id[node_id]
+        if node_id in self._made:
+            name, number = self._made.pop(node_id)
+            self._least[name] = min(self._least[name], number)
 
     def check_own(self, drafts: Iterable[Draft], place: str | None = None) -> None:
         """Check that nodes are in this flow.

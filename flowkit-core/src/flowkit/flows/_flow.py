@@ -85,7 +85,7 @@ class Flow(ReadsNoStream, Generic[P, R_co]):
     It is accepted wherever a graph is. For type checkers, ``Flow[...]`` has a result of any type.
     """
 
-    __name__: str
+    __name__: str = "flow"
 
     if TYPE_CHECKING:
 
