@@ -665,6 +665,20 @@ while self._unstored and self._error is None:
         "None",
     ),
     Mutant(
+        "a child task runs the latest version of a flow",
+        "ChildGraphs.of",
+        "task.spec.fixed(nested)",
+        "FlowRef(nested.name, nested.version or await self._flows.latest(nested.name))",
+        suite="tests/flows/test_named_flows.py",
+    ),
+    Mutant(
+        "a put whose answer was lost is stored again",
+        "FlowPut.apply",
+        "(mine := next(own, None)) is not None",
+        "False",
+        suite="tests/client/test_flows.py",
+    ),
+    Mutant(
         "each attempt has a child task of its own",
         "ParentNode.cause",
         "return self.task_id, self.node_id, self.generation, self.iteration",

@@ -10,7 +10,14 @@ from typing import Any
 import anyio
 
 from flowkit import Client
-from flowkit.errors import AlreadyDecided, SignalRefused, TaskNotFound, TaskRefused
+from flowkit.errors import (
+    AlreadyDecided,
+    NotRunning,
+    SignalRefused,
+    StoreUnavailable,
+    TaskNotFound,
+    TaskRefused,
+)
 from flowkit.task import TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
@@ -1222,6 +1229,58 @@ async def subflows(cluster: SimCluster) -> None:
     assert child.result == view.nodes["s"].result
 
 
+def answering(value: Any) -> dict[str, Any]:
+    """Return a graph whose result is a value, after a while."""
+    return graph(node("a", io={"input_inline": value}), output="${results.a.item}")
+
+
+async def registered_flows(cluster: SimCluster) -> None:
+    """Two puts at once, at processes that die, and a task whose flows change while it runs."""
+    client = cluster.client
+    graphs = [answering(number) for number in range(3)]
+
+    async def put(graph: dict[str, Any]) -> None:
+        post = cluster.random.choice(cluster.coordinators)
+        await cluster.filled(post)
+        try:
+            await cluster.within(post, lambda coordinator: coordinator.put_flow("leaf", graph))
+        except ProcessDied:
+            cluster.log("a coordinator died of a put")
+        except (NotRunning, StoreUnavailable) as error:
+            cluster.log(f"a put failed: {error!r}")
+        found = await client.put_flow("leaf", graph)
+        assert found.graph == graph
+
+    async with anyio.create_task_group() as group:
+        for one in graphs[:2]:
+            group.start_soon(put, one)
+    named = {"node_id": "s", "type": "subflow", "io": {"flow": "leaf"}, "retry_policy": PATIENT}
+    await client.put_flow("middle", graph(named, output="${results.s}"))
+    begun = await client.get_flow("leaf")
+    task_id = await client.create_task(
+        graph=graph(
+            named,
+            named | {"node_id": "m", "map": {"over": [1, 2]}},
+            named | {"node_id": "t", "io": {"flow": "middle"}},
+            node("l", "loop", io={"flow": "leaf", "version": 1, "until": "iteration == 1"}),
+        )
+    )
+    await client.put_flow("middle", graphs[2])
+    await put(graphs[2])
+    view = await client.wait(task_id)
+    cluster.assert_finished(view)
+    latest, first = (
+        one.graph["nodes"][0]["io"]["input_inline"]
+        for one in (begun, await client.get_flow("leaf", 1))
+    )
+    found = {name: view.nodes[name].result for name in "smtl"}
+    assert found == {"s": latest, "m": [latest] * 2, "t": latest, "l": first}
+    stored = (await client.list_flows())[0]
+    versions = [await client.get_flow("leaf", one + 1) for one in range(stored.version)]
+    assert [one.version for one in versions] == list(range(1, stored.version + 1))
+    assert all(one in [each.graph for each in versions] for one in graphs)
+
+
 async def assert_children_ended(client: Client, view: TaskView) -> None:
     """Assert that the child tasks of an ended task have ended, unless they were not created."""
     for one in view.nodes.values():
@@ -1689,6 +1748,7 @@ STANDARD = {
         Standard(functions, 3),
         Standard(sleeping, 2, once=False),
         Standard(subflows, 3, once=False),
+        Standard(registered_flows, 2, once=False),
         Standard(subflow_verbs, 4, once=False),
         Standard(mapped_subflows, 2, once=False),
         Standard(mapped_subflow_verbs, 3, once=False),

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
-from flowkit.graph._expanded_plan import runs_child_task
+from flowkit.graph import FlowRef
+from flowkit.graph._expanded_plan import node_of, runs_child_task
 from flowkit.task import ENDED, Mark, NodeRecord, ParentNode, TaskSpec
 
 FOLLOWED = (Mark.RUNNING, Mark.CANCELLING)
+MOST_DEEP = 32
+"""Most tasks above a child task."""
 
 
 def child_id(spec: TaskSpec, index: int, record: NodeRecord) -> str | None:
@@ -68,6 +71,24 @@ def broken_creation(
         record.child.iteration != node.iteration or not record.child.due
     ):
         return f"its node is at {record.child}, and it was created for {node}"
+    return _broken_flow(spec, parent, node)
+
+
+def _broken_flow(spec: TaskSpec, parent: TaskSpec, node: ParentNode) -> str | None:
+    """Describe what is wrong with the flow that a child task runs, or with its depth; return None
+    if nothing is.
+    """
+    asked = parent.plan.nested[node_of(parent.plan, node.index)]
+    version = None
+    if isinstance(asked, FlowRef):
+        version = asked.name, asked.version or parent.flow_versions.get(asked.name)
+    runs = None if spec.flow is None else (spec.flow.name, spec.flow.version)
+    if runs != version:
+        return f"it runs {runs}, and its node {version}"
+    if spec.flow_versions != parent.flow_versions:
+        return f"its flows are {spec.flow_versions}, and those of its parent {parent.flow_versions}"
+    if not parent.depth + 1 == spec.depth <= MOST_DEEP:
+        return f"its depth is {spec.depth}, and that of its parent {parent.depth}"
     return None
 
 
