@@ -11,6 +11,7 @@ from flowkit.protocols import RecordChange, RecordDeletion
 from flowkit.worker import handler
 from flowkit_testing import Cluster
 from tests.builders import DAY, ONE, ended, graph, node, plugin
+from tests.hooked_store import HookedStore
 
 
 def runs(node_id: str, flow: str, *after: str, **io: Any) -> dict[str, Any]:
@@ -179,6 +180,30 @@ async def test_a_flow_that_cannot_run_is_a_fault_of_the_submission(
         await cluster.client.create_task(graph=graph(*nodes))
     assert [str(one) for one in caught.value.faults] == [fault]
     assert (await cluster.client.list_tasks()).items == []
+
+
+class CountedReads(HookedStore):
+    """Store that counts reads of keyed records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def before_read(self, kind: str) -> None:
+        self.reads += 1
+
+
+async def test_a_flow_that_many_nodes_name_is_read_once() -> None:
+    store = CountedReads()
+    async with Cluster(coordinators=0, store=store) as cluster:
+        await cluster.client.put_flow("next", NEXT)
+        store.reads = 0
+        nodes = [runs(f"a{number}", "next", params={"n": 1}) for number in range(50)]
+        nodes += [runs(f"b{number}", "none") for number in range(50)]
+        with pytest.raises(GraphError) as caught:
+            await cluster.client.create_task(graph=graph(*nodes))
+        assert len(caught.value.faults) == 50
+        assert store.reads == 3  # the heads of both flows, and the version of one
 
 
 async def test_all_flows_that_cannot_run_are_listed_once(cluster: Cluster) -> None:

@@ -61,11 +61,16 @@ class _Resolution:
         self._checks = checks
         self._graphs: dict[FlowRef, Graph | None] = {}
         """Checked graphs by flow and version; None for one with faults."""
+        self._errors: dict[FlowRef, FlowNotFound | CorruptRecord] = {}
+        """Flows that cannot be read."""
 
     async def resolve(self, use: _Use) -> Iterable[_Use]:
         """Fix the version of a flow, and check its graph and the params that it gets. Return the
         nodes of the graph that run flows, if it is checked for the first time.
         """
+        if (unreadable := self._errors.get(use.use.flow)) is not None:
+            self.faults.append(use.fault(f"io.flow: {unreadable}"))
+            return ()
         try:
             version = await self._version(use.use.flow)
             found = FlowRef(use.use.flow.name, version)
@@ -73,8 +78,8 @@ class _Resolution:
             if is_new:
                 await self._check(use, found)
         except (FlowNotFound, CorruptRecord) as error:
-            self.faults.append(use.fault(f"io.flow: {error}"))
-            return ()
+            self._errors[use.use.flow] = error
+            return await self.resolve(use)
         graph = self._graphs[found]
         if graph is None:
             return ()
