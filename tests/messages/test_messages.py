@@ -24,6 +24,7 @@ from flowkit.messages import (
     NodeSucceeded,
     RunContextData,
     RunNode,
+    ScheduleTouched,
     Source,
     StreamMoved,
     TaskTouched,
@@ -66,6 +67,7 @@ ALL: list[Any] = [
     NodeStopped(**REPORT),
     NodeReleased(**REPORT, progress=1),
     TaskTouched(task_id="t"),
+    ScheduleTouched(schedule_id="s"),
     ChildEnded(task_id="t", index=3),
 ]
 STARTED = json.loads(encode(NodeStarted(**REPORT)))

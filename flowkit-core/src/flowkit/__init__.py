@@ -2,6 +2,7 @@
 bus.
 """
 
+from flowkit._schedules import Schedule, ScheduleEvent, ScheduleView
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
@@ -10,6 +11,8 @@ from flowkit.errors import (
     FlowNotFound,
     GraphError,
     NotRunning,
+    ScheduleNotFound,
+    ScheduleRefused,
     TaskNotFound,
     TaskRefused,
 )
@@ -49,6 +52,11 @@ __all__ = [
     "NodeView",
     "NotRunning",
     "Page",
+    "Schedule",
+    "ScheduleEvent",
+    "ScheduleNotFound",
+    "ScheduleRefused",
+    "ScheduleView",
     "TaskEvent",
     "TaskNotFound",
     "TaskRefused",

@@ -9,6 +9,8 @@
     ├── WorkerIdTaken          another live worker has this worker_id
     ├── TaskNotFound           no task has this id
     ├── FlowNotFound           no flow has this name, or the flow has no such version
+    ├── ScheduleNotFound       no schedule has this id
+    ├── ScheduleRefused        a schedule cannot be put or changed in this way
     ├── TaskRefused            a plugin refused the submission, the id is taken,
     │   │                      or the task's state does not allow the verb
     │   ├── SignalRefused      the task has ended, or no node waits for such a signal
@@ -130,6 +132,18 @@ class FlowNotFound(FlowKitError, LookupError):
             if version is None
             else f"flow {flow} has no version {version}"
         )
+
+
+class ScheduleNotFound(FlowKitError, LookupError):
+    """No schedule has this id."""
+
+    def __init__(self, schedule_id: str) -> None:
+        self.schedule_id = schedule_id
+        super().__init__(f"there is no schedule {shortened(schedule_id, 200)!r}")
+
+
+class ScheduleRefused(FlowKitError, ValueError):
+    """A schedule cannot be stored or changed as asked; nothing was changed."""
 
 
 class TaskRefused(FlowKitError):

@@ -45,13 +45,16 @@ HostId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS), _NO
 """Id that may contain the name of a host."""
 
 
-class _Message(BaseModel):
+class _AnyMessage(BaseModel):
     # An infinite number is written as a constant, so that encode finds it, and not as null.
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants"
     )
 
     v: Literal[1] = VERSION
+
+
+class _Message(_AnyMessage):
     task_id: Id
 
 
@@ -292,6 +295,13 @@ class TaskTouched(_Message):
     kind: Literal["task_touched"] = "task_touched"
 
 
+class ScheduleTouched(_AnyMessage):
+    """Hint to read a schedule: it was put, or a client changed it."""
+
+    kind: Literal["schedule_touched"] = "schedule_touched"
+    schedule_id: Id
+
+
 # ---------------------------------------------------------------- coordinator to coordinator
 
 
@@ -327,6 +337,7 @@ AnyMessage = Annotated[
     | NodeStopped
     | NodeReleased
     | TaskTouched
+    | ScheduleTouched
     | ChildEnded,
     Field(discriminator="kind"),
 ]

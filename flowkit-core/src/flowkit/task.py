@@ -134,6 +134,10 @@ class TaskView(_View):
     """Node of the parent that runs this task."""
     rerun_of: str | None = None
     """Id of the task whose graph and params this task has, if it was submitted by ``rerun``."""
+    schedule: str | None = None
+    """Id of the schedule that made this task."""
+    schedule_at: datetime | None = None
+    """Nominal time of the schedule for which it made this task."""
     status: TaskStatus
     params: dict[str, JsonValue] = {}
     vars: dict[str, JsonValue] = {}
@@ -666,6 +670,21 @@ class NodeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleOrigin:
+    """Schedule that made a task."""
+
+    schedule_id: str
+    at: Moment
+    """The nominal time."""
+    awaited: bool = False
+    """The schedule does something when the task has ended."""
+
+    def is_same(self, other: "ScheduleOrigin | None") -> bool:
+        """Return whether this is the same nominal time of the same schedule."""
+        return other is not None and (self.schedule_id, self.at) == (other.schedule_id, other.at)
+
+
+@dataclass(frozen=True, slots=True)
 class ParentNode:
     """Node that runs a child task."""
 
@@ -748,6 +767,8 @@ class TaskSpec:
     """Registered flow that has the graph."""
     rerun_of: str | None = None
     """Task whose submission was repeated."""
+    schedule: ScheduleOrigin | None = None
+    """Schedule that made the task, if one did."""
     flow_versions: dict[str, int] = field(default_factory=dict)
     """Versions of the flows that this task and its child tasks run by name. They were fixed when
     the root task was submitted.

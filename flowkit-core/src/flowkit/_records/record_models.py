@@ -12,6 +12,7 @@ from flowkit.task import (
     LogEntry,
     NodeRecord,
     ParentNode,
+    ScheduleOrigin,
     SignalBox,
     TaskFlow,
     TaskOutput,
@@ -47,6 +48,7 @@ class Head:
     rerun_of: str | None = None
     flow_versions: dict[str, Annotated[Count, Field(ge=1)]] = field(default_factory=dict)
     depth: Count = 0
+    schedule: ScheduleOrigin | None = None
 
 
 @dataclass(slots=True)

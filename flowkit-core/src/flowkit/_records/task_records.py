@@ -33,6 +33,7 @@ from flowkit.task import (
     STATUS_OF_MARK,
     UNUSED_PLACE,
     Mark,
+    ScheduleOrigin,
     Task,
     TaskFlow,
     TaskSpec,
@@ -75,6 +76,8 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
         head["flow_versions"] = spec.flow_versions
     if spec.depth:
         head["depth"] = spec.depth
+    if spec.schedule is not None:
+        head["schedule"] = spec.schedule
     PLANS.add(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
@@ -107,6 +110,7 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
         rerun_of=head.rerun_of,
         flow_versions=head.flow_versions,
         depth=head.depth,
+        schedule=head.schedule,
     )
 
 
@@ -119,6 +123,7 @@ class FirstSubmission:
     flow: TaskFlow | None
     params: dict[str, Any]
     """The params as they were given, without defaults."""
+    schedule: ScheduleOrigin | None = None
 
     def difference(self, graph: bytes, flow: TaskFlow | None, params: dict[str, Any]) -> str | None:
         """Return the part of the first submission that differs; None if both are equal. The order
@@ -150,7 +155,7 @@ def decode_submission(record: TaskRecord) -> FirstSubmission:
     try:
         head = record_models.HEAD.validate_json(head_line, strict=True)
         given = without(head.params, head.defaulted)
-        return FirstSubmission(bytes.fromhex(head.secret), graph, head.flow, given)
+        return FirstSubmission(bytes.fromhex(head.secret), graph, head.flow, given, head.schedule)
     except ValueError as error:
         raise corrupt(f"the record of task {record.header.task_id!r}", error) from None
 

@@ -122,6 +122,8 @@ def task_view(
         parent=None if spec.parent is None else spec.parent.task_id,
         parent_node=None if spec.parent is None else spec.parent.node_id,
         rerun_of=spec.rerun_of,
+        schedule=None if spec.schedule is None else spec.schedule.schedule_id,
+        schedule_at=None if spec.schedule is None else _time(spec.schedule.at),
         status=state.status,
         params=spec.params,
         vars=state.vars,

@@ -19,6 +19,7 @@ from flowkit.cli import (
     _installation_verbs,
     _query_verbs,
     _run_verbs,
+    _schedule_verbs,
     _service_verbs,
     _waiting_verbs,
 )
@@ -75,6 +76,15 @@ VERBS = [
     Verb(FLOWS, "flow ls", _flow_verbs.ls),
     Verb(FLOWS, "flow show", _flow_verbs.show),
     Verb(FLOWS, "flow diff", _flow_verbs.diff),
+    Verb(FLOWS, "schedule put", _schedule_verbs.put),
+    Verb(FLOWS, "schedule ls", _schedule_verbs.ls),
+    Verb(FLOWS, "schedule show", _schedule_verbs.show),
+    Verb(FLOWS, "schedule next", _schedule_verbs.coming),
+    Verb(FLOWS, "schedule pause", _schedule_verbs.pause),
+    Verb(FLOWS, "schedule resume", _schedule_verbs.resume),
+    Verb(FLOWS, "schedule trigger", _schedule_verbs.trigger),
+    Verb(FLOWS, "schedule backfill", _schedule_verbs.backfill),
+    Verb(FLOWS, "schedule rm", _schedule_verbs.rm),
     Verb(FLOWS, "graph check", _graph_verbs.check),
     Verb(FLOWS, "graph show", _graph_verbs.show),
     Verb(INSTALLATION, "plugins", _installation_verbs.plugins),
@@ -87,6 +97,7 @@ GROUPS = {
     "dlq": "List, retry and drop dead letters.",
     "flow": "Register flows, and compare their versions.",
     "graph": "Check and draw flows.",
+    "schedule": "Make tasks at times.",
 }
 
 HELP = (

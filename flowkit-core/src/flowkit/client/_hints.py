@@ -1,7 +1,7 @@
 """Hints to the coordinators that tasks changed."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from flowkit._records.claims import withdraw
 from flowkit._runtime.bus_connection import BusConnection
@@ -9,7 +9,7 @@ from flowkit._runtime.retries import notices_of
 from flowkit._tasks.event_processor import Outcome
 from flowkit._tasks.submission import Submission
 from flowkit.errors import BusError, MessageError, PayloadError
-from flowkit.messages import TaskTouched, encode, headers_of
+from flowkit.messages import ScheduleTouched, TaskTouched, encode, headers_of
 from flowkit.protocols import ArtifactStore, Clock, Message
 from flowkit.tracing import TraceContext
 
@@ -30,16 +30,27 @@ class Hints:
 
     async def send(self, tasks: Mapping[str, TraceContext | None]) -> None:
         """Send a hint for each of these tasks, with its trace."""
-        messages = [
-            Message(self._topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(trace))
-            for task_id, trace in tasks.items()
-        ]
+        await self._publish(
+            [
+                Message(
+                    self._topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(trace)
+                )
+                for task_id, trace in tasks.items()
+            ]
+        )
+
+    async def schedule_changed(self, schedule_id: str) -> None:
+        """Send a hint that a schedule was put or changed."""
+        touched = encode(ScheduleTouched(schedule_id=schedule_id))
+        await self._publish([Message(self._topic, touched, schedule_id, headers_of(None))])
+
+    async def _publish(self, messages: Sequence[Message]) -> None:
         try:
             bus = await self._connection.connect()
             await bus.publish(messages)
         except (BusError, MessageError, PayloadError) as error:
             self._notices.trouble(
-                logger, "hints", "Hints about tasks cannot be sent", error, action="hint_lost"
+                logger, "hints", "Hints cannot be sent", error, action="hint_lost"
             )
         else:
             if self._notices.open:
@@ -68,3 +79,6 @@ class HintDispatcher:
         effects = ((todo.task, todo.effects) for todo in outcome.effects)
         await withdraw(self._artifacts, effects, self._clock.now())
         await self._hints.changed(task_ids, outcome)
+
+    async def schedule_changed(self, schedule_id: str) -> None:
+        await self._hints.schedule_changed(schedule_id)

@@ -59,6 +59,9 @@ class Dispatcher(Protocol):
     async def changed(self, task_ids: Collection[str], outcome: Outcome) -> None:
         """Carry out the effects of an event that was applied to each of these tasks."""
 
+    async def schedule_changed(self, schedule_id: str) -> None:
+        """Read a schedule that was put or changed."""
+
 
 class Session:
     """Open client or coordinator: its store and bus, and the operations that its verbs share."""
@@ -80,8 +83,8 @@ class Session:
         self.plugins = plugins
         self.connection = connection
         self._store = store
-        self._processor = processor
-        self._dispatcher = dispatcher
+        self.processor = processor
+        self.dispatcher = dispatcher
         self._life = life
         self.checks = GraphChecks(cfg.limits, plugins.functions, cfg.command_topic)
         self.flows = RegisteredFlows(lambda: self.store.records)
@@ -157,7 +160,7 @@ class Session:
         if plugins.checks_submissions:
             await ask_plugins(plugins, spec, parsed)
         may_repeat = task_id is not None or idempotency_key is not None
-        new = self._processor.submit(
+        new = self.processor.submit(
             spec,
             parsed.source,
             certainly_new=not may_repeat
@@ -223,13 +226,13 @@ class Session:
             patience_sec=PATIENCE_SEC,
             monotonic=self.clock.monotonic,
         )
-        await self._dispatcher.submitted(dict(zip(stored, submissions, strict=True)))
+        await self.dispatcher.submitted(dict(zip(stored, submissions, strict=True)))
         return stored
 
     async def _stored(self, submissions: list[Submission]) -> Sequence[str]:
         if self._life.state is not LifeState.OPEN:
             self._life.check_open()
-        return await self._processor.create(submissions)
+        return await self.processor.create(submissions)
 
     # ------------------------------------------------------------ records and changes
 
@@ -264,7 +267,7 @@ class Session:
             raise CorruptRecord(
                 f"task {task_id!r} cannot be changed: {error_text(error, most=400)}"
             ) from error
-        await self._dispatcher.changed([task_id], outcome)
+        await self.dispatcher.changed([task_id], outcome)
         return task_id not in outcome.unchanged
 
     async def change_all(self, event: Event, read: Mapping[str, TaskRecord]) -> Outcome:
@@ -272,13 +275,13 @@ class Session:
         names the tasks that could not be changed.
         """
         outcome = await self._apply(read, event, read)
-        await self._dispatcher.changed(read, outcome)
+        await self.dispatcher.changed(read, outcome)
         return outcome
 
     async def _apply(
         self, task_ids: Collection[str], event: Event, read: Mapping[str, TaskRecord]
     ) -> Outcome:
-        return await self._processor.apply(
+        return await self.processor.apply(
             {task_id: [event] for task_id in task_ids},
             whole=isinstance(event, RetryRequested),
             read=read,

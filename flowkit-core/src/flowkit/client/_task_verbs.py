@@ -10,6 +10,7 @@ from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
 from flowkit._records.letter_records import drop_letters
 from flowkit._records.queries import damaged_records
 from flowkit._runtime.lifecycle import Lifecycle
+from flowkit._schedules import Schedule, ScheduleView
 from flowkit._tasks.submission import checked_reason
 from flowkit.client import (
     _approvals,
@@ -23,6 +24,7 @@ from flowkit.client import (
     _queries,
     _reruns,
     _retries,
+    _schedules,
     _signals,
     _workers,
 )
@@ -555,6 +557,90 @@ class TaskVerbs(ABC):
         until a coordinator has ended its session.
         """
         return await _workers.list_workers(self._life.resource)
+
+    # ------------------------------------------------------------ schedules
+
+    async def put_schedule(self, schedule: Schedule) -> ScheduleView:
+        """Store a schedule, in place of one with the same id. Coordinators make its tasks.
+
+        A new schedule begins now: earlier nominal times are not made. One that is put again keeps
+        its past: its history, its pause unless ``paused`` is given, and the nominal times that are
+        handled. If its times change, the new ones count from now.
+
+        Raises:
+            GraphError: the graph or the params have faults; all of them are listed.
+            FlowNotFound: its flow does not exist, or has no such version.
+            ScheduleRefused: a new schedule has no nominal time in the future.
+        """
+        return await _schedules.put_schedule(self._life.resource, schedule)
+
+    async def get_schedule(self, schedule_id: str) -> ScheduleView:
+        """Return a schedule with its state and the end of its history.
+
+        Raises:
+            ScheduleNotFound: there is no such schedule.
+        """
+        return await _schedules.get_schedule(self._life.resource, schedule_id)
+
+    async def list_schedules(self) -> list[ScheduleView]:
+        """Return all schedules by id. Damaged ones are left out, and logged."""
+        return await _schedules.list_schedules(self._life.resource)
+
+    async def pause_schedule(self, schedule_id: str) -> None:
+        """Pause a schedule: make no tasks for the nominal times from now on. They are not caught up
+        later. A paused schedule stays unchanged.
+
+        Raises:
+            ScheduleNotFound: there is no such schedule.
+        """
+        await _schedules.pause_schedule(self._life.resource, schedule_id)
+
+    async def resume_schedule(self, schedule_id: str) -> None:
+        """End the pause of a schedule. One that is not paused stays unchanged.
+
+        Raises:
+            ScheduleNotFound: there is no such schedule.
+        """
+        await _schedules.resume_schedule(self._life.resource, schedule_id)
+
+    async def trigger_schedule(self, schedule_id: str) -> str:
+        """Make a task of a schedule now, and return its id. The task is durable when this returns.
+
+        It is made even while the schedule is paused or another task of it runs, and it counts as a
+        task that has not ended for the nominal times that follow. ``schedule.at`` is the time of
+        this call.
+
+        Raises:
+            ScheduleNotFound: there is no such schedule.
+            TaskRefused: the task was refused; the message says why.
+        """
+        return await _schedules.trigger_schedule(self._life.resource, schedule_id)
+
+    async def backfill(
+        self, schedule_id: str, start: datetime, end: datetime, *, limit: int = 10
+    ) -> list[str]:
+        """Return the task ids of all nominal times from ``start`` to ``end``, both included, and
+        make those tasks that do not exist. The times may be before the schedule existed.
+
+        At most ``limit`` of these tasks run at once: the first of them are durable when this
+        returns, and coordinators make each further one when one of them has ended. A backfill
+        continues while the schedule is paused, and its tasks do not count for ``overlap``. The same
+        call again, before the backfill has ended, changes nothing.
+
+        Raises:
+            ScheduleNotFound: there is no such schedule.
+            ScheduleRefused: the span ends in the future, has more than 10,000 nominal times, or
+                twenty backfills of the schedule have not ended.
+        """
+        return await _schedules.backfill(self._life.resource, schedule_id, start, end, limit)
+
+    async def delete_schedule(self, schedule_id: str) -> None:
+        """Delete a schedule with its history. Its tasks stay.
+
+        Raises:
+            ScheduleNotFound: there is no such schedule.
+        """
+        await _schedules.delete_schedule(self._life.resource, schedule_id)
 
     # ------------------------------------------------------------ dead letters
 

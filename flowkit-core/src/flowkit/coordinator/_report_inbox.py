@@ -9,7 +9,15 @@ from flowkit._engine import Event
 from flowkit._runtime.retries import notices_of, retry
 from flowkit._user_code.containment import awaited, error_text, is_cancelled
 from flowkit.errors import BusError, DecodeError
-from flowkit.messages import AskRun, CancelRun, RunNode, StreamMoved, TaskTouched, decode
+from flowkit.messages import (
+    AskRun,
+    CancelRun,
+    RunNode,
+    ScheduleTouched,
+    StreamMoved,
+    TaskTouched,
+    decode,
+)
 from flowkit.protocols import Clock, Delivery, Subscription
 
 logger = logging.getLogger(__name__)
@@ -26,12 +34,14 @@ async def read_reports(
     clock: Clock,
     handle: Handle,
     *,
+    read_schedules: Callable[[], None] = lambda: None,
     ending: Callable[[], bool] = is_cancelled,
 ) -> None:
     """Pass reports and hints to ``handle``, and acknowledge them once they are stored. Park
     messages that cannot be decoded.
 
-    Messages that were not stored are released, so that they are delivered again. ``ending`` returns
+    ``read_schedules`` is called for hints that schedules were changed. Messages that were not
+    stored are released, so that they are delivered again. ``ending`` returns
     True while the coordinator cancels this.
     """
     notices = notices_of(clock)
@@ -42,7 +52,9 @@ async def read_reports(
             deliveries = await subscription.receive(max_messages=MOST_AT_ONCE)
             if notices.open:
                 notices.over(logger, "reports")
-            touched, events, refused = _sort(deliveries)
+            touched, events, refused, schedules = _sort(deliveries)
+            if schedules:
+                read_schedules()
             if refused:
                 kept = await parking.keep(refused)
                 for delivery, reason in refused:
@@ -99,8 +111,11 @@ async def _release(
 
 def _sort(
     deliveries: Sequence[Delivery],
-) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:
-    """Return the tasks with hints, the reports by task, and the refused messages with reasons."""
+) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]], bool]:
+    """Return the tasks with hints, the reports by task, the refused messages with reasons, and
+    whether schedules were changed.
+    """
+    schedules = False
     touched: dict[str, None] = {}
     events: dict[str, list[Event]] = {}
     refused: list[tuple[Delivery, str]] = []
@@ -112,6 +127,8 @@ def _sort(
             continue
         if isinstance(message, TaskTouched):
             touched[message.task_id] = None
+        elif isinstance(message, ScheduleTouched):
+            schedules = True
         elif isinstance(message, RunNode | CancelRun | AskRun | StreamMoved):
             refused.append((delivery, f"a {message.kind} is not a report"))
         else:
@@ -119,4 +136,4 @@ def _sort(
             if reports is None:
                 reports = events[message.task_id] = []
             reports.append(message)
-    return touched, events, refused
+    return touched, events, refused, schedules

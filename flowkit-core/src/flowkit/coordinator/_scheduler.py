@@ -36,8 +36,11 @@ from flowkit._runtime.concurrency import Turns, within
 from flowkit._runtime.retries import keep_alive, notices_of, owner_leaves, patiently
 from flowkit._tasks.cached_tasks import TaskEffects
 from flowkit._tasks.event_processor import EventProcessor, Outcome, log_store_error
+from flowkit._tasks.graph_checks import GraphChecks
+from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission
 from flowkit.client._hints import Hints
+from flowkit.client._schedule_runs import ScheduleRuns
 from flowkit.client._session import engine_settings
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._arguments import Arguments
@@ -49,6 +52,7 @@ from flowkit.coordinator._maps import Maps
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._report_inbox import read_reports
 from flowkit.coordinator._retention import purge_regularly
+from flowkit.coordinator._schedules import ScheduleService
 from flowkit.coordinator._timers import Timers, Wake
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
@@ -138,6 +142,21 @@ class Scheduler:
             report=self._report_all,
             leaving=self._leaving,
         )
+        self._schedules = ScheduleService(
+            store=store,
+            clock=clock,
+            runs=ScheduleRuns(
+                store=store,
+                clock=clock,
+                plugins=plugins,
+                checks=GraphChecks(cfg.limits, plugins.functions, cfg.command_topic),
+                flows=RegisteredFlows(lambda: store.records),
+                processor=processor,
+                dispatcher=self,
+                check_sec=cfg.scheduler_tick_sec,
+            ),
+            tick_sec=cfg.scheduler_tick_sec,
+        )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
         self._turns = Turns(least=TURNS, most=TURNS)
@@ -154,11 +173,17 @@ class Scheduler:
         parking = Parking(store=store, clock=clock)
         loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "inbox": lambda: read_reports(
-                reports, parking, clock, self._handle, ending=self._leaving
+                reports,
+                parking,
+                clock,
+                self._handle,
+                read_schedules=self._schedules.wake,
+                ending=self._leaving,
             ),
             "submission": self._start_new,
             "timers": lambda: self._timers.run(self._wake_due),
             "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self.wake),
+            "schedules": self._schedules.run,
             "worker watch": lambda: self._watch.run(
                 self._handle_lost_workers, self._handle_restarted_workers
             ),
@@ -217,6 +242,8 @@ class Scheduler:
             self._timers.wake(task.task_id, task.wake_at)
             for state in todo.children:
                 self._children.start(task, state)
+            if task.terminal and (origin := task.spec.schedule) is not None and origin.awaited:
+                self._schedules.task_ended(origin.schedule_id)
         ends = self._children.ends_of(effects)
         for held, effect in await self.outbox.carry_out(effects, notified=ends):
             match effect:
@@ -262,6 +289,10 @@ class Scheduler:
         """Carry out the effects of changes, and send hints to the other coordinators."""
         await self._carry_out(outcome.effects)
         await self._hints.changed(task_ids, outcome)
+
+    async def schedule_changed(self, schedule_id: str) -> None:
+        """Read schedules that are due."""
+        self._schedules.wake()
 
     async def _start_new(self) -> None:
         """Carry out the first effects of new tasks, for many submissions together."""

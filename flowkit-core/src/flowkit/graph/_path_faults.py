@@ -12,6 +12,8 @@ from flowkit.graph._schema_properties import can_have, property_names, property_
 
 ERROR_FIELDS = ("reason_code", "error", "attempt")
 """Fields of the error of a failed node."""
+SCHEDULE_FIELDS = ("id", "at")
+"""Fields of the name ``schedule``."""
 MAX_NAMES = 12
 _DASHED = re.compile(r"\b(results|errors)\.(\w+(?:-\w+)+)")
 """Node id with dashes after a dot, where it is read as a difference."""
@@ -53,6 +55,8 @@ def path_fault(
         return _unknown_field(path[:2], position, task)
     if first == "errors" and len(fields) > 1 and fields[1] not in ERROR_FIELDS:
         return _unknown_field(path[:3], position, ERROR_FIELDS)
+    if first == "schedule" and fields and fields[0] not in SCHEDULE_FIELDS:
+        return _unknown_field(path[:2], position, SCHEDULE_FIELDS)
     if first == "params" and params is not None:
         return _params_fault(path, position, params)
     return None

@@ -39,6 +39,8 @@ Path = tuple[str | int, ...]
 """Place of a value: in ``io``, or in a graph if it begins with ``output``."""
 OVER: Path = ("map", "over")
 OUTPUT: Path = ("output",)
+SCHEDULE: Path = ("schedule",)
+"""Beginning of the places in a schedule."""
 
 
 class Found(NamedTuple):
@@ -68,6 +70,11 @@ def templates_in(io: Mapping[str, Any], fields: Collection[str] = FIELDS) -> Ite
 def templates_in_output(output: Any) -> Iterator[Found]:
     """Yield the strings of an output that contain ``${``."""
     return _strings(output, OUTPUT, frozenset())
+
+
+def templates_in_params(params: Mapping[str, Any]) -> Iterator[Found]:
+    """Yield the strings of the params of a schedule that contain ``${``."""
+    return _strings(params, (*SCHEDULE, "params"), frozenset())
 
 
 def expressions_in(io: Mapping[str, Any], fields: Collection[str] = FIELDS) -> Iterator[str]:
@@ -103,6 +110,7 @@ def expressions_in_items(items: Any) -> Iterator[str]:
 def pointer(path: Path) -> str:
     """Return a place as a JSON pointer: from the graph in its output, else from the node."""
     steps = path if path[:1] in (OUTPUT, OVER[:1]) else ("io", *path)
+    steps = path[1:] if path[:1] == SCHEDULE else steps
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
@@ -207,6 +215,23 @@ def evaluate_bare(
         f"{pointer((name,))}: the value of {short(expression)} must be true or false, not"
         f" {type_name(value)}"
     )
+
+
+def evaluate_params(
+    params: Mapping[str, Any], scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
+) -> dict[str, Any]:
+    """Return the params of a schedule with the values of their expressions, as
+    :func:`evaluate_input` does.
+
+    Raises:
+        NodeFailure: an expression has no value; permanent, with the reason code
+            ``bad_expression``.
+        BudgetExceeded: the budget does not suffice.
+    """
+    evaluation = _Evaluation(scope, budget, frozenset(), at_once)
+    return {
+        name: evaluation.value(value, (*SCHEDULE, "params", name)) for name, value in params.items()
+    }
 
 
 def evaluate_items(

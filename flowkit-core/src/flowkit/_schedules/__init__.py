@@ -1,0 +1,48 @@
+"""Schedules: their definition, their nominal times, and their state machine."""
+
+from flowkit._schedules._advance import (
+    CLAIM_SEC,
+    Step,
+    advance_schedule,
+    started,
+    wake_at,
+)
+from flowkit._schedules._changes import (
+    backfilled,
+    new_state,
+    paused,
+    redefined,
+    resumed,
+    triggered,
+)
+from flowkit._schedules._params import faults_in_params, params_at
+from flowkit._schedules._schedule import Schedule, task_id_of
+from flowkit._schedules._state import Entry, Rules, ScheduleState
+from flowkit._schedules._timetable import next_times, timetable_of
+from flowkit._schedules._views import ScheduleEvent, ScheduleView, schedule_view
+
+__all__ = [
+    "CLAIM_SEC",
+    "Entry",
+    "Rules",
+    "Schedule",
+    "ScheduleEvent",
+    "ScheduleState",
+    "ScheduleView",
+    "Step",
+    "advance_schedule",
+    "backfilled",
+    "faults_in_params",
+    "new_state",
+    "next_times",
+    "params_at",
+    "paused",
+    "redefined",
+    "resumed",
+    "schedule_view",
+    "started",
+    "task_id_of",
+    "timetable_of",
+    "triggered",
+    "wake_at",
+]

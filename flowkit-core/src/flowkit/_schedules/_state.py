@@ -1,0 +1,112 @@
+"""The state of a schedule, as it is stored."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flowkit._json.limits import Moment
+from flowkit._schedules._schedule import Overlap, Schedule
+from flowkit._schedules._timetable import Timetable, jitter_of, timetable_of
+
+MOST_ENTRIES = 50
+"""Entries of the history that are kept."""
+MOST_OPEN = 1_000
+"""Open tasks that a schedule remembers."""
+
+SkipReason = Literal[
+    "overlap", "queue_full", "catch_up", "catch_up_window", "paused", "changed", "id_taken"
+]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Entry of the history: a task that was made or refused, or nominal times that were skipped."""
+
+    first: Moment
+    last: Moment
+    count: Positive = 1
+    skipped: SkipReason | None = None
+    error: str | None = None
+    """Reason why the task was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """A backfill that has not ended."""
+
+    start: Moment
+    end: Moment
+    limit: Positive
+    """Most tasks at once."""
+    handled: Moment
+    """Tasks of all nominal times up to this one have been begun."""
+    open: tuple[Moment, ...] = ()
+    """Nominal times whose tasks may not have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """State of a schedule."""
+
+    definition: str
+    """Hash of the definition."""
+    created_at: Moment
+    handled: Moment
+    """All nominal times up to this one are decided: they are skipped, or wait, or have a task."""
+    paused_at: Moment | None = None
+    pauses: tuple[tuple[Moment, Moment], ...] = ()
+    """Pauses that ended, with nominal times that are not decided."""
+    starting: tuple[Moment, ...] = ()
+    """Nominal times whose tasks are being made by a coordinator."""
+    waiting: tuple[Moment, ...] = ()
+    """Nominal times that wait until other tasks have ended."""
+    open: tuple[str, ...] = ()
+    """Tasks that may not have ended, unless tasks may overlap."""
+    backfills: tuple[Backfill, ...] = ()
+    triggered_at: Moment | None = None
+    """Time of the last task that was made on request."""
+    history: tuple[Entry, ...] = ()
+    v: Literal[1] = field(default=1, kw_only=True)
+
+    def with_entry(self, entry: Entry) -> "ScheduleState":
+        """Return the state with another entry in its history."""
+        return replace(self, history=added(self.history, entry))
+
+
+def added(history: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
+    """Return a history with another entry. Skipped times in a row are one entry."""
+    if history and entry.skipped is not None and history[-1].skipped == entry.skipped:
+        last = history[-1]
+        merged = Entry(last.first, entry.last, last.count + entry.count, entry.skipped)
+        return (*history[:-1], merged)
+    return (*history, entry)[-MOST_ENTRIES:]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rules of a schedule that decide about its nominal times."""
+
+    schedule_id: str
+    times: Timetable
+    overlap: Overlap
+    catch_up: str
+    window_sec: float | None
+    jitter_sec: float
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> "Rules":
+        """Return the rules of a schedule."""
+        return cls(
+            schedule.id,
+            timetable_of(schedule),
+            schedule.overlap,
+            schedule.catch_up,
+            schedule.catch_up_window_sec,
+            schedule.jitter_sec,
+        )
+
+    def start_of(self, nominal: float) -> float:
+        """Return when the task of a nominal time is to be made."""
+        return nominal + jitter_of(self.schedule_id, nominal, self.jitter_sec)

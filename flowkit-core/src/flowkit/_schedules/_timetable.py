@@ -1,0 +1,105 @@
+"""Timetables: the nominal times of a schedule."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
+from math import ceil
+from typing import Protocol
+
+from flowkit._schedules._cron import CronLine, zone_of
+from flowkit._schedules._schedule import Schedule
+
+_MICRO = 1_000_000
+
+
+class Timetable(Protocol):
+    """Nominal times in order."""
+
+    def after(self, moment: float) -> float | None:
+        """Return the first nominal time after ``moment``, or None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Interval:
+    """Times at equal distances. They are computed in whole microseconds, without drift."""
+
+    every: int
+    first: int | None
+    """The first time; without it, the times count from 1970."""
+
+    def after(self, moment: float) -> float | None:
+        origin = self.first or 0
+        number = (round(moment * _MICRO) - origin) // self.every + 1
+        if self.first is not None:
+            number = max(number, 0)
+        return (origin + number * self.every) / _MICRO
+
+
+@dataclass(frozen=True, slots=True)
+class _Once:
+    at: float
+
+    def after(self, moment: float) -> float | None:
+        return self.at if moment < self.at else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounded:
+    """Times of another timetable from ``start`` to ``end``, both included."""
+
+    times: Timetable
+    start: float | None
+    end: float | None
+
+    def after(self, moment: float) -> float | None:
+        if self.start is not None and moment < self.start:
+            moment = ceil(self.start) - 1
+            found = self.times.after(moment)
+            while found is not None and found < self.start:
+                found = self.times.after(found)
+        else:
+            found = self.times.after(moment)
+        return None if found is None or (self.end is not None and found > self.end) else found
+
+
+@lru_cache(maxsize=20_000)
+def _cron_line(line: str, zone: str) -> CronLine:
+    return CronLine(line, zone)
+
+
+def timetable_of(schedule: Schedule) -> Timetable:
+    """Return the nominal times of a schedule."""
+    start = None if schedule.start_at is None else schedule.start_at.timestamp()
+    end = None if schedule.end_at is None else schedule.end_at.timestamp()
+    times: Timetable
+    if schedule.cron is not None:
+        times = _cron_line(schedule.cron, schedule.timezone)
+    elif schedule.every_sec is not None:
+        first = None if start is None else round(start * _MICRO)
+        times = _Interval(round(schedule.every_sec * _MICRO), first)
+    else:
+        assert schedule.at is not None
+        times = _Once(schedule.at.timestamp())
+    return times if start is None and end is None else _Bounded(times, start, end)
+
+
+def next_times(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
+    """Return up to ``count`` nominal times of a schedule after a moment, in its time zone."""
+    times, zone = timetable_of(schedule), zone_of(schedule.timezone)
+    found: list[datetime] = []
+    moment: float | None = after.timestamp()
+    while len(found) < count and moment is not None:
+        moment = times.after(moment)
+        if moment is not None:
+            found.append(datetime.fromtimestamp(moment, zone))
+    return found
+
+
+def jitter_of(schedule_id: str, nominal: float, most_sec: float) -> float:
+    """Return the delay of a nominal time: below ``most_sec``, and always the same."""
+    if not most_sec:
+        return 0.0
+    cause = f"{schedule_id}@{nominal!r}".encode()
+    digest = blake2b(cause, person=b"flowkit jitter", digest_size=8).digest()
+    return most_sec * (int.from_bytes(digest) / 2**64)

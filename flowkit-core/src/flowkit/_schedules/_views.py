@@ -1,0 +1,99 @@
+"""Views of schedules for users."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from flowkit._schedules._advance import next_nominal
+from flowkit._schedules._schedule import Schedule, task_id_of
+from flowkit._schedules._state import Entry, Rules, ScheduleState, SkipReason
+
+
+class ScheduleEvent(BaseModel):
+    """Entry in the history of a schedule: a task that was made or refused, or nominal times that
+    were skipped for the same reason, one after the other.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["started", "skipped", "refused"]
+    at: datetime
+    """Nominal time, or the first of the skipped ones."""
+    until: datetime
+    """The last of the skipped nominal times; else the same as ``at``."""
+    count: int = 1
+    """Number of skipped nominal times."""
+    reason: SkipReason | None = None
+    """Reason why nominal times were skipped: ``overlap``, ``queue_full`` (1,000 already wait),
+    ``catch_up``, ``catch_up_window``, ``paused``, ``changed`` (the schedule got other times) or
+    ``id_taken`` (the task id belongs to another task).
+    """
+    error: str | None = None
+    """Reason why the task was refused."""
+    task_id: str | None = None
+    """Task that was made."""
+
+
+class ScheduleView(BaseModel):
+    """A schedule at one moment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    schedule: Schedule
+    """The schedule as it was put."""
+    paused: bool
+    created_at: datetime
+    next_at: datetime | None = None
+    """Next nominal time, from which the task is made after the jitter. None if there is none, or
+    while the schedule is paused.
+    """
+    open_tasks: list[str] = []
+    """Tasks that have not ended, as far as the schedule knows. It does not follow tasks that may
+    overlap.
+    """
+    waiting: list[datetime] = []
+    """Nominal times that wait until other tasks have ended."""
+    backfills: int = 0
+    """Backfills that have not ended."""
+    history: list[ScheduleEvent] = []
+    """The last 50 entries, the newest last."""
+
+
+def schedule_view(schedule: Schedule, state: ScheduleState) -> ScheduleView:
+    """Return the view of a schedule."""
+    is_paused = state.paused_at is not None
+    coming = None if is_paused else next_nominal(Rules.of(schedule), state)
+    return ScheduleView(
+        id=schedule.id,
+        schedule=schedule,
+        paused=is_paused,
+        created_at=_time(state.created_at),
+        next_at=None if coming is None else _time(coming),
+        open_tasks=list(state.open),
+        waiting=[_time(one) for one in state.waiting],
+        backfills=len(state.backfills),
+        history=[_event(schedule.id, entry) for entry in state.history],
+    )
+
+
+def _event(schedule_id: str, entry: Entry) -> ScheduleEvent:
+    kind: Literal["started", "skipped", "refused"] = "started"
+    if entry.skipped is not None:
+        kind = "skipped"
+    elif entry.error is not None:
+        kind = "refused"
+    return ScheduleEvent(
+        kind=kind,
+        at=_time(entry.first),
+        until=_time(entry.last),
+        count=entry.count,
+        reason=entry.skipped,
+        error=entry.error,
+        task_id=task_id_of(schedule_id, entry.first) if kind == "started" else None,
+    )
+
+
+def _time(moment: float) -> datetime:
+    return datetime.fromtimestamp(moment, UTC)

@@ -1,0 +1,241 @@
+"""Verbs for schedules."""
+
+from collections.abc import Callable
+from datetime import datetime
+from secrets import token_hex
+from typing import Any
+
+from flowkit._expressions import BudgetExceeded
+from flowkit._records.schedule_records import (
+    DEFINITION_KIND,
+    KIND,
+    Definition,
+    decode_definition,
+    decode_state,
+    definition_record,
+    state_record,
+)
+from flowkit._schedules import (
+    Schedule,
+    ScheduleState,
+    ScheduleView,
+    backfilled,
+    faults_in_params,
+    new_state,
+    params_at,
+    paused,
+    redefined,
+    resumed,
+    schedule_view,
+    task_id_of,
+    timetable_of,
+    triggered,
+    wake_at,
+)
+from flowkit._tasks.evaluation import Evaluations
+from flowkit._tasks.submission import checked
+from flowkit.client._schedule_runs import TRIES, ScheduleRuns, StoredSchedule
+from flowkit.client._session import Session
+from flowkit.client._task_filters import checked_limit
+from flowkit.errors import (
+    Fault,
+    GraphError,
+    NodeFailure,
+    ScheduleNotFound,
+    ScheduleRefused,
+    StoreUnavailable,
+    TaskRefused,
+)
+from flowkit.protocols import RecordChange, RecordDeletion
+
+CHECK_SEC = 5.0
+PAGE = 500
+MOST_AT_ONCE = 1_000
+"""Most tasks of a backfill at once."""
+
+
+def _runs(session: Session) -> ScheduleRuns:
+    return ScheduleRuns(
+        store=session.store,
+        clock=session.clock,
+        plugins=session.plugins,
+        checks=session.checks,
+        flows=session.flows,
+        processor=session.processor,
+        dispatcher=session.dispatcher,
+        check_sec=CHECK_SEC,
+    )
+
+
+# ---------------------------------------------------------------- definitions
+
+
+async def put_schedule(session: Session, schedule: Schedule) -> ScheduleView:
+    """Check a schedule and store it."""
+    if not isinstance(schedule, Schedule):
+        raise ScheduleRefused(f"a schedule is a flowkit.Schedule, not {type(schedule).__name__}")
+    definition = await _checked(session, schedule)
+    records = session.store.records
+    for _ in range(TRIES):
+        now = session.clock.now()
+        stored = (await records.get(KIND, [schedule.id])).get(schedule.id)
+        known = (await records.get(DEFINITION_KIND, [schedule.id])).get(schedule.id)
+        if stored is None:
+            _check_future(schedule, now)
+            state = new_state(definition.digest, schedule, now)
+        else:
+            old = None if known is None else decode_definition(known)
+            state = decode_state(stored)
+            before = schedule if old is None else old.schedule
+            state = redefined(state, definition.digest, before, schedule, now)
+        due_at = wake_at(definition.rules, state, now, CHECK_SEC)
+        revision = "" if stored is None else stored.revision
+        put = [state_record(schedule.id, state, revision, due_at)]
+        put.append(definition_record(definition, "" if known is None else known.revision))
+        if (await records.change([RecordChange(token_hex(8), put)]))[0]:
+            await session.dispatcher.schedule_changed(schedule.id)
+            return schedule_view(definition.whole, state)
+    raise StoreUnavailable(f"schedule {schedule.id!r} changes too often")
+
+
+def _check_future(schedule: Schedule, now: float) -> None:
+    if timetable_of(schedule).after(now) is None:
+        raise ScheduleRefused(f"schedule {schedule.id!r} has no nominal time in the future")
+
+
+async def _checked(session: Session, schedule: Schedule) -> Definition:
+    """Return the definition of a schedule, once it is checked as far as a task can be.
+
+    Raises:
+        GraphError: it has faults; all of them are listed.
+        FlowNotFound, CorruptRecord: its flow does not exist, or cannot be read.
+    """
+    faults = [Fault(None, text) for text in faults_in_params(schedule.params)]
+    sample: dict[str, Any] | None = None
+    if not faults:
+        now = session.clock.now()
+        at = timetable_of(schedule).after(now) or now
+        try:
+            sample = await Evaluations().bounded(
+                lambda budget, at_once: params_at(
+                    schedule.params, schedule.id, at, budget, at_once=at_once
+                )
+            )
+        except (NodeFailure, BudgetExceeded) as error:
+            faults = [Fault(None, str(error))]
+    source = schedule.graph
+    if schedule.flow is not None:
+        _, source = await session.flows.chosen(schedule.flow, schedule.version)
+    try:
+        parsed, _, _ = await checked(
+            source,
+            sample,
+            checks=session.checks,
+            task_id=None,
+            idempotency_key=None,
+            pipeline=schedule.pipeline,
+            labels=schedule.labels,
+            priority=schedule.priority,
+            deadline_sec=schedule.deadline_sec,
+        )
+    except GraphError as error:
+        raise GraphError([*faults, *error.faults]) from None
+    if faults:
+        raise GraphError(faults)
+    return Definition.of(schedule, parsed.source if schedule.flow is None else b"")
+
+
+# ---------------------------------------------------------------- reading
+
+
+async def get_schedule(session: Session, schedule_id: str) -> ScheduleView:
+    """Return a schedule."""
+    found = await _runs(session).get(schedule_id)
+    return schedule_view(found.definition.whole, found.state)
+
+
+async def list_schedules(session: Session) -> list[ScheduleView]:
+    """Return all schedules by id."""
+    runs, views = _runs(session), list[ScheduleView]()
+    after = ""
+    while page := await session.store.records.scan(KIND, after=after, limit=PAGE):
+        found = await runs.read(page)
+        views += [schedule_view(one.definition.whole, one.state) for one in found]
+        after = page[-1].key
+    return views
+
+
+# ---------------------------------------------------------------- changes
+
+
+async def pause_schedule(session: Session, schedule_id: str) -> None:
+    """Pause a schedule."""
+    now = session.clock.now()
+    await _change(session, schedule_id, lambda found: paused(found.state, now))
+
+
+async def resume_schedule(session: Session, schedule_id: str) -> None:
+    """End the pause of a schedule."""
+    now = session.clock.now()
+    await _change(session, schedule_id, lambda found: resumed(found.state, now))
+
+
+async def trigger_schedule(session: Session, schedule_id: str) -> str:
+    """Make a task of a schedule now, and return its id."""
+    made: list[float] = []
+
+    def change(found: StoredSchedule) -> ScheduleState:
+        state, at = triggered(found.definition.rules, found.state, session.clock.now())
+        made.append(at)
+        return state
+
+    state = (await _change(session, schedule_id, change)).state
+    for entry in reversed(state.history):
+        if entry.first == made[-1] and entry.error is not None:
+            raise TaskRefused(f"schedule {schedule_id!r}: {entry.error}")
+    return task_id_of(schedule_id, made[-1])
+
+
+async def backfill(
+    session: Session, schedule_id: str, start: datetime, end: datetime, limit: int
+) -> list[str]:
+    """Make the tasks of a span, and return their ids."""
+    first, last = _seconds(start, "start"), _seconds(end, "end")
+    if checked_limit(limit) > MOST_AT_ONCE:
+        raise ValueError(f"limit is at most {MOST_AT_ONCE}, not {limit}")
+    times: list[float] = []
+
+    def change(found: StoredSchedule) -> ScheduleState:
+        nonlocal times
+        state, times = backfilled(
+            found.definition.rules, found.state, first, last, limit, session.clock.now()
+        )
+        return state
+
+    await _change(session, schedule_id, change)
+    return [task_id_of(schedule_id, at) for at in times]
+
+
+async def delete_schedule(session: Session, schedule_id: str) -> None:
+    """Delete a schedule."""
+    records = session.store.records
+    if not await records.get(KIND, [schedule_id]):
+        raise ScheduleNotFound(schedule_id)
+    deletions = [RecordDeletion(kind, schedule_id) for kind in (KIND, DEFINITION_KIND)]
+    if not (await records.change([RecordChange(token_hex(8), delete=deletions)]))[0]:
+        # A damaged schedule may lack one of its records.
+        await records.change([RecordChange(token_hex(8), delete=[one]) for one in deletions])
+
+
+async def _change(
+    session: Session, schedule_id: str, change: Callable[[StoredSchedule], ScheduleState]
+) -> StoredSchedule:
+    changed = await _runs(session).change(schedule_id, change)
+    await session.dispatcher.schedule_changed(schedule_id)
+    return changed
+
+
+def _seconds(time: Any, name: str) -> float:
+    if not isinstance(time, datetime) or time.tzinfo is None:
+        raise ValueError(f"{name} is a datetime with a time zone, not {time!r}")
+    return time.timestamp()

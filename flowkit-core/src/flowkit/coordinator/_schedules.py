@@ -1,0 +1,73 @@
+"""The schedules of a coordinator: it makes their tasks when they are due."""
+
+import asyncio
+
+from flowkit._json.limits import LAST_MOMENT
+from flowkit._records.schedule_records import KIND
+from flowkit._runtime.concurrency import within
+from flowkit.client._schedule_runs import ScheduleRuns
+from flowkit.protocols import Clock, Store
+
+MOST_AT_ONCE = 200
+"""Schedules that are advanced together."""
+
+
+class ScheduleService:
+    """Advances schedules when they are due. Between these times it sleeps.
+
+    Each coordinator runs one. A step of a schedule that one of them has stored is not due for the
+    others, so that they share the work if much is due.
+    """
+
+    def __init__(self, *, store: Store, clock: Clock, runs: ScheduleRuns, tick_sec: float) -> None:
+        """``tick_sec`` is the longest pause between two reads of the store."""
+        self._records = store.records
+        self._clock = clock
+        self._runs = runs
+        self._tick_sec = tick_sec
+        self._woken = asyncio.Event()
+        self._ended: set[str] = set()
+        """Schedules of which a task has ended."""
+
+    def wake(self) -> None:
+        """Read the store again: a schedule was put or changed."""
+        self._woken.set()
+
+    def task_ended(self, schedule_id: str) -> None:
+        """Advance a schedule that waits for the end of a task."""
+        self._ended.add(schedule_id)
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Advance what is due, again and again."""
+        while True:
+            self._woken.clear()
+            await self._advance_ended()
+            await self._advance_due()
+            pause_sec = await self._pause_sec()
+            if pause_sec > 0:
+                await within(pause_sec, self._woken.wait, clock=self._clock)
+
+    async def _advance_ended(self) -> None:
+        ended, self._ended = sorted(self._ended), set()
+        for place in range(0, len(ended), MOST_AT_ONCE):
+            found = await self._records.get(KIND, ended[place : place + MOST_AT_ONCE])
+            await self._runs.advance(list(found.values()))
+
+    async def _advance_due(self) -> None:
+        """Advance schedules until none is due. Damaged ones stay due, and do not hide others."""
+        unchanged = 0
+        while True:
+            limit = MOST_AT_ONCE + unchanged
+            due = await self._records.due(KIND, before=self._clock.now(), limit=limit)
+            changed = await self._runs.advance(due) if due else 0
+            if not changed and len(due) < limit:
+                return
+            unchanged = len(due) - changed
+
+    async def _pause_sec(self) -> float:
+        """Return the time until the next schedule is due, but at most a tick."""
+        now = self._clock.now()
+        coming = await self._records.due(KIND, before=LAST_MOMENT, limit=MOST_AT_ONCE)
+        later = [one.due_at for one in coming if one.due_at is not None and one.due_at > now]
+        return min([self._tick_sec, *(at - now for at in later)])

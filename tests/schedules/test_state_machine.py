@@ -1,0 +1,339 @@
+"""The state machine of schedules: pure, a step at a time."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from flowkit._schedules import (
+    CLAIM_SEC,
+    Entry,
+    Rules,
+    Schedule,
+    ScheduleState,
+    Step,
+    advance_schedule,
+    backfilled,
+    new_state,
+    paused,
+    redefined,
+    resumed,
+    started,
+    task_id_of,
+    triggered,
+    wake_at,
+)
+from flowkit.errors import ScheduleRefused
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
+HOUR = 3600.0
+CHECK_SEC = 5.0
+
+
+def hourly(**fields: Any) -> Schedule:
+    return Schedule("s", graph={}, cron="0 * * * *", **fields)
+
+
+def state_of(schedule: Schedule, at: float = NOON) -> ScheduleState:
+    return new_state("hash", schedule, at)
+
+
+def step(
+    schedule: Schedule, state: ScheduleState, now: float, running: tuple[str, ...] = ()
+) -> Step:
+    return advance_schedule(Rules.of(schedule), state, now, running)
+
+
+def done(schedule: Schedule, made: Step) -> ScheduleState:
+    """Return the state after the tasks of a step were made."""
+    return started(Rules.of(schedule), made.state, dict.fromkeys(made.start))
+
+
+def task(at: float) -> str:
+    return task_id_of("s", at)
+
+
+def skips(state: ScheduleState) -> list[tuple[float, float, int, str | None]]:
+    return [
+        ((one.first - NOON) / HOUR, (one.last - NOON) / HOUR, one.count, one.skipped)
+        for one in state.history
+        if one.skipped is not None
+    ]
+
+
+def test_the_time_at_which_a_schedule_is_put_is_not_one_of_its_times() -> None:
+    schedule = hourly()
+    state = state_of(schedule)
+    assert wake_at(Rules.of(schedule), state, NOON, CHECK_SEC) == NOON + HOUR
+    assert step(schedule, state, NOON + HOUR - 1).start == ()
+    assert step(schedule, state, NOON + HOUR).start == (NOON + HOUR,)
+
+
+def test_tasks_are_made_again_until_it_is_confirmed_that_they_are_made() -> None:
+    schedule = hourly()
+    first = step(schedule, state_of(schedule), NOON + HOUR)
+    rules = Rules.of(schedule)
+    assert wake_at(rules, first.state, NOON + HOUR, CHECK_SEC) == NOON + HOUR + CLAIM_SEC
+    again = step(schedule, first.state, NOON + HOUR + CLAIM_SEC)
+    assert (again.start, again.state) == (first.start, first.state)
+    confirmed = done(schedule, again)
+    assert step(schedule, confirmed, NOON + HOUR + CLAIM_SEC).start == ()
+    assert confirmed.history == (Entry(NOON + HOUR, NOON + HOUR),)
+    assert wake_at(rules, confirmed, NOON + HOUR, CHECK_SEC) == NOON + 2 * HOUR
+
+
+def test_a_clock_that_is_set_back_makes_no_time_again() -> None:
+    schedule = hourly(overlap="allow")
+    state = done(schedule, step(schedule, state_of(schedule), NOON + 3 * HOUR))
+    assert step(schedule, state, NOON + HOUR).start == ()
+    assert step(schedule, state, NOON + 4 * HOUR).start == (NOON + 4 * HOUR,)
+
+
+# ---------------------------------------------------------------- overlap
+
+
+def running_one(schedule: Schedule) -> tuple[ScheduleState, tuple[str, ...]]:
+    """Return a state whose task of 13:00 runs."""
+    return done(schedule, step(schedule, state_of(schedule), NOON + HOUR)), (task(NOON + HOUR),)
+
+
+def test_skip_makes_no_task_while_another_runs() -> None:
+    schedule = hourly()
+    state, running = running_one(schedule)
+    made = step(schedule, state, NOON + 2 * HOUR, running)
+    assert (made.start, skips(made.state)) == ((), [(2, 2, 1, "overlap")])
+    assert step(schedule, made.state, NOON + 3 * HOUR).start == (NOON + 3 * HOUR,)
+
+
+def test_queue_makes_the_tasks_one_after_another_in_order() -> None:
+    schedule = hourly(overlap="queue")
+    state, running = running_one(schedule)
+    for hour in (2, 3):
+        state = step(schedule, state, NOON + hour * HOUR, running).state
+    rules = Rules.of(schedule)
+    assert state.waiting == (NOON + 2 * HOUR, NOON + 3 * HOUR)
+    now = NOON + 3.5 * HOUR
+    assert wake_at(rules, state, now, CHECK_SEC) == now + CHECK_SEC
+    second = step(schedule, state, now)
+    assert second.start == (NOON + 2 * HOUR,)
+    state = done(schedule, second)
+    third = step(schedule, state, now + 1)
+    assert (third.start, third.state.waiting) == ((NOON + 3 * HOUR,), ())
+
+
+def test_a_full_queue_skips_times() -> None:
+    schedule = hourly(overlap="queue")
+    state, running = running_one(schedule)
+    state = replace(state, waiting=tuple(NOON + number for number in range(1000)))
+    made = step(schedule, state, NOON + 2 * HOUR, running)
+    assert (len(made.state.waiting), skips(made.state)) == (1000, [(2, 2, 1, "queue_full")])
+
+
+def test_allow_makes_every_task_at_its_time() -> None:
+    schedule = hourly(overlap="allow")
+    state, running = running_one(schedule)
+    made = step(schedule, state, NOON + 2 * HOUR, running)
+    assert (made.start, made.state.open) == ((NOON + 2 * HOUR,), ())
+
+
+def test_cancel_running_cancels_the_other_task_and_waits_for_its_end() -> None:
+    schedule = hourly(overlap="cancel_running")
+    state, running = running_one(schedule)
+    made = step(schedule, state, NOON + 2 * HOUR, running)
+    assert (made.start, made.cancel) == ((), running)
+    later = step(schedule, made.state, NOON + 3 * HOUR, running)
+    assert (later.cancel, skips(later.state)) == (running, [(2, 2, 1, "overlap")])
+    assert step(schedule, later.state, NOON + 3 * HOUR + 1).start == (NOON + 3 * HOUR,)
+
+
+# ---------------------------------------------------------------- missed times
+
+
+@pytest.mark.parametrize(
+    ("fields", "hours", "skipped"),
+    [
+        ({"catch_up": "all"}, [1, 2, 3, 4], []),
+        ({"catch_up": "latest"}, [4], [(1, 3, 3, "catch_up")]),
+        ({"catch_up": "none"}, [], [(1, 4, 4, "catch_up")]),
+        (
+            {"catch_up": "all", "catch_up_window_sec": 2 * HOUR},
+            [3, 4],
+            [(1, 2, 2, "catch_up_window")],
+        ),
+        (
+            {"catch_up": "latest", "catch_up_window_sec": HOUR / 4},
+            [],
+            [(1, 4, 4, "catch_up_window")],
+        ),
+    ],
+)
+def test_missed_times_follow_the_catch_up_rule_once(
+    fields: dict[str, Any], hours: list[int], skipped: list[Any]
+) -> None:
+    schedule = hourly(overlap="allow", **fields)
+    made = step(schedule, state_of(schedule), NOON + 4.5 * HOUR)
+    assert [(at - NOON) / HOUR for at in made.start] == hours
+    assert skips(made.state) == skipped
+    state = done(schedule, made)
+    assert step(schedule, state, NOON + 4.6 * HOUR).start == ()
+    assert step(schedule, state, NOON + 5 * HOUR).start == (NOON + 5 * HOUR,)
+
+
+def test_a_time_that_is_a_little_late_was_not_missed() -> None:
+    schedule = Schedule("s", graph={}, every_sec=10, catch_up="none", overlap="allow")
+    made = step(schedule, state_of(schedule), NOON + 25)
+    assert made.start == (NOON + 10, NOON + 20)
+
+
+def test_a_long_outage_is_worked_off_in_steps() -> None:
+    schedule = Schedule("s", graph={}, every_sec=1)
+    state, now, steps = state_of(schedule), NOON + 10_000.5, 0
+    rules = Rules.of(schedule)
+    while wake_at(rules, state, now, CHECK_SEC) != NOON + 10_001:
+        made = step(schedule, state, now)
+        state, steps = done(schedule, made), steps + 1
+    assert (steps, state.handled) == (20, NOON + 10_000)
+    assert sum(one.count for one in state.history) == 10_000
+
+
+def test_missed_times_wait_for_each_other_if_tasks_queue() -> None:
+    schedule = hourly(overlap="queue", catch_up="all")
+    made = step(schedule, state_of(schedule), NOON + 3.5 * HOUR)
+    assert (made.start, made.state.waiting) == (
+        (NOON + HOUR,),
+        (NOON + 2 * HOUR, NOON + 3 * HOUR),
+    )
+
+
+# ---------------------------------------------------------------- bounds, jitter, pauses
+
+
+def test_a_schedule_ends_after_its_last_time() -> None:
+    schedule = hourly(end_at=datetime(2026, 1, 1, 13, tzinfo=UTC))
+    state = done(schedule, step(schedule, state_of(schedule), NOON + HOUR))
+    assert state.history
+    assert wake_at(Rules.of(schedule), state, NOON + HOUR, CHECK_SEC) is None
+
+
+def test_intervals_count_from_the_start_else_from_1970() -> None:
+    aligned = Schedule("s", graph={}, every_sec=7)
+    anchored = Schedule(
+        "s", graph={}, every_sec=7, start_at=datetime(2026, 1, 1, 12, 0, 3, tzinfo=UTC)
+    )
+    first = Rules.of(aligned).times.after(NOON)
+    assert first is not None
+    assert (first % 7, 0 < first - NOON <= 7) == (0, True)
+    assert Rules.of(anchored).times.after(NOON) == NOON + 3
+    assert Rules.of(anchored).times.after(NOON + 3) == NOON + 10
+
+
+def test_intervals_of_parts_of_seconds_do_not_drift() -> None:
+    times = Rules.of(Schedule("s", graph={}, every_sec=1.1)).times
+    at, found = NOON, []
+    for _ in range(10_000):
+        following = times.after(at)
+        assert following is not None
+        found.append(following)
+        at = following
+    assert len(set(found)) == 10_000
+    assert found[-1] - found[0] == pytest.approx(9_999 * 1.1, abs=1e-6)
+
+
+def test_jitter_delays_each_time_by_the_same_amount_in_every_process() -> None:
+    schedule = hourly(jitter_sec=600)
+    rules = Rules.of(schedule)
+    delays = [rules.start_of(NOON + hour * HOUR) - NOON - hour * HOUR for hour in range(50)]
+    assert delays == [
+        Rules.of(hourly(jitter_sec=600)).start_of(NOON + hour * HOUR) - NOON - hour * HOUR
+        for hour in range(50)
+    ]
+    assert all(0 <= delay < 600 for delay in delays)
+    assert len(set(delays)) == 50
+    due = rules.start_of(NOON + HOUR)
+    assert wake_at(rules, state_of(schedule), NOON, CHECK_SEC) == due
+    assert step(schedule, state_of(schedule), due - 0.001).start == ()
+    assert step(schedule, state_of(schedule), due).start == (NOON + HOUR,)
+
+
+def test_times_during_a_pause_are_not_caught_up_but_those_before_it_are() -> None:
+    schedule = hourly(catch_up="all", overlap="allow")
+    state = paused(state_of(schedule), NOON + 1.5 * HOUR)
+    held = step(schedule, state, NOON + 2.5 * HOUR)
+    assert held.start == (NOON + HOUR,)
+    assert wake_at(Rules.of(schedule), done(schedule, held), NOON + 2.5 * HOUR, CHECK_SEC) is None
+    state = resumed(state, NOON + 3.5 * HOUR)
+    made = step(schedule, state, NOON + 4.5 * HOUR)
+    assert made.start == (NOON + HOUR, NOON + 4 * HOUR)
+    assert skips(made.state) == [(2, 3, 2, "paused")]
+    assert made.state.pauses == ()
+
+
+# ---------------------------------------------------------------- requests
+
+
+def test_a_schedule_that_is_put_again_keeps_its_past_and_its_pause() -> None:
+    schedule = hourly()
+    state = paused(done(schedule, step(schedule, state_of(schedule), NOON + HOUR)), NOON + HOUR)
+    again = redefined(state, "other", schedule, hourly(params={"a": 1}), NOON + 2 * HOUR)
+    assert again == replace(state, definition="other")
+    resumed_ = redefined(state, "other", schedule, hourly(paused=False), NOON + 2.5 * HOUR)
+    assert resumed_.paused_at is None
+
+
+def test_other_times_count_from_when_they_are_put() -> None:
+    old, new = hourly(), Schedule("s", graph={}, cron="*/15 * * * *", catch_up="all")
+    state = redefined(state_of(old), "other", old, new, NOON + 2.5 * HOUR)
+    assert skips(state) == [(1, 2, 2, "changed")]
+    assert step(new, state, NOON + 2.5 * HOUR).start == ()
+    assert step(new, state, NOON + 2.75 * HOUR).start == (NOON + 2.75 * HOUR,)
+
+
+def test_a_trigger_makes_a_task_of_its_own_also_at_a_nominal_time() -> None:
+    schedule = hourly()
+    rules = Rules.of(schedule)
+    state, first = triggered(rules, state_of(schedule), NOON + HOUR)
+    state, second = triggered(rules, state, NOON + HOUR)
+    made = step(schedule, state, NOON + HOUR)
+    assert (first, second) == (NOON + HOUR + 1e-6, NOON + HOUR + 2e-6)
+    assert made.start == (first, second)
+    assert skips(made.state) == [(1, 1, 1, "overlap")]
+
+
+def test_a_backfill_makes_its_tasks_a_few_at_a_time() -> None:
+    schedule = hourly(paused=True)
+    rules = Rules.of(schedule)
+    start, end = NOON - 5 * HOUR, NOON - HOUR
+    state, times = backfilled(rules, state_of(schedule), start, end, 2, NOON)
+    assert [(at - NOON) / HOUR for at in times] == [-5, -4, -3, -2, -1]
+    assert backfilled(rules, state, start, end, 2, NOON) == (state, times)
+    first = step(schedule, state, NOON)
+    assert first.start == tuple(times[:2])
+    second = step(schedule, done(schedule, first), NOON, (task(times[1]),))
+    assert second.start == (times[2],)
+    third = step(schedule, done(schedule, second), NOON)
+    assert third.start == tuple(times[3:])
+    assert step(schedule, done(schedule, third), NOON).state.backfills == ()
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [
+        (NOON, NOON - 1, "before its start"),
+        (NOON, NOON + 1, "in the future"),
+        (NOON - 1e8, NOON, "more than 10,000"),
+    ],
+)
+def test_a_span_that_cannot_be_backfilled_is_refused(start: float, end: float, why: str) -> None:
+    schedule = hourly()
+    with pytest.raises(ScheduleRefused, match=why):
+        backfilled(Rules.of(schedule), state_of(schedule), start, end, 2, NOON)
+
+
+def test_a_refused_task_does_not_hold_up_the_next_one() -> None:
+    schedule = hourly()
+    made = step(schedule, state_of(schedule), NOON + HOUR)
+    refused = Entry(NOON + HOUR, NOON + HOUR, error="no")
+    state = started(Rules.of(schedule), made.state, {NOON + HOUR: refused})
+    assert state.history == (refused,)
+    assert step(schedule, state, NOON + 2 * HOUR).start == (NOON + 2 * HOUR,)
