@@ -4,12 +4,14 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
 import anyio
 
-from flowkit import Client
+from flowkit import Client, Schedule
+from flowkit._schedules import next_times
 from flowkit.errors import (
     AlreadyDecided,
     NotRunning,
@@ -1641,6 +1643,57 @@ async def handing_back(cluster: SimCluster) -> None:
     cluster.assert_finished(await cluster.client.wait(task_id))
 
 
+async def schedules(cluster: SimCluster) -> None:
+    """Each nominal time makes one task, or is skipped, and tasks do not overlap."""
+    overlap = cluster.random.choice(["skip", "queue", "allow", "cancel_running"])
+    running: set[str] = set()
+
+    def no_overlap(before: TaskView | None, after: TaskView) -> None:
+        if after.status.terminal:
+            running.discard(after.id)
+        elif before is None and after.schedule == "s":
+            assert not running or overlap == "allow", f"{after.id} overlaps {running}"
+            running.add(after.id)
+
+    cluster.invariants.add(no_overlap)
+    put = await cluster.client.put_schedule(
+        Schedule(
+            "s",
+            graph=graph(node("a", io={"input_inline": "${params.at}"})),
+            params={"at": "${schedule.at}"},
+            every_sec=10,
+            end_at=cluster.clock.now_dt() + timedelta(seconds=60),
+            jitter_sec=cluster.random.choice([0.0, 5.0]),
+            overlap=overlap,
+            catch_up="all",
+        )
+    )
+    if cluster.random.random() < 0.3:
+        await cluster.clock.sleep(cluster.random.choice([5.0, 21.0]))
+        await cluster.client.pause_schedule("s")
+        await cluster.clock.sleep(cluster.random.choice([1.0, 25.0]))
+        await cluster.client.resume_schedule("s")
+    times = next_times(put.schedule, put.created_at, 100)
+    view = await cluster.client.get_schedule("s")
+    while sum(one.count for one in view.history) < len(times):
+        await cluster.clock.sleep(5)
+        view = await cluster.client.get_schedule("s")
+    assert sum(one.count for one in view.history) == len(times), view
+    assert {one.kind for one in view.history} <= {"started", "skipped"}, view
+    covered = [at for one in view.history for at in times if one.at <= at <= one.until]
+    assert sorted(covered) == times, view
+    started = [one for one in view.history if one.kind == "started"]
+    made = (await cluster.client.list_tasks(limit=500)).items
+    assert {one.id for one in made if one.id.startswith("s@")} == {
+        one.task_id for one in started
+    }, view
+    for one in started:
+        task = await cluster.client.wait(str(one.task_id))
+        assert task.schedule_at == one.at
+        if overlap != "cancel_running":
+            cluster.assert_finished(task)
+
+
 async def submitting_at_coordinators(cluster: SimCluster) -> None:
     task_ids: list[str] = []
     for number in range(4):
@@ -1767,6 +1820,7 @@ STANDARD = {
         Standard(idempotency, 3),
         Standard(many_tasks, 3),
         Standard(handing_back, 3, once=False),
+        Standard(schedules, 1, once=False),
         Standard(submitting_at_coordinators, 3),
         Standard(watching, 3, once=False),
         Standard(refusals),

@@ -9,7 +9,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from flowkit._schedules._schedule import task_id_of
-from flowkit._schedules._state import MOST_OPEN, Backfill, Entry, Rules, ScheduleState, SkipReason
+from flowkit._schedules._state import (
+    MOST_OPEN,
+    Backfill,
+    Entry,
+    Rules,
+    ScheduleState,
+    SkipReason,
+    added,
+)
 
 MISSED_SEC = 30.0
 """A nominal time is missed if it is not handled this long after its task is due."""
@@ -89,7 +97,7 @@ class _Draft:
         """Make a task of a nominal time, or let it wait, or skip it."""
         overlap = self.rules.overlap
         if overlap == "allow":
-            self.start.append(nominal)
+            self._make(nominal)
         elif not self.open and not self.waiting:
             self._start(nominal)
         elif overlap == "skip":
@@ -103,8 +111,12 @@ class _Draft:
         else:
             self.waiting.append(nominal)
 
-    def _start(self, nominal: float) -> None:
+    def _make(self, nominal: float) -> None:
         self.start.append(nominal)
+        self.state = self.state.with_entry(Entry(nominal, nominal))
+
+    def _start(self, nominal: float) -> None:
+        self._make(nominal)
         self.open.append(task_id_of(self.rules.schedule_id, nominal))
 
     def _skip(self, nominal: float, reason: SkipReason) -> None:
@@ -168,11 +180,13 @@ def advance_schedule(
 def started(
     rules: Rules, state: ScheduleState, outcomes: Mapping[float, Entry | None]
 ) -> ScheduleState:
-    """Return the state after tasks were made, or refused with an entry for the history."""
+    """Return the state after tasks were made, or not made with an entry for the history."""
     refused = {task_id_of(rules.schedule_id, one) for one, entry in outcomes.items() if entry}
     for nominal, entry in outcomes.items():
-        if nominal in state.starting:
-            state = state.with_entry(entry or Entry(nominal, nominal))
+        if nominal in state.starting and entry is not None:
+            begun = Entry(nominal, nominal)
+            others = tuple(one for one in state.history if one != begun)
+            state = replace(state, history=added(others, entry))
     return replace(
         state,
         starting=tuple(one for one in state.starting if one not in outcomes),

@@ -71,6 +71,7 @@ def triggered(rules: Rules, state: ScheduleState, now: float) -> tuple[ScheduleS
     task_id = task_id_of(rules.schedule_id, at)
     open_ = state.open if rules.overlap == "allow" else (*state.open, task_id)
     starting = (*state.starting, at)
+    state = state.with_entry(Entry(at, at))
     return replace(state, starting=starting, open=open_, triggered_at=at), at
 
 

@@ -9,8 +9,10 @@ from flowkit._json.limits import Moment
 from flowkit._schedules._schedule import Overlap, Schedule
 from flowkit._schedules._timetable import Timetable, jitter_of, timetable_of
 
-MOST_ENTRIES = 50
-"""Entries of the history that are kept."""
+MOST_STARTED = 50
+"""Entries of tasks in the history."""
+MOST_NOT_STARTED = 100
+"""Entries of skipped times and refused tasks in the history."""
 MOST_OPEN = 1_000
 """Open tasks that a schedule remembers."""
 
@@ -30,6 +32,11 @@ class Entry:
     skipped: SkipReason | None = None
     error: str | None = None
     """Reason why the task was refused."""
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it is about a task that is made."""
+        return self.skipped is None and self.error is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +83,17 @@ class ScheduleState:
 
 
 def added(history: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
-    """Return a history with another entry. Skipped times in a row are one entry."""
+    """Return a history with another entry. Skipped times in a row are one entry. The oldest entry
+    of the same sort is dropped above the limit.
+    """
     if history and entry.skipped is not None and history[-1].skipped == entry.skipped:
         last = history[-1]
         merged = Entry(last.first, entry.last, last.count + entry.count, entry.skipped)
         return (*history[:-1], merged)
-    return (*history, entry)[-MOST_ENTRIES:]
+    same = [one for one in history if one.is_start == entry.is_start]
+    if len(same) >= (MOST_STARTED if entry.is_start else MOST_NOT_STARTED):
+        history = tuple(one for one in history if one is not same[0])
+    return (*history, entry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ class ScheduleView(BaseModel):
     backfills: int = 0
     """Backfills that have not ended."""
     history: list[ScheduleEvent] = []
-    """The last 50 entries, the newest last."""
+    """The last 50 tasks that were made, without those of backfills, and the last 100 entries about
+    others, the newest last.
+    """
 
 
 def schedule_view(schedule: Schedule, state: ScheduleState) -> ScheduleView:
@@ -74,7 +76,11 @@ def schedule_view(schedule: Schedule, state: ScheduleState) -> ScheduleView:
         open_tasks=list(state.open),
         waiting=[_time(one) for one in state.waiting],
         backfills=len(state.backfills),
-        history=[_event(schedule.id, entry) for entry in state.history],
+        history=[
+            _event(schedule.id, entry)
+            for entry in state.history
+            if not (entry.is_start and entry.first in state.starting)
+        ],
     )
 
 

@@ -2,9 +2,10 @@
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from datetime import datetime
 from typing import Any, TypeVar
 
-from flowkit import Client
+from flowkit import Client, Schedule, ScheduleView
 from flowkit._dead_letters.redrive import Redriven
 from flowkit._records.letter_records import read_letters
 from flowkit.errors import AlreadyDecided, BusUnavailable, StoreUnavailable, TaskRefused
@@ -195,6 +196,28 @@ class PatientClient(Client):
         created = await self._patiently(lambda: rerun(task_id, idempotency_key=key, **more))
         self.promised[created] = None
         return created
+
+    async def put_schedule(self, schedule: Schedule) -> ScheduleView:
+        put = super().put_schedule
+        return await self._patiently(lambda: put(schedule))
+
+    async def get_schedule(self, schedule_id: str) -> ScheduleView:
+        get = super().get_schedule
+        return await self._patiently(lambda: get(schedule_id))
+
+    async def pause_schedule(self, schedule_id: str) -> None:
+        pause = super().pause_schedule
+        await self._patiently(lambda: pause(schedule_id))
+
+    async def resume_schedule(self, schedule_id: str) -> None:
+        resume = super().resume_schedule
+        await self._patiently(lambda: resume(schedule_id))
+
+    async def backfill(
+        self, schedule_id: str, start: datetime, end: datetime, *, limit: int = 10
+    ) -> list[str]:
+        fill = super().backfill
+        return await self._patiently(lambda: fill(schedule_id, start, end, limit=limit))
 
     async def pause(self, task_id: str) -> None:
         pause = super().pause

@@ -121,7 +121,7 @@ class Invariants:
         self._plugins = plugins
         self._codecs = plugins.encodes_payloads
         self.read_from(server.store)
-        self._more = more
+        self._more = list(more)
         self._tasks: dict[str, _Known] = {}
         self._produced: dict[tuple[str, int], list[Any]] = {}
         self._streams: dict[Stream, set[str]] = {}
@@ -137,6 +137,10 @@ class Invariants:
         server.on_create.append(self.created)
         server.on_commit.append(self.committed)
         server.on_put.append(self.put)
+
+    def add(self, invariant: Invariant) -> None:
+        """Check this invariant, too, from now on."""
+        self._more.append(invariant)
 
     def read_from(self, store: Store) -> None:
         """Read records directly from this server, without the codecs of plugins."""
