@@ -614,6 +614,42 @@ while self._unstored and self._error is None:
         "event.attempt > record.attempt + 1",
         suite="tests/engine/test_sleeping.py",
     ),
+    # ------------------------------------------------ schedules
+    Mutant(
+        "missed times are caught up again",
+        "_StepDraft.decide_due",
+        "self.state = replace(self.state, handled=nominal)",
+        "",
+        suite="tests/schedules/test_state_machine.py",
+    ),
+    Mutant(
+        "tasks whose coordinator died before it made them are forgotten",
+        "advance_schedule",
+        "list(state.starting)",
+        "[]",
+        suite="tests/schedules/test_state_machine.py",
+    ),
+    Mutant(
+        "times during a pause are caught up",
+        "in_pause",
+        "any(start < nominal <= end for start, end in state.pauses)",
+        "False",
+        suite="tests/schedules/test_state_machine.py",
+    ),
+    Mutant(
+        "a coordinator makes tasks although another one was faster",
+        "ScheduleRuns._store_steps",
+        "[run for run, success in zip(runs, stored, strict=True) if success]",
+        "runs",
+        suite="tests/schedules/test_running_schedules.py",
+    ),
+    Mutant(
+        "a task of another origin counts as that of a nominal time",
+        "ScheduleTasks._compare",
+        "not spec.schedule.is_same(first.schedule)",
+        "False",
+        suite="tests/schedules/test_running_schedules.py",
+    ),
     # ------------------------------------------------ maps
     Mutant(
         "one child more than max_parallel is in flight",

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from flowkit import GraphError, Schedule, ScheduleNotFound, ScheduleRefused, TaskRefused, hookimpl
+from flowkit.client import _schedules
 from flowkit.errors import CorruptRecord, FlowNotFound
 from flowkit.protocols import KeyedRecord, RecordChange
 from flowkit.task import TaskView
@@ -318,6 +319,18 @@ async def test_schedules_of_one_moment_are_shared_by_coordinators() -> None:
         await cluster.clock.sleep(70)
         made = await tasks(cluster)
     assert sorted(one.id.split("@")[0] for one in made) == sorted(f"s{n}" for n in range(300))
+
+
+async def test_a_coordinator_that_decides_by_an_old_state_makes_no_task() -> None:
+    async with Cluster(coordinators=0, handlers=[work]) as cluster:
+        await cluster.client.put_schedule(every_minute())
+        await cluster.clock.sleep(60)
+        old = await cluster.store.records.due("schedule", before=cluster.clock.now(), limit=9)
+        slow, fast = (_schedules._runs(cluster.client._life.resource) for _ in range(2))
+        assert await fast.advance(old) == 1
+        await cluster.clock.sleep(100)
+        assert await slow.advance(old) == 0
+        assert [one.id for one in await tasks(cluster)] == [f"s@{START}00:01:00Z"]
 
 
 @pytest.mark.parametrize(

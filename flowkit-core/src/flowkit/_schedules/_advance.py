@@ -41,7 +41,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class _Draft:
+class _StepDraft:
     """A state that is being changed."""
 
     rules: Rules
@@ -153,7 +153,7 @@ def advance_schedule(
     ended.
     """
     starting = {task_id_of(rules.schedule_id, one) for one in state.starting}
-    draft = _Draft(
+    draft = _StepDraft(
         rules,
         state,
         now,
