@@ -33,6 +33,7 @@ class Definition:
     """JSON of the graph; empty if the schedule names a flow."""
     rules: Rules
     digest: str
+    """Hash of the id and the definition."""
 
     @classmethod
     def of(cls, schedule: Schedule, graph: bytes) -> Self:
@@ -55,7 +56,9 @@ class Definition:
             schedule = Schedule(**fields, **mark, id=schedule_id)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _corrupt(schedule_id, error) from None
-        return cls(schedule, graph, Rules.of(schedule), sha256(data).hexdigest()[:32])
+        # Two schedules may differ in their ids alone.
+        digest = sha256(schedule_id.encode() + b"\n" + data).hexdigest()[:32]
+        return cls(schedule, graph, Rules.of(schedule), digest)
 
     @property
     def data(self) -> bytes:
