@@ -68,6 +68,11 @@ class ScheduleService:
     async def _pause_sec(self) -> float:
         """Return the time until the next schedule is due, but at most a tick."""
         now = self._clock.now()
-        coming = await self._records.due(KIND, before=LAST_MOMENT, limit=MOST_AT_ONCE)
-        later = [one.due_at for one in coming if one.due_at is not None and one.due_at > now]
-        return min([self._tick_sec, *(at - now for at in later)])
+        pauses = [self._tick_sec]
+        for limit in (1, MOST_AT_ONCE):  # the first ones may be damaged, and stay due
+            coming = await self._records.due(KIND, before=LAST_MOMENT, limit=limit)
+            times = [one.due_at for one in coming if one.due_at is not None]
+            pauses += [at - now for at in times if at > now]
+            if len(pauses) > 1 or len(coming) < limit:
+                break
+        return min(pauses)
