@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from flowkit import Client, Schedule
+from flowkit import Client, Schedule, ScheduleRefused, ScheduleView
 from flowkit._schedules import next_times
 from flowkit.errors import (
     AlreadyDecided,
@@ -1643,6 +1643,25 @@ async def handing_back(cluster: SimCluster) -> None:
     cluster.assert_finished(await cluster.client.wait(task_id))
 
 
+async def put_for_a_minute(cluster: SimCluster, overlap: str) -> ScheduleView:
+    jitter_sec = cluster.random.choice([0.0, 5.0])
+    while True:
+        schedule = Schedule(
+            "s",
+            graph=graph(node("a", io={"input_inline": "${params.at}"})),
+            params={"at": "${schedule.at}"},
+            every_sec=10,
+            end_at=cluster.clock.now_dt() + timedelta(seconds=60),
+            jitter_sec=jitter_sec,
+            overlap=overlap,
+            catch_up="all",
+        )
+        try:
+            return await cluster.client.put_schedule(schedule)
+        except ScheduleRefused:
+            cluster.log("the clock has passed the end of the schedule")
+
+
 async def schedules(cluster: SimCluster) -> None:
     """Each nominal time makes one task, or is skipped, and tasks do not overlap."""
     overlap = cluster.random.choice(["skip", "queue", "allow", "cancel_running"])
@@ -1656,18 +1675,7 @@ async def schedules(cluster: SimCluster) -> None:
             running.add(after.id)
 
     cluster.invariants.add(no_overlap)
-    put = await cluster.client.put_schedule(
-        Schedule(
-            "s",
-            graph=graph(node("a", io={"input_inline": "${params.at}"})),
-            params={"at": "${schedule.at}"},
-            every_sec=10,
-            end_at=cluster.clock.now_dt() + timedelta(seconds=60),
-            jitter_sec=cluster.random.choice([0.0, 5.0]),
-            overlap=overlap,
-            catch_up="all",
-        )
-    )
+    put = await put_for_a_minute(cluster, overlap)
     if cluster.random.random() < 0.3:
         await cluster.clock.sleep(cluster.random.choice([5.0, 21.0]))
         await cluster.client.pause_schedule("s")
