@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowkit._engine import AskWorker, EngineSettings, confirmed_until, pending_effects
+from flowkit._engine import AskWorker, EngineSettings, Woke, confirmed_until, pending_effects
 from flowkit.task import NodeRecord, NodeStatus, TaskStatus
 from tests.engine.drive import FUNCTION, NOON, STEADY, Play, changes, effects, graph, started, told
 
@@ -489,3 +489,53 @@ def test_looking_too_early_changes_nothing(seconds: float):
     play.fails("a")
     play.starts("b")
     assert changes(play.later(seconds)) == []
+
+
+# ---------------------------------------------------------------- reports that an outage delays
+
+LIMITS = {
+    "schedule_to_start_timeout": {"schedule_to_start_sec": 20.0},
+    "start_to_close_timeout": {"start_to_close_sec": 20.0},
+    "heartbeat_timeout": {"heartbeat_sec": 20.0},
+}
+each_limit = pytest.mark.parametrize("code", LIMITS)
+
+
+def under_way(code: str) -> Play:
+    """Return a task whose node has started, or waits for its start, at noon."""
+    play = limited(**LIMITS[code])
+    play.sent(("a", 1))
+    if code != "schedule_to_start_timeout":
+        play.starts("a")
+    return play
+
+
+def woken(play: Play, at: float, **heard: float) -> str | None:
+    """Wake the task at a time after noon, and return the reason code of its node."""
+    play.now = NOON + at
+    play.do(Woke(**{name: NOON + seconds for name, seconds in heard.items()}))
+    return play.record("a").reason_code
+
+
+@each_limit
+def test_a_limit_waits_for_reports_that_an_outage_delays(code: str):
+    play = under_way(code)
+    assert woken(play, 50, heard_since=45) is None
+    assert play.task.wake_at is not None
+    assert play.task.wake_at <= NOON + 55
+    assert woken(play, 54, heard_since=45) is None
+    assert woken(play, 55, heard_since=45) == code
+
+
+@each_limit
+def test_an_outage_before_an_attempt_does_not_change_its_limit(code: str):
+    play = under_way(code)
+    assert woken(play, 19, heard_since=-1) is None
+    assert woken(play, 20, heard_since=-1) == code
+
+
+@each_limit
+def test_a_wake_up_that_is_applied_after_an_outage_decides_as_before_it(code: str):
+    play = under_way(code)
+    assert woken(play, 60, heard_until=19) is None
+    assert woken(play, 60, heard_until=20) == code

@@ -84,6 +84,7 @@ from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import sources_of, sources_progress, undone_node
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.tags import RETRYING, parent_tag, reason_tag, tags_of, waiting_tag
+from flowkit._engine.time_limits import is_late
 from flowkit._engine.transition import IllegalMove, Transition
 from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._engine.vars import VarsOp
@@ -167,6 +168,7 @@ __all__ = [
     "fails_task",
     "first_marks",
     "is_delayed",
+    "is_late",
     "parent_tag",
     "path_to_failure",
     "pause_end",

@@ -3,6 +3,7 @@
 The reports of workers are events too; they are in :mod:`flowkit.messages`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -327,6 +328,10 @@ class Woke:
     """Ids of workers whose process is a new one. It is asked about the runs of the old one."""
     due_only: bool = False
     """Examine only the nodes that are due. After the loss of a worker, all nodes are examined."""
+    heard_since: float = -math.inf
+    """Time since which no report was delayed by an outage."""
+    heard_until: float = math.inf
+    """Time until which the reports were read. The event may be applied later, after an outage."""
 
 
 @dataclass(frozen=True, slots=True)

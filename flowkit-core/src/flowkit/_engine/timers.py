@@ -22,6 +22,7 @@ from flowkit._engine.node_ends import (
 from flowkit._engine.node_starts import FIRST_CHECK_SEC, next_check
 from flowkit._engine.settings import MAX_LEASE_DOUBLINGS, EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
+from flowkit._engine.time_limits import time_limits
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import next_wait_wake, wait_woke
 from flowkit.graph._expanded_plan import runs_child_task
@@ -139,19 +140,12 @@ def _overdue(
     settings: EngineSettings,
 ) -> tuple[str, str] | None:
     """Return the reason code and the error of an attempt that has exceeded a limit, or None."""
-    node = draft.task.spec.plan.nodes[index]
-    timeouts, now = node.timeouts, draft.now
+    now = min(draft.now, event.heard_until)
+    for limit in time_limits(draft.task, index, mark, record, event.heard_since):
+        if now >= limit.at:
+            return limit.reason_code, limit.error
     if mark == Mark.ISSUED:
-        limit = timeouts.schedule_to_start_sec
-        if limit is not None and now - record.issued_at >= limit:
-            return "schedule_to_start_timeout", f"no worker started it within {limit:g} s"
         return None
-    limit = timeouts.start_to_close_sec
-    if limit is not None and now - (record.started_at or record.issued_at) >= limit:
-        return "start_to_close_timeout", f"it ran longer than {limit:g} s"
-    limit = timeouts.heartbeat_sec
-    if limit is not None and record.heard_at is not None and now - record.heard_at >= limit:
-        return "heartbeat_timeout", f"no heartbeat for {limit:g} s"
     silence = event.silent.get(record.worker_id or "")
     if silence is not None and silence >= patience_sec(record, settings):
         why = "has ended" if silence == math.inf else f"was silent for {silence:.0f} s"
@@ -192,27 +186,16 @@ def _next_wake(
         return now + pause
     if mark == Mark.CANCELLING:
         return min(now + RESEND_CANCEL_SEC, record.cancel_by or now)
-    node = draft.task.spec.plan.nodes[index]
-    timeouts = node.timeouts
+    if mark not in (Mark.ISSUED, Mark.RUNNING):
+        return None
     if mark == Mark.ISSUED:
-        check = next_check(record, now, settings)
-        return (
-            check
-            if timeouts.schedule_to_start_sec is None
-            else min(check, record.issued_at + timeouts.schedule_to_start_sec)
-        )
-    if mark == Mark.RUNNING:
-        times = [
-            _next_ask(record, now, event, settings)
-            if record.worker_id is not None
-            else now + settings.lease_ttl_sec
-        ]
-        if timeouts.start_to_close_sec is not None:
-            times.append((record.started_at or record.issued_at) + timeouts.start_to_close_sec)
-        if timeouts.heartbeat_sec is not None and record.heard_at is not None:
-            times.append(record.heard_at + timeouts.heartbeat_sec)
-        return min(times)
-    return None
+        look_at = next_check(record, now, settings)
+    elif record.worker_id is not None:
+        look_at = _next_ask(record, now, event, settings)
+    else:
+        look_at = now + settings.lease_ttl_sec
+    limits = time_limits(draft.task, index, mark, record, event.heard_since)
+    return min([look_at, *(limit.at for limit in limits)])
 
 
 def _next_ask(record: NodeRecord, now: float, event: Woke, settings: EngineSettings) -> float:

@@ -9,6 +9,8 @@ from flowkit.errors import StoreError
 from flowkit.protocols import Clock, Store
 
 LEAVE_SEC = 2.0
+SLOW_SEC = 1.0
+"""A renewal that takes longer has waited for an outage to end."""
 
 
 class CoordinatorSession:
@@ -27,6 +29,12 @@ class CoordinatorSession:
             "incarnation": coordinator_id,
         }
         self._beat = 0
+        self._pause = hb_interval_sec
+        self._renewed_at = clock.monotonic()
+        self._is_renewed = True
+        """Whether the last renewal succeeded. It may also have been cancelled."""
+        self.accepted_since = clock.now()
+        """Time since which the store accepts changes, as far as the renewals show."""
 
     async def renew(self) -> None:
         """Write a heartbeat.
@@ -34,6 +42,16 @@ class CoordinatorSession:
         Raises:
             StoreUnavailable: the store does not accept changes.
         """
+        began = self._clock.monotonic()
+        was_renewed, self._is_renewed = self._is_renewed, False
+        await self._write()
+        now = self._clock.monotonic()
+        is_late = now - began > SLOW_SEC or now - self._renewed_at > 2 * self._pause
+        if is_late or not was_renewed:
+            self.accepted_since = self._clock.now()
+        self._renewed_at, self._is_renewed = now, True
+
+    async def _write(self) -> None:
         self._beat += 1
         info = self._info | {"renewed_at": str(self._clock.now())}
         await self._stored.renew(

@@ -31,6 +31,7 @@ from flowkit._engine import (
     SentCommand,
     Woke,
     due_nodes,
+    is_late,
 )
 from flowkit._runtime.concurrency import Turns, within
 from flowkit._runtime.retries import keep_alive, notices_of, owner_leaves, patiently
@@ -48,6 +49,7 @@ from flowkit.coordinator._children import Children
 from flowkit.coordinator._command_watch import CommandWatch, all_read, ends_of
 from flowkit.coordinator._evaluator import Evaluator
 from flowkit.coordinator._function_calls import FunctionCalls
+from flowkit.coordinator._hearing import Hearing
 from flowkit.coordinator._maps import Maps
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._report_inbox import read_reports
@@ -105,6 +107,12 @@ class Scheduler:
         self._timers = Timers(clock)
         self._watch = WorkerWatch(
             store=store, clock=clock, config=cfg, coordinator_id=coordinator_id
+        )
+        self._hearing = Hearing(
+            watch=self._watch,
+            clock=clock,
+            longest_sec=cfg.heartbeat_hard_sec,
+            read_reports=self._until_reports_are_read,
         )
         self._functions = FunctionCalls(
             group=group,
@@ -314,6 +322,7 @@ class Scheduler:
             elif wake_at is not None:
                 due.append(held.task.task_id)
         if due:
+            await self._prove_hearing(due)
             await self._apply_wake(await self.processor.evict_changed(due), due_only=True)
 
     async def wake(
@@ -321,7 +330,14 @@ class Scheduler:
     ) -> None:
         """Load these tasks and wake them."""
         await self._handle(task_ids, {})
+        await self._prove_hearing(task_ids)
         await self._apply_wake(task_ids, restarted=restarted)
+
+    async def _prove_hearing(self, task_ids: Collection[str]) -> None:
+        """Prove that no report waits, if a run of these tasks seems to exceed a time limit."""
+        now, since = self._clock.now(), self._hearing.since
+        if any(is_late(held.task, now, since) for held in self.processor.find_cached(task_ids)):
+            await self._hearing.prove()
 
     async def _apply_wake(
         self,
@@ -336,7 +352,13 @@ class Scheduler:
             for held in self.processor.find_cached(task_ids)
         ]
         silent = self._watch.silent(nodes)
-        woke = Woke(silent, restarted=frozenset(restarted), due_only=due_only)
+        woke = Woke(
+            silent,
+            restarted=frozenset(restarted),
+            due_only=due_only,
+            heard_since=self._hearing.since,
+            heard_until=now,
+        )
         await self._handle((), {task_id: [woke] for task_id in task_ids})
 
     # ------------------------------------------------------------ losses

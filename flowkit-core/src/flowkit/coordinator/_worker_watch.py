@@ -152,6 +152,20 @@ class WorkerWatch:
                 await end_session(self._store, session.worker_id)
         return [session for session in sessions if not session.is_coordinator]
 
+    @property
+    def accepted_since(self) -> float:
+        """Time since which the store accepts changes, as far as is known."""
+        return self._own.accepted_since
+
+    async def renew_session(self) -> None:
+        """Renew the session of this coordinator, which proves that the store accepts changes.
+
+        Raises:
+            StoreUnavailable: it does not.
+        """
+        async with self._reading:
+            await self._own.renew()
+
     async def leave(self) -> None:
         """End the session of this coordinator."""
         await self._own.end()
