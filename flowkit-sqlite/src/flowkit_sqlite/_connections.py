@@ -21,6 +21,7 @@ _OWNER = """
     SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
     FROM pragma_application_id, pragma_user_version
 """
+NOT_OURS = "name another file, or restore this one from a backup if it is damaged"
 _LOCK_PAUSE_SEC = 0.01
 _STATEMENTS_KEPT = 512
 _CACHE_KIB = 16_384
@@ -100,7 +101,7 @@ def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             fault = f"{path} is not a SQLite database"
-            raise with_remedy(ConfigError, fault, "name another file") from error
+            raise with_remedy(ConfigError, fault, NOT_OURS) from error
         raise
     return connection
 
