@@ -11,6 +11,8 @@ from types import ModuleType
 
 import yaml
 
+import flowkit.worker
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 ROWS = re.findall(
@@ -96,3 +98,7 @@ def test_no_entry_has_a_private_name() -> None:
         for found in ENTRY.finditer((REFERENCE / page).read_text(encoding="utf-8"))
         if "._" in found["target"]
     ] == []
+
+
+def test_the_worker_can_be_imported_beside_the_coordinator() -> None:
+    assert flowkit.Worker is flowkit.worker.Worker

@@ -32,6 +32,7 @@ from flowkit.task import (
     TaskView,
     WorkerView,
 )
+from flowkit.worker import Worker
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "TaskRefused",
     "TaskStatus",
     "TaskView",
+    "Worker",
     "WorkerConfig",
     "WorkerView",
     "approval",
