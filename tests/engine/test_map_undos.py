@@ -3,6 +3,7 @@
 from typing import Any
 
 from flowkit._engine import EndsRead, RetryRequested, Transition
+from flowkit._records.record_parts import RecordWriter
 from flowkit._tasks.explanations import explain_node
 from flowkit._tasks.map_children import no_such_node
 from flowkit._tasks.views import node_view
@@ -334,3 +335,23 @@ def test_the_history_names_the_undos_of_children():
     play.reads_ends("m~undo")
     play.succeeds("b~undo")
     assert changes(play.starts("m[0]~undo")) == ["m[0]~undo running"]
+
+
+def test_a_retry_that_runs_many_undone_children_again_stays_small() -> None:
+    size = 300
+    play = Play(graph("m -> z", m=MAP, z=ONCE), check=False)
+    play.opens("m", size)
+    for number in range(size):
+        play.succeeds(f"m[{number}]", "x" * 1000)
+    play.collects("m", *range(size))
+    play.breaks("z")
+    step = play.reads_ends("m~undo", most=size)
+    for _ in range(size - 1):
+        (name,) = started(step)
+        step = play.succeeds(name)
+    play.cancel(force=True)
+    writer = RecordWriter(play.task, {})
+    writer.add(play.retry())
+    commit = writer.commit(play.task, "")
+    # The most children that a map has by default are 100,000, and a document has at most 16 MB.
+    assert sum(len(name) + len(data) for name, data in commit.put.items()) < 130 * size

@@ -28,7 +28,7 @@ from flowkit.task import ENDED, LogEntry, NodeRecord, SignalBox, Task
 
 STATE, VARS, SIGNALS = "state", "vars", "signals"
 
-_ALWAYS = ("attempt", "first_attempt", "issued_at", "first_issued_at", "sent")
+_ALWAYS = ("attempt", "first_attempt")
 """Fields that the part of a node always has."""
 _OPTIONAL = tuple(field.name for field in fields(NodeRecord) if field.name not in _ALWAYS)
 """Fields that are left out of the part of a node if they are empty."""
@@ -77,13 +77,7 @@ def encode_state(task: Task) -> bytes:
 
 def encode_node(record: NodeRecord) -> bytes:
     """Return the part of a node. Fields with their default values are left out."""
-    values: dict[str, Any] = {
-        "attempt": record.attempt,
-        "first_attempt": record.first_attempt,
-        "issued_at": record.issued_at,
-        "first_issued_at": record.first_issued_at,
-        "sent": record.sent,
-    }
+    values: dict[str, Any] = {"attempt": record.attempt, "first_attempt": record.first_attempt}
     for name in compress(_OPTIONAL, _optional_of(record)):
         values[name] = getattr(record, name)
     if not record.result and record.result is not None:
