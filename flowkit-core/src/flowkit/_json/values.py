@@ -56,11 +56,20 @@ def json_copy(
                 raise NotJson(
                     f"{what} is not JSON: {f'{place(path)} ' if path else 'it '}{reason}{more}"
                 )
-        data = to_json(value)
-        if len(data) > max_bytes:
-            raise _too_large(what, max_bytes)
+        return plain_copy(value, what, max_bytes=max_bytes)
     except TooLarge as error:
         raise NotJson(str(error)) from None
+
+
+def plain_copy(value: Any, what: str, *, max_bytes: int) -> Any:
+    """Return a copy of a value that is plain or clean, as a reader of its JSON gets it.
+
+    Raises:
+        TooLarge: it takes more than ``max_bytes`` bytes of JSON.
+    """
+    data = to_json(value)
+    if len(data) > max_bytes:
+        raise _too_large(what, max_bytes)
     return from_json(data)
 
 

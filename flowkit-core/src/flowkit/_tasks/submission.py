@@ -16,14 +16,13 @@ from flowkit._json.limits import (
 )
 from flowkit._json.python_objects import NotWritable, plain_object
 from flowkit._json.values import (
-    NotJson,
     TooLarge,
     clean,
     is_plain,
     is_unicode,
-    json_copy,
     kind_of,
     place,
+    plain_copy,
 )
 from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import encode_spec, header_of
@@ -144,8 +143,8 @@ def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fau
                 return {}, [
                     Fault(None, f"{place(('params', *path))} {reason}") for path, reason in problems
                 ]
-        return json_copy(value, "params", max_bytes=max_bytes), []
-    except (TooLarge, NotJson) as error:
+        return plain_copy(value, "params", max_bytes=max_bytes), []
+    except TooLarge as error:
         return {}, [Fault(None, str(error))]
 
 
