@@ -10,18 +10,19 @@ MAX_NODES = 7
 
 @st.composite
 def graphs(
-    draw: st.DrawFn, *, max_nodes: int = MAX_NODES, waits: bool = False, maps: bool = False
+    draw: st.DrawFn, *, max_nodes: int = MAX_NODES, mostly: str | None = None
 ) -> dict[str, Any]:
-    """Generate graph documents. With ``waits``, most nodes wait for signals or approvals; with
-    ``maps``, most nodes have children or run child tasks.
+    """Generate graph documents. Most nodes may be of one sort: ``waits`` for signals or approvals,
+    ``maps``, or ``loops`` and sub-flows.
     """
-    size = draw(st.integers(1, max_nodes))
+    size = draw(st.integers(1 if mostly is None else 2, max_nodes))
     nodes: list[dict[str, Any]] = []
     edges: list[dict[str, Any]] = []
     for index in range(size):
-        special = (waits or (maps and index > 0)) and draw(st.integers(0, 3)) > 0
-        fields = _node_fields() if not special else _wait_fields() if waits else _child_fields()
-        node = draw(fields)
+        fields = _node_fields
+        if mostly is not None and (index or mostly != "maps") and draw(st.integers(0, 3)) > 0:
+            fields = _MOSTLY[mostly]
+        node = draw(fields())
         node["node_id"] = f"n{index}"
         source, parents = None, list[dict[str, Any]]()
         if "map" in node:
@@ -179,13 +180,18 @@ def _often_absent_fields(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def _child_fields(draw: st.DrawFn) -> dict[str, Any]:
     """Generate a sub-flow, a loop or a map."""
-    kind = draw(st.sampled_from(("subflow", "loop", "map", "map", "map")))
-    if kind != "map":
-        return draw(_nested_fields(kind=kind))
+    if draw(st.integers(0, 5)) < 3:
+        return draw(_nested_fields())
+    return draw(_map_fields())
+
+
+@st.composite
+def _map_fields(draw: st.DrawFn) -> dict[str, Any]:
+    """Generate a map over a handler, a function or a sub-flow."""
     mapped = (
         _work_fields(function=False),
         _work_fields(function=True),
-        _nested_fields(kind="subflow"),
+        _nested_fields("subflow"),
     )
     node = draw(st.one_of(mapped))
     node["map"] = {
@@ -197,8 +203,9 @@ def _child_fields(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def _nested_fields(draw: st.DrawFn, *, kind: str) -> dict[str, Any]:
-    """Generate a node that runs child tasks."""
+def _nested_fields(draw: st.DrawFn, *kinds: str) -> dict[str, Any]:
+    """Generate a node that runs child tasks: of one of these types, by default often a loop."""
+    kind = draw(st.sampled_from(kinds or ("subflow", "loop", "loop")))
     inner = {"nodes": [{"node_id": "x", "type": "work"}]}
     node: dict[str, Any] = {"type": kind, "io": {"graph": inner}}
     if kind == "loop":
@@ -215,11 +222,26 @@ def _nested_fields(draw: st.DrawFn, *, kind: str) -> dict[str, Any]:
     return node
 
 
+_MOSTLY = {
+    "waits": _wait_fields,
+    "maps": _map_fields,
+    "loops": _nested_fields,
+}
+"""Fields of nodes of one sort. The first node of a graph of maps may store artifacts for them."""
+
 Word = tuple[int, int, int]
 """An event (kind, node, attempt, value) as numbers, each combination of which is valid."""
 
 
-def scripts(*, min_size: int = 0) -> st.SearchStrategy[list[Word]]:
-    """Generate events."""
-    word = st.tuples(st.integers(0, 99), st.integers(0, 63), st.integers(0, 99))
-    return st.lists(word, min_size=min_size, max_size=40)
+def scripts(
+    *, min_size: int = 0, max_size: int = 40, rounds: bool = False
+) -> st.SearchStrategy[list[Word]]:
+    """Generate events. With ``rounds``, half of them report on child tasks, and more than usual let
+    time pass, pause the task and resume it: a loop needs many events in a row for its rounds.
+    """
+    kinds = st.integers(0, 99)
+    if rounds:
+        times, pauses, reports = st.integers(0, 11), st.integers(14, 19), st.integers(50, 99)
+        kinds = st.one_of(kinds, times, pauses, reports, reports)
+    word = st.tuples(kinds, st.integers(0, 63), st.integers(0, 99))
+    return st.lists(word, min_size=min_size, max_size=max_size)
