@@ -437,3 +437,15 @@ async def test_a_map_in_finally_sees_the_end_of_its_task() -> None:
     assert view.status == "finished"
     assert view.nodes["reported"].result == [["x", 0, "finished"], ["y", 1, "finished"]]
     assert view.nodes["reported[1]"].phase == "finally"
+
+
+async def test_the_list_that_is_the_input_of_a_child_may_be_divided() -> None:
+    async with Cluster(handlers=[seen]) as cluster:
+        io = {"input_inline": "${item}", "batching": {"size": 2}}
+        view = await cluster.run(graph(mapped([[1, 2, 3], [4]], "seen", io=io)))
+        items = {
+            child: [one.meta["item"] async for one in cluster.client.artifacts(view.id, child)]
+            for child in ("m[0]", "m[1]")
+        }
+    assert items == {"m[0]": [[1, 2], [3]], "m[1]": [[4]]}
+    assert view.result == {"m": [None, None]}

@@ -130,7 +130,8 @@ def _with_parts(value: Value) -> Expression:
         node_id = found.draft.node_id
         raise flow_error(
             f"the node {node_id!r} stores artifacts and has no result; let a handler read them:"
-            f" handler.stream(...), or ctx.artifacts.read({node_id!r}) in a node below"
+            f" handler.stream(...), handler.map(...), or ctx.artifacts.read({node_id!r}) in a node"
+            " below"
         )
     return found.expression()
 
