@@ -689,3 +689,22 @@ def test_rerun_prints_the_id_of_the_new_task(cli: Cli, installation: Installatio
     assert "rerun of: t1" in cli("show", new, *at).stdout
     told = as_json(cli("rerun", new, "--json", *at))
     assert told["rerun_of"] == new
+
+
+def test_resolve_settles_a_node(cli: Cli, installation: Installation):
+    task_id, at = installation.submit(ONE), ("--db", installation.address)
+    wrong = cli("resolve", task_id, "a", "done", "--by", "ann", *at)
+    assert wrong.exit_code == 2
+    assert "outcome is one of finished, failed, skipped, not 'done'" in wrong.stderr
+    given = ("--by", "ann", "--result", '{"n": 1}', "--reason", "by hand")
+    assert as_json(cli("resolve", task_id, "a", "finished", *given, *at, "--json"))["status"] == (
+        "finished"
+    )
+    again = cli("resolve", task_id, "a", "finished", *given, *at)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stderr
+    view = installation.do(lambda client: client.get_task(task_id))
+    assert (view.result, view.nodes["a"].resolved_by) == ({"a": {"n": 1}}, "ann")
+    lines = cli("watch", task_id, *at).stdout
+    assert "a  resolved as finished by ann" in lines
+    assert "ann resolved it as finished: by hand" in cli("explain", task_id, "a", *at).stdout

@@ -37,6 +37,7 @@ from flowkit._engine import (
     MapGrew,
     MapOpened,
     NextRound,
+    NodeResolved,
     OpenMap,
     OutputDelayed,
     OutputEvaluated,
@@ -88,6 +89,7 @@ from flowkit.task import (
     NodeRecord,
     NodeStatus,
     ParentNode,
+    Resolution,
     Task,
     TaskSpec,
 )
@@ -649,6 +651,10 @@ class Play:
     ) -> Transition:
         attempt = self.record(name).attempt if attempt is None else attempt
         return self.do(DecisionMade(self.index(name), attempt, choice, by, **more))
+
+    def resolve(self, name: str, outcome: Any, **more: Any) -> Transition:
+        """Choose the outcome of a node, as an operator."""
+        return self.do(NodeResolved(self.index(name), Resolution(outcome, "ann", **more)))
 
     def runs_now(self, name: str, *, until: float | None = None) -> Transition:
         """End the pause of a node."""

@@ -27,7 +27,7 @@ from flowkit._records.task_records import (
 )
 from flowkit.graph import Graph
 from flowkit.protocols import Commit, TaskRecord
-from flowkit.task import ENDED, ChildLink, NodeRecord, Task, TaskSpec, Wait
+from flowkit.task import ENDED, ChildLink, NodeRecord, Resolution, Task, TaskSpec, Wait
 from flowkit.tracing import TraceContext
 from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph
 
@@ -194,6 +194,7 @@ FULL = NodeRecord(
     ended_task=True,
     after=3,
     child=ChildLink(created=True, overdue=True, iteration=2, due=False, previous=[1]),
+    resolution=Resolution("finished", "ann", "by hand", {"n": 1}),
 )
 
 

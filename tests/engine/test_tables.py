@@ -25,6 +25,7 @@ from flowkit._engine import (
     MapFailed,
     MapGrew,
     MapOpened,
+    NodeResolved,
     RoundChecked,
     RunNowRequested,
     Transition,
@@ -216,6 +217,20 @@ def closing() -> Play:
     return play
 
 
+def resolved() -> Play:
+    play = running()
+    play.resolve("n", "failed")
+    return play
+
+
+def resolved_map(outcome: str) -> Play:
+    play = mapping()
+    play.opens("n", 1)
+    play.starts("n[0]")
+    play.resolve("n", outcome)
+    return play
+
+
 def hand_back(play: Play) -> None:
     play.pause()
     play.is_released("n")
@@ -348,6 +363,17 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.CANCELLING, Mark.SKIPPED): (stopped_reader, lambda play: play.stops("n")),
     (Mark.ISSUED, Mark.SKIPPED): (reading, lambda play: play.breaks("p")),
     (Mark.CLOSING, Mark.SKIPPED): (closing_without_data, lambda play: play.stops("n[0]")),
+    (Mark.WAITING, Mark.FINISHED): (waiting, lambda play: play.resolve("n", "finished")),
+    (Mark.WAITING, Mark.FAILED): (waiting, lambda play: play.resolve("n", "failed")),
+    (Mark.CHECKING, Mark.FINISHED): (checking, lambda play: play.resolve("n", "finished")),
+    (Mark.READY, Mark.FAILED): (ready, lambda play: play.resolve("n", "failed")),
+    (Mark.ISSUED, Mark.FINISHED): (issued, lambda play: play.resolve("n", "finished")),
+    (Mark.CANCELLING, Mark.FAILED): (resolved, lambda play: play.stops("n")),
+    (Mark.CLOSING, Mark.FINISHED): (
+        lambda: resolved_map("finished"),
+        lambda play: play.stops("n[0]"),
+    ),
+    (Mark.CLOSING, Mark.FAILED): (lambda: resolved_map("failed"), lambda play: play.stops("n[0]")),
     (Mark.MAPPING, Mark.SKIPPED): (
         mapping_what_an_optional_node_stores,
         lambda play: play.breaks("p"),
@@ -438,6 +464,18 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
         lambda play: play.decide("n", "approve"),
     ),
     (RunNowRequested, Mark.DEFERRED): (deferred, lambda play: play.runs_now("n")),
+    **{
+        (NodeResolved, mark): (given, lambda play: play.resolve("n", "finished"))
+        for mark, given in (
+            (Mark.WAITING, plain_waiting),
+            (Mark.CHECKING, checking),
+            (Mark.READY, ready),
+            (Mark.ISSUED, issued),
+            (Mark.RUNNING, running),
+            (Mark.MAPPING, mapping),
+            (Mark.DEFERRED, deferred),
+        )
+    },
     (ConditionDelayed, Mark.CHECKING): (checking, lambda play: play.delays("n")),
     (MapOpened, Mark.MAPPING): (mapping, lambda play: play.opens("n", 0)),
     (MapGrew, Mark.MAPPING): (mapping_artifacts, lambda play: play.grows("n", 1)),

@@ -1550,6 +1550,38 @@ async def operators(cluster: SimCluster) -> None:
     await client.cancel(await client.rerun(task_id))
 
 
+async def resolutions(cluster: SimCluster) -> None:
+    """An operator settles nodes of all kinds that would never end, at any time."""
+    client, forever = cluster.client, {"graph": graph(sleep("year", for_sec=3e7))}
+    kinds = {
+        "run": node("run", "deaf"),
+        "child": node("child", "subflow", io=forever, retry_policy={"max": 0}),
+        "waits": wait("waits", "never"),
+        "map": node("map", "slow", map={"over": [1, 2, 3], "max_parallel": 2}),
+        "call": call("call", "vars.incr", key="calls"),
+        "below": node("below", after=["run"]),
+    }
+    end = node("end", after=[*kinds], fan_in="ended")
+    task_id = await client.create_task(graph=graph(*kinds.values(), end))
+    chosen = {}
+    for name in cluster.random.sample([*kinds], k=len(kinds)):
+        await cluster.clock.sleep(cluster.random.choice([0.0, 0.05, 1.0, 8.0]))
+        outcome = cluster.random.choice(["finished", "finished", "skipped"])
+        result = {"of": name} if outcome == "finished" else None
+        try:
+            await client.resolve_node(task_id, name, outcome, by="ann", result=result)
+        except TaskRefused as refusal:
+            if "has ended" not in str(refusal):
+                raise
+        else:
+            chosen[name] = (outcome, result)
+    view = await client.wait(task_id)
+    cluster.assert_finished(view)
+    found = {name: (view.nodes[name].status, view.nodes[name].result) for name in chosen}
+    assert found == chosen, (found, chosen)
+    assert chosen.keys() >= {"child", "waits"}
+
+
 async def retry_by_hand(cluster: SimCluster) -> None:
     task_id = await cluster.client.create_task(
         graph=graph(
@@ -1822,6 +1854,7 @@ STANDARD = {
         Standard(cancel, 6),
         Standard(pause_and_resume, 3),
         Standard(operators, 3, once=False),
+        Standard(resolutions, 3, once=False),
         Standard(retry_by_hand, 3, once=False),
         Standard(deadline, 3),
         Standard(time_limit, 3, once=False),

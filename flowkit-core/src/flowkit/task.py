@@ -70,6 +70,8 @@ class _View(BaseModel):
 
 WaitKind = Literal["timer", "signal", "approval"]
 """Kind of event for which a node of a control type waits."""
+ResolvedAs = Literal["finished", "failed", "skipped"]
+"""Outcome that an operator can choose for a node."""
 WaitingFor = Literal["timer", "signal", "approval", "key", "rate", "worker"]
 """Reason why a node waits, by which tasks are listed."""
 
@@ -113,6 +115,8 @@ class NodeView(_View):
     """Kind of event for which a deferred node of a control type waits."""
     waiting_until: datetime | None = None
     """Time at which this wait ends in any case."""
+    resolved_by: str | None = None
+    """Name of the operator who has chosen the outcome of the node."""
     children: dict[NodeStatus, int] = {}
     """Number of all children of a map in each status. It is empty until the items are known, and
     for other nodes.
@@ -180,7 +184,8 @@ class FlowVersion(_View):
 
 class TaskEvent(_View):
     """One change of a task. ``seq`` counts 1, 2, 3, … per task; ``kind`` is ``status``,
-    ``progress``, ``batch``, ``signal`` or ``children``: a map has got children.
+    ``progress``, ``batch``, ``signal``, ``resolution`` (an operator has chosen the outcome of a
+    node) or ``children``: a map has got children.
     """
 
     seq: int
@@ -562,6 +567,20 @@ Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
 WorkerId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS)]
 
 
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Outcome that an operator has chosen for a node. What runs is stopped first."""
+
+    outcome: ResolvedAs
+    by: str
+    reason: str = ""
+    result: Any = None
+    """Result of a finished node, until it is in the record of the node."""
+
+    def __str__(self) -> str:
+        return f"{self.by} resolved it as {self.outcome}" + (self.reason and f": {self.reason}")
+
+
 @dataclass(slots=True)
 class NodeRecord:
     """Record of a node that has started or ended. The engine replaces the records of a task and
@@ -629,6 +648,7 @@ class NodeRecord:
     """
     child: ChildLink | None = None
     """State of the child task, if the node runs one and has begun."""
+    resolution: Resolution | None = None
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -666,6 +686,7 @@ class NodeRecord:
             self.ended_task,
             self.after,
             self.child,
+            self.resolution,
         )
 
 

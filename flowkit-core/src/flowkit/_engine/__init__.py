@@ -43,6 +43,7 @@ from flowkit._engine.events import (
     MapGrew,
     MapOpened,
     NextRound,
+    NodeResolved,
     OpenMap,
     OutputDelayed,
     OutputEvaluated,
@@ -82,7 +83,7 @@ from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import sources_of, sources_progress, undone_node
-from flowkit._engine.stop_reasons import stop_cause
+from flowkit._engine.stop_reasons import stop_cause, was_stopped
 from flowkit._engine.tags import RETRYING, parent_tag, reason_tag, tags_of, waiting_tag
 from flowkit._engine.time_limits import is_late
 from flowkit._engine.transition import IllegalMove, Transition
@@ -132,6 +133,7 @@ __all__ = [
     "MapGrew",
     "MapOpened",
     "NextRound",
+    "NodeResolved",
     "OpenMap",
     "OutputDelayed",
     "OutputEvaluated",
@@ -184,4 +186,5 @@ __all__ = [
     "tags_of",
     "undone_node",
     "waiting_tag",
+    "was_stopped",
 ]

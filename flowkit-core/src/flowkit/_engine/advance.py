@@ -38,6 +38,7 @@ from flowkit._engine.events import (
     MapFailed,
     MapGrew,
     MapOpened,
+    NodeResolved,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
@@ -95,6 +96,7 @@ from flowkit._engine.reports import (
     node_succeeded,
 )
 from flowkit._engine.reruns import blocked_nodes, nodes_to_reset, reset_record, undone_nodes
+from flowkit._engine.resolutions import node_resolved
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import signal_received
 from flowkit._engine.timers import woke
@@ -380,6 +382,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     SignalReceived: signal_received,
     DecisionMade: decision_made,
     RunNowRequested: run_now,
+    NodeResolved: node_resolved,
     FollowParent: _follow_parent,
     ConditionEvaluated: condition_evaluated,
     ConditionDelayed: condition_delayed,

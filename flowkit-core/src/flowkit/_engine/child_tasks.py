@@ -25,7 +25,7 @@ from flowkit._engine.loops import (
     round_finished,
 )
 from flowkit._engine.map_expansion import begun_children
-from flowkit._engine.node_ends import fail_attempt, finish_node
+from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
@@ -108,6 +108,8 @@ def child_finished(draft: Transition, event: ChildFinished, settings: EngineSett
     """Finish a node with the result of its child task, or begin the next round of a loop."""
     if not _is_current(draft, event, type(event)):
         draft.ignored = True
+    elif draft.record(event.index).resolution is not None:
+        end_cancelled(draft, event.index, settings)
     elif event.iteration is not None:
         round_finished(draft, event, settings)
     else:

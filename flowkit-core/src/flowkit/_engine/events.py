@@ -14,7 +14,15 @@ from flowkit._engine.vars import VarsOp
 from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
-from flowkit.task import MapStream, Mark, NodeRecord, ParentNode, Task, TaskStatus
+from flowkit.task import (
+    MapStream,
+    Mark,
+    NodeRecord,
+    ParentNode,
+    Resolution,
+    Task,
+    TaskStatus,
+)
 
 # ---------------------------------------------------------------- events
 
@@ -81,6 +89,14 @@ class DecisionMade:
     by: str
     values: Any = None
     comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResolved:
+    """An operator chose the outcome of a node that has not ended."""
+
+    index: int
+    resolution: Resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +394,7 @@ ClientEvent = (
     | SignalReceived
     | DecisionMade
     | RunNowRequested
+    | NodeResolved
 )
 DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a

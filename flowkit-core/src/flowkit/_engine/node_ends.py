@@ -1,6 +1,7 @@
 """Ends of nodes: failed, skipped, cancelled or stopped, and the effects on the nodes below them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any
 
@@ -26,11 +27,21 @@ from flowkit._engine.readiness import (
 )
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
-from flowkit._engine.stop_reasons import MAP_ITEM_FAILED, stop_cause, task_stop_code
+from flowkit._engine.stop_reasons import MAP_ITEM_FAILED, RESOLVED, stop_cause, task_stop_code
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
 from flowkit.graph._expanded_plan import is_map, map_of, runs_child_task
-from flowkit.task import ENDED, IN_FLIGHT, STOPPING, UNBEGUN, Mark, NodeRecord, Phase, TaskStatus
+from flowkit.task import (
+    ENDED,
+    IN_FLIGHT,
+    STOPPING,
+    UNBEGUN,
+    Mark,
+    NodeRecord,
+    Phase,
+    Resolution,
+    TaskStatus,
+)
 
 RESEND_CANCEL_SEC = 1.0
 """Time until a cancellation is sent again."""
@@ -67,8 +78,7 @@ def fail_attempt(
         if record.letter:
             drop_letter(draft, index, record)
         if not parked:
-            record.letter = record.attempt
-            draft.letters.append(KeepLetter(index))
+            _keep_letter(draft, index, record)
         fail_node(draft, index, settings)
         return
     record.next_retry_at = draft.now + delay
@@ -78,6 +88,11 @@ def fail_attempt(
         data={"reason_code": reason_code, "error": error, "attempt": record.attempt},
     )
     draft.schedule(index, record.next_retry_at)
+
+
+def _keep_letter(draft: Transition, index: int, record: NodeRecord) -> None:
+    record.letter = record.attempt
+    draft.letters.append(KeepLetter(index))
 
 
 def fail_node(draft: Transition, index: int, settings: EngineSettings) -> None:
@@ -91,6 +106,8 @@ def fail_node(draft: Transition, index: int, settings: EngineSettings) -> None:
     if index >= plan.size:
         _child_failed(draft, index, record, settings)
         return
+    if draft.main_is_stopping:
+        return  # it was resolved before the task was stopped for another reason
     if fails_task(plan, index):
         if draft.error is None and draft.outcome in _MAY_FINISH:
             draft.error = failure_sentence(plan, index, record)
@@ -155,6 +172,29 @@ def drop_letter(draft: Transition, index: int, record: NodeRecord) -> None:
     record.letter = 0
 
 
+def _end_resolved(
+    draft: Transition, index: int, chosen: Resolution, settings: EngineSettings
+) -> None:
+    """End a node with the outcome that an operator has chosen."""
+    record = draft.edit(index)
+    record.resolution = replace(chosen, result=None)
+    record.wait = record.next_retry_at = None
+    record.reason_code, record.error = RESOLVED, str(chosen)
+    if chosen.outcome == "finished":
+        record.result = chosen.result
+        record.in_batches = True  # what it has stored is all that its readers get
+        record.first_issued_at = record.first_issued_at or draft.now
+        finish_node(draft, index, settings, data={"by": chosen.by})
+    elif chosen.outcome == "skipped":
+        skip(draft, index, RESOLVED, settings)
+    else:
+        if record.letter:
+            drop_letter(draft, index, record)
+        if record.attempt >= record.first_attempt:
+            _keep_letter(draft, index, record)
+        fail_node(draft, index, settings)
+
+
 def skip(draft: Transition, index: int, reason_code: str, settings: EngineSettings) -> None:
     """Skip a node, and the nodes below it that cannot start without it."""
     _mark_skipped(draft, index, reason_code)
@@ -169,8 +209,11 @@ def _mark_skipped(draft: Transition, index: int, reason_code: str) -> None:
 
 
 def end_cancelled(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """End a node whose cancellation is complete."""
+    """End a node whose cancellation is complete: as cancelled, or as an operator resolved it."""
     record = draft.edit(index)
+    if record.resolution is not None:
+        _end_resolved(draft, index, record.resolution, settings)
+        return
     record.finished_at = draft.now
     _end_stopped(draft, index, record)
     pass_on(draft, [index], settings)
@@ -237,6 +280,9 @@ def stop_node(
         record.cancel_by = draft.now + settings.cancel_grace_sec
         draft.schedule(index, min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
+        return
+    if record.resolution is not None:
+        _end_resolved(draft, index, record.resolution, settings)
         return
     record.finished_at = draft.now
     _end_stopped(draft, index, record, {"reason_code": reason_code})

@@ -43,6 +43,7 @@ SKIPPED_AS: Mapping[str, int] = {
     "condition_false": Mark.SKIPPED,
     "signal_timeout": Mark.SKIPPED,
     "approval_timeout": Mark.SKIPPED,
+    "resolved": Mark.SKIPPED,
     UPSTREAM_SKIPPED: Mark.SKIPPED,
     "upstream_failed": Mark.UPSTREAM_FAILED,
 }

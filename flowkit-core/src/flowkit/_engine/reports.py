@@ -11,7 +11,7 @@ from flowkit._engine.events import (
 )
 from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node, stop_everything
 from flowkit._engine.settings import EngineSettings
-from flowkit._engine.stop_reasons import stop_cause, task_stop_code
+from flowkit._engine.stop_reasons import stop_cause, task_stop_code, was_stopped
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit._engine.vars import apply as apply_vars
@@ -27,7 +27,7 @@ from flowkit.messages import (
     NodeSucceeded,
     WorkerReport,
 )
-from flowkit.task import STOPPED, Mark, NodeRecord, TaskOutput, TaskStatus
+from flowkit.task import Mark, NodeRecord, TaskOutput, TaskStatus
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
@@ -38,7 +38,7 @@ def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings
         _record_start(draft, event.index, event.worker_id, event.at, settings)
         return
     draft.ignored = True
-    if event.index < len(draft.task.marks) and draft.mark(event.index) in STOPPED:
+    if event.index < len(draft.task.marks) and was_stopped(draft, event.index):
         # The command was in the queue when the node was cancelled: stop the worker that started it.
         code, cause = stop_cause(draft, event.index)
         draft.effects.append(SendCancel(event.index, event.attempt, event.token, cause or code))
@@ -99,6 +99,9 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
         draft.ignored = True
         return
     index = event.index
+    if draft.record(index).resolution is not None:
+        _end_of_resolved(draft, event, settings)
+        return
     record = _record_start(draft, index, event.worker_id, event.started_at, settings)
     record.worker_id = event.worker_id
     record.started_at = event.started_at
@@ -117,6 +120,9 @@ def function_returned(draft: Transition, event: FunctionReturned, settings: Engi
     """Apply the vars operations of a coordinator function, and finish its node."""
     if _is_foreign(draft, event):
         draft.ignored = True
+        return
+    if draft.record(event.index).resolution is not None:
+        _end_of_resolved(draft, event, settings)
         return
     if event.ops:
         try:
@@ -143,6 +149,18 @@ def function_returned(draft: Transition, event: FunctionReturned, settings: Engi
     _set_outcome(draft, event, event.ending)
     _finish(draft, event, record, settings)
     stop_everything(draft, task_stop_code(draft), settings)
+
+
+def _end_of_resolved(
+    draft: Transition, event: NodeSucceeded | FunctionReturned, settings: EngineSettings
+) -> None:
+    """End a node that is being stopped, because its current attempt has ended. Its outcome is the
+    one that an operator has chosen.
+    """
+    if event.attempt == draft.record(event.index).attempt:
+        end_cancelled(draft, event.index, settings)
+    else:
+        draft.ignored = True
 
 
 def _set_outcome(draft: Transition, event: FunctionReturned, ending: TaskEnding) -> None:

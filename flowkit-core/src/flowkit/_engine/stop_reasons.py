@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from flowkit.graph._expanded_plan import map_of, node_of
-from flowkit.task import UNBEGUN, NodeRecord, TaskSpec, TaskStatus
+from flowkit.task import STOPPED, UNBEGUN, NodeRecord, TaskSpec, TaskStatus
 
 MAP_ITEM_FAILED = "map_item_failed"
 """Reason code of a map of which a child failed, and of the other children of the map."""
+RESOLVED = "resolved"
+"""Reason code of a node that an operator resolved as failed or skipped, and of what is stopped for
+a resolution.
+"""
 _NONE: Mapping[int, NodeRecord] = {}
 DEADLINE_PASSED = "the task's deadline passed"
 
@@ -35,12 +39,12 @@ def stop_cause(
     """
     plan = state.spec.plan
 
-    def reason(node: int) -> str | None:
-        return (records.get(node) or state.record(node)).reason_code
+    def record_of(node: int) -> NodeRecord:
+        return records.get(node) or state.record(node)
 
-    code = reason(index)
+    code = _code_of(record_of(index))
     if code is None and index >= plan.size:
-        code = reason(map_of(plan, index))
+        code = _code_of(record_of(map_of(plan, index)))
     code = code or task_stop_code(state)
     match code:
         case "cancelled":
@@ -51,11 +55,24 @@ def stop_cause(
             text = "the task was ended by task.end"
         case "map_item_failed":
             text = f"another child of {plan.ids[map_of(plan, index)]!r} failed"
+        case "resolved":
+            of_node = record_of(index).resolution
+            resolution = of_node or record_of(node_of(plan, index)).resolution
+            text = None if resolution is None else str(resolution)
         case "not_needed":
             text = _satisfied_child(state, node_of(plan, index))
         case _:
             text = None
     return code, text or None
+
+
+def _code_of(record: NodeRecord) -> str | None:
+    return record.reason_code if record.resolution is None else RESOLVED
+
+
+def was_stopped(state: TaskState, index: int) -> bool:
+    """Return whether a node ended because it was stopped, so that a late command must not run."""
+    return state.mark(index) in STOPPED or state.record(index).resolution is not None
 
 
 def task_stop_code(state: TaskState) -> str:

@@ -20,6 +20,7 @@ from flowkit._engine.events import (
     MapFailed,
     MapGrew,
     MapOpened,
+    NodeResolved,
     RoundChecked,
     RunNowRequested,
 )
@@ -66,6 +67,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     ArgumentsEvaluated: _marks("deferred"),
     DecisionMade: _marks("deferred"),
     RunNowRequested: _marks("deferred"),
+    NodeResolved: _marks("waiting checking ready issued running mapping deferred"),
     MapOpened: _marks("mapping"),
     MapGrew: _marks("mapping"),
     MapFailed: _marks("mapping"),
@@ -79,17 +81,17 @@ any issued attempt wins. Other reports count only for the current attempt.
 
 NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.HELD: _marks("waiting"),
-    Mark.WAITING: _marks("checking ready skipped upstream_failed cancelled"),
-    Mark.CHECKING: _marks("ready skipped upstream_failed failed cancelled"),
+    Mark.WAITING: _marks("checking ready finished failed skipped upstream_failed cancelled"),
+    Mark.CHECKING: _marks("ready finished skipped upstream_failed failed cancelled"),
     Mark.READY: _marks(
-        "issued running mapping deferred finished cancelled skipped upstream_failed"
+        "issued running mapping deferred finished failed cancelled skipped upstream_failed"
     ),
-    Mark.ISSUED: _marks("running ready deferred failed cancelled skipped"),
+    Mark.ISSUED: _marks("running ready deferred finished failed cancelled skipped"),
     Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
     Mark.MAPPING: _marks("finished failed closing cancelled skipped"),
-    Mark.CLOSING: _marks("cancelled skipped"),
+    Mark.CLOSING: _marks("finished failed cancelled skipped"),
     Mark.DEFERRED: _marks("ready deferred finished failed cancelled skipped"),
-    Mark.CANCELLING: _marks("finished cancelled skipped"),
+    Mark.CANCELLING: _marks("finished failed cancelled skipped"),
     Mark.FINISHED: _marks(""),
     Mark.FAILED: _marks(""),
     Mark.CANCELLED: _marks(""),

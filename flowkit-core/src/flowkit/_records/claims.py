@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json, to_json
 
-from flowkit._engine import Effect, SendCancel
+from flowkit._engine import Effect, SendCancel, was_stopped
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Stream
-from flowkit.task import STOPPED, Task
+from flowkit.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ async def withdraw(
         (task.spec, effect)
         for task, effects in changes
         for effect in effects
-        if isinstance(effect, SendCancel) and task.marks[effect.index] in STOPPED
+        if isinstance(effect, SendCancel) and was_stopped(task, effect.index)
     ]
     if not cancelled:
         return

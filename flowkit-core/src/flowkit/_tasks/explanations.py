@@ -86,7 +86,7 @@ def explain_node(
         case Mark.MAPPING:
             return f"{name} is running: {_children(task, index)}."
         case Mark.FINISHED:
-            return f"{name} has finished{_without(task, record)}."
+            return f"{name} has finished{_without(task, record)}{_resolution(record)}."
         case Mark.FAILED:
             return f"{name} failed{_attempts(record)}{because}.{_goes_on(task, index)}"
         case Mark.CANCELLED:
@@ -328,6 +328,8 @@ _SKIPPED = {
 
 def _skipped(task: Task, index: int, record: NodeRecord | None) -> str:
     """Return why a node was skipped without a failure."""
+    if record is not None and record.resolution is not None:
+        return str(record.resolution)
     code = record.reason_code if record else None
     plan, marks = task.spec.plan, task.marks
     has_data = any(marks[edge.node] == Mark.FINISHED for edge in plan.parents[index])
@@ -369,6 +371,10 @@ def _without(task: Task, record: NodeRecord | None) -> str:
         f" without {record.skipped} failed {'batch' if record.skipped == 1 else 'batches'}: see"
         f" `flowkit dlq ls --task {task.task_id}`"
     )
+
+
+def _resolution(record: NodeRecord | None) -> str:
+    return "" if record is None or record.resolution is None else f": {record.resolution}"
 
 
 def _stop(task: Task, index: int, records: Mapping[int, NodeRecord]) -> str:

@@ -64,7 +64,8 @@ def node_view(
     reason_code, error = record.reason_code, record.error
     plan = task.spec.plan
     phase = "main" if plan.ends is None else plan.ends.phase_name(node_of(plan, index))
-    if mark == Mark.SKIPPED and phase == "undo":
+    resolution = record.resolution
+    if mark == Mark.SKIPPED and phase == "undo" and resolution is None:
         reason_code = "nothing_to_undo"
     if mark in (Mark.CANCELLED, *STOPPING):
         reason_code, error = stop_cause(task if step is None else step, index, records or {})
@@ -91,6 +92,7 @@ def node_view(
         rounds=shown_rounds(task, index, record, most=ROUNDS_SHOWN),
         waiting=None if wait is None else wait.kind,
         waiting_until=None if wait is None else _time(wait.until),
+        resolved_by=None if resolution is None else resolution.by,
         children=_children(task, index, step) if index in task.maps else {},
     )
 

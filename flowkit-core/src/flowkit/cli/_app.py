@@ -65,6 +65,7 @@ VERBS = [
     Verb(TASKS, "retry-tasks", _bulk_verbs.retry_tasks),
     Verb(TASKS, "rerun", _change_verbs.rerun),
     Verb(TASKS, "run-now", _change_verbs.run_now),
+    Verb(TASKS, "resolve", _change_verbs.resolve),
     Verb(TASKS, "signal", _waiting_verbs.signal),
     Verb(TASKS, "approvals", _waiting_verbs.approvals),
     Verb(TASKS, "decide", _waiting_verbs.decide),

@@ -1,10 +1,10 @@
 """Verbs that change a task, or repeat it: ``cancel``, ``pause``, ``resume``, ``retry``, ``rerun``,
-``run-now``.
+``run-now``, ``resolve``.
 """
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.text import Text
@@ -14,6 +14,8 @@ from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
 from flowkit.cli._output import console, print_json, status_text
 from flowkit.client import Client
+from flowkit.client._resolutions import OUTCOMES
+from flowkit.task import ResolvedAs
 
 Change = Callable[[Client], Awaitable[None]]
 
@@ -183,3 +185,36 @@ def run_now(
 ) -> None:
     """End the pause of a node: before its next attempt or round, or a sleep."""
     _change(lambda client: client.run_now(task_id, node_id), task_id, db, bus, config, as_json)
+
+
+def resolve(
+    task_id: options.TaskId,
+    node_id: options.NodeId,
+    outcome: Annotated[
+        str, typer.Argument(metavar="OUTCOME", help=f"One of {', '.join(OUTCOMES)}.")
+    ],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Name of the operator.")],
+    result: Annotated[
+        str | None,
+        typer.Option(
+            "--result", metavar="JSON|@FILE", help="Result of a finished node: JSON, or @FILE."
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Reason for the resolution.")] = "",
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Settle a node that has not ended, as finished, failed or skipped.
+
+    What runs is stopped, and the task goes on.
+    """
+    value = options.read_value(result, "--result")
+
+    async def change(client: Client) -> None:
+        await client.resolve_node(
+            task_id, node_id, cast("ResolvedAs", outcome), by=by, result=value, reason=reason
+        )
+
+    _change(change, task_id, db, bus, config, as_json)

@@ -132,6 +132,8 @@ def event_line(event: TaskEvent, progress: TaskProgress) -> Text:
         return line.append(f"{node.size} children" if node.size > 1 else "1 child")
     if event.kind == "progress":
         return line.append(f"progress {compact(event.data)}")
+    if event.kind == "resolution" and isinstance(event.data, dict):
+        return line.append(f"resolved as {event.data['outcome']} by {event.data['by']}")
     return line.append("first batch stored" if event.kind == "batch" else event.kind)
 
 

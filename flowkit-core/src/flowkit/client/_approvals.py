@@ -123,7 +123,8 @@ async def decide(
 ) -> None:
     """Decide about a node that waits for an approval."""
     plain = _checked_values(values)
-    _check_texts(by, comment)
+    check_name(by)
+    _check_comment(comment)
     event: DecisionMade | None = None
     while True:
         stored = await session.record(task_id)
@@ -200,9 +201,17 @@ def _checked_values(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return plain
 
 
-def _check_texts(by: Any, comment: Any) -> None:
+def check_name(by: Any) -> None:
+    """Check the name of a person.
+
+    Raises:
+        TaskRefused: it is not valid.
+    """
     if not isinstance(by, str) or not 0 < len(by) <= MAX_ID_CHARS or not by.isprintable():
         raise TaskRefused(f"by must have 1 to {MAX_ID_CHARS} printable characters")
+
+
+def _check_comment(comment: Any) -> None:
     if comment is not None and (
         not isinstance(comment, str) or len(comment) > MAX_COMMENT_CHARS or not is_unicode(comment)
     ):

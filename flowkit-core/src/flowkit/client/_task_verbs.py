@@ -23,6 +23,7 @@ from flowkit.client import (
     _pauses,
     _queries,
     _reruns,
+    _resolutions,
     _retries,
     _schedules,
     _signals,
@@ -42,6 +43,7 @@ from flowkit.task import (
     FlowVersion,
     NodeView,
     Page,
+    ResolvedAs,
     TaskEvent,
     TaskView,
     WorkerView,
@@ -517,6 +519,39 @@ class TaskVerbs(ABC):
             TaskRefused: the node has no pause.
         """
         await _pauses.run_now(self._life.resource, task_id, node_id)
+
+    async def resolve_node(
+        self,
+        task_id: str,
+        node_id: str,
+        outcome: ResolvedAs,
+        *,
+        by: str,
+        result: Any = None,
+        reason: str = "",
+    ) -> None:
+        """Settle a node that has not ended: as ``finished``, with this result, as ``failed`` or as
+        ``skipped``. ``by`` is the name of the operator. The task goes on as if the node had ended
+        so by itself.
+
+        What the node runs is stopped first, as by a cancellation: a handler or coordinator function
+        within the grace, a child task with its undos and its ``finally``, the children of a map.
+        Meanwhile the node is ``cancelling``. It ends with the chosen outcome, also if it succeeds
+        before it is stopped. A failed node is not retried. A finished one is undone like others if
+        the task fails, and nodes that read its artifacts get those that it has stored.
+
+        Any node of the running phase of the task can be resolved, whether it has begun or not: also
+        the child of a map, an undo, and a node of ``finally``. Repeating a call is harmless. A
+        later ``retry`` of the task may run the node again.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            TaskRefused: the node has ended or is being stopped, its phase has not begun, it was
+                resolved differently before, or an argument is not valid.
+        """
+        await _resolutions.resolve_node(
+            self._life.resource, task_id, node_id, outcome, by=by, result=result, reason=reason
+        )
 
     async def rerun(
         self,

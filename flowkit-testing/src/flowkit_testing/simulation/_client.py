@@ -37,6 +37,7 @@ class PatientClient(Client):
     promised: dict[str, None]
     """The ids that :meth:`create_task` returned."""
     on_retry: Callable[[str], None]
+    on_resolve: Callable[[str, str], None]
     on_run_now: Callable[[str, str], None]
     on_signal: Callable[[str, str], None]
     on_decision: Callable[[str, str, str, str], None]
@@ -46,6 +47,7 @@ class PatientClient(Client):
         *,
         submit: Callable[[dict[str, Any]], Awaitable[str]] | None,
         on_retry: Callable[[str], None],
+        on_resolve: Callable[[str, str], None],
         on_run_now: Callable[[str, str], None],
         on_signal: Callable[[str, str], None],
         on_decision: Callable[[str, str, str, str], None],
@@ -56,6 +58,7 @@ class PatientClient(Client):
         self.told, self.promised = {}, {}
         self._submit = submit
         self.on_retry = on_retry
+        self.on_resolve = on_resolve
         self.on_run_now = on_run_now
         self.on_signal = on_signal
         self.on_decision = on_decision
@@ -168,6 +171,11 @@ class PatientClient(Client):
                     raise
                 break
         self.on_decision(task_id, node_id, choice, by)
+
+    async def resolve_node(self, task_id: str, node_id: str, outcome: Any, **more: Any) -> None:
+        self.on_resolve(task_id, node_id)
+        resolve = super().resolve_node
+        await self._patiently(lambda: resolve(task_id, node_id, outcome, **more))
 
     async def run_now(self, task_id: str, node_id: str) -> None:
         self.on_run_now(task_id, node_id)

@@ -326,6 +326,7 @@ class SimCluster:
         self.client = PatientClient(
             submit=self._submit_elsewhere if crashing else None,
             on_retry=self._retries,
+            on_resolve=self._resolve,
             on_run_now=self._run_now,
             on_signal=self._signalled,
             on_decision=self._decided,
@@ -354,6 +355,9 @@ class SimCluster:
 
     def _retries(self, task_id: str) -> None:
         self.invariants.retries[task_id] += 1
+
+    def _resolve(self, task_id: str, node_id: str) -> None:
+        self.invariants.resolving.add((task_id, node_id))
 
     def _run_now(self, task_id: str, node_id: str) -> None:
         self.invariants.hurried.add((task_id, node_id))

@@ -1,6 +1,6 @@
 """The fan-in rules for one stored state of a task, written without the engine."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 
 from flowkit.graph import Edge, Plan, Route
 from flowkit.task import ENDED, STATUS_OF_MARK, Mark, NodeStatus
@@ -9,13 +9,21 @@ _NOT_BEGUN = frozenset({Mark.WAITING, Mark.CHECKING})
 _AT_WORK = frozenset({Mark.ISSUED, Mark.RUNNING})
 
 
-def broken_fan_in(plan: Plan, marks: str, reason_codes: Mapping[int, str | None]) -> str | None:
+def broken_fan_in(
+    plan: Plan,
+    marks: str,
+    reason_codes: Mapping[int, str | None],
+    resolved: Collection[int] = (),
+) -> str | None:
     """Describe the first node that runs or has finished although its fan-in does not hold.
 
-    Return None if there is no such node. ``reason_codes`` are those of the skipped nodes.
+    Return None if there is no such node. ``reason_codes`` are those of the skipped nodes. An
+    operator may finish a node whose fan-in does not hold: it is one of the ``resolved`` ones.
     """
     state = _State(plan, marks.encode(), reason_codes)
     for index, mark in enumerate(state.marks):
+        if mark == Mark.FINISHED and index in resolved:
+            continue
         if mark == Mark.FINISHED or mark in _AT_WORK:
             if plan.nodes[index].fan_in == "all":
                 wrong = next(
@@ -48,10 +56,9 @@ class _State:
             mark = self.marks[index]
             if mark in (Mark.FAILED, Mark.CANCELLED):
                 found.add(index)
-            elif (
-                STATUS_OF_MARK[mark] is NodeStatus.SKIPPED
-                and self._reason_codes.get(index) != "condition_false"
-            ):
+            elif STATUS_OF_MARK[mark] is NodeStatus.SKIPPED and self._reason_codes.get(
+                index
+            ) not in ("condition_false", "resolved"):
                 if self.plan.nodes[index].fan_in in ("all", "ended"):
                     failed = any(self._withholds(edge, found) for edge in self.plan.parents[index])
                 else:

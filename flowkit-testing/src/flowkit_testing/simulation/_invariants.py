@@ -131,6 +131,8 @@ class Invariants:
         """The number of times that a client asked to run a task again."""
         self.hurried: set[tuple[str, str]] = set()
         """The nodes of which a client asked to end a pause."""
+        self.resolving: set[tuple[str, str]] = set()
+        """The nodes of which a client asked to choose the outcome."""
         self.checked = 0
         self.roles_with_own_metrics: set[str] = set()
         """Roles whose handlers may override the metrics of their batches."""
@@ -258,6 +260,7 @@ class Invariants:
         self._check_marks(known, marks, state, again, restarted=restarted)
         for index, node in nodes.items():
             self._check_node(known, index, node, marks, again)
+            self._check_resolution(known, index, node)
             if index in known.spec.plan.nested:
                 self._check_round(known, index, node)
         for index in (
@@ -273,7 +276,8 @@ class Invariants:
         self._check_child_ends(known, marks)
         reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
         plan = known.spec.plan
-        if (wrong := broken_fan_in(plan, marks[: plan.size], reason_codes)) is not None:
+        resolved = {index for index, node in known.nodes.items() if node.resolution is not None}
+        if (wrong := broken_fan_in(plan, marks[: plan.size], reason_codes, resolved)) is not None:
             raise InvariantBroken(wrong)
         if task is not None and (wrong := broken_map(task)) is not None:
             raise InvariantBroken(wrong)
@@ -375,6 +379,15 @@ class Invariants:
                     f" to {now}"
                 )
 
+    def _check_resolution(self, known: _Known, index: int, node: NodeRecord) -> None:
+        """Check that a client asked for a resolution, and that the first one stands."""
+        old, new = known.nodes.get(index, NodeRecord()).resolution, node.resolution
+        node_id = known.spec.plan.ids[index]
+        if new is not None and (known.spec.task_id, node_id) not in self.resolving:
+            raise InvariantBroken(f"node {node_id!r} was resolved without a request")
+        if old is not None and new is not None and str(old) != str(new):
+            raise InvariantBroken(f"node {node_id!r} was resolved as {old} and then as {new}")
+
     def _check_finish(self, known: _Known, task: Task | None, index: int, node: NodeRecord) -> None:
         plan = known.spec.plan
         node_id, role = plan.ids[index], plan.nodes[index].type
@@ -384,6 +397,8 @@ class Invariants:
                 f" {node.first_attempt}"
             )
         known.finished.add((index, node.first_attempt))
+        if node.resolution is not None:
+            return
         if is_map(plan, index):
             self._check_map(known, task, index, node.result)
             return
@@ -466,7 +481,10 @@ class Invariants:
             if wanted is None:
                 continue
             child = self._tasks.get(wanted)
-            wrong = broken_end(ord(marks[index]), None if child is None else child.status)
+            end = ord(mark)
+            if end == Mark.FINISHED and known.nodes[index].resolution is not None:
+                end = Mark.CANCELLED  # its child task was stopped
+            wrong = broken_end(end, None if child is None else child.status)
             if wrong is not None:
                 node_id = known.spec.plan.ids[index]
                 raise InvariantBroken(f"node {node_id!r} has ended, but {wrong}")
@@ -493,6 +511,8 @@ class Invariants:
     def _check_letter(self, known: _Known, index: int, node: NodeRecord) -> None:
         """Check that a node that failed in an attempt left a dead letter, or that its batch did."""
         task_id, node_id = known.spec.task_id, known.spec.plan.ids[index]
+        if node.resolution is not None and node.attempt < node.first_attempt:
+            return
         if node.reason_code == "bad_condition" or is_map(known.spec.plan, index):
             return
         if node.letter:

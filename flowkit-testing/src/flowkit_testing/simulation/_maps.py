@@ -18,6 +18,9 @@ def broken_map(task: Task) -> str | None:
             return f"map {name!r} has ended, and {left} of its children have not"
         if task.marks[index] == Mark.FINISHED and not is_undo(task.spec.plan, index):
             failed = spec is None or spec.on_item_failure == "fail"
-            if any(mark != Mark.FINISHED and (failed or mark != Mark.FAILED) for mark in marks):
+            if task.record(index).resolution is not None:
+                continue
+            given = (Mark.FINISHED, Mark.SKIPPED)  # an operator may skip a child
+            if any(mark not in given and (failed or mark != Mark.FAILED) for mark in marks):
                 return f"map {name!r} has finished, and its children ended as {marks.decode()}"
     return None

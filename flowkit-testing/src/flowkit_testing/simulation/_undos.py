@@ -68,7 +68,9 @@ def _not_undone(
     skipped = {
         undo
         for undo in {*phases.undos, *undos}
-        if marks[undo] == Mark.SKIPPED and before[undo : undo + 1] != chr(Mark.SKIPPED)
+        if marks[undo] == Mark.SKIPPED
+        and task.record(undo).resolution is None
+        and before[undo : undo + 1] != chr(Mark.SKIPPED)
     }
     undone = {undos[undo] for undo in skipped & undos.keys()}
     for undo in skipped & phases.undone_by.keys():

@@ -1,0 +1,25 @@
+"""Resolutions: operators choose the outcomes of nodes that have not ended.
+
+What runs is stopped as by a cancellation. The resolution is in the record of the node meanwhile,
+and decides the outcome at the end of the stop.
+"""
+
+from flowkit._engine.events import NodeResolved
+from flowkit._engine.node_ends import stop_node
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.stop_reasons import RESOLVED
+from flowkit._engine.transition import Transition
+from flowkit._engine.transition_tables import NODE_REPORTS
+
+
+def node_resolved(draft: Transition, event: NodeResolved, settings: EngineSettings) -> None:
+    """Stop a node, and end it with this outcome. The first resolution of a node counts."""
+    index, chosen = event.index, event.resolution
+    mark = draft.mark(index)
+    if mark not in NODE_REPORTS[NodeResolved]:
+        draft.ignored = True
+        return
+    draft.edit(index).resolution = chosen
+    data = {"outcome": chosen.outcome, "by": chosen.by, "reason": chosen.reason}
+    draft.note(index, "resolution", None, data)
+    stop_node(draft, index, mark, RESOLVED, settings)

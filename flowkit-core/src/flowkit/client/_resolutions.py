@@ -1,0 +1,84 @@
+"""Resolutions: an operator settles a node that has not ended."""
+
+from typing import Any, get_args
+
+from flowkit._engine import NODE_REPORTS, NodeResolved
+from flowkit._json.values import NotJson, json_copy
+from flowkit._records.queries import records_of
+from flowkit._records.task_records import decode_task
+from flowkit._tasks.submission import checked_reason
+from flowkit._tasks.views import shown_status
+from flowkit._user_code.containment import contained, error_text
+from flowkit.client._approvals import check_name
+from flowkit.client._session import Session, index_of
+from flowkit.errors import TaskRefused
+from flowkit.task import ENDED, Mark, NodeRecord, Resolution, ResolvedAs, Task
+
+OUTCOMES: tuple[ResolvedAs, ...] = get_args(ResolvedAs)
+MAX_RESULT_BYTES = 256 * 1024
+
+
+async def resolve_node(
+    session: Session,
+    task_id: str,
+    node_id: str,
+    outcome: Any,
+    *,
+    by: Any,
+    result: Any,
+    reason: Any,
+) -> None:
+    """End a node with the outcome that an operator has chosen."""
+    chosen = _checked(outcome, by, result, reason)
+    while True:
+        stored = await session.record(task_id)
+        task = decode_task(stored)
+        index = index_of(task, node_id)
+        record = (await records_of(session.store, task, [index])).get(index, NodeRecord())
+        if _is_recorded(chosen, task.marks[index], record):
+            return
+        if task.marks[index] not in NODE_REPORTS[NodeResolved]:
+            raise _refusal(task, index, record)
+        if await session.change(task_id, NodeResolved(index, chosen), stored):
+            return
+
+
+def _is_recorded(chosen: Resolution, mark: int, record: NodeRecord) -> bool:
+    """Return whether this resolution is the one of the node, as after a repeated call."""
+    known = record.resolution
+    if known is None:
+        return False
+    result = record.result if mark in ENDED else known.result
+    return (known.outcome, known.by, known.reason, result) == (
+        chosen.outcome,
+        chosen.by,
+        chosen.reason,
+        chosen.result,
+    )
+
+
+def _refusal(task: Task, index: int, record: NodeRecord) -> TaskRefused:
+    name = f"node {task.spec.plan.ids[index]!r} of task {task.task_id!r}"
+    mark = task.marks[index]
+    if record.resolution is not None:
+        return TaskRefused(f"{name} was resolved before: {record.resolution}")
+    if mark in ENDED:
+        return TaskRefused(f"{name} has ended: it is {shown_status(task, mark)}")
+    if mark == Mark.HELD:
+        return TaskRefused(f"{name} is not resolved before its phase of the task has begun")
+    return TaskRefused(f"{name} is being stopped already, and ends soon")
+
+
+def _checked(outcome: Any, by: Any, result: Any, reason: Any) -> Resolution:
+    if outcome not in OUTCOMES:
+        raise TaskRefused(f"outcome is one of {', '.join(OUTCOMES)}, not {outcome!r}")
+    check_name(by)
+    if result is not None and outcome != "finished":
+        raise TaskRefused(f"only a finished node has a result, and the outcome is {outcome}")
+    try:
+        plain = contained(json_copy, result, "result", max_bytes=MAX_RESULT_BYTES)
+    except NotJson as error:
+        raise TaskRefused(str(error)) from None
+    except Exception as error:
+        raise TaskRefused(f"result cannot be read: {error_text(error, most=400)}") from error
+    return Resolution(outcome, by, checked_reason(reason), plain)
