@@ -62,7 +62,10 @@ async def test_failed_and_cancelled_tasks_are_retried_and_no_others() -> None:
         for task_id in failed:
             assert (await cluster.client.wait(task_id)).status == "finished"
         assert await cluster.client.retry_tasks(pipeline="p") == 1
-        assert await cluster.client.retry_tasks(pipeline="p", status="finished") == 0
+        seen: list[BulkProgress] = []
+        for verb in (cluster.client.retry_tasks, cluster.client.cancel_tasks):
+            assert await verb(pipeline="p", status="finished", on_progress=seen.append) == 0
+        assert seen == [], "ended tasks were read"
         assert await statuses(cluster, *waiting) == {"deferred"}
 
 

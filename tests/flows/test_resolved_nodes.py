@@ -155,6 +155,23 @@ async def test_readers_get_what_a_resolved_node_has_stored() -> None:
         assert len([one async for one in cluster.client.artifacts(view.id, "r")]) == 2
 
 
+async def test_an_undo_is_skipped_by_an_operator_and_explained() -> None:
+    handlers = Handlers()
+    undo = {"type": "hang"}
+    flow = graph(node("a", "work", undo=undo), node("b", "unserved", "a"))
+    async with Cluster(handlers=handlers.all) as cluster:
+        task_id = await cluster.client.create_task(graph=flow)
+        await cluster.clock.sleep(1)
+        await cluster.client.resolve_node(task_id, "b", "failed", by="bob")
+        await handlers.began.wait()
+        await cluster.client.resolve_node(task_id, "a~undo", "skipped", by="ann")
+        view = await ended(cluster, task_id)
+        assert (view.status, view.nodes["a~undo"].status) == ("failed", "skipped")
+        assert view.nodes["a~undo"].reason_code == "resolved"
+        told = await cluster.client.explain(task_id, "a~undo")
+        assert told == "'a~undo' was skipped: ann resolved it as skipped."
+
+
 async def test_a_node_of_finally_and_a_coordinator_function_are_resolved() -> None:
     handlers = Handlers()
     flow = graph(
@@ -198,6 +215,17 @@ async def test_what_cannot_be_resolved_is_refused_and_a_repeated_call_is_not() -
         await refused("was resolved before: ann resolved it as finished", result=[2])
         await client.cancel(task_id)
         await refused("is being stopped already|has ended: it is cancelled", "b")
+
+
+async def test_a_resolved_approval_takes_no_decision() -> None:
+    ask = node("ask", "approval", io={"prompt": "Go?"})
+    async with Cluster(handlers=[work]) as cluster:
+        task_id = await cluster.client.create_task(graph=graph(ask))
+        assert len((await cluster.client.approvals()).items) == 1
+        await cluster.client.resolve_node(task_id, "ask", "finished", by="ann", result={"n": 1})
+        assert (await cluster.client.approvals()).items == []
+        with pytest.raises(TaskRefused, match="takes no decision: ann resolved it as finished"):
+            await cluster.client.decide(task_id, "ask", "approve", by="bob")
 
 
 async def test_a_coordinator_resolves_as_well() -> None:

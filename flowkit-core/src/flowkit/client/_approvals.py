@@ -156,6 +156,8 @@ async def _refusal(session: Session, task: Task, index: int, record: NodeRecord)
         if (below := await asking_below(session.store, task, index)) is not None:
             text += f"; node {below[1]!r} of its child task {below[0]!r} waits for one"
         return TaskRefused(text)
+    if record.resolution is not None:
+        return TaskRefused(f"{name} takes no decision: {record.resolution}")
     if isinstance(made := record.result, dict):
         return AlreadyDecided(
             f"{name} was decided before: {made['choice']!r} by {made['by']!r} at {made['at']}"
