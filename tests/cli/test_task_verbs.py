@@ -705,6 +705,7 @@ def test_resolve_settles_a_node(cli: Cli, installation: Installation):
     assert "nothing to do" in again.stderr
     view = installation.do(lambda client: client.get_task(task_id))
     assert (view.result, view.nodes["a"].resolved_by) == ({"a": {"n": 1}}, "ann")
+    assert "resolved by ann" in cli("show", task_id, *at).stdout
     lines = cli("watch", task_id, *at).stdout
     assert "a  resolved as finished by ann" in lines
     assert "ann resolved it as finished: by hand" in cli("explain", task_id, "a", *at).stdout

@@ -207,6 +207,7 @@ def test_the_children_of_a_map_are_stopped_and_the_map_ends_after_them(outcome: 
     assert effects(step) == ["stop m[0]"]
     step = play.stops("m[0]")
     assert play.status("m") == outcome
+    assert not step.letters, "a map has no dead letter"
     assert started(step) == (["b"] if outcome == "finished" else [])
     assert play.record("m").result == ([7] if outcome == "finished" else None)
     assert all(play.status(f"m[{number}]") is NodeStatus.CANCELLED for number in range(3))

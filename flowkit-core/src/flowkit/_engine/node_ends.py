@@ -190,7 +190,8 @@ def _end_resolved(
     else:
         if record.letter:
             drop_letter(draft, index, record)
-        if record.attempt >= record.first_attempt:
+        begun = record.attempt >= record.first_attempt
+        if begun and not is_map(draft.task.spec.plan, index):
             _keep_letter(draft, index, record)
         fail_node(draft, index, settings)
 

@@ -229,6 +229,8 @@ def details(node: NodeView) -> str:
     if node.optional and node.status == "failed":
         wrong = f"optional: {wrong}"
     skipped = skipped_text(node.skipped_batches) if node.skipped_batches else None
+    if node.resolved_by is not None and node.status == "finished":
+        wrong = f"resolved by {node.resolved_by}"
     return "; ".join(filter(None, (wrong, children_text(node.children), skipped)))
 
 
