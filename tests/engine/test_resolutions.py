@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowkit._engine import SendCancel, VarsOp, stop_cause
+from flowkit._engine import MapOpened, SendCancel, VarsOp, stop_cause
 from flowkit.task import NodeStatus, TaskStatus
 from tests.engine.drive import FUNCTION, ONCE, STEADY, Play, changes, effects, graph, started, told
 
@@ -225,6 +225,12 @@ def test_children_of_a_map_are_resolved_alone_before_and_after_their_start() -> 
     assert told(play.task, play.succeeds("m[2]").effects) == ["collect m"]
     assert play.record("m[1]").result == "by hand"
     assert play.status("m[0]") is NodeStatus.SKIPPED
+
+
+def test_a_child_that_is_resolved_just_before_its_start_does_not_start() -> None:
+    play = Play(graph("m", m={"map": {"over": [1, 2, 3]}}))
+    play.do(MapOpened(0, play.record("m").attempt, 3))
+    assert started(play.resolve("m[1]", "finished")) == ["m[0]", "m[2]"]
 
 
 def test_a_child_that_is_resolved_as_failed_fails_its_map_unless_that_continues() -> None:

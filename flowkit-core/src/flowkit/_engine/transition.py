@@ -441,6 +441,9 @@ class Transition:
                 child = None
         if child is None and state.waiting:
             child = first_waiting(self.task.marks, state)
+            while self.mark(child) != Mark.WAITING:  # this event has ended it
+                state.cursor = child + 1
+                child = first_waiting(self.task.marks, state)
             state.cursor = child + 1
             if self.record(child) is _NOTHING:
                 # A child that runs again has a record, and keeps what it has stored.
