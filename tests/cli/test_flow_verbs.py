@@ -131,3 +131,23 @@ def test_the_check_of_a_graph_names_the_flows_that_it_runs(flows: Any, cli: Cli)
     ]
     drawn = cli("graph", "show", "again.json").stdout
     assert "subflow of version 1 of flow 'etl'" in drawn
+
+
+def test_run_serves_all_handlers_of_its_file_for_registered_flows(
+    flows: Any, cli: Cli, folder: Path
+) -> None:
+    (folder / "calls.py").write_text(
+        "from flowkit import flow, subflow\n"
+        "from flowkit.worker import handler\n"
+        "@handler('square')\n"
+        "def square(n): return n * n\n"
+        "@flow\n"
+        "def leaf(n: int): return square(n)\n"
+        "@flow\n"
+        "def outer(n: int): return subflow('leaf', n=n)\n"
+    )
+    place = ("--db", f"sqlite:///{folder}/f.db")
+    assert cli("run", "calls.py:leaf", "--params", '{"n": 1}', *place).exit_code == 0
+    assert cli("flow", "put", "leaf", "calls.py:leaf", *place).exit_code == 0
+    ran = cli("run", "calls.py:outer", "--params", '{"n": 3}', "--timeout", 20, "--json", *place)
+    assert read(ran)["result"] == 9

@@ -65,7 +65,8 @@ def _leave_closed_terminal() -> None:
 
 
 def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
-    """Return the handler for each role of the flow.
+    """Return the handler for each role of the flow; all handlers if it runs registered flows, whose
+    roles are known when the task is submitted.
 
     A handler given on the command line takes precedence over one in the flow's own file, and that
     over one of a plugin.
@@ -81,7 +82,7 @@ def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -
     ]
     if missing:
         raise ConfigError(f"no handler for {', '.join(missing)}; use --handlers module:attr")
-    return {role: known[role] for role in flow.roles}
+    return known if flow.graph.flow_uses else {role: known[role] for role in flow.roles}
 
 
 def _nodes(node_ids: Sequence[str]) -> str:
