@@ -99,6 +99,16 @@ def test_a_published_graph_is_read_and_written_and_read_again(name: str) -> None
     assert graph.to_dict() == json.loads(graph.to_json())
 
 
+def test_given_retries_of_control_nodes_are_written_although_they_are_the_default_of_handlers() -> (
+    None
+):
+    io = {"graph": {"nodes": [{"node_id": "x", "type": "x"}]}}
+    given = {"node_id": "s", "type": "subflow", "io": io, "retry_policy": {"max": 2}}
+    graph = Graph.parse({"nodes": [given]})
+    assert graph.to_dict() == {"nodes": [given]}
+    assert Graph.parse(graph.to_dict()).plan.nodes[0].retry_policy.max == 2
+
+
 def test_what_is_written_is_short_and_says_each_edge_once() -> None:
     assert Graph.parse(PUBLISHED["quick example"]).to_dict() == {
         "nodes": PUBLISHED["quick example"]["nodes"]
@@ -106,7 +116,7 @@ def test_what_is_written_is_short_and_says_each_edge_once() -> None:
     graph = Graph.parse(
         {
             "nodes": [
-                {"node_id": name, "type": "x", "priority": 0, "retry_policy": {"max": 2}}
+                {"node_id": name, "type": "x", "priority": 0, "retry_policy": {"jitter": 0.1}}
                 for name in "abcd"
             ],
             "edges": [["a", "b"], ["a", "b"], ["a", "c"], ["b", "c"], ["c", "d"]],

@@ -223,7 +223,8 @@ class Graph:
         return valid.flow_uses
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the graph as a document without default values.
+        """Return the graph as a document without default values, apart from ``retry_policy.max`` if
+        it was given: its default depends on the type of the node.
 
         Plain edges are in ``depends_on``.
 

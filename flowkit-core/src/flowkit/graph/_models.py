@@ -6,7 +6,15 @@ reject unknown fields. :mod:`flowkit.graph._node_checks` has the checks across n
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from flowkit._json.limits import MAX_ID_CHARS, PositiveSeconds, Priority, Seconds
 
@@ -228,6 +236,15 @@ class NodeSpec(DocumentPart):
     undo: UndoSpec | None = None
     """Call that takes back what the node has done, if the task fails or is cancelled."""
     labels: dict[str, str] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _with_given_retries(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keep ``retry_policy.max`` if it was given: without it, control nodes are not retried."""
+        data: dict[str, Any] = serialized(self)
+        if "max" in self.retry_policy.model_fields_set:
+            given = {"max": self.retry_policy.max}
+            data["retry_policy"] = given | data.get("retry_policy", {})
+        return data
 
     @property
     def need(self) -> int:
