@@ -460,11 +460,13 @@ async def main():
     while True:
         await asyncio.sleep(0.01)
         try:
-            node = {{"node_id": "a", "type": "coordinator_fn", "io": {{"fn": "noop"}}}}
-            await coordinator.create_task(graph={{"nodes": [node]}})
+            await coordinator.list_tasks()
             break
         except Exception as error:
             assert "start" in str(error), error
+    await asyncio.sleep(0.01)  # the start has ended
+    node = {{"node_id": "a", "type": "coordinator_fn", "io": {{"fn": "noop"}}}}
+    await coordinator.create_task(graph={{"nodes": [node]}})
     {then}
 
 asyncio.run(main())

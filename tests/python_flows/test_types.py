@@ -368,7 +368,7 @@ def nesting(tenant: Tenant, day: date, rows: list[Rows]) -> None:
     subflow(total, rows, day="today")  # error
     subflow(extract, tenant)  # error
     subflow()  # error
-    subflow("total", rows=rows)  # error
+    subflow(3, rows=rows)  # error
     subflow({"nodes": []}, rows)  # error
     subflow(total, rows).options(wen="true")  # error
     subflow(loaded, tenant).undo(refund)  # error

@@ -50,7 +50,7 @@ async def each_time_makes_one_task(
 
 
 async def _started(verbs: Client, count: int) -> Any:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while len((view := await verbs.get_schedule("s")).history) < count:
             await anyio.sleep(0.05)
     return view
