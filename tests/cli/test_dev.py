@@ -163,6 +163,9 @@ async def test_a_worker_follows_the_files_and_is_restarted_when_it_is_killed(tmp
 
             handlers.write_text(f"VALUE = 3\n{HANDLERS}".replace('"broken"', '"renamed"'))
             await dev.until("broken has no handler any more")
+            # The worker that served it may still take tasks until it has stopped.
+            while any("broken" in one.roles for one in await tasks.workers()):
+                await anyio.sleep(0.05)
             waiting = await tasks.create_task(graph=BROKEN)
             await dev.until(f"{waiting} waits: node b needs a handler for the role 'broken'")
 

@@ -84,3 +84,13 @@ def test_a_wrong_document_is_refused_with_its_name_and_its_fields(
     (folder / "list.json").write_text("[]")
     wrong = cli("schedule", "put", folder / "list.json", "--db", installation.address)
     assert "a schedule is an object" in wrong.stderr
+
+
+def test_a_key_that_is_no_text_is_refused(
+    cli: Cli, installation: Installation, folder: Path
+) -> None:
+    path = folder / "odd.yaml"
+    path.write_text('id: s\nat: "2100-01-01T00:00:00Z"\n1: x\n')
+    done = cli("schedule", "put", path, "--db", installation.address)
+    assert done.exit_code == 2
+    assert "odd.yaml: the key 1 is a number; keys are strings" in done.stderr

@@ -259,6 +259,8 @@ async def test_a_schedule_runs_a_flow_in_its_latest_version_or_in_a_pinned_one()
 async def test_a_schedule_runs_a_graph_whose_nodes_run_flows_in_their_latest_versions() -> None:
     nested = {"node_id": "n", "type": "subflow", "io": {"flow": "daily", "params": {"day": 1}}}
     async with Cluster(handlers=[work]) as cluster:
+        with pytest.raises(GraphError, match="'n': io.flow: there is no flow 'daily'"):
+            await cluster.client.put_schedule(every_minute(graph=graph(nested)))
         await cluster.client.put_flow("daily", flow(version=1))
         await cluster.client.put_schedule(every_minute(graph=graph(nested)))
         await cluster.clock.sleep(70)

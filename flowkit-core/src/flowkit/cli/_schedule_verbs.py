@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
+from flowkit._json.values import kind_of, short
 from flowkit._schedules import Schedule, ScheduleEvent, ScheduleView, next_times
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
@@ -241,6 +242,9 @@ def _document(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {error}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"{file}: a schedule is an object with the fields id, graph, cron, …")
+    for key in found:
+        if not isinstance(key, str):
+            raise ConfigError(f"{file}: the key {short(key)} is {kind_of(key)}; keys are strings")
     return found
 
 

@@ -33,6 +33,7 @@ from flowkit._schedules import (
     wake_at,
 )
 from flowkit._tasks.evaluation import Evaluations
+from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._tasks.submission import checked
 from flowkit.client._schedule_runs import TRIES, ScheduleRuns, StoredSchedule
 from flowkit.client._session import Session
@@ -123,9 +124,9 @@ async def _checked(session: Session, schedule: Schedule) -> Definition:
             )
         except (NodeFailure, BudgetExceeded) as error:
             faults = [Fault(None, str(error))]
-    source = schedule.graph
+    flow, source = None, schedule.graph
     if schedule.flow is not None:
-        _, source = await session.flows.chosen(schedule.flow, schedule.version)
+        flow, source = await session.flows.chosen(schedule.flow, schedule.version)
     try:
         parsed, _, _ = await checked(
             source,
@@ -142,6 +143,7 @@ async def _checked(session: Session, schedule: Schedule) -> Definition:
         raise GraphError([*faults, *error.faults]) from None
     if faults:
         raise GraphError(faults)
+    await fixed_versions(parsed, flow, flows=session.flows, checks=session.checks)
     return Definition.of(schedule, parsed.source if schedule.flow is None else b"")
 
 
