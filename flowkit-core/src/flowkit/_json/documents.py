@@ -63,6 +63,15 @@ def read_document(
     return value
 
 
+def read_document_file(path: Path) -> Any:
+    """Return the value of the document in a file. Its suffix tells the syntax; the default is JSON.
+
+    Raises:
+        DocumentError: as of :func:`read_file` and :func:`read_document`.
+    """
+    return read_document(read_file(path), syntax=SYNTAX_OF_SUFFIX.get(path.suffix.lower(), "JSON"))
+
+
 def read_file(path: Path, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Return the bytes of a file.
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from flowkit._json.limits import Moment
+from flowkit._records.record_pages import pages_of
 from flowkit._records.record_parts import corrupt
 from flowkit._records.task_records import same_json
 from flowkit.errors import CorruptRecord, FlowNotFound, RecordTooLarge, StoreUnavailable
@@ -23,7 +24,6 @@ from flowkit.task import FlowInfo, FlowVersion
 
 HEADS = "flow"
 VERSIONS = "flow_version"
-PAGE = 500
 TRIES = 5
 
 Number = Annotated[int, Field(ge=1, le=LAST_VERSION)]
@@ -148,14 +148,7 @@ async def read_version(records: RecordStore, name: str, number: int) -> StoredVe
 
 async def read_infos(records: RecordStore) -> list[FlowInfo]:
     """Return the latest version of each flow, by name. A damaged one has a ``fault``."""
-    found: list[FlowInfo] = []
-    after = ""
-    while page := await records.scan(HEADS, after=after, limit=PAGE):
-        found += map(_info_of, page)
-        after = page[-1].key
-        if len(page) < PAGE:
-            break
-    return found
+    return [_info_of(head) async for page in pages_of(records, HEADS) for head in page]
 
 
 def _info_of(record: KeyedRecord) -> FlowInfo:

@@ -152,13 +152,15 @@ def corrupt(what: str, error: Exception) -> CorruptRecord:
     """Return the error for a record or part that cannot be read, without any of its content."""
     if isinstance(error, CorruptRecord):
         return error
+    return CorruptRecord(f"{what} cannot be read: {damage_of(error)}")
+
+
+def damage_of(error: Exception) -> str:
+    """Return why a record or part cannot be read, without any of its content."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
-        return CorruptRecord(
-            f"{what} cannot be read: {'.'.join(map(str, first['loc']))[:100] or 'it'}:"
-            f" {first['msg'][:300]}"
-        )
-    return CorruptRecord(f"{what} cannot be read: {error_text(error, most=400)}")
+        return f"{'.'.join(map(str, first['loc']))[:100] or 'it'}: {first['msg'][:300]}"
+    return error_text(error, most=400)
 
 
 K = TypeVar("K", int, str)

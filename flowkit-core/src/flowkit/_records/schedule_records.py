@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
+from flowkit._records.record_parts import damage_of
 from flowkit._schedules import Rules, Schedule, ScheduleState
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import KeyedRecord
@@ -55,7 +56,7 @@ class Definition:
             mark = {"graph": _ELSEWHERE} if graph else {}
             schedule = Schedule(**fields, **mark, id=schedule_id)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _corrupt(schedule_id, error) from None
+            raise _corrupt(schedule_id, damage_of(error)) from None
         # Two schedules may differ in their ids alone.
         digest = sha256(schedule_id.encode() + b"\n" + data).hexdigest()[:32]
         return cls(schedule, graph, Rules.of(schedule), digest)
@@ -104,7 +105,7 @@ def decode_state(record: KeyedRecord) -> ScheduleState:
             raise ValueError("it has an unknown version")
         return _STATE.validate_json(b"{" + record.data[len(_VERSION) :], strict=True)
     except ValueError as error:
-        raise _corrupt(record.key, error) from None
+        raise _corrupt(record.key, damage_of(error)) from None
 
 
 def decode_definition(record: KeyedRecord) -> Definition:
@@ -118,10 +119,7 @@ def decode_definition(record: KeyedRecord) -> Definition:
     return Definition.decode(record.key, record.data)
 
 
-def _corrupt(schedule_id: str, why: object) -> CorruptRecord:
-    if isinstance(why, ValidationError):  # its text would show stored values
-        first = why.errors(include_url=False, include_input=False)[0]
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+def _corrupt(schedule_id: str, why: str) -> CorruptRecord:
     return CorruptRecord(
         f"the record of schedule {schedule_id!r} is damaged: {why}; delete the schedule and put it"
         " again"

@@ -8,12 +8,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowkit._json.limits import Count, Moment
+from flowkit._records.record_pages import pages_of
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion, Store
 
 KIND = "worker"
 COORDINATOR = "coordinator"
-PAGE = 1000
 TRIES = 5
 
 
@@ -65,14 +65,12 @@ class _Session(BaseModel):
 
 async def sessions_of(store: Store) -> list[WorkerSession]:
     """Return all sessions. One that cannot be decoded is left out until its worker renews it."""
-    found: list[WorkerSession] = []
-    after = ""
-    while page := await store.records.scan(KIND, after=after, limit=PAGE):
-        found += [session for record in page if (session := _decoded(record)) is not None]
-        after = page[-1].key
-        if len(page) < PAGE:
-            break
-    return found
+    return [
+        session
+        async for page in pages_of(store.records, KIND)
+        for record in page
+        if (session := _decoded(record)) is not None
+    ]
 
 
 async def session_of(store: Store, worker_id: str) -> WorkerSession | None:

@@ -16,6 +16,7 @@ from pydantic import (
 
 from flowkit._json.limits import LONGEST_SEC, MAX_ID_CHARS, PositiveSeconds, Priority
 from flowkit._schedules._cron import CronLine, InvalidCron, zone_of
+from flowkit.graph._models import LAST_VERSION
 
 MAX_SCHEDULE_ID_CHARS = 160
 """Length of the id of a schedule. The ids of its tasks are longer."""
@@ -62,7 +63,7 @@ class Schedule(BaseModel):
     """Graph of the tasks: a dict, a :class:`~flowkit.Graph` or a flow in Python."""
     flow: Name | None = None
     """Name of a registered flow, instead of a graph."""
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    version: Annotated[int, Field(ge=1, le=LAST_VERSION)] | None = None
     """Version of the flow. Without it, each task runs the version that is the latest then."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Params of the tasks. ``${ … }`` is an expression, which sees ``schedule.id`` and the nominal

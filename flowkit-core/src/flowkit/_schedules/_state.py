@@ -1,6 +1,6 @@
 """The state of a schedule, as it is stored."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -75,7 +75,6 @@ class ScheduleState:
     triggered_at: Moment | None = None
     """Time of the last task that was made on request."""
     history: tuple[Entry, ...] = ()
-    v: Literal[1] = field(default=1, kw_only=True)
 
     def with_entry(self, entry: Entry) -> "ScheduleState":
         """Return the state with another entry in its history."""

@@ -1,6 +1,6 @@
 """Views of schedules for users."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from flowkit._schedules._advance import next_nominal
 from flowkit._schedules._schedule import Schedule, task_id_of
 from flowkit._schedules._state import Entry, Rules, ScheduleState, SkipReason
+from flowkit.protocols import utc
 
 
 class ScheduleEvent(BaseModel):
@@ -71,10 +72,10 @@ def schedule_view(schedule: Schedule, state: ScheduleState) -> ScheduleView:
         id=schedule.id,
         schedule=schedule,
         paused=is_paused,
-        created_at=_time(state.created_at),
-        next_at=None if coming is None else _time(coming),
+        created_at=utc(state.created_at),
+        next_at=None if coming is None else utc(coming),
         open_tasks=list(state.open),
-        waiting=[_time(one) for one in state.waiting],
+        waiting=[utc(one) for one in state.waiting],
         backfills=len(state.backfills),
         history=[
             _event(schedule.id, entry)
@@ -92,14 +93,10 @@ def _event(schedule_id: str, entry: Entry) -> ScheduleEvent:
         kind = "refused"
     return ScheduleEvent(
         kind=kind,
-        at=_time(entry.first),
-        until=_time(entry.last),
+        at=utc(entry.first),
+        until=utc(entry.last),
         count=entry.count,
         reason=entry.skipped,
         error=entry.error,
         task_id=task_id_of(schedule_id, entry.first) if kind == "started" else None,
     )
-
-
-def _time(moment: float) -> datetime:
-    return datetime.fromtimestamp(moment, UTC)

@@ -17,12 +17,12 @@ from flowkit._records.worker_sessions import sessions_of
 from flowkit._text.redaction import redacted
 from flowkit.cli._connection import NAME_A_STORE, without_creation
 from flowkit.cli._log_output import LastWarning
+from flowkit.client._task_filters import OPEN
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
 from flowkit.errors import ConfigError, FlowKitError
 from flowkit.plugins import Plugins
 from flowkit.protocols import CheckResult, Clock, Store, TaskQuery, TopicSpec, utc
-from flowkit.task import TaskStatus
 
 OLDEST_PYTHON = (3, 11)
 PATIENCE_SEC = 15.0
@@ -32,7 +32,6 @@ SILENT_WORKER = (
 )
 START_COORDINATOR = "start one with `flowkit coordinator`, or on a file with `flowkit dev FILE`"
 STORE_FIRST = "fix the faults of the store first; then "
-OPEN = tuple(status.value for status in TaskStatus if not status.terminal)
 DAY_SEC = 86_400.0
 LOCK_SEC = 2.0
 """Time for which the checks wait for the lock of a file."""

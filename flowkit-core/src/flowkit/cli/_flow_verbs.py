@@ -12,7 +12,7 @@ from flowkit.cli._connection import connected, run_async
 from flowkit.cli._flow_differences import differences, lines_of_difference
 from flowkit.cli._graph_verbs import print_tree
 from flowkit.cli._loader import load_flow
-from flowkit.cli._output import console, print_json, print_page, time_text
+from flowkit.cli._output import console, print_facts, print_json, print_page, time_text
 from flowkit.graph import Graph
 from flowkit.plugins import Plugins
 from flowkit.task import FlowInfo, FlowVersion
@@ -103,9 +103,7 @@ def show(
         "created": time_text(found.created_at),
         "description": found.description,
     }
-    for fact, value in facts.items():
-        if value:
-            out.print(Text(f"{fact}: ", style="bold").append(value, style="not bold"))
+    print_facts(out, facts)
     print_tree(Graph.restore(to_json(found.graph)))
 
 

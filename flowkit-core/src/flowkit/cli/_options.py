@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
+from flowkit._json.documents import DocumentError, read_document, read_document_file
 from flowkit._json.values import kind_of
 from flowkit.client._task_filters import WAITING_FOR
 from flowkit.config import CommonConfig
@@ -197,9 +197,7 @@ def read_value(text: str | None, option: str) -> Any:
         if text.startswith("@"):
             path = Path(text[1:])
             place = f"{path}: "
-            return read_document(
-                read_file(path), syntax=SYNTAX_OF_SUFFIX.get(path.suffix.lower(), "JSON")
-            )
+            return read_document_file(path)
         return read_document(text, syntax="JSON")
     except DocumentError as error:
         raise typer.BadParameter(f"{place}{error}", param_hint=option) from None

@@ -63,6 +63,15 @@ def print_json_line(value: Any) -> None:
     sys.stdout.flush()
 
 
+def print_facts(out: Console, facts: Mapping[str, str | None]) -> None:
+    """Print a line for each fact that has a value."""
+    for name, value in facts.items():
+        if value:
+            out.print(
+                Text(f"{name}: ", style="bold").append(value, style="not bold"), soft_wrap=True
+            )
+
+
 def status_text(status: str) -> Text:
     return Text(status, style=STYLES.get(status, ""))
 

@@ -23,6 +23,7 @@ from flowkit.cli._output import (
     duration,
     hidden_children,
     print_end,
+    print_facts,
     print_json,
     print_json_line,
     print_next,
@@ -147,11 +148,7 @@ def show(
         "params": compact(view.params or None),
         "vars": compact(view.vars or None),
     }
-    for name, value in facts.items():
-        if value:
-            out.print(
-                Text(f"{name}: ", style="bold").append(value, style="not bold"), soft_wrap=True
-            )
+    print_facts(out, facts)
     _print_nodes(out, nodes_in_order(branches))
     for branch in branches:
         for node_id, hidden in hidden_children(branch.view).items():

@@ -7,16 +7,15 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.text import Text
 
-from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
+from flowkit._json.documents import DocumentError, read_document_file
 from flowkit._json.values import kind_of, short
 from flowkit._schedules import Schedule, ScheduleEvent, ScheduleView, next_times
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
 from flowkit.cli._loader import load_flow
-from flowkit.cli._output import console, print_json, table, time_text
+from flowkit.cli._output import console, print_facts, print_json, table, time_text
 from flowkit.client import Client
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
@@ -113,9 +112,7 @@ def show(
         "waiting": ", ".join(map(time_text, view.waiting)),
         "backfills": str(view.backfills or ""),
     }
-    for name, text in fields.items():
-        if text:
-            out.print(Text(f"{name}: ").append(printable(text)), soft_wrap=True)
+    print_facts(out, fields)
     if view.history:
         rows = [(time_text(one.at), _event_text(one)) for one in view.history]
         out.print(table(None, ("time", "history"), rows))
@@ -236,8 +233,7 @@ def rm(
 
 def _document(file: Path) -> dict[str, Any]:
     try:
-        syntax = SYNTAX_OF_SUFFIX.get(file.suffix.lower(), "JSON")
-        found = read_document(read_file(file), syntax=syntax)
+        found = read_document_file(file)
     except DocumentError as error:
         raise ConfigError(f"{file}: {error}") from None
     if not isinstance(found, dict):

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from flowkit._engine import DecisionMade, waiting_tag
 from flowkit._json.limits import MAX_ID_CHARS
 from flowkit._json.values import NotJson, is_unicode, json_copy, kind_of, short
-from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.explanations import awaits_decision
 from flowkit._user_code.containment import contained, error_text
 from flowkit.client._explanations import asking_below
-from flowkit.client._session import Session, index_of
+from flowkit.client._nodes import StoredNode, read_node
+from flowkit.client._session import Session
 from flowkit.client._task_filters import checked_limit
 from flowkit.errors import AlreadyDecided, CorruptRecord, PayloadError, TaskRefused
 from flowkit.graph._control_types import REJECT, arguments_of
@@ -127,17 +127,15 @@ async def decide(
     _check_comment(comment)
     event: DecisionMade | None = None
     while True:
-        stored = await session.record(task_id)
-        task = decode_task(stored)
-        index = index_of(task, node_id)
-        record = (await records_of(session.store, task, [index])).get(index, NodeRecord())
+        node = await read_node(session, task_id, node_id)
+        task, index, record = node.task, node.index, node.record
         if not awaits_decision(task, index, record) or record.wait is None:
             if event is not None and _is_recorded(event, record):
                 return  # by a commit whose outcome was unknown
-            raise await _refusal(session, task, index, record)
+            raise await _refusal(session, node)
         await _check_decision(session, task, index, record.wait, choice, by, plain)
         event = DecisionMade(index, record.attempt, choice, by, plain, comment)
-        if await session.change(task_id, event, stored):
+        if await session.change(task_id, event, node.stored):
             return
 
 
@@ -148,9 +146,9 @@ def _is_recorded(event: DecisionMade, record: NodeRecord) -> bool:
     )
 
 
-async def _refusal(session: Session, task: Task, index: int, record: NodeRecord) -> TaskRefused:
-    plan = task.spec.plan
-    name = f"node {plan.ids[index]!r} of task {task.task_id!r}"
+async def _refusal(session: Session, node: StoredNode) -> TaskRefused:
+    task, index, record = node.task, node.index, node.record
+    plan, name = task.spec.plan, node.name
     if plan.nodes[index].type != "approval":
         text = f"{name} is of type {plan.nodes[index].type!r}, and takes no decision"
         if (below := await asking_below(session.store, task, index)) is not None:

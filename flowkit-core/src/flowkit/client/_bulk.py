@@ -9,6 +9,7 @@ from flowkit._records.parents import check_retried_alone
 from flowkit._records.task_records import decode_task
 from flowkit._user_code.containment import error_text
 from flowkit.client._session import Session
+from flowkit.client._task_filters import OPEN
 from flowkit.errors import CorruptRecord, PayloadError, TaskRefused
 from flowkit.protocols import TaskQuery, TaskRecord
 from flowkit.task import BulkProgress, TaskStatus
@@ -17,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 TASKS_AT_ONCE = 50
 """Tasks that are read and changed together."""
-OPEN = [status.value for status in TaskStatus if not status.terminal]
 RETRIED = [TaskStatus.FAILED.value, TaskStatus.CANCELLED.value]
 
 OnProgress = Callable[[BulkProgress], None]

@@ -1,13 +1,48 @@
-"""Pages of the nodes of a task."""
+"""Nodes of tasks: one of them, and pages of them."""
 
 import re
+from dataclasses import dataclass
 
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.map_children import with_maps
 from flowkit._tasks.views import node_view, shown_status
 from flowkit.client._session import Session, index_of
-from flowkit.task import STATUS_OF_MARK, NodeStatus, NodeView, Page, Task
+from flowkit.protocols import TaskRecord
+from flowkit.task import STATUS_OF_MARK, NodeRecord, NodeStatus, NodeView, Page, Task
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNode:
+    """A node of a task as it is stored."""
+
+    stored: TaskRecord
+    task: Task
+    index: int
+    record: NodeRecord
+
+    @property
+    def mark(self) -> int:
+        return self.task.marks[self.index]
+
+    @property
+    def name(self) -> str:
+        """The node and its task, for messages."""
+        return f"node {self.task.spec.plan.ids[self.index]!r} of task {self.task.task_id!r}"
+
+
+async def read_node(session: Session, task_id: str, node_id: str) -> StoredNode:
+    """Return a node of a task.
+
+    Raises:
+        TaskNotFound: there is no such task, or it has no such node.
+        CorruptRecord: the task is damaged.
+    """
+    stored = await session.record(task_id)
+    task = decode_task(stored)
+    index = index_of(task, node_id)
+    record = (await records_of(session.store, task, [index])).get(index, NodeRecord())
+    return StoredNode(stored, task, index, record)
 
 
 async def list_nodes(

@@ -4,15 +4,14 @@ from typing import Any, get_args
 
 from flowkit._engine import NODE_REPORTS, NodeResolved
 from flowkit._json.values import NotJson, json_copy
-from flowkit._records.queries import records_of
-from flowkit._records.task_records import decode_task
 from flowkit._tasks.submission import checked_reason
 from flowkit._tasks.views import shown_status
 from flowkit._user_code.containment import contained, error_text
 from flowkit.client._approvals import check_name
-from flowkit.client._session import Session, index_of
+from flowkit.client._nodes import StoredNode, read_node
+from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
-from flowkit.task import ENDED, Mark, NodeRecord, Resolution, ResolvedAs, Task
+from flowkit.task import ENDED, Mark, NodeRecord, Resolution, ResolvedAs
 
 OUTCOMES: tuple[ResolvedAs, ...] = get_args(ResolvedAs)
 MAX_RESULT_BYTES = 256 * 1024
@@ -31,15 +30,12 @@ async def resolve_node(
     """End a node with the outcome that an operator has chosen."""
     chosen = _checked(outcome, by, result, reason)
     while True:
-        stored = await session.record(task_id)
-        task = decode_task(stored)
-        index = index_of(task, node_id)
-        record = (await records_of(session.store, task, [index])).get(index, NodeRecord())
-        if _is_recorded(chosen, task.marks[index], record):
+        node = await read_node(session, task_id, node_id)
+        if _is_recorded(chosen, node.mark, node.record):
             return
-        if task.marks[index] not in NODE_REPORTS[NodeResolved]:
-            raise _refusal(task, index, record)
-        if await session.change(task_id, NodeResolved(index, chosen), stored):
+        if node.mark not in NODE_REPORTS[NodeResolved]:
+            raise _refusal(node)
+        if await session.change(task_id, NodeResolved(node.index, chosen), node.stored):
             return
 
 
@@ -57,13 +53,12 @@ def _is_recorded(chosen: Resolution, mark: int, record: NodeRecord) -> bool:
     )
 
 
-def _refusal(task: Task, index: int, record: NodeRecord) -> TaskRefused:
-    name = f"node {task.spec.plan.ids[index]!r} of task {task.task_id!r}"
-    mark = task.marks[index]
+def _refusal(node: StoredNode) -> TaskRefused:
+    name, mark, record = node.name, node.mark, node.record
     if record.resolution is not None:
         return TaskRefused(f"{name} was resolved before: {record.resolution}")
     if mark in ENDED:
-        return TaskRefused(f"{name} has ended: it is {shown_status(task, mark)}")
+        return TaskRefused(f"{name} has ended: it is {shown_status(node.task, mark)}")
     if mark == Mark.HELD:
         return TaskRefused(f"{name} is not resolved before its phase of the task has begun")
     return TaskRefused(f"{name} is being stopped already, and ends soon")

@@ -183,7 +183,7 @@ class ScheduleRuns:
             state = change(found)
             if state == found.state:
                 return found
-            # What is due then is done here; after a crash, by a coordinator.
+            # This process advances the schedule. If it crashes before, a coordinator does.
             due_at = self._clock.now() + CLAIM_SEC
             record = state_record(schedule_id, state, found.record.revision, due_at)
             if (await self._put([record]))[0]:

@@ -6,6 +6,7 @@ from secrets import token_hex
 from typing import Any
 
 from flowkit._expressions import BudgetExceeded
+from flowkit._records.record_pages import pages_of
 from flowkit._records.schedule_records import (
     DEFINITION_KIND,
     KIND,
@@ -50,7 +51,6 @@ from flowkit.errors import (
 from flowkit.protocols import RecordChange, RecordDeletion
 
 CHECK_SEC = 5.0
-PAGE = 500
 MOST_AT_ONCE = 1_000
 """Most tasks of a backfill at once."""
 
@@ -159,11 +159,9 @@ async def get_schedule(session: Session, schedule_id: str) -> ScheduleView:
 async def list_schedules(session: Session) -> list[ScheduleView]:
     """Return all schedules by id."""
     runs, views = _runs(session), list[ScheduleView]()
-    after = ""
-    while page := await session.store.records.scan(KIND, after=after, limit=PAGE):
+    async for page in pages_of(session.store.records, KIND):
         found = await runs.read(page)
         views += [schedule_view(one.definition.whole, one.state) for one in found]
-        after = page[-1].key
     return views
 
 

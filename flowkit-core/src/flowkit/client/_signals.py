@@ -12,10 +12,11 @@ from flowkit._json.values import NotJson, json_copy, short
 from flowkit._records.task_records import decode_task
 from flowkit._user_code.containment import contained, error_text
 from flowkit.client._session import Session
+from flowkit.client._task_filters import OPEN
 from flowkit.errors import CorruptRecord, PayloadError, SignalRefused
 from flowkit.graph._control_types import arguments_of
 from flowkit.protocols import TaskQuery
-from flowkit.task import Mark, Task, TaskStatus
+from flowkit.task import Mark, Task
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_KEPT_BYTES = 4 * 1024 * 1024
@@ -23,7 +24,6 @@ MAX_KEPT_BYTES = 4 * 1024 * 1024
 MOST_NAMES = 10
 MOST_READ = 100
 """Child tasks that are searched for those that take a refused signal."""
-_OPEN = tuple(status.value for status in TaskStatus if not status.terminal)
 
 
 async def send_signal(
@@ -141,7 +141,7 @@ async def _tasks_below(session: Session, task: Task, name: str) -> list[str]:
     read = 0
     while parents and read < MOST_READ and len(found) < MOST_NAMES:
         tags = (parent_tag(parents.pop(0).task_id),)
-        query = TaskQuery(statuses=_OPEN, tags=tags, limit=MOST_READ - read)
+        query = TaskQuery(statuses=OPEN, tags=tags, limit=MOST_READ - read)
         for record in (await session.store.list_tasks(query))[0]:
             read += 1
             with suppress(CorruptRecord, PayloadError):

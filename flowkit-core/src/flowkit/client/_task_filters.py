@@ -12,6 +12,8 @@ WAITING_FOR: tuple[WaitingFor, ...] = get_args(WaitingFor)
 HALF_A_MICROSECOND = 0.5e-6
 """Views round the times of tasks to microseconds. The time in a view is the same as the stored one.
 """
+OPEN = tuple(status.value for status in TaskStatus if not status.terminal)
+"""Statuses of tasks that have not ended."""
 _STATUSES = tuple(status.value for status in TaskStatus)
 
 

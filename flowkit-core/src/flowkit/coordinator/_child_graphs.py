@@ -7,15 +7,14 @@ from flowkit.errors import FlowNotFound, NodeFailure
 from flowkit.graph import FlowRef
 from flowkit.graph._expanded_plan import node_of
 from flowkit.graph._nested_graphs import MOST_NESTED
-from flowkit.protocols import Store
 from flowkit.task import ParentNode, Task, TaskFlow
 
 
 class ChildGraphs:
     """Graphs that child tasks run: those in the graph of the parent, and those of flows."""
 
-    def __init__(self, store: Store) -> None:
-        self._flows = RegisteredFlows(lambda: store.records)
+    def __init__(self, flows: RegisteredFlows) -> None:
+        self._flows = flows
 
     async def of(self, task: Task, node: ParentNode) -> tuple[TaskFlow | None, bytes]:
         """Return the graph of the child task of a node as JSON, and the flow that has it, if any.

@@ -20,6 +20,7 @@ from flowkit._records.task_records import PLANS, decode_task
 from flowkit._tasks.cached_tasks import TaskEffects
 from flowkit._tasks.child_states import ChildState
 from flowkit._tasks.event_processor import EventProcessor
+from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission
 from flowkit._tasks.views import result_of, task_view
 from flowkit._user_code.containment import awaited, undo_cancellation
@@ -108,6 +109,7 @@ class Children:
         store: Store,
         clock: Clock,
         plugins: Plugins,
+        flows: RegisteredFlows,
         processor: EventProcessor,
         carry_out: Callable[[Sequence[TaskEffects]], Awaitable[None]],
         report: Callable[[str, Sequence[Event]], Awaitable[None]],
@@ -123,7 +125,7 @@ class Children:
         self._report = report
         self._leaving = leaving
         self._arguments = ChildArguments(store)
-        self._graphs = ChildGraphs(store)
+        self._graphs = ChildGraphs(flows)
         self._waiting: dict[str, dict[int, _Followed]] = {}
         """Nodes whose child tasks are to be served, by task, each with its latest state."""
 

@@ -140,11 +140,13 @@ class Scheduler:
             report=self._report,
             leaving=self._leaving,
         )
+        flows = RegisteredFlows(lambda: store.records)
         self._children = Children(
             group=group,
             store=store,
             clock=clock,
             plugins=plugins,
+            flows=flows,
             processor=processor,
             carry_out=self._carry_out,
             report=self._report_all,
@@ -158,7 +160,7 @@ class Scheduler:
                 clock=clock,
                 plugins=plugins,
                 checks=GraphChecks(cfg.limits, plugins.functions, cfg.command_topic),
-                flows=RegisteredFlows(lambda: store.records),
+                flows=flows,
                 processor=processor,
                 dispatcher=self,
                 check_sec=cfg.scheduler_tick_sec,
