@@ -121,7 +121,9 @@ for name in ("read", "known", "scan"):
 # ---------------------------------------------------------------- defects
 
 LAST = 3
-"""Number of the last confirmed write: the process is killed in the middle of the next one."""
+"""Number of the last confirmed write: the process is killed in the middle of the next one.
+
+That next write never ends, so the half of it stays however late the kill comes."""
 
 
 class WithoutALock(FileStore):
@@ -154,6 +156,8 @@ class TearsCommits(FileStore):
     commits = 0
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        if self.commits == LAST:
+            await anyio.sleep_forever()
         answers = await super().commit(commits)
         self.commits += 1
         if self.commits == LAST:
@@ -175,6 +179,8 @@ class TornRecords(FileRecords):
     changes = 0
 
     async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
+        if self.changes == LAST:
+            await anyio.sleep_forever()
         answers = await super().change(changes)
         self.changes += 1
         if self.changes == LAST:
@@ -217,6 +223,8 @@ class GapArtifacts(FileArtifacts):
     puts = 0
 
     async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+        if self.puts == LAST:
+            await anyio.sleep_forever()
         answers = await super().put(records)
         self.puts += 1
         if self.puts == LAST:
