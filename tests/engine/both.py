@@ -144,7 +144,8 @@ class Both:
         expected = [(signal.name, signal.payload, signal.nodes) for signal in state.kept]
         assert kept == expected, event
         reason_codes = {index: record.reason_code for index, record in task.records.items()}
-        assert broken_fan_in(self.plan, marks.decode(), reason_codes) is None, event
+        resolved = [index for index, record in task.records.items() if record.resolution]
+        assert broken_fan_in(self.plan, marks.decode(), reason_codes, resolved) is None, event
         for name, node in self.reference.by_id().items():
             self._assert_same_outcome(node, names[name], event)
 

@@ -23,12 +23,14 @@ from flowkit._engine import (
     MapGrew,
     MapOpened,
     NextRound,
+    NodeResolved,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
     RoundChecked,
+    RunNowRequested,
     SendCommand,
     SentCommand,
     SignalReceived,
@@ -38,6 +40,7 @@ from flowkit._engine import (
     awaits_output,
     pending_effects,
 )
+from flowkit._engine.pauses import pause_end
 from flowkit._tasks.maps import collected
 from flowkit.graph._control_types import is_checked_first
 from flowkit.graph._expanded_plan import is_map, runs_child_task
@@ -53,7 +56,16 @@ from flowkit.messages import (
     NodeStopped,
     NodeSucceeded,
 )
-from flowkit.task import ENDED, IN_FLIGHT, MapStream, Mark, NodeRecord, ParentNode, TaskStatus
+from flowkit.task import (
+    ENDED,
+    IN_FLIGHT,
+    MapStream,
+    Mark,
+    NodeRecord,
+    ParentNode,
+    Resolution,
+    TaskStatus,
+)
 from flowkit_testing import InMemoryStore
 from tests.engine.both import Both
 from tests.engine.flows import Word
@@ -101,14 +113,18 @@ class RandomEvents(Both):
             self.do(CancelRequested(force=choice < 40))
         elif kind < 18:
             self.do(PauseRequested())
-        elif kind < 24:
+        elif kind < 21:
             self.do(ResumeRequested())
+        elif kind < 24:
+            self._run_now(index, choice)
         elif kind < 28:
             self._retry(index, choice)
-        elif kind < 30:
+        elif kind == 28:
             self._repeat()
-        elif kind < 32:
+        elif kind == 30:
             self.do(TaskSubmitted())
+        elif kind < 32:
+            self._resolve(index, choice)
         elif kind < 36:
             self._send_commands(choice)
         elif kind < 39:
@@ -168,6 +184,23 @@ class RandomEvents(Both):
         places = [place for place in self._places() if not is_map(plan, place)]
         if places:
             self.do(RetryRequested((places[number % len(places)],), fill=True))
+
+    # ------------------------------------------------------------ operators
+
+    def _run_now(self, index: int, choice: int) -> None:
+        """End the pause of a node, or one that is over."""
+        ends = {
+            place: end
+            for place, record in self.task.records.items()
+            if (end := pause_end(self.task.marks[place], record)) is not None
+        }
+        chosen = index if index in ends or not ends else [*ends][choice % len(ends)]
+        self.do(RunNowRequested(chosen, ends.get(chosen, self.now) - (choice > 90)))
+
+    def _resolve(self, index: int, choice: int) -> None:
+        outcome = ("finished", "failed", "skipped")[choice % 3]
+        result = choice if outcome == "finished" else None
+        self.do(NodeResolved(index, Resolution(outcome, "ann", result=result)))
 
     # ------------------------------------------------------------ commands
 

@@ -38,7 +38,9 @@ def child_reported(state: State, node: Node, event: ChildEvent) -> None:
             if node.state == "running" and not node.round_begun and not node.overdue:
                 _round_checked(state, node, goes_on=event.goes_on)
         case ChildFinished():
-            if event.following is None:
+            if node.resolution is not None:
+                end_stopped(state, node)
+            elif event.following is None:
                 finish(state, node, event.result)
             else:
                 _round_ended(state, node, event)
@@ -80,7 +82,7 @@ def _round_ended(state: State, node: Node, event: ChildFinished) -> None:
     following = event.following
     assert following is not None
     if node.state == "cancelling":
-        end_stopped(node)
+        end_stopped(state, node)
     elif node.overdue:
         attempt_failed(state, node, "start_to_close_timeout")
     elif node.round + 1 >= following.max_iterations:

@@ -33,7 +33,7 @@ def attempt_failed(state: State, node: Node, reason: str, *, permanent: bool = F
     """Try again later, if the policy allows. The policy of a map is that of each child."""
     policy = state.spec(node).retry_policy
     if node.state == "cancelling":
-        end_stopped(node)
+        end_stopped(state, node)
         return
     delay = min(policy.backoff_sec * policy.multiplier ** (node.made - 1), policy.max_backoff_sec)
     spent = state.now - (node.first_issued_at or state.now)
@@ -59,13 +59,13 @@ def stop(state: State, node: Node) -> None:
         if any(child.state not in ENDED for child in node.children or ()):
             node.state = "closing"
         else:
-            end_stopped(node)
+            end_stopped(state, node)
     elif node.state == "running":
         node.state, node.cancel_by = "cancelling", state.now + state.settings.cancel_grace_sec
         if state.runs_child_task(node):
             state.followed.add(node)
     else:
-        end_stopped(node)
+        end_stopped(state, node)
 
 
 def stop_children(state: State, node: Node) -> None:
@@ -74,5 +74,15 @@ def stop_children(state: State, node: Node) -> None:
             stop(state, child)
 
 
-def end_stopped(node: Node) -> None:
-    node.end("skipped" if node.owed_nothing else "cancelled")
+def end_stopped(state: State, node: Node) -> None:
+    """End a node that was stopped: as an operator resolved it, if one did."""
+    if node.resolution is None:
+        node.end("skipped" if node.owed_nothing else "cancelled")
+    elif node.resolution.outcome == "finished":
+        if node.first_issued_at is None:
+            node.first_issued_at = state.now
+        finish(state, node, node.resolution.result)
+    elif node.resolution.outcome == "failed":
+        fail(state, node, "resolved")
+    else:
+        node.end("skipped")

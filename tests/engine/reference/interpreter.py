@@ -25,12 +25,14 @@ from flowkit._engine import (
     MapFailed,
     MapGrew,
     MapOpened,
+    NodeResolved,
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
     RoundChecked,
+    RunNowRequested,
     SignalReceived,
     TaskSubmitted,
     Woke,
@@ -48,7 +50,7 @@ from flowkit.messages import (
     NodeSucceeded,
 )
 from flowkit.task import NodeStatus, TaskStatus
-from tests.engine.reference import child_tasks, maps, waits
+from tests.engine.reference import child_tasks, maps, operators, waits
 from tests.engine.reference.consequences import follow
 from tests.engine.reference.ends import (
     attempt_failed,
@@ -203,6 +205,10 @@ class Reference:
         match event:
             case ArgumentsEvaluated():
                 waits.arguments_evaluated(state, node, event)
+            case RunNowRequested():
+                operators.run_now(state, node, event)
+            case NodeResolved():
+                operators.resolved(state, node, event)
             case DecisionMade():
                 waits.decided(state, node, event)
             case ChildEnded():
@@ -231,6 +237,10 @@ class Reference:
 
     def _succeeded(self, node: Node, event: NodeSucceeded | FunctionReturned) -> None:
         state = self.state
+        if node.resolution is not None:
+            if event.token == node.present:
+                end_stopped(state, node)
+            return
         state.begun = True
         finish(state, node, event.result)
         node.pulled = isinstance(event, NodeSucceeded) and event.pulled
@@ -256,7 +266,7 @@ class Reference:
                 attempt_failed(state, node, "stopped")
             case NodeReleased():
                 if node.state == "cancelling":
-                    end_stopped(node)
+                    end_stopped(state, node)
                 else:
                     node.state, node.present = "ready", None
                     node.made -= 1

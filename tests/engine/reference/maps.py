@@ -90,7 +90,7 @@ def close_a_map(state: State) -> bool:
         if not closes or any(child.state not in ENDED for child in node.children or ()):
             continue
         if node.state == "closing":
-            end_stopped(node)
+            end_stopped(state, node)
         else:
             fail(state, node, node.failing or "")
         return True

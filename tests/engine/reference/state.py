@@ -6,7 +6,7 @@ from typing import Any
 
 from flowkit._engine import EngineSettings, SentCommand, SignalReceived
 from flowkit.graph import NodeSpec, Plan
-from flowkit.task import NodeStatus, TaskStatus
+from flowkit.task import NodeStatus, Resolution, TaskStatus
 
 UNBEGUN = ("waiting", "checking", "ready")
 IN_FLIGHT = ("issued", "running", "cancelling")
@@ -52,6 +52,8 @@ class Node:
     """Reason code of its failure."""
     starved: bool = False
     """It was skipped because its data will never come: a node above it failed."""
+    resolution: Resolution | None = None
+    """Outcome that an operator has chosen for it."""
     owed_nothing: bool = False
     """It was stopped because its parents ended without data, so it counts as skipped."""
     pulled: bool = False

@@ -29,7 +29,7 @@ def time_passed(state: State, silent: dict[str, float]) -> None:
         elif node.state == "deferred" and state.now >= node.retry_at:
             node.state = "ready"
         elif node.state == "cancelling" and state.now >= node.cancel_by:
-            end_stopped(node)
+            end_stopped(state, node)
         elif node.state in ("issued", "running") and (reason := _overdue(state, node, silent)):
             attempt_failed(state, node, reason)
         follow(state)
