@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from flowkit.errors import ConfigError, NodeFailure
 from flowkit.worker import FunctionHandler, RunContext, handler
@@ -320,6 +320,27 @@ async def test_an_object_that_does_not_fit_the_parameters_fails_permanently(
         end = await bench.run(item)
     assert (end.kind, end.reason_code, end.permanent) == ("node_failed", "schema_mismatch", True)
     assert f"the input of area does not match: {error}" in end.error
+
+
+@pytest.mark.parametrize(("width", "error"), [(0, "a side is above 0"), (7, "a side is below 5")])
+async def test_the_error_of_a_validator_is_shown_as_it_was_raised(
+    bench: Bench, width: int, error: str
+) -> None:
+    class Checked(Size):
+        @field_validator("width")
+        @classmethod
+        def check(cls, value: int) -> int:
+            if value == 0:
+                raise ValueError("a side is above 0")
+            assert value < 5, "a side is below 5"
+            return value
+
+    async def area(item: Checked) -> int:
+        return item.width * item.height
+
+    async with bench.worker({"work": area}):
+        end = await bench.run({"width": width, "height": 1})
+    assert f"does not match: width: {error}" in end.error
 
 
 async def test_a_parameter_has_the_type_of_its_annotation(bench: Bench) -> None:

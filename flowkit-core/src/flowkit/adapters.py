@@ -15,6 +15,7 @@ from flowkit._json.values import is_unicode
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, Notices, retry
 from flowkit._text.redaction import redacted
+from flowkit._text.validation_errors import message_of
 from flowkit.errors import ConfigError, StoreError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -49,7 +50,7 @@ def _place(item: Any, name: str) -> str:
 
 def _fault(item: Any, model: type[BaseModel]) -> str:
     if item["type"] != "extra_forbidden":
-        return str(item["msg"]).removeprefix("Value error, ")
+        return message_of(item)
     near = get_close_matches(str(item["loc"][-1]), model.model_fields, 1)
     return f"there is no such field{f'; did you mean {near[0]!r}?' if near else ''}"
 

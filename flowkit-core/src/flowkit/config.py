@@ -31,6 +31,7 @@ from flowkit._json.limits import (
 )
 from flowkit._runtime.topic_names import checked_topic, topic_of_role
 from flowkit._text.redaction import redacted_value, shortened
+from flowkit._text.validation_errors import message_of
 from flowkit.errors import MAX_NAMED_FAULTS, ConfigError
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
@@ -436,6 +437,6 @@ def _complaint(item: Any, origin: Mapping[str, str]) -> str:
     message = (
         "there is no such field"
         if item["type"] == "extra_forbidden"
-        else shortened(item["msg"].removeprefix("Value error, "), 200)
+        else shortened(message_of(item), 200)
     )
     return f"{field}{f' (from {where})' if where else ''}: {message}" if field else message

@@ -29,6 +29,7 @@ from flowkit._json.limits import (
     is_finite,
     may_overflow,
 )
+from flowkit._text.validation_errors import message_of
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.graph import RetryPolicy
 from flowkit.tracing import TraceContext
@@ -430,7 +431,7 @@ def decode(data: bytes, *, limit: int | None = None) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "message"
         raise DecodeError(
-            f"invalid message: {place[:_MOST_SHOWN]}: {first['msg'][:_MOST_SHOWN]}"
+            f"invalid message: {place[:_MOST_SHOWN]}: {message_of(first)[:_MOST_SHOWN]}"
         ) from None
     if (names := _OPEN[message.__class__]) and may_overflow(data):
         _check_finite(message, names)

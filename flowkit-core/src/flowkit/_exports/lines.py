@@ -28,6 +28,7 @@ from pydantic_core import from_json
 from flowkit._json.byte_values import Data
 from flowkit._records.letter_records import KIND as LETTER
 from flowkit._records.letter_records import kind_and_task, task_of
+from flowkit._text.validation_errors import message_of
 from flowkit.errors import InvalidExport
 from flowkit.protocols import (
     ArtifactRecord,
@@ -214,7 +215,9 @@ def decode_line(text: bytes) -> AnyLine:
                 " FlowKit wrote them: upgrade flowkit-core"
             ) from None
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"the record is invalid: {place[:100]}: {first['msg'][:200]}") from None
+        raise ValueError(
+            f"the record is invalid: {place[:100]}: {message_of(first)[:200]}"
+        ) from None
 
 
 def decode_header(text: bytes) -> HeaderLine:

@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of, json_of, resolved
 from flowkit._json.values import NotJson
+from flowkit._text.validation_errors import message_of
 
 REFERENCE = "#/$defs/{model}"
 DURATION = r"^[-+]?P(\d+[YMWD])*(T(\d+(\.\d+)?[HMS])+)?$"
@@ -113,7 +114,7 @@ def _default(parameter: inspect.Parameter, adapter: TypeAdapter[Any]) -> Any:
         adapter.validate_python(parameter.default)
         return json_of(parameter.default, adapter, f"the default of {parameter.name!r}")
     except ValidationError as error:
-        reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+        reason = message_of(error.errors(include_url=False, include_input=False)[0])
         raise UnusableParameter(
             f"the default of {parameter.name!r} does not match its type: {reason}"
         ) from None

@@ -13,6 +13,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowkit._json.byte_values import Data, Text
+from flowkit._text.validation_errors import message_of
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion, Store
 from flowkit.task import LETTER_KINDS, DeadLetter, LetterKind
 
@@ -212,6 +213,6 @@ def letter_of(record: KeyedRecord) -> DeadLetter:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"]))
-            fault = f"its data are invalid: {place}: {first['msg']}"
+            fault = f"its data are invalid: {place}: {message_of(first)}"
     letter = DeadLetter(record.key, 0.0, kind, "damaged", "", task_id)
     return replace(letter, fault=fault[:LONGEST_FAULT])

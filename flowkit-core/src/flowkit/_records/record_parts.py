@@ -20,6 +20,7 @@ from flowkit._engine import Transition, tags_of
 from flowkit._records import record_models
 from flowkit._records.child_marks import changed_parts, encode_blocks, encode_marks, encode_streams
 from flowkit._records.map_items import grown_parts, item_parts
+from flowkit._text.validation_errors import message_of
 from flowkit._user_code.containment import error_text
 from flowkit.errors import CorruptRecord
 from flowkit.messages import BatchRetries
@@ -159,7 +160,7 @@ def damage_of(error: Exception) -> str:
     """Return why a record or part cannot be read, without any of its content."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))[:100] or 'it'}: {first['msg'][:300]}"
+        return f"{'.'.join(map(str, first['loc']))[:100] or 'it'}: {message_of(first)[:300]}"
     return error_text(error, most=400)
 
 

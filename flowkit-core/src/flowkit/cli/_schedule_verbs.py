@@ -12,6 +12,7 @@ from flowkit._json.documents import DocumentError, read_document_file
 from flowkit._json.values import kind_of, short
 from flowkit._schedules import Schedule, ScheduleEvent, ScheduleView, next_times
 from flowkit._text.redaction import printable
+from flowkit._text.validation_errors import message_of
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
 from flowkit.cli._loader import load_flow
@@ -249,7 +250,7 @@ def _schedule(file: Path, fields: dict[str, Any]) -> Schedule:
         return Schedule(**fields)
     except ValidationError as error:
         faults = [
-            ": ".join([*map(str, item["loc"]), item["msg"].removeprefix("Value error, ")])
+            ": ".join([*map(str, item["loc"]), message_of(item)])
             for item in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError(f"{file}: {'; '.join(faults)}") from None

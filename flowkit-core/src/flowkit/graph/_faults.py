@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flowkit._json.values import Path, kind_of, place, short
+from flowkit._text.validation_errors import message_of
 from flowkit.errors import Fault
 from flowkit.graph._models import (
     Batching,
@@ -146,7 +147,7 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
     path = item["loc"] if path is None else path
     name, kind, value = place(path), item["type"], item["input"]
     if kind == "value_error":
-        message = item["msg"].removeprefix("Value error, ")
+        message = message_of(item)
         return (
             f"{name} {message}, not {kind_of(value)}"
             if message.startswith("must")

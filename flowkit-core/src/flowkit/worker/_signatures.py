@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of, resolved
 from flowkit._json.values import kind_of
+from flowkit._text.validation_errors import message_of
 from flowkit.errors import NodeFailure
 from flowkit.worker._context import RunContext
 
@@ -205,7 +206,7 @@ def _is_context(parameter: inspect.Parameter) -> bool:
 def _sentences(error: ValidationError, name: str) -> list[str]:
     return [
         f"{'.'.join(map(str, (name, *item['loc']) if name else item['loc'])) or 'the value'}:"
-        f" {item['msg']}"
+        f" {message_of(item)}"
         for item in error.errors(include_url=False, include_input=False)
     ]
 
