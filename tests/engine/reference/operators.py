@@ -1,4 +1,4 @@
-"""What operators decide about nodes: the end of a pause, and the outcome of a node."""
+"""Decisions of operators about nodes: the end of a pause, and the outcome of a node."""
 
 from flowkit._engine import NodeResolved, RunNowRequested
 from tests.engine.reference import child_tasks, waits
