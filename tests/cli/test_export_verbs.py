@@ -41,10 +41,10 @@ def test_an_imported_task_looks_the_same(cli: Cli, installation: Installation, t
     printed = [cli("artifacts", task.id, "--json", "--db", installation.address) for task in tasks]
     count = sum(len(one.stdout.splitlines()) for one in printed)
     assert count > 0
-    assert f"exported 5 tasks, {count} artifacts and " in done.stderr
+    assert f"exported 5 tasks, {count} artifacts, " in done.stderr
     done = cli("import", tmp_path / "export.jsonl", "--db", store)
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"imported 5 tasks, {count} artifacts and ")
+    assert done.stdout.startswith(f"imported 5 tasks, {count} artifacts, ")
     verbs = [["ls"], ["dlq", "ls"]]
     for task in tasks:
         verbs += [["show", task.id], ["watch", task.id], ["artifacts", task.id]]
@@ -126,6 +126,29 @@ def test_a_task_that_was_archived_before_its_export_is_retried(
     view, seqs = anyio.run(main)
     assert {view.nodes[name].result for name in names} == {"again"}
     assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_registered_flows_and_schedules_are_exported_with_the_tasks(
+    cli: Cli, installation: Installation, tmp_path: Path
+):
+    (tmp_path / "flow.json").write_text(json.dumps(ONE))
+    (tmp_path / "schedule.json").write_text('{"id": "s", "flow": "f", "every_sec": 3600}')
+    there = ["--db", installation.address]
+    assert cli("flow", "put", "f", tmp_path / "flow.json", *there).exit_code == 0
+    assert cli("schedule", "put", tmp_path / "schedule.json", *there).exit_code == 0
+    done = cli("export", *there, "-o", tmp_path / "export.jsonl")
+    assert done.stderr.endswith(
+        "exported 0 tasks, 0 artifacts, 0 dead letters, 1 flow version and 1 schedule\n"
+    )
+    store = file_of(tmp_path, "other.db")
+    for new, skipped in ((1, 0), (0, 2)):
+        done = cli("import", tmp_path / "export.jsonl", "--db", store, "--json")
+        numbers = json.loads(done.stdout)
+        found = (numbers["flow_versions"], numbers["schedules"], numbers["skipped"])
+        assert found == (new, new, skipped)
+    for verb in (["flow", "show", "f"], ["schedule", "show", "s"]):
+        shown = [cli(*verb, "--json", "--db", db).stdout for db in (installation.address, store)]
+        assert shown[0] == shown[1] != ""
 
 
 def test_running_tasks_are_counted_on_stderr(cli: Cli, installation: Installation):
@@ -246,7 +269,8 @@ def test_a_pipe_moves_tasks(tmp_path: Path):
         check=True,
     )
     assert piped.stdout == (
-        "imported 1 task, 4,000 artifacts and 1 dead letter; skipped 0 tasks already stored\n"
+        "imported 1 task, 4,000 artifacts, 1 dead letter, 0 flow versions and 0 schedules; skipped"
+        " 0 already stored\n"
     )
 
 

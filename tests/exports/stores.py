@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 from flowkit._exports.export import Exported, Exporter, Selection
 from flowkit._exports.export_reader import ExportReader
+from flowkit._exports.import_report import Imported
+from flowkit._exports.importer import Importer
 from flowkit._exports.lines import HeaderLine
-from flowkit._exports.task_import import Imported, Importer
 from flowkit._records.letter_records import park_letters, read_letters
 from flowkit.config import CommonConfig
 from flowkit.errors import StoreUnavailable
@@ -18,6 +20,24 @@ from flowkit.task import DeadLetter
 from tests.store_records import NOON, artifact, change, task
 
 HEADER = HeaderLine(flowkit="0", encoded=False)
+ENCODED_HEADER = HeaderLine(flowkit="0", encoded=True)
+PLAIN = Plugins([], discover=False)
+DEFINITIONS = ("flow", "flow_version", "schedule", "schedule_definition")
+"""Kinds of the keyed records of registered flows and schedules."""
+
+
+class Reversing:
+    """A plugin that encodes payloads."""
+
+    def flowkit_encode_payload(self, data: bytes, context: str) -> bytes:
+        return b"R" + data[::-1]
+
+    def flowkit_decode_payload(self, data: bytes, context: str) -> bytes:
+        assert data[:1] == b"R"
+        return data[:0:-1]
+
+
+CODEC = Plugins([Reversing()], discover=False)
 
 
 @asynccontextmanager
@@ -46,12 +66,14 @@ async def export_with_reports(
     return out.getvalue(), done, reports
 
 
-async def import_into(store: Store, data: bytes, **options: Any) -> tuple[Imported, list[str]]:
+async def import_into(
+    store: Store, data: bytes, *, plugins: Plugins = PLAIN, **options: Any
+) -> tuple[Imported, list[str]]:
     """Import a file; return the numbers and the reports."""
     reports: list[str] = []
     reader = ExportReader(BytesIO(data), **options)
-    reader.header()
-    return await Importer(store, report=reports.append).run(reader), reports
+    importer = Importer(store, plugins, reader.header(), report=reports.append)
+    return await importer.run(reader), reports
 
 
 async def add_ended(
@@ -76,7 +98,7 @@ async def add_ended(
 
 
 async def contents(store: Store) -> dict[str, Any]:
-    """Return all that a store has of tasks and dead letters, without the versions of records."""
+    """Return all that an export has of a store, without the versions of records."""
     records, _ = await store.list_tasks(TaskQuery(limit=1000))
     return {
         "tasks": [unversioned(record) for record in records],
@@ -92,6 +114,11 @@ async def contents(store: Store) -> dict[str, Any]:
             for record in records
         },
         "letters": await read_letters(store, limit=10_000),
+        "definitions": [
+            replace(record, revision="")
+            for kind in DEFINITIONS
+            for record in await store.records.scan(kind, limit=10_000)
+        ],
     }
 
 

@@ -11,16 +11,15 @@ import pytest
 
 from flowkit._codecs.store_codec import encoded
 from flowkit._exports.export import Selection
-from flowkit._exports.lines import HeaderLine
-from flowkit._exports.task_import import target_of
 from flowkit._records.letter_records import park_letters, read_letters
 from flowkit._records.task_records import decode_task
 from flowkit.errors import ConfigError, CorruptRecord, InvalidExport, StoreUnavailable, TaskNotFound
-from flowkit.plugins import Plugins
 from flowkit.protocols import Stream
 from flowkit.task import DeadLetter
 from flowkit_testing import InMemoryStore
 from tests.exports.stores import (
+    CODEC,
+    ENCODED_HEADER,
     Failing,
     add_ended,
     contents,
@@ -303,29 +302,12 @@ async def test_a_damaged_task_is_named_and_the_others_are_exported(tmp_path: Pat
 # ---------------------------------------------------------------- codecs
 
 
-class Reversing:
-    """A plugin that encodes payloads."""
-
-    def flowkit_encode_payload(self, data: bytes, context: str) -> bytes:
-        return b"R" + data[::-1]
-
-    def flowkit_decode_payload(self, data: bytes, context: str) -> bytes:
-        assert data[:1] == b"R"
-        return data[:0:-1]
-
-
-CODEC = Plugins([Reversing()], discover=False)
-PLAIN = Plugins([], discover=False)
-ENCODED_HEADER = HeaderLine(flowkit="0", encoded=True)
-PLAIN_HEADER = HeaderLine(flowkit="0", encoded=False)
-
-
 async def test_encoded_data_stays_encoded() -> None:
     source, target = InMemoryStore(), InMemoryStore()
     await add_ended(encoded(source, CODEC), "t1")
     data = await exported(source, header=ENCODED_HEADER)
     assert b'{\\"of\\":\\"t1\\"}' not in data
-    await import_into(target_of(target, CODEC, ENCODED_HEADER), data)
+    await import_into(target, data, plugins=CODEC)
     assert await contents(target) == await contents(source)
 
 
@@ -334,15 +316,16 @@ async def test_an_import_encodes_data_that_was_not() -> None:
     await add_ended(source, "t1")
     data = await exported(source)
     for skipped in (0, 1):
-        done, _ = await import_into(target_of(target, CODEC, PLAIN_HEADER), data)
+        done, _ = await import_into(target, data, plugins=CODEC)
         assert done.skipped == skipped
     assert (await target.load(["t1"]))["t1"].spec.startswith(b"R")
     assert await contents(encoded(target, CODEC)) == await contents(source)
 
 
 async def test_encoded_data_needs_the_plugin() -> None:
+    data = await exported(InMemoryStore(), header=ENCODED_HEADER)
     with pytest.raises(ConfigError, match="install that plugin"):
-        target_of(InMemoryStore(), PLAIN, ENCODED_HEADER)
+        await import_into(InMemoryStore(), data)
 
 
 async def test_artifacts_keep_their_positions() -> None:

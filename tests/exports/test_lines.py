@@ -5,16 +5,8 @@ from typing import Any
 
 import pytest
 
-from flowkit._exports.lines import (
-    ArtifactLine,
-    DeadLetterLine,
-    EndLine,
-    HeaderLine,
-    TaskLine,
-    decode_header,
-    decode_line,
-    encode_line,
-)
+from flowkit._exports.line_texts import decode_header, decode_line, encode_line
+from flowkit._exports.lines import ArtifactLine, DeadLetterLine, EndLine, HeaderLine, TaskLine
 from flowkit._records.letter_records import letter_of, letter_record
 from flowkit.errors import InvalidExport
 from flowkit.protocols import ArtifactRecord, Stream, TaskHeader, TaskRecord
@@ -120,8 +112,8 @@ def test_a_line_that_an_editor_ended_with_a_carriage_return_is_read() -> None:
 
 
 def test_records_of_a_later_version_are_named() -> None:
-    line = encode_line(EndLine.model_construct(type="schedule", lines=1))
-    with pytest.raises(ValueError, match="records of the type 'schedule' are unknown.*upgrade"):
+    line = encode_line(EndLine.model_construct(type="later", lines=1))
+    with pytest.raises(ValueError, match="records of the type 'later' are unknown.*upgrade"):
         decode_line(line)
 
 

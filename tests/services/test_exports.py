@@ -1,4 +1,4 @@
-"""Tasks move from a file to MongoDB and back."""
+"""Tasks, flows and schedules move from a file to MongoDB and back."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit import Client, Coordinator, CoordinatorConfig, Schedule, WorkerConfig
 from flowkit._records.letter_records import park_letters
 from flowkit.config import CommonConfig
 from flowkit.errors import StoreUnavailable
@@ -40,11 +40,12 @@ async def test_tasks_look_the_same_in_mongodb_and_back_in_a_file(
                 await coordinator.wait(task_id)
     async with opened(first) as source, opened(installation.db, installation.config) as target:
         await add_ended(source, "t/$1", idempotency_key="k")
+        await add_definitions(first)
         await park_letters(
             source, [DeadLetter("message-l", NOON, "message", "bad", "no", topic="x", key="\udcff")]
         )
         expected = await contents(source)
-        for skipped in (0, 5):
+        for skipped in (0, 9):
             done, reports = await import_into(target, await exported(source))
             assert (done.skipped, reports) == (skipped, [])
         assert await contents(target) == expected
@@ -52,6 +53,14 @@ async def test_tasks_look_the_same_in_mongodb_and_back_in_a_file(
             await import_into(back, await exported(target))
             assert await contents(back) == expected
     assert await shown(CommonConfig(db=first), ids) == await shown(installation.config, ids)
+
+
+async def add_definitions(db: str) -> None:
+    """Register a flow with three versions, and put a schedule of it."""
+    async with Client(db=db) as client:
+        for flow in (FAILING, STREAM, FAILING):
+            await client.put_flow("$f@1", flow)
+        await client.put_schedule(Schedule("s.$1", flow="$f@1", every_sec=3600, paused=True))
 
 
 async def shown(cfg: CommonConfig, ids: list[str]) -> list[Any]:
@@ -65,7 +74,7 @@ async def shown(cfg: CommonConfig, ids: list[str]) -> list[Any]:
                 await client.dead_letters(task_id=task_id),
             )
             for task_id in ids
-        ]
+        ] + [await client.get_flow("$f@1", 2), await client.get_schedule("s.$1")]
 
 
 async def test_an_interrupted_import_into_mongodb_is_completed_or_replaced(

@@ -205,7 +205,7 @@ class _EncodedRecords:
     async def get(self, kind: str, keys: Collection[str]) -> Mapping[str, KeyedRecord]:
         found = await self._store.get(kind, keys)
         return await uncancelled(
-            lambda: {key: self._decoded(record) for key, record in found.items()}
+            lambda: {key: decoded_record(one, self._plugins) for key, one in found.items()}
         )
 
     async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
@@ -222,22 +222,24 @@ class _EncodedRecords:
         self, kind: str, *, prefix: str = "", after: str = "", limit: int = 100, last: bool = False
     ) -> Sequence[KeyedRecord]:
         found = await self._store.scan(kind, prefix=prefix, after=after, limit=limit, last=last)
-        return await uncancelled(lambda: [self._decoded(record) for record in found])
+        return await uncancelled(lambda: [decoded_record(one, self._plugins) for one in found])
 
     async def due(self, kind: str, *, before: float, limit: int) -> Sequence[KeyedRecord]:
         found = await self._store.due(kind, before=before, limit=limit)
-        return await uncancelled(lambda: [self._decoded(record) for record in found])
+        return await uncancelled(lambda: [decoded_record(one, self._plugins) for one in found])
 
     def _encoded(self, record: KeyedRecord) -> KeyedRecord:
         return replace(record, data=self._plugins.encode_payload(record.data, _keyed(record)))
 
-    def _decoded(self, record: KeyedRecord) -> KeyedRecord:
-        if record.fault is not None:
-            return record
-        try:
-            return replace(record, data=self._plugins.decode_payload(record.data, _keyed(record)))
-        except PayloadError as error:
-            return replace(record, data=b"", fault=str(error))
+
+def decoded_record(record: KeyedRecord, plugins: Plugins) -> KeyedRecord:
+    """Return a keyed record with its data decoded, or with a ``fault``."""
+    if record.fault is not None:
+        return record
+    try:
+        return replace(record, data=plugins.decode_payload(record.data, _keyed(record)))
+    except PayloadError as error:
+        return replace(record, data=b"", fault=str(error))
 
 
 def _part(task_id: str, name: str) -> str:
@@ -253,4 +255,4 @@ def _artifact(record: ArtifactRecord) -> str:
     return f"artifact/{stream.task_id}/{stream.node_id}/{stream.generation}/{record.uid}"
 
 
-__all__ = ["EncodedStore", "encoded"]
+__all__ = ["EncodedStore", "decoded_record", "encoded"]

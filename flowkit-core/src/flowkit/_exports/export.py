@@ -1,4 +1,4 @@
-"""Export of the ended tasks of a store, with all that belongs to them."""
+"""Export of a store: ended tasks with all that belongs to them, registered flows and schedules."""
 
 import shutil
 import tempfile
@@ -10,15 +10,17 @@ from typing import IO, BinaryIO
 from anyio import to_thread
 
 from flowkit._exports.artifact_order import artifacts_in_order
+from flowkit._exports.definition_export import DefinitionExport
+from flowkit._exports.line_texts import encode_line
 from flowkit._exports.lines import (
     ArchivedPartLine,
     ArtifactLine,
     DeadLetterLine,
     EndLine,
+    FlowVersionLine,
     HeaderLine,
     Line,
     TaskLine,
-    encode_line,
 )
 from flowkit._records import letter_records
 from flowkit._records.claims import is_artifact
@@ -34,7 +36,7 @@ MEMORY_BYTES = 8_000_000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Tasks to export: all that match. Without any field, all tasks and dead letters match."""
+    """Tasks to export: all that match. Without any field, everything in the store matches."""
 
     task_ids: Sequence[str] = ()
     statuses: Sequence[str] = ()
@@ -54,16 +56,18 @@ class Exported:
     tasks: int = 0
     artifacts: int = 0
     dead_letters: int = 0
+    flow_versions: int = 0
+    schedules: int = 0
     running: Counter[str] = field(default_factory=Counter)
     failed: int = 0
-    """Tasks and dead letters that could not be read, or changed meanwhile."""
+    """Records that could not be read, or changed meanwhile."""
 
 
 class Exporter:
-    """Writes the tasks of a store to a file, one after the other.
+    """Writes what is in a store to a file.
 
-    Each task is exported as of one version. ``report`` is called with a sentence about each task or
-    dead letter that is not exported although it has ended.
+    Each task is exported as of one version. ``report`` is called with a sentence about each record
+    that is not exported, apart from tasks that have not ended.
     """
 
     def __init__(
@@ -84,7 +88,7 @@ class Exporter:
         self._done = Exported()
 
     async def run(self, selection: Selection) -> Exported:
-        """Export the tasks that match.
+        """Export the tasks that match; without a selection, also flows and schedules.
 
         Raises:
             TaskNotFound: one of the selected tasks does not exist.
@@ -101,6 +105,7 @@ class Exporter:
                 await self._export(record)
         if selection == Selection():
             await self._export_letters_without_task()
+            await self._export_definitions()
         self._write(EndLine(lines=self._lines + 1))
         await to_thread.run_sync(self._out.flush)
         return self._done
@@ -231,3 +236,16 @@ class Exporter:
             if task_id is None or not await self._store.load([task_id]):
                 self._write(DeadLetterLine.of(record))
                 self._done.dead_letters += 1
+
+    # ------------------------------------------------------------ flows and schedules
+
+    async def _export_definitions(self) -> None:
+        export = DefinitionExport(
+            self._store.records, encoded=self._header.encoded, leave_out=self._leave_out
+        )
+        async for line in export.lines():
+            self._write(line)
+            if isinstance(line, FlowVersionLine):
+                self._done.flow_versions += 1
+            else:
+                self._done.schedules += 1

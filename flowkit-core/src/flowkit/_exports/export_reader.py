@@ -2,16 +2,17 @@
 
 from typing import BinaryIO
 
+from flowkit._exports.line_texts import decode_header, decode_line
 from flowkit._exports.lines import (
     AnyLine,
     ArchivedPartLine,
     ArtifactLine,
     DeadLetterLine,
     EndLine,
+    FlowVersionLine,
     HeaderLine,
+    ScheduleLine,
     TaskLine,
-    decode_header,
-    decode_line,
 )
 from flowkit.errors import InvalidExport
 
@@ -103,7 +104,7 @@ class _Missing:
         Raises:
             ValueError: other lines are missing before it.
         """
-        if isinstance(line, TaskLine | EndLine):
+        if isinstance(line, TaskLine | FlowVersionLine | ScheduleLine | EndLine):
             self._check_none_left()
         elif self._counts.get(type(line)) and line.task_id == self._task_id:
             self._counts[type(line)] -= 1

@@ -3,33 +3,26 @@
 An export is a text file in UTF-8. Each line is a JSON object with a ``type`` and, as its last
 field, the CRC-32 of the text before that field. The first line is the header. Each task is followed
 by its archived parts, its artifacts and its dead letters; its line says how many there are. Dead
-letters without a task follow the tasks. The last line is the end, with the number of lines.
+letters without a task follow the tasks, then registered flows, then schedules, which may name the
+flows. The last line is the end, with the number of lines.
 
 Later versions may add types of lines. Data is a JSON string if it is text in UTF-8, otherwise an
 object ``{"base64": "..."}``.
 """
 
-import re
 from dataclasses import fields
 from typing import Annotated, Any, Literal, Self
-from zlib import crc32
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    TypeAdapter,
-    ValidationError,
-)
-from pydantic_core import from_json
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from flowkit._json.byte_values import Data
+from flowkit._json.limits import Moment
+from flowkit._records.flow_records import VERSIONS as FLOW_VERSION
+from flowkit._records.flow_records import Number, name_and_number, version_key
 from flowkit._records.letter_records import KIND as LETTER
 from flowkit._records.letter_records import kind_and_task, task_of
-from flowkit._text.validation_errors import message_of
-from flowkit.errors import InvalidExport
+from flowkit._records.schedule_records import DEFINITION_KIND
+from flowkit._records.schedule_records import KIND as SCHEDULE
 from flowkit.protocols import (
     ArtifactRecord,
     KeyedRecord,
@@ -37,10 +30,6 @@ from flowkit.protocols import (
     TaskHeader,
     TaskRecord,
 )
-
-FORMAT = "flowkit-export"
-VERSION = 1
-CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"}\r?\n?$')
 
 Tags = Annotated[frozenset[str], PlainSerializer(sorted)]
 
@@ -181,6 +170,52 @@ class DeadLetterLine(Line):
         return KeyedRecord(LETTER, self.letter_id, self.data)
 
 
+class FlowVersionLine(Line):
+    """Version of a registered flow. The versions of a flow are in order."""
+
+    type: Literal["flow_version"] = "flow_version"
+    name: str
+    version: Number
+    data: Data
+
+    @classmethod
+    def of(cls, record: KeyedRecord) -> Self:
+        """Return the line of the record of a version."""
+        name, number = name_and_number(record.key)
+        return cls(name=name, version=number, data=record.data)
+
+    def record(self) -> KeyedRecord:
+        """Return the record of the line."""
+        return KeyedRecord(FLOW_VERSION, version_key(self.name, self.version), self.data)
+
+
+class ScheduleLine(Line):
+    """Schedule: its definition, its state, and the time when it is to be advanced."""
+
+    type: Literal["schedule"] = "schedule"
+    schedule_id: str
+    due_at: Moment | None
+    definition: Data
+    state: Data
+
+    @classmethod
+    def of(cls, definition: KeyedRecord, state: KeyedRecord) -> Self:
+        """Return the line of the two records of a schedule."""
+        return cls(
+            schedule_id=state.key,
+            due_at=state.due_at,
+            definition=definition.data,
+            state=state.data,
+        )
+
+    def records(self) -> tuple[KeyedRecord, KeyedRecord]:
+        """Return the records of the definition and of the state."""
+        return (
+            KeyedRecord(DEFINITION_KIND, self.schedule_id, self.definition),
+            KeyedRecord(SCHEDULE, self.schedule_id, self.state, due_at=self.due_at),
+        )
+
+
 class EndLine(Line):
     """Last line, with the number of all lines."""
 
@@ -188,71 +223,12 @@ class EndLine(Line):
     lines: int
 
 
-AnyLine = TaskLine | ArchivedPartLine | ArtifactLine | DeadLetterLine | EndLine
-_LINE: TypeAdapter[AnyLine] = TypeAdapter(Annotated[AnyLine, Field(discriminator="type")])
-
-
-def encode_line(line: Line) -> bytes:
-    """Return the text of a line, with its checksum."""
-    text = line.model_dump_json().encode()[:-1]
-    return b'%b,"crc32":"%08x"}\n' % (text, crc32(text))
-
-
-def decode_line(text: bytes) -> AnyLine:
-    """Return a line that is not the first one.
-
-    Raises:
-        ValueError: it is damaged, or of an unknown type.
-    """
-    body = _checked(text)
-    try:
-        return _LINE.validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        if first["type"] == "union_tag_invalid":
-            raise ValueError(
-                f"records of the type {first['ctx']['tag']!r:.80} are unknown; a later version of"
-                " FlowKit wrote them: upgrade flowkit-core"
-            ) from None
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(
-            f"the record is invalid: {place[:100]}: {message_of(first)[:200]}"
-        ) from None
-
-
-def decode_header(text: bytes) -> HeaderLine:
-    """Return the first line of an export.
-
-    Raises:
-        InvalidExport: it is not the beginning of an export, or of another version.
-    """
-    try:
-        values = from_json(text)
-    except ValueError:
-        values = None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise InvalidExport("line 1: this is not a file that flowkit export wrote")
-    if values.get("version") != VERSION:
-        raise InvalidExport(
-            f"line 1: the export has version {values.get('version')!r:.20} of the format, and this"
-            f" FlowKit reads version {VERSION}; FlowKit {values.get('flowkit')!r:.40} wrote it"
-        )
-    try:
-        return HeaderLine.model_validate_json(_checked(text))
-    except ValueError:
-        raise InvalidExport("line 1: the line is damaged") from None
-
-
-def _checked(text: bytes) -> bytes:
-    """Return a line without its checksum.
-
-    Raises:
-        ValueError: the checksum is missing or wrong.
-    """
-    found = CHECKSUM.search(text)
-    if found is None:
-        raise ValueError("the line is damaged or incomplete: it does not end with a checksum")
-    body = text[: found.start()]
-    if crc32(body) != int(found[1], 16):
-        raise ValueError("the line is damaged: its checksum is wrong")
-    return body + b"}"
+AnyLine = (
+    TaskLine
+    | ArchivedPartLine
+    | ArtifactLine
+    | DeadLetterLine
+    | FlowVersionLine
+    | ScheduleLine
+    | EndLine
+)

@@ -1,27 +1,19 @@
-"""Import of an export into a store.
+"""Import of ended tasks and of dead letters.
 
 The record of a new task is created without its parts, which are added last, when everything that
 belongs to the task is stored. So an import that was interrupted leaves at most one task that
 nothing can run or read, and the next import completes it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from itertools import compress
 from typing import Any, cast
 
-from anyio import to_thread
-
-from flowkit._codecs.store_codec import encoded
-from flowkit._exports.export_reader import Batch, ExportReader
-from flowkit._exports.lines import (
-    ArchivedPartLine,
-    ArtifactLine,
-    DeadLetterLine,
-    HeaderLine,
-    TaskLine,
-)
+from flowkit._exports.export_reader import Batch
+from flowkit._exports.import_report import ImportReport
+from flowkit._exports.lines import ArchivedPartLine, ArtifactLine, DeadLetterLine, TaskLine
 from flowkit._exports.stored_records import (
     archive_difference,
     artifact_difference,
@@ -30,8 +22,7 @@ from flowkit._exports.stored_records import (
 )
 from flowkit._records.claims import is_artifact
 from flowkit._records.letter_records import store_records
-from flowkit.errors import ConfigError, StoreError
-from flowkit.plugins import Plugins
+from flowkit.errors import StoreError
 from flowkit.protocols import (
     ArchivedPart,
     ArtifactRecord,
@@ -96,43 +87,18 @@ class Incoming:
         self.parts, self.artifacts, self.letters = [], [], []
 
 
-@dataclass(slots=True)
-class Imported:
-    """Numbers of what was imported, and of what was there already or differs."""
+class TaskImport:
+    """Stores the tasks and dead letters of an export. Nothing that is in the store is changed."""
 
-    tasks: int = 0
-    artifacts: int = 0
-    dead_letters: int = 0
-    skipped: int = 0
-    refused: int = 0
-
-
-class Importer:
-    """Imports an export into a store.
-
-    Nothing that is in the store is changed. ``report`` is called with a sentence about each task or
-    dead letter that differs from the one in the store.
-    """
-
-    def __init__(self, store: Store, *, report: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, report: ImportReport) -> None:
         self._store = store
         self._report = report
+        self._done = report.done
         self._last: Incoming | None = None
         """The last task, whose records may follow in the next batch."""
-        self._done = Imported()
 
-    async def run(self, reader: ExportReader) -> Imported:
-        """Import all lines after the header.
-
-        Raises:
-            InvalidExport: the file is damaged or incomplete. The tasks before that place were
-                imported.
-        """
-        while batch := await to_thread.run_sync(reader.batch, abandon_on_cancel=True):
-            await self._import(batch)
-        return self._done
-
-    async def _import(self, batch: Batch) -> None:
+    async def add(self, batch: Batch) -> None:
+        """Store the tasks and dead letters of a part of the export."""
         tasks, letters = self._sorted(batch)
         await self._begin([task for task in tasks if task.state is None])
         await self._add_records([task for task in tasks if task.state is State.INCOMPLETE])
@@ -258,8 +224,7 @@ class Importer:
         await store_records(self._store, letters)
         different = await different_letters(self._store, letters)
         for name in different:
-            self._done.refused += 1
-            self._report(f"dead letter {name!r} is not imported: another one with this id exists")
+            self._report.refuse(f"dead letter {name!r}", "another one with this id exists")
         self._done.dead_letters += len(letters) - len(different)
 
     async def _compare(self, task: Incoming) -> None:
@@ -275,8 +240,7 @@ class Importer:
 
     def _refuse(self, task: Incoming, why: str) -> None:
         task.state = State.REFUSED
-        self._done.refused += 1
-        self._report(f"line {task.number}: task {task.task_id!r} is not imported: {why}")
+        self._report.refuse(f"task {task.task_id!r}", why, line=task.number)
 
 
 def _without_parts(record: TaskRecord) -> TaskRecord:
@@ -287,16 +251,3 @@ def _without_parts(record: TaskRecord) -> TaskRecord:
         record.header, status="queued", wake_at=None, finished_at=None, tags=frozenset()
     )
     return replace(record, header=header, parts={})
-
-
-def target_of(store: Store, plugins: Plugins, header: HeaderLine) -> Store:
-    """Return the store to import into. Data that a plugin has encoded is imported unchanged.
-
-    Raises:
-        ConfigError: this installation could not read it.
-    """
-    if header.encoded and not plugins.encodes_payloads:
-        raise ConfigError(
-            "a plugin has encoded the data in this export; install that plugin, with its keys"
-        )
-    return store if header.encoded else encoded(store, plugins)

@@ -5,7 +5,8 @@ the head are stored in one change, which names the revision of the head before i
 have the numbers 1, 2, 3, … without a gap, and no number is given to two graphs.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Annotated, Any, Literal, TypeVar
@@ -127,9 +128,10 @@ async def read_versions(
     Raises:
         CorruptRecord: one of them is damaged.
     """
-    keys = {_key(name, number): (name, number) for name, number in wanted}
-    found = await records.get(VERSIONS, list(keys)) if keys else {}
-    return {keys[key]: _version(*keys[key], record) for key, record in found.items()}
+    keys = [version_key(name, number) for name, number in wanted]
+    found = await records.get(VERSIONS, keys) if keys else {}
+    versions = map(decode_version, found.values())
+    return {(one.name, one.version): one for one in versions}
 
 
 async def read_version(records: RecordStore, name: str, number: int) -> StoredVersion:
@@ -190,8 +192,7 @@ class FlowPut:
             StoreUnavailable: the outcome is unknown; call this again.
         """
         for _ in range(TRIES):
-            head = (await records.get(HEADS, [self._name])).get(self._name)
-            last = 0 if head is None else _head(head).version
+            head, last = await head_of(records, self._name)
             versions = await self._versions(records, {*self._tried, last} - {0})
             own = (one for one in versions.values() if one.put_id == self._put_id)
             if (mine := next(own, None)) is not None:
@@ -206,7 +207,7 @@ class FlowPut:
                 return latest
             else:
                 new = replace(latest, description=self._description)
-            if await _store(records, new, head):
+            if await store_versions(records, [new], head):
                 return new
         raise StoreUnavailable(f"flow {self._name!r} changes too often; try again")
 
@@ -214,44 +215,49 @@ class FlowPut:
         self, records: RecordStore, numbers: Collection[int]
     ) -> Mapping[int, StoredVersion]:
         """Return these versions. A damaged one is left out, and so replaced by a later one."""
-        keys = {_key(self._name, number): number for number in numbers}
-        found = await records.get(VERSIONS, list(keys)) if keys else {}
+        keys = [version_key(self._name, number) for number in numbers]
+        found = await records.get(VERSIONS, keys) if keys else {}
         versions = {}
-        for key, record in found.items():
-            try:
-                versions[keys[key]] = _version(self._name, keys[key], record)
-            except CorruptRecord:
-                continue
+        for record in found.values():
+            with suppress(CorruptRecord):
+                version = decode_version(record)
+                versions[version.version] = version
         return versions
 
 
-async def _store(records: RecordStore, version: StoredVersion, head: KeyedRecord | None) -> bool:
-    """Store a version as the latest one of a flow with this head, and return whether that was
-    possible.
+async def head_of(records: RecordStore, name: str) -> tuple[KeyedRecord | None, int]:
+    """Return the head of a flow and the number in it; 0 if there is no such flow.
+
+    Raises:
+        CorruptRecord: the head is damaged.
     """
-    about, at = version.description, version.created_at
-    data = _Version(description=about, created_at=at, put_id=version.put_id)
-    latest = _Head(version=version.version, description=about, created_at=at)
-    puts = [
-        KeyedRecord(
-            VERSIONS,
-            _key(version.name, version.version),
-            b"%b\n%b" % (data.model_dump_json().encode(), version.graph),
-            version.revision,
-        ),
-        KeyedRecord(
-            HEADS,
-            version.name,
-            latest.model_dump_json().encode(),
-            "" if head is None else head.revision,
-        ),
-    ]
+    head = (await records.get(HEADS, [name])).get(name)
+    return head, 0 if head is None else _head(head).version
+
+
+async def store_versions(
+    records: RecordStore, versions: Sequence[StoredVersion], head: KeyedRecord | None
+) -> bool:
+    """Store versions of a flow with this head, which then names the latest one. Return whether that
+    was possible.
+
+    Raises:
+        RecordTooLarge: a graph is too large for a record of the store.
+    """
+    last = versions[-1]
+    puts = [_version_record(one) for one in versions]
+    if head is None or last.version >= _head(head).version:
+        latest = _Head(
+            version=last.version, description=last.description, created_at=last.created_at
+        )
+        revision = "" if head is None else head.revision
+        puts.append(KeyedRecord(HEADS, last.name, latest.model_dump_json().encode(), revision))
     try:
         (stored,) = await records.change([RecordChange(token_hex(8), puts)])
     except RecordTooLarge as error:
+        size = max(len(one.graph) for one in versions)
         raise RecordTooLarge(
-            f"the graph of flow {version.name!r} has {len(version.graph)} bytes, too many for one"
-            f" record: {error}"
+            f"the graph of flow {last.name!r} has {size} bytes, too many for one record: {error}"
         ) from error
     return stored
 
@@ -259,8 +265,15 @@ async def _store(records: RecordStore, version: StoredVersion, head: KeyedRecord
 # ---------------------------------------------------------------- data
 
 
-def _key(name: str, number: int) -> str:
+def version_key(name: str, number: int) -> str:
+    """Return the key of the record of a version."""
     return f"{name}@{number:010d}"
+
+
+def name_and_number(key: str) -> tuple[str, int]:
+    """Return the name of the flow and the number of the version with this key."""
+    name, _, number = key.rpartition("@")
+    return name, int(number)
 
 
 def _named(name: str, number: int) -> str:
@@ -271,12 +284,29 @@ def _head(record: KeyedRecord) -> _Head:
     return _validated(_Head, record, record.data, f"the record of flow {record.key!r}")
 
 
-def _version(name: str, number: int, record: KeyedRecord) -> StoredVersion:
+def decode_version(record: KeyedRecord) -> StoredVersion:
+    """Return the version in a record.
+
+    Raises:
+        CorruptRecord: it cannot be decoded.
+    """
+    name, number = name_and_number(record.key)
     line, _, graph = record.data.partition(b"\n")
-    what = f"the record of {_named(name, number)}"
-    data = _validated(_Version, record, line, what)
+    data = _validated(_Version, record, line, f"the record of {_named(name, number)}")
     return StoredVersion(
         name, number, data.description, data.created_at, graph, data.put_id, record.revision
+    )
+
+
+def _version_record(version: StoredVersion) -> KeyedRecord:
+    data = _Version(
+        description=version.description, created_at=version.created_at, put_id=version.put_id
+    )
+    return KeyedRecord(
+        VERSIONS,
+        version_key(version.name, version.version),
+        b"%b\n%b" % (data.model_dump_json().encode(), version.graph),
+        version.revision,
     )
 
 

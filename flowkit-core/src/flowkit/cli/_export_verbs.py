@@ -1,4 +1,4 @@
-"""Verbs that move tasks between stores: ``export`` and ``import``."""
+"""Verbs that move data between stores: ``export`` and ``import``."""
 
 import os
 import sys
@@ -15,8 +15,9 @@ from anyio import to_thread
 from flowkit import __version__
 from flowkit._exports.export import Exported, Exporter, Selection
 from flowkit._exports.export_reader import ExportReader
+from flowkit._exports.import_report import Imported
+from flowkit._exports.importer import Importer
 from flowkit._exports.lines import HeaderLine
-from flowkit._exports.task_import import Imported, Importer, target_of
 from flowkit.cli import _options as options
 from flowkit.cli._connection import (
     configuration,
@@ -52,11 +53,13 @@ def export(
     bus: options.Bus = None,
     config: options.Config = None,
 ) -> None:
-    """Export ended tasks, with their artifacts and dead letters, as lines of JSON.
+    """Export ended tasks, registered flows and schedules as lines of JSON.
 
-    Without a selection, all tasks that have ended and all dead letters are exported. Tasks that
-    have not ended are left out and counted on stderr. Data that a plugin has encoded stays encoded.
-    The exit status is 1 if a task could not be read, or if a task of --task-id has not ended.
+    Tasks are exported with their artifacts and dead letters. Those that have not ended are left out
+    and counted on stderr. With a selection, only the tasks that match are exported; without one,
+    also all other dead letters, the registered flows and the schedules. Data that a plugin has
+    encoded stays encoded. The exit status is 1 if something could not be read, or if a task of
+    --task-id has not ended.
     """
     if task_id and (status or pipeline or label or created_after or created_before):
         raise typer.BadParameter("cannot be used with another selection", param_hint="--task-id")
@@ -83,11 +86,7 @@ def export(
         count = _counted(done.running.total(), "task")
         verb = "has" if done.running.total() == 1 else "have"
         typer.echo(f"left out {count} that {verb} not ended: {counts}", err=True)
-    typer.echo(
-        f"exported {_counted(done.tasks, 'task')}, {_counted(done.artifacts, 'artifact')} and"
-        f" {_counted(done.dead_letters, 'dead letter')}",
-        err=True,
-    )
+    typer.echo(f"exported {_contents(done)}", err=True)
     if done.failed or (task_id and done.running):
         raise typer.Exit(TASK_FAILED)
 
@@ -101,10 +100,11 @@ def import_(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Import the tasks and dead letters of an export.
+    """Import the tasks, flows and schedules of an export.
 
-    Nothing that is in the store is changed. A task that is there already is skipped. If it differs,
-    it is named on stderr, and the exit status is 1. After an interruption, the same import can be
+    Nothing that is in the store is changed. What is there already is skipped. If it differs, it is
+    named on stderr, and the exit status is 1. Flows keep the numbers of their versions. Schedules
+    continue after the times that they have handled. After an interruption, the same import can be
     run again, and completes what is missing.
     """
 
@@ -114,20 +114,25 @@ def import_(
             with _read(file) as source:
                 reader = ExportReader(source)
                 header = await to_thread.run_sync(reader.header, abandon_on_cancel=True)
-                target = target_of(store, plugins, header)
-                return await Importer(target, report=print_error).run(reader)
+                return await Importer(store, plugins, header, report=print_error).run(reader)
 
     done = run_async(main)
     if as_json:
         print_json(asdict(done))
     else:
-        typer.echo(
-            f"imported {_counted(done.tasks, 'task')}, {_counted(done.artifacts, 'artifact')} and"
-            f" {_counted(done.dead_letters, 'dead letter')};"
-            f" skipped {_counted(done.skipped, 'task')} already stored"
-        )
+        typer.echo(f"imported {_contents(done)}; skipped {done.skipped:,} already stored")
     if done.refused:
         raise typer.Exit(TASK_FAILED)
+
+
+def _contents(done: Exported | Imported) -> str:
+    """Return the numbers of what was exported or imported."""
+    return (
+        f"{_counted(done.tasks, 'task')}, {_counted(done.artifacts, 'artifact')},"
+        f" {_counted(done.dead_letters, 'dead letter')},"
+        f" {_counted(done.flow_versions, 'flow version')} and"
+        f" {_counted(done.schedules, 'schedule')}"
+    )
 
 
 def _counted(count: int, noun: str) -> str:

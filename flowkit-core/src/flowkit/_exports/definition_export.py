@@ -1,0 +1,75 @@
+"""Export of registered flows and schedules."""
+
+from collections.abc import AsyncIterator, Callable
+
+from flowkit._exports.lines import FlowVersionLine, Line, ScheduleLine
+from flowkit._records.flow_records import VERSIONS, decode_version
+from flowkit._records.record_pages import pages_of
+from flowkit._records.schedule_records import (
+    DEFINITION_KIND,
+    KIND,
+    decode_definition,
+    decode_state,
+)
+from flowkit.errors import CorruptRecord
+from flowkit.protocols import KeyedRecord, RecordStore
+
+LeaveOut = Callable[[str, object], None]
+"""Called with what is not exported, and why."""
+
+
+class DefinitionExport:
+    """Yields the lines of the registered flows and schedules of a store.
+
+    ``encoded`` says that a plugin has encoded the records. They are exported as they are: this
+    process may not have the key.
+    """
+
+    def __init__(self, records: RecordStore, *, encoded: bool, leave_out: LeaveOut) -> None:
+        self._records = records
+        self._encoded = encoded
+        self._leave_out = leave_out
+
+    async def lines(self) -> AsyncIterator[Line]:
+        """Yield the versions of flows, then the schedules, which may name them."""
+        async for page in pages_of(self._records, VERSIONS):
+            for record in page:
+                if self._is_sound(f"flow version {record.key!r}", _check_version, record):
+                    yield FlowVersionLine.of(record)
+        async for page in pages_of(self._records, KIND):
+            for key in [record.key for record in page]:
+                if (line := await self._schedule(key)) is not None:
+                    yield line
+
+    async def _schedule(self, key: str) -> ScheduleLine | None:
+        """Return a schedule as of one moment."""
+        what, records = f"schedule {key!r}", self._records
+        before = (await records.get(DEFINITION_KIND, [key])).get(key)
+        state = (await records.get(KIND, [key])).get(key)
+        after = (await records.get(DEFINITION_KIND, [key])).get(key)
+        if before is None or state is None or after is None:
+            self._leave_out(what, "it was deleted meanwhile, or a record of it is missing")
+        elif before.revision != after.revision:
+            self._leave_out(what, "it was put again meanwhile")
+        elif self._is_sound(what, decode_definition, after) and self._is_sound(
+            what, decode_state, state
+        ):
+            return ScheduleLine.of(after, state)
+        return None
+
+    def _is_sound(
+        self, what: str, decode: Callable[[KeyedRecord], object], record: KeyedRecord
+    ) -> bool:
+        fault: object = record.fault
+        if fault is None and not self._encoded:
+            try:
+                decode(record)
+            except CorruptRecord as error:
+                fault = error
+        if fault is not None:
+            self._leave_out(what, fault)
+        return fault is None
+
+
+def _check_version(record: KeyedRecord) -> None:
+    decode_version(record).document()
