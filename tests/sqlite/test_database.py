@@ -1,7 +1,9 @@
 """The file: transactions that jobs share, reads beside them, wake-ups, and errors at opening."""
 
 import asyncio
+import ctypes
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -598,12 +600,51 @@ async def test_a_change_of_a_locked_file_is_refused_and_later_ones_are_not(path)
         assert await database.read(words) == ["b"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
-async def test_a_file_without_the_right_to_write_is_named(path):
+def obey_permissions() -> None:
+    """Take from root the capability to write all files. Call it before a program is executed."""
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root may write all files")
+async def test_a_file_without_the_right_to_write_says_what_to_do(path):
     async with Database(path, SqliteConfig()):
         pass
     path.chmod(stat.S_IRUSR)
-    assert "right to write" in await refusal(path, StoreUnavailable)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "flowkit.cli", "ls", "--db", f"sqlite:///{path}"],
+        preexec_fn=obey_permissions,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SEC,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {path} may not be written; give this user the right to write the file and its"
+        " folder, on a file system that is not mounted read-only, or copy the file to a folder"
+        " where this user may write\n"
+    )
+
+
+async def test_a_limit_of_the_size_of_files_says_what_to_do(database, path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(StoreUnavailable) as caught:
+            await database.write(lambda db: db.execute("INSERT INTO words VALUES (zeroblob(2e6))"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "ulimit -f" in str(caught.value)
+    await database.write(insert("a"))
+    assert await database.read(words) == ["a"]
+
+
+async def test_a_file_whose_tables_another_program_has_deleted_says_what_to_do(database, path):
+    with pytest.raises(StoreError, match=f"{path}: no such table: gone .*from a backup"):
+        await database.read(lambda db: db.execute("SELECT * FROM gone"))
 
 
 def test_an_old_sqlite_is_refused():

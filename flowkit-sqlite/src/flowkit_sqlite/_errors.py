@@ -34,7 +34,7 @@ _LOCKED = Translation(
 )
 RIGHTS = (
     "give this user the right to write the file and its folder, on a file system that is not"
-    " mounted read-only"
+    " mounted read-only, or copy the file to a folder where this user may write"
 )
 _FORBIDDEN = Translation(StoreUnavailable, RIGHTS)
 _FULL = Translation(StoreUnavailable, "the disk is full, or a quota is used up: free space on it")
@@ -42,9 +42,23 @@ _DAMAGED = Translation(
     StoreError, "stop all processes that use it, and restore the file from a backup"
 )
 _DEFECT = Translation(StoreError)
+_OTHER_TABLES = Translation(
+    StoreError,
+    "if another program has changed its tables, stop all processes that use it, and restore the"
+    " file from a backup",
+)
+_CHECK_DISK = (
+    "check the disk, and whether its file system was mounted read-only after an error; the file"
+    " must not be on a network file system"
+)
+_NOT_WRITTEN = Translation(
+    StoreUnavailable,
+    f"raise the largest size of files that this process may write, if it is limited (ulimit -f);"
+    f" otherwise {_CHECK_DISK}",
+)
 
 TRANSLATIONS: dict[int, Translation] = {
-    sqlite3.SQLITE_ERROR: _DEFECT,
+    sqlite3.SQLITE_ERROR: _OTHER_TABLES,
     sqlite3.SQLITE_INTERNAL: _DEFECT,
     sqlite3.SQLITE_PERM: _FORBIDDEN,
     sqlite3.SQLITE_ABORT: _DEFECT,
@@ -53,11 +67,7 @@ TRANSLATIONS: dict[int, Translation] = {
     sqlite3.SQLITE_NOMEM: Translation(StoreUnavailable, "free memory on this machine"),
     sqlite3.SQLITE_READONLY: _FORBIDDEN,
     sqlite3.SQLITE_INTERRUPT: Translation(StoreUnavailable),
-    sqlite3.SQLITE_IOERR: Translation(
-        StoreUnavailable,
-        "check the disk, and whether its file system was mounted read-only after an error; the file"
-        " must not be on a network file system",
-    ),
+    sqlite3.SQLITE_IOERR: Translation(StoreUnavailable, _CHECK_DISK),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTFOUND: _DEFECT,
     sqlite3.SQLITE_FULL: _FULL,
@@ -79,7 +89,13 @@ TRANSLATIONS: dict[int, Translation] = {
     sqlite3.SQLITE_RANGE: _DEFECT,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
     # The first process that opens a file creates a file beside it, which needs space.
-    sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,
+    sqlite3.SQLITE_IOERR_SHMSIZE: Translation(
+        StoreUnavailable,
+        "the disk is full, a quota is used up, or this process may not write files of this size"
+        " (ulimit -f): free space, or raise the limit",
+    ),
+    sqlite3.SQLITE_IOERR_WRITE: _NOT_WRITTEN,
+    sqlite3.SQLITE_IOERR_TRUNCATE: _NOT_WRITTEN,
 }
 """Translations by extended result code, or else by primary one, which is its lowest byte."""
 
