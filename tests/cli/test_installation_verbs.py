@@ -1,14 +1,19 @@
 import json
 import logging
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
 import anyio
 import pytest
 
+from flowkit import Client
+from flowkit._records.heartbeats import process_info, process_of
 from flowkit._records.worker_sessions import WorkerSession
 from flowkit.cli import _checks
 from flowkit.cli._embedded import storage
+from flowkit.cli._process_checks import check_processes
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.errors import ConfigError, StoreUnavailable
 from flowkit.plugins import Plugins
@@ -223,7 +228,7 @@ async def test_doctor_reports_a_worker_whose_session_is_not_renewed(flowkit_cloc
             handlers={"work": _echo},
             cfg=WorkerConfig(worker_id="alive"),
         ):
-            _, live, silent = await _checks.check_processes(store, clock)
+            _, live, silent = await check_processes(store, clock)
     assert (live.ok, live.detail) == (True, "1: alive (work)")
     assert (silent.name, silent.ok, silent.detail) == (
         "worker killed",
@@ -231,6 +236,40 @@ async def test_doctor_reports_a_worker_whose_session_is_not_renewed(flowkit_cloc
         "no heartbeat for 7 s",
     )
     assert "restart it" in silent.remedy
+
+
+def session_of_an_ended_process(worker_id: str) -> WorkerSession:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    info = process_info(3) | {"pid": str(process.pid)}
+    return WorkerSession(worker_id, ("work", "more"), 7, 0.0, info)
+
+
+async def test_doctor_tells_a_killed_process_of_this_machine_from_a_fault(
+    flowkit_clock: ManualClock,
+):
+    clock = flowkit_clock
+    async with InMemoryStore() as store, InMemoryBus() as bus:
+        await put_session(store, session := session_of_an_ended_process("local-1"))
+        *_, found = await check_processes(store, clock)
+        assert (found.name, found.ok) == ("worker local-1", True)
+        assert found.detail == (
+            f"{process_of(session)} has ended without ending its session, which coordinators delete"
+            " later"
+        )
+        assert clock.monotonic() == 0
+        async with Client(store=store, bus=bus, clock=clock) as client:
+            await client.create_task(graph=ONE)
+        *_, found = await check_processes(store, clock)
+        assert not found.ok
+        assert found.detail.endswith(
+            "; no live worker serves its role 'work', and tasks have not ended"
+        )
+        cfg = WorkerConfig(worker_id="w")
+        handlers = {"work": _echo, "more": _echo}
+        async with Worker(bus=bus, store=store, clock=clock, handlers=handlers, cfg=cfg):
+            *_, found = await check_processes(store, clock)
+        assert found.ok
 
 
 async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker(
@@ -246,8 +285,8 @@ async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker(
             cfg=WorkerConfig(worker_id="w", hb_interval_sec=3),
         ):
             began = clock.monotonic()
-            found = await _checks.check_processes(store, clock)
+            found = await check_processes(store, clock)
             assert [result.ok for result in found] == [True, True]
             assert clock.monotonic() - began <= 3.5
-        found = await _checks.check_processes(store, clock)
+        found = await check_processes(store, clock)
         assert [result.detail for result in found] == ["0", "0"]

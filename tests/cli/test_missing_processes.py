@@ -10,8 +10,8 @@ import anyio
 from flowkit import TaskView, WorkerConfig
 from flowkit._records.heartbeats import is_silent, process_info
 from flowkit._records.worker_sessions import WorkerSession, end_session, sessions_of
-from flowkit.cli import _checks
 from flowkit.cli._missing_processes import missing_processes
+from flowkit.cli._process_checks import check_processes
 from flowkit.worker import handler
 from flowkit_testing import Cluster
 from tests.builders import TWO
@@ -143,13 +143,13 @@ def test_show_names_what_is_missing(cli: Cli, installation: Installation) -> Non
 async def test_doctor_reports_tasks_that_no_coordinator_continues() -> None:
     async with Cluster(coordinator_config=DEFAULTS) as cluster:
         await running_to_its_end(cluster)
-        (coordinators, _) = await _checks.check_processes(cluster.store, cluster.clock)
+        (coordinators, _) = await check_processes(cluster.store, cluster.clock)
         (coordinator,) = cluster.coordinators
         assert (coordinators.ok, coordinators.detail) == (True, f"1: {coordinator.coordinator_id}")
         await cluster.coordinators.pop().stop()
-        (coordinators, _) = await _checks.check_processes(cluster.store, cluster.clock)
+        (coordinators, _) = await check_processes(cluster.store, cluster.clock)
         assert (coordinators.ok, coordinators.detail) == (True, "0")
         await cluster.client.create_task(graph=TWO)
-        (coordinators, _) = await _checks.check_processes(cluster.store, cluster.clock)
+        (coordinators, _) = await check_processes(cluster.store, cluster.clock)
         assert (coordinators.ok, coordinators.detail) == (False, "0, and tasks have not ended")
         assert "flowkit coordinator" in coordinators.remedy

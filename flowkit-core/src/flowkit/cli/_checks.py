@@ -1,4 +1,4 @@
-"""Checks of ``flowkit doctor``: Python, packages, clock, store, processes and bus."""
+"""Checks of ``flowkit doctor``: Python, packages, clock, store and bus."""
 
 import importlib.metadata
 import math
@@ -12,25 +12,18 @@ from pathlib import Path
 
 import anyio
 
-from flowkit._records.heartbeats import watch_heartbeats
-from flowkit._records.worker_sessions import sessions_of
 from flowkit._text.redaction import redacted
 from flowkit.cli._connection import NAME_A_STORE, without_creation
 from flowkit.cli._log_output import LastWarning
-from flowkit.client._task_filters import OPEN
+from flowkit.cli._process_checks import check_processes
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
 from flowkit.errors import ConfigError, FlowKitError
 from flowkit.plugins import Plugins
-from flowkit.protocols import CheckResult, Clock, Store, TaskQuery, TopicSpec, utc
+from flowkit.protocols import CheckResult, TopicSpec, utc
 
 OLDEST_PYTHON = (3, 11)
 PATIENCE_SEC = 15.0
-SILENT_WORKER = (
-    "restart it if it was killed; otherwise check that no handler blocks its event loop, and that"
-    " it can reach the store"
-)
-START_COORDINATOR = "start one with `flowkit coordinator`, or on a file with `flowkit dev FILE`"
 STORE_FIRST = "fix the faults of the store first; then "
 DAY_SEC = 86_400.0
 LOCK_SEC = 2.0
@@ -137,38 +130,6 @@ async def check_store(
 def _after_the_store(found: CheckResult) -> CheckResult:
     """Return a finding about processes, which may send no heartbeats because of the store."""
     return found if found.ok else replace(found, remedy=f"{STORE_FIRST}{found.remedy}")
-
-
-async def check_processes(store: Store, clock: Clock) -> Sequence[CheckResult]:
-    """Return a check for all coordinators, one for all live workers, and one for each silent one.
-
-    A process is silent if it sends no heartbeat in the time in which all have to send one. Without
-    a coordinator, tasks that have not ended do not continue.
-    """
-    began = clock.monotonic()
-    heartbeats = await watch_heartbeats(store, await sessions_of(store), clock)
-    waited = clock.monotonic() - began
-    coordinators = [session for session in heartbeats.live if session.is_coordinator]
-    live = [session for session in heartbeats.live if not session.is_coordinator]
-    workers = ", ".join(f"{session.worker_id} ({', '.join(session.roles)})" for session in live)
-    names = sorted(each.worker_id for each in heartbeats.silent if not each.is_coordinator)
-    return [
-        await _check_coordinators(store, sorted(each.worker_id for each in coordinators)),
-        CheckResult("workers", True, f"{len(live)}{f': {workers}' if workers else ''}"),
-        *(
-            CheckResult(f"worker {name}", False, f"no heartbeat for {waited:.0f} s", SILENT_WORKER)
-            for name in names
-        ),
-    ]
-
-
-async def _check_coordinators(store: Store, live: Sequence[str]) -> CheckResult:
-    if live:
-        return CheckResult("coordinators", True, f"{len(live)}: {', '.join(live)}")
-    waiting, _ = await store.list_tasks(TaskQuery(statuses=OPEN, limit=1))
-    if not waiting:
-        return CheckResult("coordinators", True, "0")
-    return CheckResult("coordinators", False, "0, and tasks have not ended", START_COORDINATOR)
 
 
 async def check_bus(
