@@ -1,26 +1,50 @@
 """A run exceeds no time limit because its reports were delayed by an outage."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit.errors import BusUnavailable
+from flowkit.protocols import Message
 from flowkit.task import TaskView
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryBus
 from tests.coordinator.test_watching_through_outages import StoreWithOutages
 
-Outage = Callable[[StoreWithOutages, bool], None]
 CONFIG = CoordinatorConfig(heartbeat_soft_sec=10, heartbeat_hard_sec=20)
 
 
-def away(store: StoreWithOutages, is_away: bool) -> None:
-    store.away = is_away
+class BusWithOutages(InMemoryBus):
+    """A bus that may accept no messages."""
+
+    away = False
+
+    async def publish(self, messages: Sequence[Message]) -> Any:
+        if self.away:
+            raise BusUnavailable("it is away")
+        return await super().publish(messages)
 
 
-def full(store: StoreWithOutages, is_full: bool) -> None:
-    store.full = is_full
+Outage = Callable[[StoreWithOutages, BusWithOutages, bool], None]
+
+
+def away(store: StoreWithOutages, bus: BusWithOutages, has_begun: bool) -> None:
+    store.away = has_begun
+
+
+def full(store: StoreWithOutages, bus: BusWithOutages, has_begun: bool) -> None:
+    store.full = has_begun
+
+
+def both_away(store: StoreWithOutages, bus: BusWithOutages, has_begun: bool) -> None:
+    store.away = bus.away = has_begun
+
+
+def both_full(store: StoreWithOutages, bus: BusWithOutages, has_begun: bool) -> None:
+    """Begin or end an outage of an SQLite file that cannot be changed."""
+    store.full = bus.away = has_begun
 
 
 @handler("beat")
@@ -44,31 +68,35 @@ def graph(role: str, seconds: int, **timeouts: float) -> dict[str, Any]:
 
 async def through(outage: Outage, seconds: int, flow: dict[str, Any]) -> tuple[TaskView, float]:
     """Run a flow through an outage, and return its end, and its time since the outage's end."""
-    store = StoreWithOutages()
+    store, bus = StoreWithOutages(), BusWithOutages()
     async with Cluster(
-        store=store, handlers=[beat, rest], coordinator_config=CONFIG, worker_config=WorkerConfig()
+        store=store,
+        bus=bus,
+        handlers=[beat, rest],
+        coordinator_config=CONFIG,
+        worker_config=WorkerConfig(),
     ) as cluster:
         task_id = await cluster.client.create_task(graph=flow)
         await cluster.clock.sleep(2)
-        outage(store, True)
+        outage(store, bus, True)
         await cluster.clock.sleep(seconds)
-        outage(store, False)
+        outage(store, bus, False)
         ended_at = cluster.clock.now()
         view = await cluster.client.wait(task_id, 300)
         return view, cluster.clock.now() - ended_at
 
 
-both = pytest.mark.parametrize("outage", [away, full])
+each = pytest.mark.parametrize("outage", [away, full, both_away, both_full])
 
 
-@both
+@each
 @pytest.mark.parametrize("seconds", [4, 30, 100])
 async def test_heartbeats_during_an_outage_count(outage: Outage, seconds: int) -> None:
     view, _ = await through(outage, seconds, graph("beat", 150, heartbeat_sec=3))
     assert (view.status, view.result) == ("finished", {"n": 1})
 
 
-@both
+@each
 async def test_a_run_that_ends_in_time_during_an_outage_succeeds(
     outage: Outage,
 ) -> None:
@@ -76,7 +104,7 @@ async def test_a_run_that_ends_in_time_during_an_outage_succeeds(
     assert (view.status, view.result) == ("finished", {"n": 1})
 
 
-@both
+@each
 async def test_a_run_that_is_too_long_fails_soon_after_an_outage(
     outage: Outage,
 ) -> None:
