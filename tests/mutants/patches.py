@@ -650,6 +650,20 @@ while self._unstored and self._error is None:
         "False",
         suite="tests/schedules/test_running_schedules.py",
     ),
+    Mutant(
+        "a trigger whose answer is lost makes another task when it is repeated",
+        "triggered",
+        "one.request == request",
+        "False",
+        suite="tests/schedules/test_state_machine.py",
+    ),
+    Mutant(
+        "times that were missed before a schedule got other ones are forgotten",
+        "_with_timing",
+        "replace(state, earlier=(*state.earlier, Earlier(now, old.timing)))",
+        "replace(state, handled=now)",
+        suite="tests/schedules/test_state_machine.py",
+    ),
     # ------------------------------------------------ maps
     Mutant(
         "one child more than max_parallel is in flight",

@@ -1,5 +1,6 @@
 """Schedules on a cluster in virtual time."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -8,11 +9,11 @@ import pytest
 
 from flowkit import GraphError, Schedule, ScheduleNotFound, ScheduleRefused, TaskRefused, hookimpl
 from flowkit.client import _schedules
-from flowkit.errors import CorruptRecord, FlowNotFound
+from flowkit.errors import CorruptRecord, FlowNotFound, StoreUnavailable
 from flowkit.protocols import KeyedRecord, RecordChange
 from flowkit.task import TaskView
 from flowkit.worker import handler
-from flowkit_testing import Cluster
+from flowkit_testing import Cluster, InMemoryStore
 from tests.builders import graph, node
 
 START = "2026-01-01T"
@@ -217,6 +218,10 @@ async def test_what_a_task_would_be_refused_for_is_found_when_the_schedule_is_pu
         ]:
             with pytest.raises(GraphError, match=f"(?s){why}"):
                 await client.put_schedule(every_minute(**fields))
+        with pytest.raises(GraphError, match="(?s)/params/day.*there is no flow 'daily'"):
+            await client.put_schedule(
+                every_minute(graph=None, flow="daily", params={"day": "${schedule.day}"})
+            )
         with pytest.raises(ScheduleRefused, match="no nominal time in the future"):
             await client.put_schedule(Schedule("s", graph=flow(), at="2020-01-01T00:00:00Z"))
         assert await client.list_schedules() == []
@@ -292,6 +297,71 @@ async def test_a_refused_task_is_in_the_history_and_the_next_time_is_made() -> N
     assert [one.kind for one in view.history] == ["refused", "refused", "started"]
     assert view.history[0].error is not None
     assert "not today" in view.history[0].error
+
+
+async def test_a_backfill_says_which_of_its_first_tasks_are_refused() -> None:
+    plugin = Refuses()
+    async with Cluster(handlers=[work], plugins=[plugin]) as cluster:
+        client, now = cluster.client, cluster.clock.now_dt()
+        await client.put_schedule(every_minute(paused=True))
+        span = now - timedelta(minutes=3), now - timedelta(minutes=1)
+        with pytest.raises(TaskRefused, match="3 of the first .* 's@2025-12-31T23:57:00Z'.*today"):
+            await client.backfill("s", *span)
+        plugin.refuses = False
+        names = await client.backfill("s", *span)
+        assert [one.id for one in await tasks(cluster)] == names
+        await client.create_task(graph=flow(), params={"day": 1}, task_id="s@2025-12-31T23:00:00Z")
+        with pytest.raises(TaskRefused, match="1 of the first .* its id belongs to another task"):
+            await client.backfill("s", now - timedelta(hours=1), now - timedelta(minutes=59))
+
+
+class LosesAnswers(InMemoryStore):
+    """Store that loses the answer to every other change of keyed records."""
+
+    calls = 0
+
+    async def __aenter__(self) -> "LosesAnswers":
+        records, change = self.records, self.records.change
+
+        async def lost(changes: Sequence[RecordChange]) -> Sequence[bool]:
+            answer = await change(changes)
+            self.calls += 1
+            if self.calls % 2:
+                raise StoreUnavailable("the answer is lost")
+            return answer
+
+        records.change = lost  # type: ignore[method-assign]
+        await super().__aenter__()
+        return self
+
+
+async def test_each_verb_waits_for_the_store_and_does_nothing_twice() -> None:
+    store = LosesAnswers()
+    async with Cluster(coordinators=0, workers=0, store=store) as cluster:
+        client, now = cluster.client, cluster.clock.now_dt()
+        await client.put_schedule(every_minute())
+        triggered = await client.trigger_schedule("s")
+        assert [one.id for one in await tasks(cluster)] == [triggered]
+        past = now - timedelta(minutes=2)
+        filled = await client.backfill("s", past, past)
+        assert [one.id for one in await tasks(cluster)] == [*filled, triggered]
+        await client.pause_schedule("s")
+        assert (await client.get_schedule("s")).paused
+        await client.resume_schedule("s")
+        assert not (await client.get_schedule("s")).paused
+        store.calls = 0
+        await client.delete_schedule("s")
+        assert await client.list_schedules() == []
+
+
+async def test_what_is_no_id_is_refused_or_not_found() -> None:
+    async with Cluster(coordinators=0) as cluster:
+        client = cluster.client
+        for verb in (client.get_schedule, client.pause_schedule, client.delete_schedule):
+            with pytest.raises(ValueError, match="id of a schedule is a text, not None"):
+                await verb(None)  # type: ignore[arg-type]
+            with pytest.raises(ScheduleNotFound):
+                await verb("\ud800")
 
 
 async def test_a_damaged_schedule_does_not_hold_up_the_others_and_can_be_deleted() -> None:

@@ -1,5 +1,6 @@
 """The state machine of schedules: pure, a step at a time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +34,14 @@ CHECK_SEC = 5.0
 
 def hourly(**fields: Any) -> Schedule:
     return Schedule("s", graph={}, cron="0 * * * *", **fields)
+
+
+def at_times(**fields: Any) -> Schedule:
+    return Schedule("s", graph={}, **fields)
+
+
+def hours(times: Sequence[float]) -> list[float]:
+    return [(at - NOON) / HOUR for at in times]
 
 
 def state_of(schedule: Schedule, at: float = NOON) -> ScheduleState:
@@ -242,18 +251,17 @@ def test_intervals_of_parts_of_seconds_do_not_drift() -> None:
 
 def test_jitter_delays_each_time_by_the_same_amount_in_every_process() -> None:
     schedule = hourly(jitter_sec=600)
-    rules = Rules.of(schedule)
-    delays = [rules.start_of(NOON + hour * HOUR) - NOON - hour * HOUR for hour in range(50)]
-    assert delays == [
-        Rules.of(hourly(jitter_sec=600)).start_of(NOON + hour * HOUR) - NOON - hour * HOUR
-        for hour in range(50)
-    ]
+    rules, state = Rules.of(schedule), state_of(schedule)
+    times = [NOON + hour * HOUR for hour in range(50)]
+    delays = [rules.start_of(state, at) - at for at in times]
+    same = Rules.of(hourly(jitter_sec=600))
+    assert delays == [same.start_of(state, at) - at for at in times]
     assert all(0 <= delay < 600 for delay in delays)
     assert len(set(delays)) == 50
-    due = rules.start_of(NOON + HOUR)
-    assert wake_at(rules, state_of(schedule), NOON, CHECK_SEC) == due
-    assert step(schedule, state_of(schedule), due - 0.001).start == ()
-    assert step(schedule, state_of(schedule), due).start == (NOON + HOUR,)
+    due = rules.start_of(state, NOON + HOUR)
+    assert wake_at(rules, state, NOON, CHECK_SEC) == due
+    assert step(schedule, state, due - 0.001).start == ()
+    assert step(schedule, state, due).start == (NOON + HOUR,)
 
 
 def test_times_during_a_pause_are_not_caught_up_but_those_before_it_are() -> None:
@@ -281,19 +289,118 @@ def test_a_schedule_that_is_put_again_keeps_its_past_and_its_pause() -> None:
     assert resumed_.paused_at is None
 
 
-def test_other_times_count_from_when_they_are_put() -> None:
-    old, new = hourly(), Schedule("s", graph={}, cron="*/15 * * * *", catch_up="all")
-    state = redefined(state_of(old), "other", old, new, NOON + 2.5 * HOUR)
-    assert skips(state) == [(1, 2, 2, "changed")]
-    assert step(new, state, NOON + 2.5 * HOUR).start == ()
-    assert step(new, state, NOON + 2.75 * HOUR).start == (NOON + 2.75 * HOUR,)
+def put_again(
+    old: Schedule, new: Schedule, state: ScheduleState, at: float = NOON + 2.5 * HOUR
+) -> ScheduleState:
+    return redefined(state, "other", old, new, at)
+
+
+def test_other_times_count_from_when_they_are_put_and_earlier_ones_stay_due() -> None:
+    old, new = hourly(), at_times(cron="*/15 * * * *", catch_up="all", overlap="allow")
+    state = put_again(old, new, state_of(old))
+    made = step(new, state, NOON + 2.75 * HOUR)
+    assert hours(made.start) == [1, 2, 2.75]
+    assert (skips(made.state), made.state.earlier) == ([], ())
+    assert hours(step(new, done(new, made), NOON + 3 * HOUR).start) == [3]
+    handled = replace(state_of(old), handled=NOON + 2 * HOUR)
+    assert hours(step(new, put_again(old, new, handled), NOON + 2.75 * HOUR).start) == [2.75]
+    ahead = replace(state_of(old), handled=NOON + 3 * HOUR)
+    assert hours(step(new, put_again(old, new, ahead), NOON + 3.25 * HOUR).start) == [3.25]
+
+
+def test_times_that_change_twice_before_they_are_handled_are_all_kept() -> None:
+    first, second, third = (
+        at_times(cron=f"{minute} * * * *", catch_up="all", overlap="allow")
+        for minute in (0, 20, 40)
+    )
+    state = put_again(first, second, state_of(first), NOON + 1.5 * HOUR)
+    state = put_again(second, third, state, NOON + 2.5 * HOUR)
+    # A client whose clock is behind changes nothing about them.
+    state = put_again(third, first, state, NOON + 2.4 * HOUR)
+    made = step(first, state, NOON + 3 * HOUR)
+    assert hours(made.start) == pytest.approx([1, 2 + 1 / 3, 3])
+
+
+def test_missed_times_are_caught_up_although_the_schedule_has_got_an_end() -> None:
+    old = hourly(catch_up="all", overlap="allow")
+    new = hourly(catch_up="all", overlap="allow", end_at=datetime(2026, 1, 1, 15, tzinfo=UTC))
+    made = step(new, put_again(old, new, state_of(old)), NOON + 4.5 * HOUR)
+    assert hours(made.start) == [1, 2, 3]
+
+
+def test_times_of_a_pause_are_skipped_as_paused_although_the_times_have_changed() -> None:
+    old, new = Schedule("s", graph={}, every_sec=5), hourly(paused=False)
+    state = put_again(old, new, paused(state_of(old), NOON + 2), NOON + 1.5 * HOUR)
+    made, steps = step(new, state, NOON + 2 * HOUR), 1
+    while not made.start:
+        made, steps = step(new, made.state, NOON + 2 * HOUR), steps + 1
+    assert steps == 3
+    assert hours(made.start) == [2]
+    assert skips(made.state) == [(5 / HOUR, 1.5, 1080, "paused")]
+
+
+@pytest.mark.parametrize("catch_up", ["latest", "all", "none"])
+def test_less_jitter_makes_a_time_that_waits_for_its_jitter_at_once(catch_up: str) -> None:
+    old, new = hourly(jitter_sec=HOUR, catch_up=catch_up), hourly(catch_up=catch_up)
+    due = Rules.of(old).start_of(state_of(old), NOON + HOUR)
+    at = due - 60
+    assert at > NOON + HOUR + 60
+    state = put_again(old, new, state_of(old), at)
+    assert wake_at(Rules.of(new), state, at, CHECK_SEC) == at
+    assert hours(step(new, state, at).start) == [1]
+    more = hourly(jitter_sec=24 * HOUR, catch_up=catch_up)
+    assert hours(step(more, put_again(old, more, state_of(old), at), due).start) == [1]
+
+
+def test_a_schedule_that_allowed_overlaps_knows_the_tasks_that_run() -> None:
+    old, new = hourly(overlap="allow"), hourly()
+    state, running = running_one(old)
+    state, _ = triggered(Rules.of(old), state, "one", NOON + 1.5 * HOUR)
+    state = put_again(old, new, state, NOON + 1.6 * HOUR)
+    assert state.open == (*running, task(NOON + 1.5 * HOUR))
+    made = step(new, state, NOON + 2 * HOUR, running)
+    assert (hours(made.start), skips(made.state)) == ([1.5], [(2, 2, 1, "overlap")])
+
+
+@pytest.mark.parametrize(
+    ("overlap", "begun", "waiting"), [("allow", [2, 3], []), ("cancel_running", [], [3])]
+)
+def test_times_that_wait_follow_a_new_rule_for_overlaps(
+    overlap: str, begun: list[int], waiting: list[int]
+) -> None:
+    old, new = hourly(overlap="queue", catch_up="all"), hourly(overlap=overlap)
+    state, running = running_one(old)
+    state = step(old, state, NOON + 3 * HOUR, running).state
+    made = step(new, put_again(old, new, state, NOON + 3 * HOUR), NOON + 3.5 * HOUR, running)
+    assert (hours(made.start), hours(made.state.waiting)) == (begun, waiting)
+
+
+def test_a_schedule_gets_no_times_that_are_all_past() -> None:
+    past = datetime(2026, 1, 1, 14, tzinfo=UTC)
+    old = hourly()
+    for new in (hourly(end_at=past), Schedule("s", graph={}, at=past)):
+        with pytest.raises(ScheduleRefused, match="no nominal time in the future; give a later"):
+            put_again(old, new, state_of(old))
+        assert put_again(new, new, state_of(new)).handled == NOON
+
+
+def test_times_that_change_again_and_again_are_refused_while_none_is_handled() -> None:
+    old, new = hourly(), at_times(cron="30 * * * *")
+    state, hour = state_of(old), 1.75
+    for _ in range(50):
+        state = put_again(old, new, state, NOON + hour * HOUR)
+        state = put_again(new, old, state, NOON + (hour + 1) * HOUR)
+        hour += 2
+    with pytest.raises(ScheduleRefused, match="have changed 100 times"):
+        put_again(old, new, state, NOON + hour * HOUR)
 
 
 def test_a_trigger_makes_a_task_of_its_own_also_at_a_nominal_time() -> None:
     schedule = hourly()
     rules = Rules.of(schedule)
-    state, first = triggered(rules, state_of(schedule), NOON + HOUR)
-    state, second = triggered(rules, state, NOON + HOUR)
+    state, first = triggered(rules, state_of(schedule), "one", NOON + HOUR)
+    state, second = triggered(rules, state, "two", NOON + HOUR)
+    assert triggered(rules, state, "one", NOON + 2 * HOUR) == (state, first)
     made = step(schedule, state, NOON + HOUR)
     assert (first, second) == (NOON + HOUR + 1e-6, NOON + HOUR + 2e-6)
     assert made.start == (first, second)

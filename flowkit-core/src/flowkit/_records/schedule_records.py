@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
 from flowkit._records.record_parts import damage_of
-from flowkit._schedules import Rules, Schedule, ScheduleState
+from flowkit._schedules import Rules, Schedule, ScheduleState, timetable_of
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import KeyedRecord
 
@@ -103,7 +103,10 @@ def decode_state(record: KeyedRecord) -> ScheduleState:
     try:
         if not record.data.startswith(_VERSION):
             raise ValueError("it has an unknown version")
-        return _STATE.validate_json(b"{" + record.data[len(_VERSION) :], strict=True)
+        state = _STATE.validate_json(b"{" + record.data[len(_VERSION) :], strict=True)
+        for one in state.earlier:
+            timetable_of(one.timing)
+        return state
     except ValueError as error:
         raise _corrupt(record.key, damage_of(error)) from None
 

@@ -1,12 +1,6 @@
 """Schedules: their definition, their nominal times, and their state machine."""
 
-from flowkit._schedules._advance import (
-    CLAIM_SEC,
-    Step,
-    advance_schedule,
-    started,
-    wake_at,
-)
+from flowkit._schedules._advance import Step, advance_schedule, started
 from flowkit._schedules._changes import (
     backfilled,
     new_state,
@@ -15,10 +9,11 @@ from flowkit._schedules._changes import (
     resumed,
     triggered,
 )
+from flowkit._schedules._due_times import CLAIM_SEC, wake_at
 from flowkit._schedules._params import faults_in_params, params_at
 from flowkit._schedules._schedule import Schedule, task_id_of
 from flowkit._schedules._state import Entry, Rules, ScheduleState
-from flowkit._schedules._timetable import next_times, timetable_of
+from flowkit._schedules._timetable import Timing, next_times, timetable_of
 from flowkit._schedules._views import ScheduleEvent, ScheduleView, schedule_view
 
 __all__ = [
@@ -30,6 +25,7 @@ __all__ = [
     "ScheduleState",
     "ScheduleView",
     "Step",
+    "Timing",
     "advance_schedule",
     "backfilled",
     "faults_in_params",

@@ -5,9 +5,10 @@ stores the state that :func:`started` returns. The ids of the tasks follow from 
 so that another coordinator can make the same tasks after a crash.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from flowkit._schedules._due_times import due_at, in_pause, without_decided
 from flowkit._schedules._schedule import task_id_of
 from flowkit._schedules._state import (
     MOST_OPEN,
@@ -25,8 +26,6 @@ MOST_AT_ONCE = 500
 """Nominal times that are decided in one step."""
 MOST_WAITING = 1_000
 """Nominal times that wait for the end of other tasks."""
-CLAIM_SEC = 10.0
-"""Time that a coordinator has to make tasks, before another one makes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,11 @@ class _StepDraft:
 
     def decide_due(self) -> None:
         """Decide about nominal times that are due, up to a limit."""
-        nominal = self._next(self.state.handled)
+        nominal = self._following(self.state.handled)
         for _ in range(MOST_AT_ONCE):
             if nominal is None or not self._is_due(nominal):
                 break
-            following = self._next(nominal)
+            following = self._following(nominal)
             reason = self._skipped(nominal, following)
             if reason is None:
                 self._place(nominal)
@@ -68,12 +67,10 @@ class _StepDraft:
                 self._skip(nominal, reason)
             self.state = replace(self.state, handled=nominal)
             nominal = following
-        if self.state.pauses:
-            left = [one for one in self.state.pauses if nominal is not None and nominal <= one[1]]
-            self.state = replace(self.state, pauses=tuple(left))
+        self.state = without_decided(self.state, nominal)
 
-    def _next(self, moment: float) -> float | None:
-        return self.rules.times.after(moment)
+    def _following(self, moment: float) -> float | None:
+        return self.rules.after(self.state, moment)
 
     def _is_due(self, nominal: float) -> bool:
         return due_at(self.rules, self.state, nominal) <= self.now
@@ -82,7 +79,7 @@ class _StepDraft:
         """Return why a nominal time gets no task at all, or None."""
         if in_pause(self.state, nominal):
             return "paused"
-        late = self.now - self.rules.start_of(nominal)
+        late = self.now - self.rules.start_of(self.state, nominal)
         if late <= MISSED_SEC:
             return None
         if self.rules.window_sec is not None and late > self.rules.window_sec:
@@ -126,18 +123,30 @@ class _StepDraft:
 
     def start_waiting(self) -> None:
         """Make the task of the first nominal time that waits, if all others have ended."""
-        if self.waiting and not self.open and self.state.paused_at is None:
+        if self.state.paused_at is not None:
+            return
+        if self.rules.overlap == "allow":
+            for nominal in self.waiting:
+                self._make(nominal)
+            self.waiting = []
+            return
+        if self.rules.overlap == "cancel_running":  # they may have waited by another rule
+            for nominal in self.waiting[:-1]:
+                self._skip(nominal, "overlap")
+            self.waiting = self.waiting[-1:]
+        if self.waiting and not self.open:
             self._start(self.waiting.pop(0))
 
     def fill(self, backfill: Backfill, running: Collection[str]) -> Backfill | None:
         """Begin the next tasks of a backfill. Return None when it has ended."""
         open_ = [one for one in backfill.open if one in self.start or self._id(one) in running]
-        handled, nominal = backfill.handled, self._next(backfill.handled)
+        times = self.rules.times
+        handled, nominal = backfill.handled, times.after(backfill.handled)
         while nominal is not None and nominal <= backfill.end and len(open_) < backfill.limit:
             open_.append(nominal)
             if nominal not in self.start:
                 self.start.append(nominal)
-            handled, nominal = nominal, self._next(nominal)
+            handled, nominal = nominal, times.after(nominal)
         if not open_ and (nominal is None or nominal > backfill.end):
             return None
         return replace(backfill, handled=handled, open=tuple(open_))
@@ -191,43 +200,16 @@ def started(
         state,
         starting=tuple(one for one in state.starting if one not in outcomes),
         open=tuple(one for one in state.open if one not in refused),
+        backfills=tuple(_not_ended(rules, state.backfills, outcomes)),
     )
 
 
-# ---------------------------------------------------------------- times
-
-
-def in_pause(state: ScheduleState, nominal: float) -> bool:
-    """Return whether a nominal time is in a pause that has ended."""
-    return any(start < nominal <= end for start, end in state.pauses)
-
-
-def due_at(rules: Rules, state: ScheduleState, nominal: float) -> float:
-    """Return when a nominal time is to be decided; infinity while a pause holds it."""
-    if state.paused_at is not None and nominal > state.paused_at:
-        return float("inf")
-    return nominal if in_pause(state, nominal) else rules.start_of(nominal)
-
-
-def next_nominal(rules: Rules, state: ScheduleState) -> float | None:
-    """Return the next nominal time that is not decided, apart from pauses that have ended."""
-    nominal = rules.times.after(state.handled)
-    while nominal is not None and in_pause(state, nominal):
-        end = max(end for start, end in state.pauses if start < nominal <= end)
-        nominal = rules.times.after(end)
-    return nominal
-
-
-def wake_at(rules: Rules, state: ScheduleState, now: float, check_sec: float) -> float | None:
-    """Return when the schedule is to be advanced next; None for never. The tasks for whose end it
-    waits are checked after ``check_sec``.
-    """
-    if state.starting:
-        return now + CLAIM_SEC
-    times = []
-    nominal = rules.times.after(state.handled)
-    if nominal is not None and (due := due_at(rules, state, nominal)) < float("inf"):
-        times.append(due)
-    if (state.waiting and state.paused_at is None) or state.backfills:
-        times.append(now + check_sec)
-    return min(times, default=None)
+def _not_ended(
+    rules: Rules, backfills: Sequence[Backfill], outcomes: Mapping[float, Entry | None]
+) -> Iterator[Backfill]:
+    """Yield the backfills that wait for a task, or have one to make, after some were refused."""
+    for one in backfills:
+        waits = tuple(at for at in one.open if outcomes.get(at) is None)
+        following = rules.times.after(one.handled)
+        if waits or (following is not None and following <= one.end):
+            yield one if waits == one.open else replace(one, open=waits)

@@ -2,20 +2,35 @@
 
 from dataclasses import replace
 
-from flowkit._schedules._advance import MOST_AT_ONCE
+from flowkit._schedules._due_times import without_decided
 from flowkit._schedules._schedule import Schedule, task_id_of
-from flowkit._schedules._state import Backfill, Entry, Rules, ScheduleState
+from flowkit._schedules._state import (
+    MOST_TRIGGERS,
+    Backfill,
+    Earlier,
+    Entry,
+    Rules,
+    ScheduleState,
+    Trigger,
+)
 from flowkit._schedules._timetable import Timetable
 from flowkit.errors import ScheduleRefused
 
 MOST_BACKFILLED = 10_000
 """Nominal times of a backfill."""
 MOST_BACKFILLS = 20
+MOST_EARLIER = 100
+"""Earlier timings with nominal times that are not decided."""
 _MICRO = 1e-6
 
 
 def new_state(definition: str, schedule: Schedule, now: float) -> ScheduleState:
-    """Return the state of a new schedule. Its nominal times are those after ``now``."""
+    """Return the state of a new schedule. Its nominal times are those after ``now``.
+
+    Raises:
+        ScheduleRefused: there are none.
+    """
+    _require_times(Rules.of(schedule), now)
     return ScheduleState(
         definition, created_at=now, handled=now, paused_at=now if schedule.paused else None
     )
@@ -24,26 +39,49 @@ def new_state(definition: str, schedule: Schedule, now: float) -> ScheduleState:
 def redefined(
     state: ScheduleState, definition: str, old: Schedule, new: Schedule, now: float
 ) -> ScheduleState:
-    """Return the state of a schedule that was put again. It keeps its past: if its times have
-    changed, the new ones are those after ``now``, and earlier ones of the old are skipped.
+    """Return the state of a schedule that was put again. It keeps its past: nominal times up to
+    ``now`` are the old ones, also those that are not decided yet, and later ones are the new ones.
+
+    Raises:
+        ScheduleRefused: it has got other times, but none after ``now``; or its times have changed
+            too often since they were decided.
     """
-    if _timing(old) != _timing(new):
-        times, handled = Rules.of(old).times, state.handled
-        missed = _times(times, handled, now, MOST_AT_ONCE)
-        if missed:
-            entry = Entry(missed[0], missed[-1], len(missed), skipped="changed")
-            state = state.with_entry(entry)
-        state = replace(state, handled=max(handled, now), pauses=())
+    state = _with_timing(state, Rules.of(old), Rules.of(new), now)
+    if old.overlap == "allow" and new.overlap != "allow":
+        state = replace(state, open=_last_tasks(state, new.id))
     if "paused" in new.model_fields_set:
         state = paused(state, now) if new.paused else resumed(state, now)
     return replace(state, definition=definition)
 
 
-def _timing(schedule: Schedule) -> tuple[object, ...]:
-    return tuple(
-        getattr(schedule, name)
-        for name in ("cron", "every_sec", "at", "timezone", "start_at", "end_at")
-    )
+def _with_timing(state: ScheduleState, old: Rules, new: Rules, now: float) -> ScheduleState:
+    if old.timing == new.timing:
+        return state
+    if replace(old.timing, jitter_sec=new.timing.jitter_sec) != new.timing:
+        _require_times(new, now)
+    if not state.earlier or now > state.earlier[-1].until:
+        state = replace(state, earlier=(*state.earlier, Earlier(now, old.timing)))
+    state = without_decided(state, new.after(state, state.handled))
+    if len(state.earlier) > MOST_EARLIER:
+        raise ScheduleRefused(
+            f"the times of schedule {new.schedule_id!r} have changed {MOST_EARLIER} times while"
+            " earlier ones were not handled; resume it, or start a coordinator, and try again"
+        )
+    return state
+
+
+def _require_times(rules: Rules, now: float) -> None:
+    if rules.times.after(now) is None:
+        raise ScheduleRefused(
+            f"schedule {rules.schedule_id!r} has no nominal time in the future; give a later"
+            f" {'at' if rules.timing.at is not None else 'end_at'}"
+        )
+
+
+def _last_tasks(state: ScheduleState, schedule_id: str) -> tuple[str, ...]:
+    """Return the tasks of a schedule that may not have ended, if it has not followed them."""
+    made = (task_id_of(schedule_id, one.first) for one in state.history if one.is_start)
+    return tuple(dict.fromkeys((*state.open, *made)))
 
 
 def paused(state: ScheduleState, now: float) -> ScheduleState:
@@ -59,20 +97,26 @@ def resumed(state: ScheduleState, now: float) -> ScheduleState:
     return replace(state, paused_at=None, pauses=past)
 
 
-def triggered(rules: Rules, state: ScheduleState, now: float) -> tuple[ScheduleState, float]:
+def triggered(
+    rules: Rules, state: ScheduleState, request: str, now: float
+) -> tuple[ScheduleState, float]:
     """Return the state in which a task is made now, and the time that stands in its id. That is no
-    nominal time, and no time of another such task.
+    nominal time, and no time of another such task. A request that is repeated changes nothing.
     """
+    for one in state.triggers:
+        if one.request == request:
+            return state, one.at
     at = round(now, 6)
-    if state.triggered_at is not None and at <= state.triggered_at:
-        at = round(state.triggered_at + _MICRO, 6)
-    while rules.times.after(at - _MICRO) == at:
+    if state.triggers and at <= (last := state.triggers[-1].at):
+        at = round(last + _MICRO, 6)
+    while rules.after(state, at - _MICRO) == at:
         at = round(at + _MICRO, 6)
     task_id = task_id_of(rules.schedule_id, at)
     open_ = state.open if rules.overlap == "allow" else (*state.open, task_id)
     starting = (*state.starting, at)
     state = state.with_entry(Entry(at, at))
-    return replace(state, starting=starting, open=open_, triggered_at=at), at
+    triggers = (*state.triggers, Trigger(request, at))[-MOST_TRIGGERS:]
+    return replace(state, starting=starting, open=open_, triggers=triggers), at
 
 
 def backfilled(

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from flowkit._json.limits import Moment
 from flowkit._schedules._schedule import Overlap, Schedule
-from flowkit._schedules._timetable import Timetable, jitter_of, timetable_of
+from flowkit._schedules._timetable import Timetable, Timing, jitter_of, timetable_of
 
 MOST_STARTED = 50
 """Entries of tasks in the history."""
@@ -16,9 +16,10 @@ MOST_NOT_STARTED = 100
 MOST_OPEN = 1_000
 """Open tasks that a schedule remembers."""
 
-SkipReason = Literal[
-    "overlap", "queue_full", "catch_up", "catch_up_window", "paused", "changed", "id_taken"
-]
+MOST_TRIGGERS = 20
+"""Requests for tasks that a schedule remembers."""
+
+SkipReason = Literal["overlap", "queue_full", "catch_up", "catch_up_window", "paused", "id_taken"]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -54,6 +55,24 @@ class Backfill:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """Timing of a schedule before it was put again."""
+
+    until: Moment
+    """Time of the put. Nominal times up to this one are those of the earlier timing."""
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Task that was made on request."""
+
+    request: str
+    """Name of the request, so that a repeated one makes no other task."""
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleState:
     """State of a schedule."""
 
@@ -65,6 +84,8 @@ class ScheduleState:
     paused_at: Moment | None = None
     pauses: tuple[tuple[Moment, Moment], ...] = ()
     """Pauses that ended, with nominal times that are not decided."""
+    earlier: tuple[Earlier, ...] = ()
+    """Earlier timings, with nominal times that are not decided. The oldest is the first."""
     starting: tuple[Moment, ...] = ()
     """Nominal times whose tasks are being made by a coordinator."""
     waiting: tuple[Moment, ...] = ()
@@ -72,8 +93,8 @@ class ScheduleState:
     open: tuple[str, ...] = ()
     """Tasks that may not have ended, unless tasks may overlap."""
     backfills: tuple[Backfill, ...] = ()
-    triggered_at: Moment | None = None
-    """Time of the last task that was made on request."""
+    triggers: tuple[Trigger, ...] = ()
+    """The last tasks that were made on request."""
     history: tuple[Entry, ...] = ()
 
     def with_entry(self, entry: Entry) -> "ScheduleState":
@@ -100,24 +121,44 @@ class Rules:
     """Rules of a schedule that decide about its nominal times."""
 
     schedule_id: str
+    timing: Timing
     times: Timetable
     overlap: Overlap
     catch_up: str
     window_sec: float | None
-    jitter_sec: float
 
     @classmethod
     def of(cls, schedule: Schedule) -> "Rules":
         """Return the rules of a schedule."""
+        timing = Timing.of(schedule)
         return cls(
             schedule.id,
-            timetable_of(schedule),
+            timing,
+            timetable_of(timing),
             schedule.overlap,
             schedule.catch_up,
             schedule.catch_up_window_sec,
-            schedule.jitter_sec,
         )
 
-    def start_of(self, nominal: float) -> float:
-        """Return when the task of a nominal time is to be made."""
-        return nominal + jitter_of(self.schedule_id, nominal, self.jitter_sec)
+    def after(self, state: ScheduleState, moment: float) -> float | None:
+        """Return the first nominal time after a moment, of an earlier timing or of this one."""
+        for one in state.earlier:
+            if moment < one.until:
+                nominal = timetable_of(one.timing).after(moment)
+                if nominal is not None and nominal <= one.until:
+                    return nominal
+                moment = one.until
+        return self.times.after(moment)
+
+    def start_of(self, state: ScheduleState, nominal: float) -> float:
+        """Return when the task of a nominal time is to be made. A later timing with less jitter
+        makes it earlier, but not before that timing was put.
+        """
+        start, since = float("inf"), float("-inf")
+        timings = [(one.timing, one.until) for one in state.earlier]
+        for timing, until in [*timings, (self.timing, float("inf"))]:
+            if nominal <= until:
+                jittered = nominal + jitter_of(self.schedule_id, nominal, timing.jitter_sec)
+                start = min(start, max(jittered, since))
+            since = until
+        return start

@@ -7,10 +7,41 @@ from hashlib import blake2b
 from math import ceil
 from typing import Protocol
 
+from flowkit._json.limits import Moment
 from flowkit._schedules._cron import CronLine, zone_of
 from flowkit._schedules._schedule import Schedule
 
 _MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The fields of a schedule that say when its tasks are made."""
+
+    cron: str | None
+    every_sec: float | None
+    at: Moment | None
+    timezone: str
+    start_at: Moment | None
+    end_at: Moment | None
+    jitter_sec: float
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> "Timing":
+        """Return the timing of a schedule."""
+        at, start, end = (
+            None if time is None else time.timestamp()
+            for time in (schedule.at, schedule.start_at, schedule.end_at)
+        )
+        return cls(
+            schedule.cron,
+            schedule.every_sec,
+            at,
+            schedule.timezone,
+            start,
+            end,
+            schedule.jitter_sec,
+        )
 
 
 class Timetable(Protocol):
@@ -68,25 +99,29 @@ def _cron_line(line: str, zone: str) -> CronLine:
     return CronLine(line, zone)
 
 
-def timetable_of(schedule: Schedule) -> Timetable:
-    """Return the nominal times of a schedule."""
-    start = None if schedule.start_at is None else schedule.start_at.timestamp()
-    end = None if schedule.end_at is None else schedule.end_at.timestamp()
+def timetable_of(timing: Timing) -> Timetable:
+    """Return the nominal times of a schedule.
+
+    Raises:
+        ValueError: the timing is not valid.
+    """
+    start, end = timing.start_at, timing.end_at
     times: Timetable
-    if schedule.cron is not None:
-        times = _cron_line(schedule.cron, schedule.timezone)
-    elif schedule.every_sec is not None:
+    if timing.cron is not None:
+        times = _cron_line(timing.cron, timing.timezone)
+    elif timing.every_sec is not None:
         first = None if start is None else round(start * _MICRO)
-        times = _Interval(round(schedule.every_sec * _MICRO), first)
+        times = _Interval(round(timing.every_sec * _MICRO), first)
     else:
-        assert schedule.at is not None
-        times = _Once(schedule.at.timestamp())
+        if timing.at is None:
+            raise ValueError("a schedule without times")
+        times = _Once(timing.at)
     return times if start is None and end is None else _Bounded(times, start, end)
 
 
 def next_times(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
     """Return up to ``count`` nominal times of a schedule after a moment, in its time zone."""
-    times, zone = timetable_of(schedule), zone_of(schedule.timezone)
+    times, zone = timetable_of(Timing.of(schedule)), zone_of(schedule.timezone)
     found: list[datetime] = []
     moment: float | None = after.timestamp()
     while len(found) < count and moment is not None:

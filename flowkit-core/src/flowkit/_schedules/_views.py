@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from flowkit._schedules._advance import next_nominal
+from flowkit._schedules._due_times import next_nominal
 from flowkit._schedules._schedule import Schedule, task_id_of
 from flowkit._schedules._state import Entry, Rules, ScheduleState, SkipReason
 from flowkit.protocols import utc
@@ -27,8 +27,8 @@ class ScheduleEvent(BaseModel):
     """Number of skipped nominal times."""
     reason: SkipReason | None = None
     """Reason why nominal times were skipped: ``overlap``, ``queue_full`` (1,000 already wait),
-    ``catch_up``, ``catch_up_window``, ``paused``, ``changed`` (the schedule got other times) or
-    ``id_taken`` (the task id belongs to another task).
+    ``catch_up``, ``catch_up_window``, ``paused`` or ``id_taken`` (the task id belongs to another
+    task).
     """
     error: str | None = None
     """Reason why the task was refused."""

@@ -3,12 +3,9 @@
 from typing import Any
 
 from flowkit._records.flow_records import FlowPut, read_infos, read_version
-from flowkit._runtime.retries import Backoff, retry
-from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC
 from flowkit._tasks.registered_flows import FlowChoice, FlowDescription, read_options
 from flowkit._user_code.containment import undo_cancellation
-from flowkit.client._session import PATIENCE_SEC, Session
-from flowkit.errors import StoreUnavailable
+from flowkit.client._session import Session
 from flowkit.task import FlowInfo, FlowVersion
 
 
@@ -20,13 +17,8 @@ async def put_flow(session: Session, name: str, graph: Any, description: str) ->
     finally:
         await undo_cancellation()
     put = FlowPut(said.name, parsed.source, said.description)
-    stored = await retry(
-        lambda: put.apply(session.store.records, now=session.clock.now()),
-        on=lambda error: isinstance(error, StoreUnavailable),
-        sleep=session.clock.sleep,
-        backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
-        patience_sec=PATIENCE_SEC,
-        monotonic=session.clock.monotonic,
+    stored = await session.patiently(
+        lambda: put.apply(session.store.records, now=session.clock.now())
     )
     return stored.view()
 

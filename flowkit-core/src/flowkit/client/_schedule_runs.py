@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from flowkit._engine import CancelRequested
+from flowkit._json.values import is_unicode
 from flowkit._records.schedule_records import (
     DEFINITION_KIND,
     KIND,
@@ -24,14 +25,9 @@ from flowkit._schedules import (
     task_id_of,
     wake_at,
 )
-from flowkit._tasks.event_processor import EventProcessor
-from flowkit._tasks.graph_checks import GraphChecks
-from flowkit._tasks.registered_flows import RegisteredFlows
-from flowkit.client._schedule_tasks import Due, Made, ScheduleTasks
-from flowkit.client._session import Dispatcher
+from flowkit.client._schedule_tasks import Due, Made, ScheduleTasks, Services
 from flowkit.errors import CorruptRecord, ScheduleNotFound, StoreUnavailable
-from flowkit.plugins import Plugins
-from flowkit.protocols import Clock, KeyedRecord, RecordChange, Store
+from flowkit.protocols import KeyedRecord, RecordChange
 from flowkit.task import TaskStatus
 
 logger = logging.getLogger(__name__)
@@ -78,37 +74,18 @@ class ScheduleRuns:
     the others do nothing. If that process dies, another one makes the same tasks.
     """
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        clock: Clock,
-        plugins: Plugins,
-        checks: GraphChecks,
-        flows: RegisteredFlows,
-        processor: EventProcessor,
-        dispatcher: Dispatcher,
-        check_sec: float,
-    ) -> None:
+    def __init__(self, services: Services, *, check_sec: float) -> None:
         """``check_sec`` is the time after which the tasks for whose end a schedule waits are
         checked again.
         """
-        self._store = store
-        self._clock = clock
-        self._processor = processor
-        self._dispatcher = dispatcher
+        self._store = services.store
+        self._clock = services.clock
+        self._processor = services.processor
+        self._dispatcher = services.dispatcher
         self._check_sec = check_sec
         self._definitions: Recent[str, Definition] = Recent(MOST_DEFINITIONS)
         """Definitions by their hashes."""
-        self._tasks = ScheduleTasks(
-            store=store,
-            clock=clock,
-            plugins=plugins,
-            checks=checks,
-            flows=flows,
-            processor=processor,
-            dispatcher=dispatcher,
-        )
+        self._tasks = ScheduleTasks(services)
 
     # ------------------------------------------------------------ reading
 
@@ -141,8 +118,10 @@ class ScheduleRuns:
 
         Raises:
             ScheduleNotFound: there is none with this id.
+            ValueError: this is no id.
             CorruptRecord: it is damaged.
         """
+        check_id(schedule_id)
         for _ in range(TRIES):
             record = (await self._store.records.get(KIND, [schedule_id])).get(schedule_id)
             if record is None:
@@ -182,7 +161,8 @@ class ScheduleRuns:
             found = await self.get(schedule_id)
             state = change(found)
             if state == found.state:
-                return found
+                # A call whose outcome was unknown may be repeated.
+                return await self._advance_one(schedule_id) if state.starting else found
             # This process advances the schedule. If it crashes before, a coordinator does.
             due_at = self._clock.now() + CLAIM_SEC
             record = state_record(schedule_id, state, found.record.revision, due_at)
@@ -285,6 +265,19 @@ class ScheduleRuns:
     async def _put(self, records: Sequence[KeyedRecord]) -> Sequence[bool]:
         changes = [RecordChange(token_hex(8), [record]) for record in records]
         return await self._store.records.change(changes) if changes else ()
+
+
+def check_id(schedule_id: object) -> None:
+    """Refuse what no schedule can have as its id.
+
+    Raises:
+        ScheduleNotFound: this is a text, but no schedule can have it.
+        ValueError: this is no text.
+    """
+    if not isinstance(schedule_id, str):
+        raise ValueError(f"the id of a schedule is a text, not {schedule_id!r}")
+    if not is_unicode(schedule_id):
+        raise ScheduleNotFound(schedule_id)
 
 
 def _log_damage(error: CorruptRecord) -> None:

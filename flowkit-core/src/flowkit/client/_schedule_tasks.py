@@ -40,6 +40,19 @@ MOST_GRAPHS = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Services:
+    """Store, rules and plugins with which the tasks of schedules are made."""
+
+    store: Store
+    clock: Clock
+    plugins: Plugins
+    checks: GraphChecks
+    flows: RegisteredFlows
+    processor: EventProcessor
+    dispatcher: Dispatcher
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """A nominal time whose task is to be made."""
 
@@ -64,24 +77,8 @@ class Made:
 class ScheduleTasks:
     """Makes the tasks of nominal times. Making one again changes nothing."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        clock: Clock,
-        plugins: Plugins,
-        checks: GraphChecks,
-        flows: RegisteredFlows,
-        processor: EventProcessor,
-        dispatcher: Dispatcher,
-    ) -> None:
-        self._store = store
-        self._clock = clock
-        self._plugins = plugins
-        self._checks = checks
-        self._flows = flows
-        self._processor = processor
-        self._dispatcher = dispatcher
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._evaluations = Evaluations()
         self._graphs: Recent[tuple[str, int], bytes] = Recent(MOST_GRAPHS)
         """Graphs of versions of flows, once they are checked."""
@@ -96,7 +93,9 @@ class ScheduleTasks:
             except (NodeFailure, TaskRefused, GraphError, FlowNotFound, CorruptRecord) as error:
                 made[one.task_id] = _refused(one.at, error)
         await self._store_new(new, made)
-        await self._dispatcher.submitted({name: new[name] for name in new if name not in made})
+        await self._services.dispatcher.submitted(
+            {name: new[name] for name in new if name not in made}
+        )
         await self._compare(new, made)
         await undo_cancellation()
         return made
@@ -116,12 +115,12 @@ class ScheduleTasks:
         whole = given
         if (schema := graph.document.params) is not None:
             whole = with_defaults(schema, given)
-            if faults := await self._checks.threads.value_faults(schema, whole, "params"):
+            if faults := await self._services.checks.threads.value_faults(schema, whole, "params"):
                 raise NodeFailure("; ".join(faults))
         spec = TaskSpec(
             task_id=due.task_id,
             plan=plan,
-            created_at=self._clock.now(),
+            created_at=self._services.clock.now(),
             secret=os.urandom(16),
             params=whole,
             defaulted=tuple(name for name in whole if name not in given),
@@ -131,21 +130,23 @@ class ScheduleTasks:
             deadline_sec=schedule.deadline_sec or plan.deadline_sec,
             flow=flow,
             schedule=ScheduleOrigin(schedule.id, due.at, due.awaited),
-            flow_versions=await fixed_versions(graph, flow, flows=self._flows, checks=self._checks),
+            flow_versions=await fixed_versions(
+                graph, flow, flows=self._services.flows, checks=self._services.checks
+            ),
         )
-        if self._plugins.checks_submissions:
-            await ask_plugins(self._plugins, spec, graph)
-        return self._processor.submit(spec, source, certainly_new=False)
+        if self._services.plugins.checks_submissions:
+            await ask_plugins(self._services.plugins, spec, graph)
+        return self._services.processor.submit(spec, source, certainly_new=False)
 
     async def _graph(self, definition: Definition) -> tuple[TaskFlow | None, bytes]:
         """Return the flow of a task, if the schedule names one, and the JSON of its graph."""
         schedule = definition.schedule
         if schedule.flow is None:
             return None, definition.graph
-        flow, document = await self._flows.chosen(schedule.flow, schedule.version)
+        flow, document = await self._services.flows.chosen(schedule.flow, schedule.version)
         source = self._graphs.get((flow.name, flow.version))
         if source is None:
-            source = (await self._checks.checked(document)).source
+            source = (await self._services.checks.checked(document)).source
             self._graphs[flow.name, flow.version] = source
         return flow, source
 
@@ -165,7 +166,7 @@ class ScheduleTasks:
         if not new:
             return
         try:
-            await self._processor.create(list(new.values()))
+            await self._services.processor.create(list(new.values()))
         except (RecordTooLarge, RecordRefused, PayloadError) as error:
             if len(new) > 1:
                 for name, one in new.items():
@@ -178,7 +179,7 @@ class ScheduleTasks:
     async def _compare(self, new: Mapping[str, Submission], made: dict[str, Made]) -> None:
         """Find out which tasks are new, which existed, and which ids belong to other tasks."""
         names = [name for name in new if name not in made]
-        stored = await self._store.load(names) if names else {}
+        stored = await self._services.store.load(names) if names else {}
         for name in names:
             spec = new[name].task.spec
             assert spec.schedule is not None
@@ -192,9 +193,9 @@ class ScheduleTasks:
                     is_new = False
             at = spec.schedule.at
             made[name] = Made(Entry(at, at, skipped="id_taken") if taken else None, is_new)
-            if is_new and self._plugins.observes_tasks:
+            if is_new and self._services.plugins.observes_tasks:
                 view = task_view(new[name].task)
-                self._plugins.notify("flowkit_task_changed", before=None, after=view)
+                self._services.plugins.notify("flowkit_task_changed", before=None, after=view)
 
 
 @lru_cache(maxsize=MOST_GRAPHS)

@@ -1,6 +1,7 @@
 """Verbs for schedules."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from secrets import token_hex
 from typing import Any
@@ -17,9 +18,11 @@ from flowkit._records.schedule_records import (
     state_record,
 )
 from flowkit._schedules import (
+    Entry,
     Schedule,
     ScheduleState,
     ScheduleView,
+    Timing,
     backfilled,
     faults_in_params,
     new_state,
@@ -36,11 +39,14 @@ from flowkit._schedules import (
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._tasks.submission import checked
-from flowkit.client._schedule_runs import TRIES, ScheduleRuns, StoredSchedule
+from flowkit.client._schedule_runs import TRIES, ScheduleRuns, StoredSchedule, check_id
+from flowkit.client._schedule_tasks import Services
 from flowkit.client._session import Session
 from flowkit.client._task_filters import checked_limit
 from flowkit.errors import (
+    CorruptRecord,
     Fault,
+    FlowNotFound,
     GraphError,
     NodeFailure,
     ScheduleNotFound,
@@ -56,7 +62,7 @@ MOST_AT_ONCE = 1_000
 
 
 def _runs(session: Session) -> ScheduleRuns:
-    return ScheduleRuns(
+    services = Services(
         store=session.store,
         clock=session.clock,
         plugins=session.plugins,
@@ -64,8 +70,8 @@ def _runs(session: Session) -> ScheduleRuns:
         flows=session.flows,
         processor=session.processor,
         dispatcher=session.dispatcher,
-        check_sec=CHECK_SEC,
     )
+    return ScheduleRuns(services, check_sec=CHECK_SEC)
 
 
 # ---------------------------------------------------------------- definitions
@@ -76,13 +82,16 @@ async def put_schedule(session: Session, schedule: Schedule) -> ScheduleView:
     if not isinstance(schedule, Schedule):
         raise ScheduleRefused(f"a schedule is a flowkit.Schedule, not {type(schedule).__name__}")
     definition = await _checked(session, schedule)
+    return await session.patiently(lambda: _put(session, schedule, definition))
+
+
+async def _put(session: Session, schedule: Schedule, definition: Definition) -> ScheduleView:
     records = session.store.records
     for _ in range(TRIES):
         now = session.clock.now()
         stored = (await records.get(KIND, [schedule.id])).get(schedule.id)
         known = (await records.get(DEFINITION_KIND, [schedule.id])).get(schedule.id)
         if stored is None:
-            _check_future(schedule, now)
             state = new_state(definition.digest, schedule, now)
         else:
             old = None if known is None else decode_definition(known)
@@ -99,11 +108,6 @@ async def put_schedule(session: Session, schedule: Schedule) -> ScheduleView:
     raise StoreUnavailable(f"schedule {schedule.id!r} changes too often")
 
 
-def _check_future(schedule: Schedule, now: float) -> None:
-    if timetable_of(schedule).after(now) is None:
-        raise ScheduleRefused(f"schedule {schedule.id!r} has no nominal time in the future")
-
-
 async def _checked(session: Session, schedule: Schedule) -> Definition:
     """Return the definition of a schedule, once it is checked as far as a task can be.
 
@@ -115,7 +119,7 @@ async def _checked(session: Session, schedule: Schedule) -> Definition:
     sample: dict[str, Any] | None = None
     if not faults:
         now = session.clock.now()
-        at = timetable_of(schedule).after(now) or now
+        at = timetable_of(Timing.of(schedule)).after(now) or now
         try:
             sample = await Evaluations().bounded(
                 lambda budget, at_once: params_at(
@@ -126,7 +130,12 @@ async def _checked(session: Session, schedule: Schedule) -> Definition:
             faults = [Fault(None, str(error))]
     flow, source = None, schedule.graph
     if schedule.flow is not None:
-        flow, source = await session.flows.chosen(schedule.flow, schedule.version)
+        try:
+            flow, source = await session.flows.chosen(schedule.flow, schedule.version)
+        except (FlowNotFound, CorruptRecord) as error:
+            if not faults:
+                raise
+            raise GraphError([*faults, Fault(None, str(error))]) from None
     try:
         parsed, _, _ = await checked(
             source,
@@ -182,18 +191,18 @@ async def resume_schedule(session: Session, schedule_id: str) -> None:
 
 async def trigger_schedule(session: Session, schedule_id: str) -> str:
     """Make a task of a schedule now, and return its id."""
-    made: list[float] = []
+    request, made = token_hex(8), 0.0
 
     def change(found: StoredSchedule) -> ScheduleState:
-        state, at = triggered(found.definition.rules, found.state, session.clock.now())
-        made.append(at)
+        nonlocal made
+        state, made = triggered(found.definition.rules, found.state, request, session.clock.now())
         return state
 
     state = (await _change(session, schedule_id, change)).state
     for entry in reversed(state.history):
-        if entry.first == made[-1] and entry.error is not None:
+        if entry.first == made and entry.error is not None:
             raise TaskRefused(f"schedule {schedule_id!r}: {entry.error}")
-    return task_id_of(schedule_id, made[-1])
+    return task_id_of(schedule_id, made)
 
 
 async def backfill(
@@ -204,33 +213,64 @@ async def backfill(
     if checked_limit(limit) > MOST_AT_ONCE:
         raise ValueError(f"limit is at most {MOST_AT_ONCE}, not {limit}")
     times: list[float] = []
+    before: tuple[Entry, ...] | None = None
 
     def change(found: StoredSchedule) -> ScheduleState:
-        nonlocal times
+        nonlocal times, before
+        before = found.state.history if before is None else before
         state, times = backfilled(
             found.definition.rules, found.state, first, last, limit, session.clock.now()
         )
         return state
 
-    await _change(session, schedule_id, change)
+    state = (await _change(session, schedule_id, change)).state
+    _check_made(schedule_id, times, Counter(state.history) - Counter(before))
     return [task_id_of(schedule_id, at) for at in times]
+
+
+def _check_made(schedule_id: str, times: Collection[float], new: Iterable[Entry]) -> None:
+    """Check that no task of a backfill is among those that were refused meanwhile.
+
+    Raises:
+        TaskRefused: some are; the message says why.
+    """
+    spans = [one for one in new if one.error is not None or one.skipped == "id_taken"]
+    refused = [(at, one) for at in times for one in spans if one.first <= at <= one.last]
+    if refused:
+        at, entry = refused[0]
+        why = entry.error or "its id belongs to another task"
+        raise TaskRefused(
+            f"schedule {schedule_id!r}: {len(refused)} of the first tasks of the backfill refused,"
+            f" the first of them {task_id_of(schedule_id, at)!r}: {why}; the backfill goes on with"
+            " the others"
+        )
 
 
 async def delete_schedule(session: Session, schedule_id: str) -> None:
     """Delete a schedule."""
-    records = session.store.records
-    if not await records.get(KIND, [schedule_id]):
-        raise ScheduleNotFound(schedule_id)
+    check_id(schedule_id)
     deletions = [RecordDeletion(kind, schedule_id) for kind in (KIND, DEFINITION_KIND)]
-    if not (await records.change([RecordChange(token_hex(8), delete=deletions)]))[0]:
-        # A damaged schedule may lack one of its records.
-        await records.change([RecordChange(token_hex(8), delete=[one]) for one in deletions])
+    tried = False
+
+    async def delete() -> None:
+        nonlocal tried
+        records = session.store.records
+        if not await records.get(KIND, [schedule_id]):
+            if tried:
+                return
+            raise ScheduleNotFound(schedule_id)
+        tried = True
+        if not (await records.change([RecordChange(token_hex(8), delete=deletions)]))[0]:
+            # A damaged schedule may lack one of its records.
+            await records.change([RecordChange(token_hex(8), delete=[one]) for one in deletions])
+
+    await session.patiently(delete)
 
 
 async def _change(
     session: Session, schedule_id: str, change: Callable[[StoredSchedule], ScheduleState]
 ) -> StoredSchedule:
-    changed = await _runs(session).change(schedule_id, change)
+    changed = await session.patiently(lambda: _runs(session).change(schedule_id, change))
     await session.dispatcher.schedule_changed(schedule_id)
     return changed
 

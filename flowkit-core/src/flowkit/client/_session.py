@@ -1,10 +1,10 @@
 """The session of an open client or coordinator: submission, and what all verbs share."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from flowkit._engine import EngineSettings, Event, RetryRequested
 from flowkit._records.task_records import decode_submission, decode_task
@@ -36,6 +36,8 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, TaskRecord
 from flowkit.task import NewTask, Task, TaskFlow, TaskSpec
 from flowkit.tracing import current_trace
+
+T = TypeVar("T")
 
 PATIENCE_SEC = 10.0
 """Longest wait of a verb for an unavailable store before it raises."""
@@ -218,16 +220,22 @@ class Session:
         """Store tasks and start them. Wait for an unavailable store up to ``PATIENCE_SEC``:
         repeating the call is harmless.
         """
-        stored = await retry(
-            partial(self._stored, submissions),
+        stored = await self.patiently(partial(self._stored, submissions))
+        await self.dispatcher.submitted(dict(zip(stored, submissions, strict=True)))
+        return stored
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of a call that is harmless to repeat. Wait for an unavailable store up
+        to ``PATIENCE_SEC``.
+        """
+        return await retry(
+            call,
             on=lambda error: isinstance(error, StoreUnavailable),
             sleep=self.clock.sleep,
             backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
             patience_sec=PATIENCE_SEC,
             monotonic=self.clock.monotonic,
         )
-        await self.dispatcher.submitted(dict(zip(stored, submissions, strict=True)))
-        return stored
 
     async def _stored(self, submissions: list[Submission]) -> Sequence[str]:
         if self._life.state is not LifeState.OPEN:

@@ -599,13 +599,17 @@ class TaskVerbs(ABC):
         """Store a schedule, in place of one with the same id. Coordinators make its tasks.
 
         A new schedule begins now: earlier nominal times are not made. One that is put again keeps
-        its past: its history, its pause unless ``paused`` is given, and the nominal times that are
-        handled. If its times change, the new ones count from now.
+        its past: its history, its pause unless ``paused`` is given, and its nominal times until
+        now, also those that are missed or wait. If its times change, the new ones count from now.
 
         Raises:
             GraphError: the graph or the params have faults; all of them are listed.
             FlowNotFound: its flow does not exist, or has no such version.
-            ScheduleRefused: a new schedule has no nominal time in the future.
+            ScheduleRefused: a new schedule, or one whose times change, has no nominal time in the
+                future; or the times changed 100 times while no coordinator handled them.
+            RecordTooLarge: the schedule is larger than a record of the store may be, which is at
+                least two million bytes. Nothing is stored.
+            StoreUnavailable: the schedule may or may not have been stored; call this again.
         """
         return await _schedules.put_schedule(self._life.resource, schedule)
 
@@ -614,6 +618,8 @@ class TaskVerbs(ABC):
 
         Raises:
             ScheduleNotFound: there is no such schedule.
+            ValueError: ``schedule_id`` is no text. This holds for all verbs that take one.
+            CorruptRecord: the record of the schedule is damaged.
         """
         return await _schedules.get_schedule(self._life.resource, schedule_id)
 
@@ -648,6 +654,7 @@ class TaskVerbs(ABC):
         Raises:
             ScheduleNotFound: there is no such schedule.
             TaskRefused: the task was refused; the message says why.
+            StoreUnavailable: the task may or may not have been made.
         """
         return await _schedules.trigger_schedule(self._life.resource, schedule_id)
 
@@ -666,6 +673,8 @@ class TaskVerbs(ABC):
             ScheduleNotFound: there is no such schedule.
             ScheduleRefused: the span ends in the future, has more than 10,000 nominal times, or
                 twenty backfills of the schedule have not ended.
+            TaskRefused: some of the first tasks were refused; the message says why. The backfill
+                goes on with the others. Tasks that are refused later are in the history.
         """
         return await _schedules.backfill(self._life.resource, schedule_id, start, end, limit)
 

@@ -42,6 +42,7 @@ from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission
 from flowkit.client._hints import Hints
 from flowkit.client._schedule_runs import ScheduleRuns
+from flowkit.client._schedule_tasks import Services
 from flowkit.client._session import engine_settings
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._arguments import Arguments
@@ -156,13 +157,15 @@ class Scheduler:
             store=store,
             clock=clock,
             runs=ScheduleRuns(
-                store=store,
-                clock=clock,
-                plugins=plugins,
-                checks=GraphChecks(cfg.limits, plugins.functions, cfg.command_topic),
-                flows=flows,
-                processor=processor,
-                dispatcher=self,
+                Services(
+                    store=store,
+                    clock=clock,
+                    plugins=plugins,
+                    checks=GraphChecks(cfg.limits, plugins.functions, cfg.command_topic),
+                    flows=flows,
+                    processor=processor,
+                    dispatcher=self,
+                ),
                 check_sec=cfg.scheduler_tick_sec,
             ),
             tick_sec=cfg.scheduler_tick_sec,
