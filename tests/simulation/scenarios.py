@@ -1713,6 +1713,11 @@ async def schedules(cluster: SimCluster) -> None:
         await cluster.client.pause_schedule("s")
         await cluster.clock.sleep(cluster.random.choice([1.0, 25.0]))
         await cluster.client.resume_schedule("s")
+    if cluster.random.random() < 0.3:
+        await cluster.clock.sleep(cluster.random.choice([1.0, 13.0, 80.0]))
+        jitter_sec = cluster.random.choice([0.0, 2.0, 15.0])
+        again = put.schedule.model_copy(update={"jitter_sec": jitter_sec})
+        await cluster.client.put_schedule(again)
     times = next_times(put.schedule, put.created_at, 100)
     view = await cluster.client.get_schedule("s")
     while sum(one.count for one in view.history) < len(times):
