@@ -449,3 +449,32 @@ async def test_the_list_that_is_the_input_of_a_child_may_be_divided() -> None:
         }
     assert items == {"m[0]": [[1, 2], [3]], "m[1]": [[4]]}
     assert view.result == {"m": [None, None]}
+
+
+async def test_a_pause_of_the_task_is_seen_in_the_children_that_it_holds_back() -> None:
+    @handler("slow")
+    async def slow(item: Any, ctx: RunContext) -> None:
+        await ctx.clock.sleep(10)
+
+    async with Cluster(handlers=[slow]) as cluster:
+        client = cluster.client
+        nodes = [mapped([1, 2, 3], "slow", map={"max_parallel": 1}), mapped([1], "slow")]
+        nodes[1] |= {"node_id": "n", "depends_on": ["m"]}
+        task_id = await client.create_task(graph=graph(*nodes))
+        await cluster.clock.sleep(1)
+        await client.pause(task_id)
+        view = await client.get_task(task_id)
+        statuses = {name: one.status for name, one in view.nodes.items()}
+        assert statuses == {
+            "m": "running",
+            "n": "queued",
+            "m[0]": "running",
+            "m[1]": "paused",
+            "m[2]": "paused",
+        }
+        assert view.nodes["m"].children == {"running": 1, "paused": 2}
+        held_back = await client.nodes(task_id, map="m", status="paused")
+        assert [one.node_id for one in held_back.items] == ["m[1]", "m[2]"]
+        assert (await client.nodes(task_id, status="queued")).items == [view.nodes["n"]]
+        await client.resume(task_id)
+        assert (await client.wait(task_id)).status == "finished"

@@ -39,11 +39,22 @@ def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def shown_status(task: Task, mark: int) -> NodeStatus:
-    """Return the status of a node with this mark, as users see it."""
-    if task.paused and mark in (Mark.READY, Mark.CHECKING):
+def shown_status(task: Task, index: int, mark: int) -> NodeStatus:
+    """Return the status of a node with this mark, as users see it. A child that waits in a running
+    map lacks nothing but a place, so a pause of the task holds it back.
+    """
+    if task.paused and (mark in _HELD_BACK or (mark == Mark.WAITING and _may_begin(task, index))):
         return NodeStatus.PAUSED
     return STATUS_OF_MARK[mark]
+
+
+_HELD_BACK = frozenset({Mark.READY, Mark.CHECKING})
+
+
+def _may_begin(task: Task, index: int) -> bool:
+    """Return whether a node is a child of a running map."""
+    plan = task.spec.plan
+    return index >= plan.size and task.marks[node_of(plan, index)] == Mark.MAPPING
 
 
 def node_view(
@@ -73,7 +84,7 @@ def node_view(
     return NodeView(
         node_id=task.spec.plan.ids[index],
         type=task.spec.plan.nodes[index].type,
-        status=shown_status(task, mark),
+        status=shown_status(task, index, mark),
         phase=phase,
         labels=task.spec.plan.nodes[index].labels,
         optional=phase != "undo" and task.spec.plan.nodes[index].optional,
@@ -101,7 +112,7 @@ def _children(task: Task, index: int, step: Transition | None) -> dict[NodeStatu
     """Return the number of the children of a map in each status."""
     counts: dict[NodeStatus, int] = {}
     for mark, number in marks_of_children(task, index, step).items():
-        status = shown_status(task, mark)
+        status = shown_status(task, task.maps[index].places()[0].start, mark)
         counts[status] = counts.get(status, 0) + number
     return counts
 

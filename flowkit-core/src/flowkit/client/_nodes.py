@@ -105,7 +105,9 @@ def _matching(task: Task, nodes: range, wanted: NodeStatus | None, limit: int) -
     """Return the first of these nodes that have a status."""
     if wanted is None:
         return list(nodes[:limit])
-    marks = bytes(mark for mark in STATUS_OF_MARK if shown_status(task, mark) is wanted)
+    marks = bytes(
+        mark for mark in STATUS_OF_MARK if shown_status(task, nodes.start, mark) is wanted
+    )
     if not marks:
         return []
     found = []

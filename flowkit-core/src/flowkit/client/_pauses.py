@@ -30,7 +30,7 @@ async def run_now(session: Session, task_id: str, node_id: str) -> None:
 
 def _refusal(node: StoredNode) -> TaskRefused:
     mark, wait = node.mark, node.record.wait
-    does = f"is {shown_status(node.task, mark)}"
+    does = f"is {shown_status(node.task, node.index, mark)}"
     if mark == Mark.DEFERRED and wait is not None:
         does = _INSTEAD.get(wait.kind, does)
     return TaskRefused(

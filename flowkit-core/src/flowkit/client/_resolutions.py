@@ -58,7 +58,7 @@ def _refusal(node: StoredNode) -> TaskRefused:
     if record.resolution is not None:
         return TaskRefused(f"{name} was resolved before: {record.resolution}")
     if mark in ENDED:
-        return TaskRefused(f"{name} has ended: it is {shown_status(node.task, mark)}")
+        return TaskRefused(f"{name} has ended: it is {shown_status(node.task, node.index, mark)}")
     if mark == Mark.HELD:
         return TaskRefused(f"{name} is not resolved before its phase of the task has begun")
     return TaskRefused(f"{name} is being stopped already, and ends soon")
