@@ -205,7 +205,12 @@ def test_tables_of_another_form_are_shown_as_they_are():
     assert printed({"n": {"tables": [{"columns": ["a"], "rows": [["x", "too many"]]}]}}).startswith(
         'n: {"tables": [{"columns"'
     )
-    assert printed({"n": None}) == ""
+
+
+def test_results_that_are_null_are_shown():
+    assert printed({"n": None, "m": {}}) == "n: null\nm: {}\n"
+    assert printed(None) == "result: null\n"
+    assert printed({"n": {"tables": [{"columns": ["a"], "rows": []}]}}).count(":") == 0
 
 
 def test_numbers_stand_to_the_right_and_values_of_any_kind_are_shown():
@@ -287,6 +292,7 @@ def test_the_duration_of_a_retried_task_says_how_many_nodes_it_leaves_out():
             started_at=NOON + timedelta(seconds=began_sec),
             finished_at=NOON + timedelta(seconds=101),
             nodes={name: node(name, sec) for name, sec in (("a", 1), ("b", 2), ("c", 100))},
+            result={},
         )
         out = Console(file=io.StringIO(), width=200)
         print_end(out, task)

@@ -182,8 +182,8 @@ def print_result(out: Console, result: Any) -> None:
         rest = value
         if isinstance(value, dict) and _are_tables(value.get("tables")):
             tables += value["tables"]
-            rest = {name: part for name, part in value.items() if name != "tables"} or None
-        if rest is not None:
+            rest = {name: part for name, part in value.items() if name != "tables"}
+        if rest != {} or rest is value:
             out.print(
                 Text(f"{key}: ", style="bold").append(_pretty(rest), style="not bold"),
                 soft_wrap=True,
@@ -305,4 +305,5 @@ def print_end(out: Console, view: TaskView, *, options: str | None = "") -> None
                 ),
                 soft_wrap=True,
             )
-    print_result(out, view.result)
+    if view.result is not None or view.status == "finished":
+        print_result(out, view.result)
