@@ -181,6 +181,10 @@ def test_ls_filters_by_what_nodes_do(cli: Cli, installation: Installation):
         ]
 
     assert listed("--parent", "parent") == [child]
+    assert listed("--root") == ["again", "queued", "asks", "bad", "parent"]
+    shown = cli("ls", "--db", installation.address, "--parent", "parent").stdout
+    assert "│ parent " in shown
+    assert str(child) in shown
     assert listed("--waiting", "approval") == ["asks"]
     assert listed("--waiting", "approval", "--status", "queued") == []
     assert listed("--retrying") == ["again"]

@@ -174,6 +174,8 @@ async def test_child_tasks_are_listed_by_their_parent() -> None:
         assert {view.parent for view in views} == {"parent"}
         assert len(await ids(cluster, parent="parent", waiting="timer")) == 2
         assert await ids(cluster, parent="parent", waiting="signal") == []
+        assert sorted(await ids(cluster, root=True)) == ["other", "parent"]
+        assert await ids(cluster, root=True, waiting="timer") == []
         await cluster.client.wait("parent")
         assert len(await ids(cluster, parent="parent", status="finished")) == 2
 
@@ -206,6 +208,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"created_before": datetime(2026, 11, 27)},
         "created_before is a datetime with a time zone, not datetime",
     ),
+    "no child tasks": ({"root": False}, "root is True or None, not False"),
+    "a parent of root tasks": ({"root": True, "parent": "p"}, "no task has both root and parent"),
     "False": ({"retrying": False}, "retrying is True or None, not False"),
     "a number": ({"retrying": 1}, "retrying is True or None, not 1"),
     "a wait": (

@@ -366,14 +366,15 @@ def in_state(plan: Plan, marks: str, outcome: str) -> Task:
 
 def test_a_task_has_the_tags_of_its_nodes() -> None:
     def no_tags(record: TaskRecord, commit: Commit) -> Commit | None:
-        return replace(commit, tags=frozenset()) if commit.tags else None
+        return replace(commit, tags={"root"}) if len(commit.tags) > 1 else None
 
     def old_tags(record: TaskRecord, commit: Commit) -> Commit | None:
         kept = commit.tags | record.header.tags
         return None if kept == commit.tags else replace(commit, tags=kept)
 
-    assert "the tags are [], and its nodes have ['waiting:worker']" in found_by(no_tags)
-    assert "the tags are ['waiting:worker'], and its nodes have []" in found_by(old_tags)
+    nodes_have = "and its nodes have"
+    assert f"['root'], {nodes_have} ['root', 'waiting:worker']" in found_by(no_tags)
+    assert f"['root', 'waiting:worker'], {nodes_have} ['root']" in found_by(old_tags)
 
 
 # ---------------------------------------------------------------- waits

@@ -84,7 +84,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import sources_of, sources_progress, undone_node
 from flowkit._engine.stop_reasons import stop_cause, was_stopped
-from flowkit._engine.tags import RETRYING, parent_tag, reason_tag, tags_of, waiting_tag
+from flowkit._engine.tags import RETRYING, ROOT, parent_tag, reason_tag, tags_of, waiting_tag
 from flowkit._engine.time_limits import is_late
 from flowkit._engine.transition import IllegalMove, Transition
 from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
@@ -96,6 +96,7 @@ __all__ = [
     "NODE_MOVES",
     "NODE_REPORTS",
     "RETRYING",
+    "ROOT",
     "TASK_MOVES",
     "ArgumentsEvaluated",
     "AskWorker",

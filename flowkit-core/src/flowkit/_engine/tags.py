@@ -10,6 +10,8 @@ from typing import get_args
 from flowkit.task import Mark, NodeRecord, Task, WaitingFor, WaitKind
 
 RETRYING = "retrying"
+ROOT = "root"
+"""Tag of the tasks that no node of another task runs."""
 MOST_CODES = 16
 """Reason codes in the tags of a task: those with which its first nodes failed, then those of nodes
 that are retried.
@@ -36,12 +38,11 @@ def tags_of(task: Task) -> frozenset[str]:
     counts, codes, parent = task.tag_counts, task.failed_codes, task.spec.parent
     if not codes and parent is None:
         if not counts:
-            return _NONE
+            return _ONLY_ROOT
         if len(counts) == 1 and "waiting:worker" in counts:
-            return _ONLY_FOR_WORKER
+            return _ROOT_FOR_WORKER
     tags = {tag for tag in counts if not tag.startswith(_REASON)}
-    if parent is not None:
-        tags.add(parent_tag(parent.task_id))
+    tags.add(ROOT if parent is None else parent_tag(parent.task_id))
     tags.update(map(reason_tag, codes))
     if RETRYING in tags:
         retried = sorted(tag for tag in counts if tag.startswith(_REASON) and tag not in tags)
@@ -130,8 +131,8 @@ def _count_code(codes: dict[str, int], record: NodeRecord | None, by: int) -> No
         del codes[code]
 
 
-_NONE: frozenset[str] = frozenset()
-_ONLY_FOR_WORKER = frozenset({waiting_tag("worker")})
+_ONLY_ROOT = frozenset({ROOT})
+_ROOT_FOR_WORKER = frozenset({ROOT, waiting_tag("worker")})
 _REASON = reason_tag("")
 _FOR_WORKER = (waiting_tag("worker"),)
 _WAITS: Mapping[WaitKind, tuple[str, ...]] = {

@@ -88,6 +88,7 @@ Parent = Annotated[
     str | None,
     typer.Option("--parent", metavar="ID", help="Only the child tasks of this task."),
 ]
+Root = Annotated[bool, typer.Option("--root", help="Only tasks that are no child tasks.")]
 Waiting = Annotated[
     str | None,
     typer.Option(
@@ -152,6 +153,7 @@ def filters(
     pipeline: str | None,
     label: list[str] | None,
     parent: str | None,
+    root: bool,
     waiting: str | None,
     retrying: bool,
     reason_code: str | None,
@@ -164,6 +166,7 @@ def filters(
         "pipeline": pipeline,
         "labels": pairs(label, "--label"),
         "parent": parent,
+        "root": root or None,
         "waiting": waiting,
         "retrying": retrying or None,
         "reason_code": reason_code,

@@ -43,6 +43,7 @@ def ls(
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
     parent: options.Parent = None,
+    root: options.Root = False,
     waiting: options.Waiting = None,
     retrying: options.Retrying = False,
     reason_code: options.ReasonCode = None,
@@ -65,6 +66,7 @@ def ls(
         pipeline=pipeline,
         label=label,
         parent=parent,
+        root=root,
         waiting=waiting,
         retrying=retrying,
         reason_code=reason_code,
@@ -91,11 +93,12 @@ def ls(
             status_text(view.status),
             time_text(view.created_at),
             seconds_text(duration(view)),
+            view.parent,
             _labels(view.labels),
         )
         for view in page.items
     ]
-    columns = ("id", "pipeline", "status", "created", "took", "labels")
+    columns = ("id", "pipeline", "status", "created", "took", "parent", "labels")
     print_page(out, columns, rows, empty="no tasks", after=page.next)
 
 

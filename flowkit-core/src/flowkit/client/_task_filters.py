@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from flowkit._engine import RETRYING, parent_tag, reason_tag, waiting_tag
+from flowkit._engine import RETRYING, ROOT, parent_tag, reason_tag, waiting_tag
 from flowkit.protocols import TaskQuery
 from flowkit.task import TaskStatus, WaitingFor
 
@@ -23,6 +23,7 @@ def task_query(
     pipeline: str | None,
     labels: Mapping[str, str] | None,
     parent: str | None,
+    root: bool | None,
     created_after: datetime | None,
     created_before: datetime | None,
     retrying: bool | None,
@@ -42,7 +43,9 @@ def task_query(
         labels=_labels(labels),
         limit=checked_limit(limit),
         after=_text(after, "after"),
-        tags=_tags(parent=parent, retrying=retrying, waiting=waiting, reason_code=reason_code),
+        tags=_tags(
+            parent=parent, root=root, retrying=retrying, waiting=waiting, reason_code=reason_code
+        ),
         created_after=_seconds(created_after, "created_after", HALF_A_MICROSECOND),
         created_before=_seconds(created_before, "created_before", -HALF_A_MICROSECOND),
     )
@@ -76,7 +79,12 @@ def checked_limit(limit: Any) -> int:
 
 
 def _tags(
-    *, parent: str | None, retrying: bool | None, waiting: str | None, reason_code: str | None
+    *,
+    parent: str | None,
+    root: bool | None,
+    retrying: bool | None,
+    waiting: str | None,
+    reason_code: str | None,
 ) -> list[str]:
     """Return the tags of the tasks that match, usually the rarest first."""
     tags = []
@@ -84,15 +92,23 @@ def _tags(
         tags.append(parent_tag(parent))
     if (reason_code := _text(reason_code, "reason_code")) is not None:
         tags.append(reason_tag(reason_code))
-    if retrying is not None and retrying is not True:
-        raise ValueError(f"retrying is True or None, not {retrying!r}")
-    if retrying:
+    if _is_true(retrying, "retrying"):
         tags.append(RETRYING)
     if waiting is not None:
         if waiting not in WAITING_FOR:
             raise ValueError(f"waiting is one of {', '.join(WAITING_FOR)}, not {waiting!r}")
         tags.append(waiting_tag(waiting))
+    if _is_true(root, "root"):
+        if parent is not None:
+            raise ValueError("no task has both root and parent; give one of them")
+        tags.append(ROOT)
     return tags
+
+
+def _is_true(value: Any, name: str) -> bool:
+    if value is not None and value is not True:
+        raise ValueError(f"{name} is True or None, not {value!r}")
+    return value is True
 
 
 def _statuses(status: Any) -> list[str]:

@@ -218,6 +218,7 @@ class TaskVerbs(ABC):
         pipeline: str | None = None,
         labels: Mapping[str, str] | None = None,
         parent: str | None = None,
+        root: bool | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         retrying: bool | None = None,
@@ -234,6 +235,7 @@ class TaskVerbs(ABC):
         - ``status``: the status of the task, or several of which it has one.
         - ``labels``: labels that the task has, perhaps among others.
         - ``parent``: the id of the task whose node runs the task.
+        - ``root=True``: no node of another task runs the task.
         - ``created_after``, ``created_before``: times with a zone. Neither of them counts itself.
         - ``retrying=True``: a node waits for its next attempt or runs it, because the last one
           failed.
@@ -257,6 +259,7 @@ class TaskVerbs(ABC):
             pipeline=pipeline,
             labels=labels,
             parent=parent,
+            root=root,
             created_after=created_after,
             created_before=created_before,
             retrying=retrying,
@@ -437,6 +440,7 @@ class TaskVerbs(ABC):
         pipeline: str | None = None,
         labels: Mapping[str, str] | None = None,
         parent: str | None = None,
+        root: bool | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         retrying: bool | None = None,
@@ -460,6 +464,7 @@ class TaskVerbs(ABC):
             pipeline=pipeline,
             labels=labels,
             parent=parent,
+            root=root,
             created_after=created_after,
             created_before=created_before,
             retrying=retrying,
@@ -477,6 +482,7 @@ class TaskVerbs(ABC):
         pipeline: str | None = None,
         labels: Mapping[str, str] | None = None,
         parent: str | None = None,
+        root: bool | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         retrying: bool | None = None,
@@ -498,6 +504,7 @@ class TaskVerbs(ABC):
             pipeline=pipeline,
             labels=labels,
             parent=parent,
+            root=root,
             created_after=created_after,
             created_before=created_before,
             retrying=retrying,

@@ -18,7 +18,7 @@ def broken_tags(
     """Describe how the tags differ from what the nodes do; None if they do not. ``dropped`` are
     the children of earlier runs of maps.
     """
-    expected = set() if parent is None else {f"parent:{parent.task_id}"}
+    expected = {"root" if parent is None else f"parent:{parent.task_id}"}
     for index, mark in enumerate(map(ord, marks)):
         node = nodes.get(index)
         if node is None or any(block.first <= index < block.end for block in dropped):
