@@ -104,14 +104,29 @@ def pytest_timeout_set_timer() -> Generator[None, bool, bool]:
     return is_set
 
 
-LONG_GROUPS = ("with-both", "with-mongo", "campaigns", "with-kafka", "chaos")
+LONG_GROUPS = (
+    *("with-both", "with-mongo", "campaigns", "with-kafka", "chaos"),
+    *("sqlite", "docs", "cli", "conformance"),
+)
 """Groups that take long; they begin first, so that no process is left alone with one of them.
 
-Those with servers wait for most of their time, and leave the processors to others.
+Those with servers or other processes wait for most of their time, and leave the processors to
+others.
 """
 
 CAMPAIGNS = {"simulation", "mutants", "fuzz"}
 """Folders whose tests need no server and much processor time."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Do not search for garbage among the collected tests: they are many, and all of them stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

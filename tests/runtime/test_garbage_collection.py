@@ -12,13 +12,14 @@ from flowkit.cli._service_verbs import run_service
 
 
 async def test_a_coordinator_that_runs_in_a_program_leaves_the_garbage_collector_alone() -> None:
-    before = gc.get_threshold(), gc.get_freeze_count()
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
     coordinator = Coordinator(db="memory://garbage-collection")
     async with anyio.create_task_group() as group:
         group.start_soon(coordinator.run)
         while coordinator._life.state != "open":
             await anyio.lowlevel.checkpoint()
-        assert (gc.get_threshold(), gc.get_freeze_count()) == before
+        assert gc.get_threshold() == thresholds
+        assert gc.get_freeze_count() <= frozen  # objects of the test session may be deleted
         group.cancel_scope.cancel()
 
 
