@@ -1,56 +1,90 @@
-"""A copy of the packages with one mutant applied, and commands that run on it."""
+"""Processes that import the packages with one module changed.
 
+They are forked from a process that has imported pytest and other libraries, but nothing of this
+repository. So a process has no old module, and does not wait for those imports.
+"""
+
+import importlib
+import multiprocessing
 import os
-import shutil
-import subprocess
 import sys
-import threading
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
-from tests.mutants.places import ROOT, SOURCES, Mutant, mutated
+LIBRARIES = [
+    *("pytest", "_pytest.pytester", "pytest_timeout", "xdist.plugin"),
+    *("anyio.pytest_plugin", "coverage", "hypothesis", "_hypothesis_pytestplugin"),
+    *("pydantic.main", "pymongo"),
+]
 
-ONE_PARSER = threading.Lock()
-"""Python 3.11 fails now and then when two threads parse code at once."""
+
+class ChangedModule(SourceFileLoader):
+    """Loads one module from another source text than that of its file."""
+
+    def __init__(self, name: str, path: str, text: str) -> None:
+        super().__init__(name, path)
+        self._text = text
+
+    def get_data(self, path: str) -> bytes:
+        return self._text.encode() if path == self.path else super().get_data(path)
+
+    def path_stats(self, path: str) -> dict[str, int]:
+        """Raise ``OSError``, so that no compiled module is read or written."""
+        raise OSError(f"{path} is not imported as it is")
 
 
-def prepare(mutant: Mutant | None, folder: Path) -> dict[str, str]:
-    """Copy the packages and apply the mutant.
+class ChangedModuleFinder(MetaPathFinder):
+    """Finds one module, whose source text is changed."""
 
-    Return the environment variables with which Python imports the copy.
-    """
-    for source in SOURCES:
-        # Compiled modules are copied too, and Python uses those whose source has not changed.
-        # Files named "*.pyc.NUMBER" are being written by another process.
-        shutil.copytree(
-            source,
-            folder,
-            dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns("*.egg-info", "*.pyc.*"),
-        )
-    if mutant is not None:
-        with ONE_PARSER:
-            path, text = mutated(mutant)
-        target = folder / path
-        target.write_text(text, encoding="utf-8")
-        for compiled in target.parent.glob(f"__pycache__/{target.stem}.*.pyc"):
-            compiled.unlink()
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    def __init__(self, path: Path, text: str) -> None:
+        """``path`` is that of the module below a package's ``src``."""
+        self._name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        self._text = text
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname == self._name else None
+        if spec is not None and spec.origin is not None:
+            spec.loader = ChangedModule(fullname, spec.origin, self._text)
+        return spec
 
 
 def run(
-    command: list[str], environment: dict[str, str], *, limit_sec: float
-) -> subprocess.CompletedProcess[str]:
-    """Run a Python module in the prepared environment."""
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=limit_sec,
-        check=False,
-    )
+    program: str,
+    arguments: Sequence[str],
+    change: tuple[Path, str] | None,
+    *,
+    output: Path,
+    limit_sec: float,
+) -> int | None:
+    """Call ``main`` of the module ``program`` in a new process, and return its exit status.
+
+    The status is None if the process did not end in time. ``change`` is a module's path, below a
+    package's ``src``, and its new source text. The process writes its output to a file.
+    """
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(LIBRARIES)
+    process = forks.Process(target=_main, args=(program, arguments, change, output))
+    process.start()
+    try:
+        process.join(limit_sec)
+        return process.exitcode
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+
+
+def _main(
+    program: str, arguments: Sequence[str], change: tuple[Path, str] | None, output: Path
+) -> None:
+    with output.open("wb") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    if change is not None:
+        sys.meta_path.insert(0, ChangedModuleFinder(*change))
+    sys.exit(importlib.import_module(program).main(*arguments))

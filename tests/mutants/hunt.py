@@ -11,12 +11,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 from flowkit_testing.simulation import Outcome, Setup, SimCluster, run_seed
+from tests.mutants.places import FOUND
 from tests.mutants.promises import setups
 from tests.simulation.scenarios import STANDARD, Standard, handing_back, of_seed
 
-FOUND = 10
-"""Exit status. Python itself ends with 1, for example when a mutant breaks the import of a module.
-"""
 FREE_OF_FAULTS_SEC = 150.0
 """Longer than any scenario takes without faults."""
 
@@ -65,16 +63,15 @@ def single(first: str) -> Outcome:
 def outcomes(seeds: int, first: str, names: list[str]) -> Iterator[tuple[str, Outcome]]:
     """Yield the outcomes of all runs.
 
-    They are ``first`` if given, then each promise, then each scenario without faults, then seeds
-    with all faults.
+    They are ``first`` if given, then the named scenarios without faults, then each promise, then
+    all scenarios without faults if none is named, then seeds with all faults.
     """
+    chosen = [STANDARD[name] for name in names] or list(STANDARD.values())
+    calm = {standard.name: without_faults(standard) for standard in chosen}
     if first:
         yield first, single(first)
-    for name, setup in setups().items():
+    for name, setup in {**calm, **setups()}.items() if names else {**setups(), **calm}.items():
         yield name, run_seed(setup, 0)
-    chosen = [STANDARD[name] for name in names] or list(STANDARD.values())
-    for standard in chosen:
-        yield standard.name, run_seed(without_faults(standard), 0)
     for seed in range(seeds):
         standard = chosen[seed % len(chosen)] if names else of_seed(seed)
         yield standard.name, run_seed(standard.setup("all"), seed)

@@ -14,6 +14,10 @@ from textwrap import indent
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "flowkit-core" / "src", ROOT / "flowkit-testing" / "src")
+FOUND = 10
+"""Exit status of a search that found a mutant. Python itself ends with 1, for example when a mutant
+breaks the import of a module.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,12 @@
+"""A test module that should fail: it exits with ``FOUND`` if one of its tests fails."""
+
+import pytest
+
+from tests.mutants.places import FOUND
+
+OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:cov")
+
+
+def main(path: str) -> int:
+    status = pytest.main([path, *OPTIONS])
+    return FOUND if status == pytest.ExitCode.TESTS_FAILED else 0
