@@ -8,9 +8,11 @@ import importlib
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +21,11 @@ LIBRARIES = [
     *("anyio.pytest_plugin", "coverage", "hypothesis", "_hypothesis_pytestplugin"),
     *("pydantic.main", "pymongo"),
 ]
+
+ONE_POLL = threading.Lock()
+"""A start also polls the processes of other threads. Of two that poll one process when it ends, the
+second loses its exit status.
+"""
 
 
 class ChangedModule(SourceFileLoader):
@@ -69,14 +76,15 @@ def run(
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(LIBRARIES)
     process = forks.Process(target=_main, args=(program, arguments, change, output))
-    process.start()
-    try:
-        process.join(limit_sec)
-        return process.exitcode
-    finally:
+    with ONE_POLL:
+        process.start()
+    wait([process.sentinel], limit_sec)
+    with ONE_POLL:
+        status = process.exitcode
         process.kill()
         process.join()
         process.close()
+    return status
 
 
 def _main(
