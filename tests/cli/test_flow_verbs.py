@@ -40,6 +40,7 @@ def test_flows_are_registered_listed_and_shown(flows: Any) -> None:
     assert flows("flow", "ls").stdout == "no flows\n"
     first = flows("flow", "put", "etl", "one.json", "--description", "First try")
     assert first.stdout == "etl is registered as version 1\n"
+    assert read(flows("flow", "put", "etl", "one.json", "--json"))["description"] == "First try"
     stored = read(flows("flow", "put", "etl", "failing.json", "--json"))
     assert (stored["version"], stored["graph"]) == (2, FAILING)
     (listed,) = read(flows("flow", "ls", "--json"))

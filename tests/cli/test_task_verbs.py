@@ -681,7 +681,7 @@ def test_tasks_that_cannot_be_changed_are_named(cli: Cli, installation: Installa
     installation.do(lambda client: client.store.create([damaged]))
     result = cli("retry-tasks", "--status", "failed", "--db", installation.address)
     assert (result.exit_code, result.stdout) == (1, "retried 0 tasks\n")
-    assert "error: task damaged: the record of task 'damaged' cannot be read" in result.stderr
+    assert "error: the record of task 'damaged' cannot be read" in result.stderr
 
 
 def test_rerun_prints_the_id_of_the_new_task(cli: Cli, installation: Installation):

@@ -605,6 +605,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [subflow(version=2, graph={"nodes": [WORK]})]},
         "node 'a': io.version has no effect without io.flow; remove it",
     ),
+    "a sub-flow whose name is an expression": (
+        {"nodes": [subflow(flow="daily-${params.x}")]},
+        "node 'a': io.flow is the name of a flow, not an expression; use 'when' to choose a node",
+    ),
     "a sub-flow of a version that cannot be": (
         {"nodes": [subflow(flow="daily", version=0)]},
         "node 'a': io.version must be at least 1, not 0",

@@ -9,6 +9,7 @@ from flowkit._schedules._changes import (
     resumed,
     triggered,
 )
+from flowkit._schedules._cron import zone_of
 from flowkit._schedules._due_times import CLAIM_SEC, wake_at
 from flowkit._schedules._params import faults_in_params, params_at
 from flowkit._schedules._schedule import Schedule, task_id_of
@@ -41,4 +42,5 @@ __all__ = [
     "timetable_of",
     "triggered",
     "wake_at",
+    "zone_of",
 ]

@@ -17,6 +17,15 @@ ALIASES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+FIELDS = {
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day of the month": "1 to 31 or L",
+    "month": "1 to 12 or a name such as JAN",
+    "day of the week": "0 to 7 or a name such as MON",
+}
+"""Fields of a cron line, and their values."""
+CRON_ERRORS = (CronSimError, ValueError, AssertionError, TypeError)
 _MANY_HOURS_SEC = 12 * 3600
 _LARGEST_CHANGE = timedelta(hours=25)
 """More than any zone has ever set back its clocks."""
@@ -166,6 +175,21 @@ def _fields_of(line: str) -> str:
         )
     try:
         CronSim(text, datetime(2026, 1, 1))
-    except (CronSimError, ValueError, AssertionError, TypeError) as error:
-        raise InvalidCron(f"{line[:80]!r} is not a valid cron line: {error}") from None
+    except CRON_ERRORS:
+        raise InvalidCron(f"{line[:80]!r} is not a valid cron line: {_fault_of(text)}") from None
     return " ".join(text.split())
+
+
+def _fault_of(text: str) -> str:
+    """Return what is wrong with a cron line of five fields."""
+    fields = text.split()
+    for place, (name, allowed) in enumerate(FIELDS.items()):
+        alone = ["*"] * place + [fields[place]] + ["*"] * (4 - place)
+        try:
+            CronSim(" ".join(alone), datetime(2026, 1, 1))
+        except CRON_ERRORS:
+            return (
+                f"{fields[place][:40]!r} is not valid in the field {name}, whose values are"
+                f" {allowed}"
+            )
+    return f"the month {fields[3][:40]!r} has no day {fields[2][:40]!r}"

@@ -118,7 +118,7 @@ def _run(
         nonlocal last
         for task_id, why in progress.refused.items():
             if task_id not in last.refused:
-                print_error(f"task {task_id}: {why}")
+                print_error(why if repr(task_id) in why else f"task {task_id}: {why}")
         if progress.found:
             typer.echo(f"{done} {progress.changed:,} of {progress.found:,} tasks", err=True)
         last = progress

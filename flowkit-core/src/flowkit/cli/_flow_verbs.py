@@ -24,8 +24,9 @@ def put(
     name: Name,
     file: options.FlowFile,
     description: Annotated[
-        str, typer.Option("--description", metavar="TEXT", help="Description of the version.")
-    ] = "",
+        str | None,
+        typer.Option("--description", metavar="TEXT", help="Description of the version."),
+    ] = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
@@ -33,7 +34,7 @@ def put(
 ) -> None:
     """Register a flow under a name, as the next version.
 
-    If the latest version has the same graph, no version is added, and the description replaces that
+    If the latest version has the same graph, no version is added, and --description replaces that
     of the latest one. With --json, prints the version with its graph.
     """
     flow = load_flow(file, Plugins())

@@ -1,7 +1,7 @@
 """Options shared by several verbs."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -238,10 +238,14 @@ def split(text: str) -> list[str]:
 
 def time(text: str | None, option: str) -> datetime | None:
     """Return the time of an option. One without a zone is local, as ``ls`` shows times."""
-    if text is None:
-        return None
+    return None if text is None else required_time(text, option, None)
+
+
+def required_time(text: str, option: str, zone: tzinfo | None) -> datetime:
+    """Return the time of an option. One without a zone is in this one; None means the local one."""
     try:
-        return datetime.fromisoformat(text).astimezone()
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone()
     except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"expected a time such as 2026-11-27 or 2026-11-27T10:00:00Z, not {text!r}",

@@ -99,6 +99,11 @@ def time_text(at: datetime | None) -> str:
     return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Format labels: ``team=a, region=eu``."""
+    return ", ".join(f"{key}={value}" for key, value in labels.items())
+
+
 def compact(value: Any, limit: int = 60) -> str:
     """Shorten a value; progress of the form ``{"done": 3, "total": 8}`` becomes ``3/8``."""
     if value is None:

@@ -22,6 +22,7 @@ from flowkit.cli._output import (
     details,
     duration,
     hidden_children,
+    labels_text,
     print_end,
     print_facts,
     print_json,
@@ -94,7 +95,7 @@ def ls(
             time_text(view.created_at),
             seconds_text(duration(view)),
             view.parent,
-            _labels(view.labels),
+            labels_text(view.labels),
         )
         for view in page.items
     ]
@@ -102,8 +103,9 @@ def ls(
     print_page(out, columns, rows, empty="no tasks", after=page.next)
 
 
-def _labels(labels: dict[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in labels.items())
+def _schedule(view: TaskView) -> str | None:
+    at = view.schedule_at
+    return None if at is None else f"{view.schedule}, nominal time {at.isoformat()}"
 
 
 def show(
@@ -144,8 +146,9 @@ def show(
     facts = {
         "pipeline": view.pipeline,
         "flow": view.flow and f"{view.flow}, version {view.version}",
-        "labels": _labels(view.labels),
+        "labels": labels_text(view.labels),
         "parent": view.parent and f"node {view.parent_node} of {view.parent}",
+        "schedule": _schedule(view),
         "rerun of": view.rerun_of,
         "created": time_text(view.created_at),
         "params": compact(view.params or None),

@@ -3,20 +3,18 @@
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from flowkit._json.documents import DocumentError, read_document_file
-from flowkit._json.values import kind_of, short
-from flowkit._schedules import Schedule, ScheduleEvent, ScheduleView, next_times
+from flowkit._schedules import ScheduleView, next_times, zone_of
 from flowkit._text.redaction import printable
-from flowkit._text.validation_errors import message_of
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
 from flowkit.cli._loader import load_flow
-from flowkit.cli._output import console, print_facts, print_json, table, time_text
+from flowkit.cli._output import print_json
+from flowkit.cli._schedule_documents import read_fields, schedule_of
+from flowkit.cli._schedule_output import print_line, print_schedule, print_schedules
 from flowkit.client import Client
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
@@ -45,18 +43,18 @@ def put(
     The document has the fields of a `Schedule`: `id`, `graph`, `cron` and so on. A schedule that is
     put again keeps its past.
     """
-    fields = _document(file)
+    fields = read_fields(file)
     if graph is not None:
         if fields.keys() & {"graph", "flow"}:
             raise ConfigError(f"{file}: it has a graph or flow; leave out --graph")
         fields["graph"] = load_flow(graph, Plugins()).graph
-    schedule = _schedule(file, fields)
+    schedule = schedule_of(file, fields)
 
     async def main() -> ScheduleView:
         async with connected(config, db, bus) as client:
             return await client.put_schedule(schedule)
 
-    _print_line(run_async(main), "is stored", as_json)
+    print_line(run_async(main), "is stored", as_json)
 
 
 def ls(
@@ -65,7 +63,7 @@ def ls(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List all schedules."""
+    """List all schedules. The times are in the time zone of each."""
 
     async def main() -> list[ScheduleView]:
         async with connected(config, db, bus) as client:
@@ -74,19 +72,8 @@ def ls(
     views = run_async(main)
     if as_json:
         print_json({"items": views})
-        return
-    rows = [
-        (
-            view.id,
-            _times_text(view.schedule),
-            "paused" if view.paused else "",
-            time_text(view.next_at),
-            _event_text(view.history[-1]) if view.history else "",
-        )
-        for view in views
-    ]
-    out = console()
-    out.print(table(None, ("schedule", "times", "", "next", "last"), rows) if rows else "none")
+    else:
+        print_schedules(views)
 
 
 def show(
@@ -96,27 +83,12 @@ def show(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a schedule and the end of its history."""
+    """Show a schedule and the end of its history. The times are in its time zone."""
     view = _get(schedule_id, config, db, bus)
     if as_json:
         print_json(view)
-        return
-    out = console()
-    fields = {
-        "schedule": view.id,
-        "times": _times_text(view.schedule),
-        "paused": "yes" if view.paused else "no",
-        "next": time_text(view.next_at),
-        "overlap": view.schedule.overlap,
-        "catch up": view.schedule.catch_up,
-        "open tasks": ", ".join(view.open_tasks),
-        "waiting": ", ".join(map(time_text, view.waiting)),
-        "backfills": str(view.backfills or ""),
-    }
-    print_facts(out, fields)
-    if view.history:
-        rows = [(time_text(one.at), _event_text(one)) for one in view.history]
-        out.print(table(None, ("time", "history"), rows))
+    else:
+        print_schedule(view)
 
 
 def coming(
@@ -149,7 +121,7 @@ def pause(
 ) -> None:
     """Pause a schedule: make no tasks for its times from now on."""
     view = _change(schedule_id, lambda client: client.pause_schedule, config, db, bus)
-    _print_line(view, "is paused", as_json)
+    print_line(view, "is paused", as_json)
 
 
 def resume(
@@ -161,7 +133,7 @@ def resume(
 ) -> None:
     """End the pause of a schedule."""
     view = _change(schedule_id, lambda client: client.resume_schedule, config, db, bus)
-    _print_line(view, "is resumed", as_json)
+    print_line(view, "is resumed", as_json)
 
 
 def trigger(
@@ -196,17 +168,21 @@ def backfill(
 ) -> None:
     """Make the tasks of past nominal times that have none, and print the ids of all of them.
 
+    A time without a zone is in the time zone of the schedule, and a day means its midnight.
     Coordinators make the tasks above --limit when others have ended.
     """
-    first, last = options.time(start, "--start"), options.time(end, "--end")
-    assert first is not None
-    assert last is not None
 
     async def main() -> list[str]:
         async with connected(config, db, bus) as client:
+            zone = zone_of((await client.get_schedule(schedule_id)).schedule.timezone)
+            first = options.required_time(start, "--start", zone)
+            last = options.required_time(end, "--end", zone)
             return await client.backfill(schedule_id, first, last, limit=limit)
 
-    _print_ids(run_async(main), schedule_id, as_json)
+    made = run_async(main)
+    if not made:
+        typer.echo("there is no nominal time in this span", err=True)
+    _print_ids(made, schedule_id, as_json)
 
 
 def rm(
@@ -232,30 +208,6 @@ def rm(
 # ---------------------------------------------------------------- helpers
 
 
-def _document(file: Path) -> dict[str, Any]:
-    try:
-        found = read_document_file(file)
-    except DocumentError as error:
-        raise ConfigError(f"{file}: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{file}: a schedule is an object with the fields id, graph, cron, …")
-    for key in found:
-        if not isinstance(key, str):
-            raise ConfigError(f"{file}: the key {short(key)} is {kind_of(key)}; keys are strings")
-    return found
-
-
-def _schedule(file: Path, fields: dict[str, Any]) -> Schedule:
-    try:
-        return Schedule(**fields)
-    except ValidationError as error:
-        faults = [
-            ": ".join([*map(str, item["loc"]), message_of(item)])
-            for item in error.errors(include_url=False, include_input=False)
-        ]
-        raise ConfigError(f"{file}: {'; '.join(faults)}") from None
-
-
 def _get(schedule_id: str, config: Path | None, db: str | None, bus: str | None) -> ScheduleView:
     async def main() -> ScheduleView:
         async with connected(config, db, bus) as client:
@@ -279,34 +231,9 @@ def _change(
     return run_async(main)
 
 
-def _print_line(view: ScheduleView, what: str, as_json: bool) -> None:
-    if as_json:
-        print_json(view)
-        return
-    following = f"; the next time is {time_text(view.next_at)}" if view.next_at else ""
-    typer.echo(printable(f"schedule {view.id} {what}{following}"))
-
-
 def _print_ids(task_ids: list[str], schedule_id: str, as_json: bool) -> None:
     if as_json:
         print_json({"schedule": schedule_id, "task_ids": task_ids})
         return
     for task_id in task_ids:
         typer.echo(printable(task_id))
-
-
-def _times_text(schedule: Schedule) -> str:
-    if schedule.cron is not None:
-        return f"{schedule.cron} ({schedule.timezone})"
-    if schedule.every_sec is not None:
-        return f"every {schedule.every_sec:g} s"
-    return f"at {time_text(schedule.at)}"
-
-
-def _event_text(event: ScheduleEvent) -> str:
-    if event.kind == "started":
-        return f"task {event.task_id}"
-    if event.kind == "refused":
-        return f"refused: {event.error}"
-    span = "" if event.count == 1 else f" until {time_text(event.until)} ({event.count} times)"
-    return f"skipped{span}: {event.reason}"

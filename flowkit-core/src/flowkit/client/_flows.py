@@ -6,14 +6,18 @@ from flowkit._records.flow_records import FlowPut, read_infos, read_version
 from flowkit._tasks.registered_flows import FlowChoice, FlowDescription, read_options
 from flowkit._user_code.containment import undo_cancellation
 from flowkit.client._session import Session
+from flowkit.errors import GraphError
 from flowkit.task import FlowInfo, FlowVersion
 
 
-async def put_flow(session: Session, name: str, graph: Any, description: str) -> FlowVersion:
+async def put_flow(session: Session, name: str, graph: Any, description: str | None) -> FlowVersion:
     """Store a graph as the latest version of a flow, unless it is that already."""
     said = read_options(FlowDescription, name=name, description=description)
     try:
         parsed = await session.checks.checked(graph)
+    except GraphError as error:
+        error.add_note(f"flow {said.name!r}")
+        raise
     finally:
         await undo_cancellation()
     put = FlowPut(said.name, parsed.source, said.description)

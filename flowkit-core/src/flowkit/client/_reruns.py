@@ -27,8 +27,8 @@ async def rerun(
         given = first.params | dict(params)
     if flow_version is not None and spec.flow is None:
         raise TaskRefused(
-            f"task {task_id!r} has a graph of its own, and no other version of it; leave out"
-            " flow_version"
+            f"task {task_id!r} has a graph of its own, and no other version of it; leave out the"
+            " flow version"
         )
     same = flow_version is None or spec.flow is None
     return await session.create_task(

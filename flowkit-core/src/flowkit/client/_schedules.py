@@ -81,7 +81,11 @@ async def put_schedule(session: Session, schedule: Schedule) -> ScheduleView:
     """Check a schedule and store it."""
     if not isinstance(schedule, Schedule):
         raise ScheduleRefused(f"a schedule is a flowkit.Schedule, not {type(schedule).__name__}")
-    definition = await _checked(session, schedule)
+    try:
+        definition = await _checked(session, schedule)
+    except (GraphError, FlowNotFound, CorruptRecord) as error:
+        error.add_note(f"schedule {schedule.id!r}")
+        raise
     return await session.patiently(lambda: _put(session, schedule, definition))
 
 

@@ -159,6 +159,8 @@ def _child_task_faults(given: Mapping[str, Any], node_type: str) -> Iterator[str
         yield f"io needs exactly one of graph and flow for a node of type {node_type!r}"
     if given.get("version") is not None and given.get("flow") is None:
         yield "io.version has no effect without io.flow; remove it"
+    if "${" in (given.get("flow") or ""):
+        yield "io.flow is the name of a flow, not an expression; use 'when' to choose a node"
 
 
 def flow_of(node: NodeSpec) -> FlowRef | None:
