@@ -378,10 +378,10 @@ def submitted(params: Any) -> dict[str, Any]:
     graph = {"nodes": [{"node_id": "a", "type": "x"}]}
 
     async def main() -> dict[str, Any]:
-        _, plain, _ = await checked(
+        _, checked_params, _ = await checked(
             graph, params, checks=GraphChecks(Limits(max_bytes=1000), (), str), **options
         )
-        return plain
+        return checked_params.given
 
     return anyio.run(main)
 

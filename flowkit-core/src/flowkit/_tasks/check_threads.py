@@ -1,12 +1,13 @@
 """Threads for checks of graphs and values that take long."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from flowkit._user_code.containment import undo_cancellation
+from flowkit.graph._params_schema import with_defaults
 from flowkit.graph._schema_checks import takes_long, value_faults
 
 MOST_THREADS = 2
@@ -14,6 +15,19 @@ MOST_THREADS = 2
 only slow it down.
 """
 T = TypeVar("T")
+
+
+class TaskParams(NamedTuple):
+    """Params of a task."""
+
+    given: dict[str, Any]
+    whole: dict[str, Any]
+    """The same with the defaults of the schema of its graph."""
+
+    @property
+    def defaulted(self) -> tuple[str, ...]:
+        """Names of the params that have defaults."""
+        return tuple(name for name in self.whole if name not in self.given)
 
 
 class CheckThreads:
@@ -28,6 +42,15 @@ class CheckThreads:
         await undo_cancellation()
         async with self._free:
             return await anyio.to_thread.run_sync(check, abandon_on_cancel=True)
+
+    async def params(
+        self, schema: Mapping[str, Any] | None, given: dict[str, Any]
+    ) -> tuple[TaskParams, list[str]]:
+        """Return params with the defaults of a valid schema, and what is wrong with them by it."""
+        if schema is None:
+            return TaskParams(given, given), []
+        whole = with_defaults(schema, given)
+        return TaskParams(given, whole), await self.value_faults(schema, whole, "params")
 
     async def value_faults(self, schema: Mapping[str, Any], value: Any, name: str) -> list[str]:
         """Return what is wrong with a value by a valid schema. Nothing may change it meanwhile."""

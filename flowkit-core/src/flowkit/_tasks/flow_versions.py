@@ -12,7 +12,6 @@ from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit.errors import CorruptRecord, Fault, FlowNotFound, GraphError
 from flowkit.graph import FlowRef, FlowUse, Graph
 from flowkit.graph._nested_graphs import fixed_params
-from flowkit.graph._params_schema import with_defaults
 from flowkit.task import TaskFlow
 
 
@@ -87,10 +86,9 @@ class _Resolution:
         return _below(use, found, graph) if is_new else ()
 
     async def _check_params(self, use: _Use, found: FlowRef, graph: Graph) -> None:
-        schema, params = graph.document.params, fixed_params(use.use.node)
-        if schema is not None and params is not None:
-            whole = with_defaults(schema, params)
-            texts = await self._checks.threads.value_faults(schema, whole, "params")
+        params = fixed_params(use.use.node)
+        if params is not None:
+            _, texts = await self._checks.threads.params(graph.document.params, params)
             self.faults += [use.fault(f"io.{text}, by the schema of {found}") for text in texts]
 
     async def _version(self, flow: FlowRef) -> int:

@@ -27,14 +27,14 @@ from flowkit._json.values import (
 from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import encode_spec, header_of
 from flowkit._tasks.cached_tasks import CachedTask, TaskUpdate
+from flowkit._tasks.check_threads import TaskParams
 from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._user_code.containment import contained, error_text
 from flowkit.errors import Fault, GraphError, TaskRefused
-from flowkit.graph import Graph
+from flowkit.graph import Graph, Plan
 from flowkit.graph._faults import refusal
-from flowkit.graph._params_schema import with_defaults
 from flowkit.protocols import Commit, TaskRecord
-from flowkit.task import Task, TaskSpec
+from flowkit.task import Task, TaskFlow, TaskSpec
 
 
 def _object(labels: Any) -> Any:
@@ -93,16 +93,15 @@ class Submission:
 
 async def checked(
     graph: Any, params: Mapping[str, Any] | None, *, checks: GraphChecks, **options: Any
-) -> tuple[Graph, dict[str, Any], TaskOptions]:
-    """Check a submission. Return its graph, its params as plain JSON without the defaults of the
-    graph's schema, and its options, which are the fields of :class:`TaskOptions`.
+) -> tuple[Graph, TaskParams, TaskOptions]:
+    """Check a submission. Return its graph, its params as plain JSON, and its options, which are
+    the fields of :class:`TaskOptions`.
 
     Raises:
         GraphError: the submission has faults; all of them are listed.
     """
     parsed, faults = await checks.parsed(graph)
-    plain: dict[str, Any] = {}
-    wrong: list[Fault] = []
+    plain, wrong = TaskParams({}, {}), list[Fault]()
     said = None
     try:
         said = contained(TaskOptions, **options)
@@ -113,12 +112,12 @@ async def checked(
             Fault(None, f"the options of the task cannot be read: {error_text(error, most=400)}")
         )
     if params is not None:
-        plain, wrong = _plain_params(params, checks.limits.max_bytes)
+        given, wrong = _plain_params(params, checks.limits.max_bytes)
+        plain = TaskParams(given, given)
         faults += wrong
-    if parsed is not None and (schema := parsed.document.params) is not None and not wrong:
-        whole = with_defaults(schema, plain)
-        wrong_params = await checks.threads.value_faults(schema, whole, "params")
-        faults += [Fault(None, text) for text in wrong_params]
+    if parsed is not None and not wrong:
+        plain, texts = await checks.threads.params(parsed.document.params, plain.given)
+        faults += [Fault(None, text) for text in texts]
     if parsed is None or said is None or faults:
         raise GraphError(faults)
     return parsed, plain, said
@@ -151,6 +150,31 @@ def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fau
 def _items(params: Any) -> Any:
     """Return the params as a dict; None if they are not a mapping."""
     return plain_object(params.items()) if isinstance(params, Mapping) else None
+
+
+def task_spec(
+    task_id: str,
+    plan: Plan,
+    params: TaskParams,
+    flow: TaskFlow | None,
+    *,
+    pipeline: str | None = None,
+    deadline_sec: float | None = None,
+    **fields: Any,
+) -> TaskSpec:
+    """Return the definition of a new task. Its pipeline is that of its flow by default, and its
+    deadline that of its graph.
+    """
+    return TaskSpec(
+        task_id=task_id,
+        plan=plan,
+        params=params.whole,
+        defaulted=params.defaulted,
+        pipeline=flow.name if pipeline is None and flow is not None else pipeline,
+        deadline_sec=plan.deadline_sec if deadline_sec is None else deadline_sec,
+        flow=flow,
+        **fields,
+    )
 
 
 def submission(

@@ -15,7 +15,7 @@ from flowkit._tasks.event_processor import EventProcessor
 from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._tasks.registered_flows import RegisteredFlows
-from flowkit._tasks.submission import Submission
+from flowkit._tasks.submission import Submission, task_spec
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import undo_cancellation
 from flowkit.client._session import Dispatcher, ask_plugins
@@ -30,10 +30,9 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.graph import Graph
-from flowkit.graph._params_schema import with_defaults
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
-from flowkit.task import ScheduleOrigin, TaskFlow, TaskSpec
+from flowkit.task import ScheduleOrigin, TaskFlow
 
 LONGEST_ERROR = 300
 MOST_GRAPHS = 256
@@ -112,23 +111,20 @@ class ScheduleTasks:
         flow, source = await self._graph(due.definition)
         plan, graph = PLANS.get(source), _restored(source)
         given = await self._params(due)
-        whole = given
-        if (schema := graph.document.params) is not None:
-            whole = with_defaults(schema, given)
-            if faults := await self._services.checks.threads.value_faults(schema, whole, "params"):
-                raise NodeFailure("; ".join(faults))
-        spec = TaskSpec(
-            task_id=due.task_id,
-            plan=plan,
+        params, faults = await self._services.checks.threads.params(graph.document.params, given)
+        if faults:
+            raise NodeFailure("; ".join(faults))
+        spec = task_spec(
+            due.task_id,
+            plan,
+            params,
+            flow,
             created_at=self._services.clock.now(),
             secret=os.urandom(16),
-            params=whole,
-            defaulted=tuple(name for name in whole if name not in given),
-            pipeline=schedule.pipeline or schedule.flow,
+            pipeline=schedule.pipeline,
             labels=schedule.labels,
             priority=schedule.priority,
-            deadline_sec=schedule.deadline_sec or plan.deadline_sec,
-            flow=flow,
+            deadline_sec=schedule.deadline_sec,
             schedule=ScheduleOrigin(schedule.id, due.at, due.awaited),
             flow_versions=await fixed_versions(
                 graph, flow, flows=self._services.flows, checks=self._services.checks

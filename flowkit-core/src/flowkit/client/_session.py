@@ -17,7 +17,7 @@ from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._tasks.map_children import no_such_node
 from flowkit._tasks.registered_flows import RegisteredFlows
-from flowkit._tasks.submission import Submission, checked, new_id
+from flowkit._tasks.submission import Submission, checked, new_id, task_spec
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import error_text, undo_cancellation
 from flowkit.config import CommonConfig, CoordinatorConfig
@@ -31,7 +31,6 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.graph import Graph, NodeSpec
-from flowkit.graph._params_schema import with_defaults
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, TaskRecord
 from flowkit.task import NewTask, Task, TaskFlow, TaskSpec
@@ -128,7 +127,7 @@ class Session:
         if graph is not None and rerun is not None:
             named = rerun.flow
         try:
-            parsed, given, chosen = await checked(
+            parsed, checked_params, chosen = await checked(
                 source,
                 params,
                 checks=self.checks,
@@ -140,22 +139,19 @@ class Session:
         finally:
             await undo_cancellation()
         now, random, plan = self.clock.now(), os.urandom(26), parsed.plan
-        schema = parsed.document.params
-        whole = given if schema is None else with_defaults(schema, given)
-        spec = TaskSpec(
-            task_id=task_id or new_id(now, random[:10]),
-            plan=plan,
+        spec = task_spec(
+            task_id or new_id(now, random[:10]),
+            plan,
+            checked_params,
+            named,
             created_at=now,
             secret=random[10:],
-            params=whole,
-            defaulted=tuple(name for name in whole if name not in given),
-            pipeline=named.name if chosen.pipeline is None and named else chosen.pipeline,
+            pipeline=chosen.pipeline,
             labels=chosen.labels,
             priority=chosen.priority,
             idempotency_key=idempotency_key,
-            deadline_sec=plan.deadline_sec if chosen.deadline_sec is None else chosen.deadline_sec,
+            deadline_sec=chosen.deadline_sec,
             trace=current_trace(),
-            flow=named,
             rerun_of=None if rerun is None else rerun.task_id,
             flow_versions=versions,
         )

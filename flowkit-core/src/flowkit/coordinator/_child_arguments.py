@@ -22,7 +22,6 @@ from flowkit.graph._control_types import (
     is_checked_first,
     read_arguments,
 )
-from flowkit.graph._params_schema import with_defaults
 from flowkit.graph._templates import bad_expression, evaluate_bare
 from flowkit.protocols import Store
 from flowkit.task import ParentNode, Task
@@ -48,13 +47,10 @@ class ChildArguments:
         Before the first round of a loop, ``max_iterations`` is checked, too.
         """
         params = await self._evaluated_params(task, state)
-        schema = _schema(source)
-        if schema is None:
-            return params
-        params = with_defaults(schema, params)
-        if faults := await self._threads.value_faults(schema, params, "params"):
+        checked, faults = await self._threads.params(_schema(source), params)
+        if faults:
             raise NodeFailure("; ".join(faults), reason_code="bad_input", permanent=True)
-        return params
+        return checked.whole
 
     async def _evaluated_params(self, task: Task, state: ChildState) -> dict[str, Any]:
         node, link = state.node, state.link

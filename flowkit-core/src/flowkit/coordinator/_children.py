@@ -18,10 +18,11 @@ from flowkit._engine import (
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import PLANS, decode_task
 from flowkit._tasks.cached_tasks import TaskEffects
+from flowkit._tasks.check_threads import TaskParams
 from flowkit._tasks.child_states import ChildState
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit._tasks.registered_flows import RegisteredFlows
-from flowkit._tasks.submission import Submission
+from flowkit._tasks.submission import Submission, task_spec
 from flowkit._tasks.views import result_of, task_view
 from flowkit._user_code.containment import awaited, undo_cancellation
 from flowkit.client._session import ask_plugins
@@ -40,7 +41,7 @@ from flowkit.errors import (
 from flowkit.graph import Graph
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
-from flowkit.task import ParentNode, Task, TaskSpec, TaskStatus, TaskView
+from flowkit.task import ParentNode, Task, TaskStatus, TaskView
 
 MOST_AT_ONCE = 200
 """Child tasks of a task that are served together."""
@@ -273,20 +274,17 @@ class Children:
             raise _NotCreated(error.reason_code, str(error)) from error
         except CorruptRecord as error:
             raise _NotCreated("corrupt_record", str(error)) from error
-        plan = PLANS.get(source)
-        child = TaskSpec(
-            task_id=one.child_id,
-            plan=plan,
+        child = task_spec(
+            one.child_id,
+            PLANS.get(source),
+            TaskParams(params, params),
+            flow,
             created_at=self._clock.now(),
             secret=os.urandom(16),
-            params=params,
-            pipeline=None if flow is None else flow.name,
             labels=spec.labels,
             priority=_limited(task.spec.priority + spec.priority),
-            deadline_sec=plan.deadline_sec,
             trace=task.spec.trace,
             parent=node,
-            flow=flow,
             flow_versions=task.spec.flow_versions,
             depth=task.spec.depth + 1,
         )
