@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,17 +16,9 @@ from flowkit.task import BulkProgress
 Bulk = Callable[[Client, Callable[[BulkProgress], None]], Awaitable[int]]
 
 
+@options.filtered
 def cancel_tasks(
-    status: options.Statuses = None,
-    pipeline: options.Pipeline = None,
-    label: options.Labels = None,
-    parent: options.Parent = None,
-    root: options.Root = False,
-    waiting: options.Waiting = None,
-    retrying: options.Retrying = False,
-    reason_code: options.ReasonCode = None,
-    created_after: options.CreatedAfter = None,
-    created_before: options.CreatedBefore = None,
+    filters: dict[str, Any],
     reason: Annotated[
         str, typer.Option("--reason", help="Reason for the cancellations; handlers can read it.")
     ] = "",
@@ -44,18 +36,6 @@ def cancel_tasks(
     interruption, the same command cancels the rest. The exit status is 1 if a task could not be
     cancelled.
     """
-    filters = options.filters(
-        status=status,
-        pipeline=pipeline,
-        label=label,
-        parent=parent,
-        root=root,
-        waiting=waiting,
-        retrying=retrying,
-        reason_code=reason_code,
-        created_after=created_after,
-        created_before=created_before,
-    )
     _run(
         lambda client, report: client.cancel_tasks(
             reason=reason, force=force, on_progress=report, **filters
@@ -66,17 +46,9 @@ def cancel_tasks(
     )
 
 
+@options.filtered
 def retry_tasks(
-    status: options.Statuses = None,
-    pipeline: options.Pipeline = None,
-    label: options.Labels = None,
-    parent: options.Parent = None,
-    root: options.Root = False,
-    waiting: options.Waiting = None,
-    retrying: options.Retrying = False,
-    reason_code: options.ReasonCode = None,
-    created_after: options.CreatedAfter = None,
-    created_before: options.CreatedBefore = None,
+    filters: dict[str, Any],
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
@@ -88,18 +60,6 @@ def retry_tasks(
     interruption, the same command retries the rest. The exit status is 1 if a task could not be
     retried.
     """
-    filters = options.filters(
-        status=status,
-        pipeline=pipeline,
-        label=label,
-        parent=parent,
-        root=root,
-        waiting=waiting,
-        retrying=retrying,
-        reason_code=reason_code,
-        created_after=created_after,
-        created_before=created_before,
-    )
     _run(
         lambda client, report: client.retry_tasks(on_progress=report, **filters),
         "retried",

@@ -1,7 +1,9 @@
 """Options shared by several verbs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, tzinfo
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,17 +150,16 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
 
 
 def filters(
-    *,
-    status: list[TaskStatus] | None,
-    pipeline: str | None,
-    label: list[str] | None,
-    parent: str | None,
-    root: bool,
-    waiting: str | None,
-    retrying: bool,
-    reason_code: str | None,
-    created_after: str | None,
-    created_before: str | None,
+    status: Statuses = None,
+    pipeline: Pipeline = None,
+    label: Labels = None,
+    parent: Parent = None,
+    root: Root = False,
+    waiting: Waiting = None,
+    retrying: Retrying = False,
+    reason_code: ReasonCode = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
 ) -> dict[str, Any]:
     """Return the filters of tasks, as the client's verbs take them."""
     return {
@@ -173,6 +174,24 @@ def filters(
         "created_after": time(created_after, "--created-after"),
         "created_before": time(created_before, "--created-before"),
     }
+
+
+def filtered(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of :func:`filters` before its own. It is called with the filters as
+    its first argument.
+    """
+    options = signature(filters).parameters
+    own = list(signature(verb).parameters.values())[1:]
+
+    @wraps(verb)
+    def run(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in options}
+        verb(filters(**chosen), **given)
+
+    parameters = [*options.values(), *own]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def read_params(text: str | None) -> dict[str, Any] | None:

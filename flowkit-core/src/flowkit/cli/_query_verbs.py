@@ -4,7 +4,7 @@
 
 import shlex
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -39,17 +39,9 @@ from flowkit.cli._timeline import print_timeline
 from flowkit.task import NodeStatus, NodeView, Page, TaskEvent, TaskView, WorkerView
 
 
+@options.filtered
 def ls(
-    status: options.Statuses = None,
-    pipeline: options.Pipeline = None,
-    label: options.Labels = None,
-    parent: options.Parent = None,
-    root: options.Root = False,
-    waiting: options.Waiting = None,
-    retrying: options.Retrying = False,
-    reason_code: options.ReasonCode = None,
-    created_after: options.CreatedAfter = None,
-    created_before: options.CreatedBefore = None,
+    filters: dict[str, Any],
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of tasks.")] = 50,
     after: options.After = None,
     db: options.Db = None,
@@ -62,18 +54,6 @@ def ls(
     With --json, prints `{"items": [...], "next": ...}`. Pass `next` to --after to get the next
     page.
     """
-    filters = options.filters(
-        status=status,
-        pipeline=pipeline,
-        label=label,
-        parent=parent,
-        root=root,
-        waiting=waiting,
-        retrying=retrying,
-        reason_code=reason_code,
-        created_after=created_after,
-        created_before=created_before,
-    )
 
     async def main() -> Page[TaskView]:
         async with connected(config, db, bus) as client:
