@@ -380,19 +380,20 @@ from flowkit.worker import handler
 @handler("a")
 def a(item):
     print("printed")
-    Path("goes").write_text(str(os.path.samestat(os.fstat(1), os.stat(os.devnull))))
+    nowhere = os.stat(os.devnull)
+    Path("goes").write_text(str([os.path.samestat(os.fstat(fd), nowhere) for fd in range(3)]))
 
 graph = Graph()
 graph.node("n", "a")
 """
 
 
-def test_texts_go_nowhere_if_the_standard_output_is_closed(folder: Path):
+def test_a_flow_runs_and_texts_go_nowhere_if_the_standard_streams_are_closed(folder: Path):
     (folder / "printing.py").write_text(PRINTING)
-    command = f'"{sys.executable}" -m flowkit.cli run printing.py >&-'
+    command = f'"{sys.executable}" -m flowkit.cli run printing.py <&- >&- 2>&-'
     result = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert (folder / "goes").read_text() == "True"
+    assert (folder / "goes").read_text() == "[True, True, True]"
 
 
 def test_a_deleted_current_folder_is_named(tmp_path: Path):

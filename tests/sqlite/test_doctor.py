@@ -3,6 +3,8 @@
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
@@ -152,6 +154,41 @@ MOUNTS = r"""
 )
 def test_a_network_file_system_is_recognized_by_its_mount(path: str, share: str | None) -> None:
     assert mounted_share(PurePosixPath(path), MOUNTS) == share
+
+
+UNSHARE = shutil.which("unshare")
+OPENING = """
+import asyncio, logging, sys
+from flowkit_sqlite import SqliteStore
+
+async def main():
+    async with SqliteStore("sqlite:///" + sys.argv[1]) as store:
+        print([check.detail for check in await store.check() if not check.ok])
+
+logging.basicConfig(format="%(levelname)s %(message)s")
+asyncio.run(main())
+"""
+
+
+def may_mount() -> bool:
+    """Return whether this user may mount a file system that its own processes alone see."""
+    command = [UNSHARE, "-Urm", "true"]
+    return UNSHARE is not None and subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not may_mount(), reason="this user may not mount file systems")
+def test_a_file_on_a_mounted_share_is_opened_with_a_warning_and_is_a_fault(tmp_path: Path) -> None:
+    """The file system is one in memory, but its device has the name of a share."""
+    path = tmp_path / "flowkit.db"
+    script = (
+        f"mount -t tmpfs server:/share {tmp_path} && exec {sys.executable} -c '{OPENING}' {path}"
+    )
+    command = [str(UNSHARE), "-Urm", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    share = "the network share server:/share (tmpfs)"
+    assert done.stdout == f"['{share}']\n", done.stderr
+    assert done.stderr.startswith(f"WARNING {path} is on {share}: changes may be lost")
+    assert done.stderr.count("\n") == 1
 
 
 async def create(path: Path) -> None:
