@@ -266,6 +266,36 @@ async def test_a_failed_child_fails_its_node_with_its_error() -> None:
     )
 
 
+async def test_the_error_of_a_nested_child_task_is_said_once_with_the_nodes_on_the_way() -> None:
+    flow = graph(node("x", "bad"))
+    for name in "dcb":
+        flow = graph(subflow(name, flow))
+    each = {"map": {"over": [1, 2], "max_parallel": 1}}
+    flow = graph(subflow("a", graph(subflow("m", flow, **each))))
+    async with Cluster(handlers=Flaky().handlers) as cluster:
+        view = await cluster.run(flow)
+    first = view.nodes["a"]
+    why = "node 'm[0]' > 'b' > 'c' > 'd' > 'x' failed: bad_input: ValueError: broken"
+    assert first.error == f"task {first.child_task_id!r} failed: {why}"
+    assert view.error == f"node 'a' failed: subflow_failed: {first.error}"
+
+
+async def test_the_nodes_on_the_way_to_a_child_task_that_was_cancelled_are_named() -> None:
+    flow = graph(subflow("c", graph(node("x", "hang"))))
+    for name in "ba":
+        flow = graph(subflow(name, flow))
+    async with Cluster(handlers=[hang]) as cluster:
+        task_id = await cluster.client.create_task(graph=flow)
+        await cluster.clock.sleep(1)
+        lowest = task_id
+        while below := (await cluster.client.list_tasks(parent=lowest)).items:
+            lowest = below[0].id
+        await cluster.client.cancel(lowest, reason="enough")
+        view = await cluster.client.wait(task_id)
+    why = f"node 'b' > 'c' failed: subflow_failed: task {lowest!r} was cancelled: enough"
+    assert view.nodes["a"].error == f"task {view.nodes['a'].child_task_id!r} failed: {why}"
+
+
 async def test_a_child_that_is_cancelled_alone_fails_its_node() -> None:
     async with Cluster(handlers=[hang]) as cluster:
         task_id = await cluster.client.create_task(graph=HANGING)

@@ -1,5 +1,7 @@
 """Events for the parents of child tasks that have ended."""
 
+import re
+
 from flowkit._engine import ChildFailed, ChildFinished, error_of
 from flowkit._tasks.child_states import child_state
 from flowkit._tasks.views import result_of
@@ -39,10 +41,23 @@ def has_ended_for(child: Task, node: ParentNode) -> bool:
 
 def bad_end(child: Task, node: ParentNode) -> ChildFailed:
     """Return the event for the parent of a child task that failed or was cancelled."""
-    why = error_of(child)
+    why = _with_path(error_of(child))
     ended = "failed" if child.status is TaskStatus.FAILED else "was cancelled"
     text = f"task {child.task_id!r} {ended}{f': {why}' if why else ''}"
     return ChildFailed(node.index, node.attempt, "subflow_failed", text, iteration=node.iteration)
+
+
+def _with_path(error: str | None) -> str | None:
+    """Return the error of a task that failed because of a task below it with the path of nodes down
+    to the one that failed, and without the sentence of each task on the way.
+    """
+    return None if error is None else _OF_CHILD_TASK.sub(r"node \1 > ", error)
+
+
+_OF_CHILD_TASK = re.compile(
+    r"\Anode (?:'[^']*' failed: map_item_failed: )?('[^']*')"
+    r" failed: subflow_failed: task '[^']*' failed: node "
+)
 
 
 def _has_results(child: Task) -> bool:
