@@ -132,6 +132,30 @@ async def test_retry_of_a_task_takes_back_the_letters_of_what_succeeds(
     assert await letters(flowkit_cluster) == []
 
 
+async def test_the_letter_of_a_child_of_a_map_adds_the_batch_to_the_child(
+    flowkit_cluster: Cluster,
+) -> None:
+    rows, client = Rows(), flowkit_cluster.client
+    flow = graph(on_batch_failure="skip", retry_policy={"max": 0})
+    mapped = {"map": {"over": [["a", "b"], ["c", "d"]]}, "io": {"input_inline": "${item}"}}
+    flow["nodes"] = [flow["nodes"][0] | mapped]
+    await flowkit_cluster.add_worker({"rows": rows})
+    view = await ended(flowkit_cluster, await client.create_task(graph=flow))
+    assert view.status == "finished"
+    assert [view.nodes[f"a[{i}]"].skipped_batches for i in range(2)] == [1, 0]
+    rows.bad.clear()
+    (letter,) = (await client.dead_letters()).items
+    (outcome,) = await client.retry_dead_letters([letter.letter_id])
+    assert outcome.done
+    again = await ended(flowkit_cluster, view.id)
+    assert Counter(rows.seen) == {"a": 1, "b": 2, "c": 1, "d": 1}
+    child = again.nodes["a[0]"]
+    assert (again.status, child.metrics, child.skipped_batches) == ("finished", {"rows": 2}, 0)
+    assert again.nodes["a[1]"] == view.nodes["a[1]"]
+    stored = [(one.node_id, one.uid) async for one in client.artifacts(view.id) if one.partial]
+    assert sorted(stored) == [("a[0]", "a"), ("a[0]", "b"), ("a[1]", "c"), ("a[1]", "d")]
+
+
 async def test_a_letter_of_a_finished_task_adds_the_batch_and_runs_all_nodes_below_again(
     flowkit_cluster: Cluster,
 ) -> None:

@@ -31,7 +31,7 @@ def retry(state: State, named: list[Node] | None, *, fill: bool) -> None:
         else:
             _keep_child_task(node, old)
         if old.children is not None and not _has_new_items(state, old, again, fresh, named or ()):
-            _keep_children(state, node, old, named or ())
+            _keep_children(state, node, old, named or (), fill=fill)
     state.finishes = [index for index in state.finishes if index not in again]
     hold(state, state.later_nodes())
     if again or state.outcome is not TaskStatus.FINISHED:
@@ -182,9 +182,11 @@ def _has_new_items(
     return not any(node.index == index for node in named) or index in _run_again(state, others)
 
 
-def _keep_children(state: State, node: Node, old: Node, named: Collection[Node]) -> None:
+def _keep_children(
+    state: State, node: Node, old: Node, named: Collection[Node], *, fill: bool
+) -> None:
     """Keep the children that have finished, and with ``continue`` those that failed. The others
-    run again, and the named ones.
+    run again, and the named ones; these for their missing batches alone with ``fill``.
     """
     spec = state.spec(node).map
     assert spec is not None
@@ -192,14 +194,14 @@ def _keep_children(state: State, node: Node, old: Node, named: Collection[Node])
     kept = ("finished",) if spec.on_item_failure == "fail" else ("finished", "failed")
     node.read = old.read
     node.children = [
-        child if child.state in kept and child not in named else _again(state, child)
+        child if child.state in kept and child not in named else _again(state, child, fill=fill)
         for child in old.children
     ]
 
 
-def _again(state: State, old: Node) -> Node:
+def _again(state: State, old: Node, *, fill: bool) -> Node:
     child = Node(old.index, old.item)
-    if old.state == "finished":
+    if old.state == "finished" and not fill:
         child.life = state.new_life()
     else:
         _keep_child_task(child, old)

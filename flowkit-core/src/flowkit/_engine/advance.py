@@ -288,7 +288,10 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     again = nodes_to_reset(task, chosen)
     undone = undone_children(task)
     emptied = emptied_maps(task, undone)
-    filled = {*(chosen or ())} - undone_nodes(task) if event.fill else set()
+    filled = set[int]()
+    if event.fill:
+        filled = {*(chosen or ()), *(event.nodes or ())} - undone_nodes(task)
+        filled -= {*chain.from_iterable(undone.values())}
     from_nothing = _from_nothing(task, again, emptied, filled)
     marks = task.marks[: plan.size]
     in_order = [index for index in plan.order if index in again]
@@ -304,7 +307,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     children = 0
     if task.maps:
         named = {*(event.nodes or ()), *chain.from_iterable(undone.values())}
-        children = reset_maps(draft, in_order, from_nothing, named, emptied=emptied)
+        children = reset_maps(draft, in_order, from_nothing, named, emptied=emptied, filled=filled)
     if plan.ends is not None:
         reset_later_phases(draft, marks, again)
     failed = [

@@ -37,12 +37,13 @@ def reset_maps(
     named: Collection[int],
     *,
     emptied: Collection[int],
+    filled: Collection[int],
 ) -> int:
     """Reset the maps among the nodes that run ``again``, and return how many children run again.
 
     A map keeps its children, unless it starts from nothing: then it evaluates its items again. The
     choice of a child does not start its map from nothing, unless that is owed data of a parent, or
-    is one of the ``emptied`` ones.
+    is one of the ``emptied`` ones. The ``filled`` children keep their batches.
     """
     task, count = draft.task, 0
     plan = task.spec.plan
@@ -59,7 +60,7 @@ def reset_maps(
         if has_new_input or index in emptied or not kept:
             drop_map(draft, index)
         else:
-            count += _reset_children(draft, index, state, named)
+            count += _reset_children(draft, index, state, named, filled)
     return count
 
 
@@ -74,7 +75,13 @@ def drop_map(draft: Transition, index: int) -> None:
             failed = draft.task.marks.find(Mark.FAILED, failed + 1, place.stop)
 
 
-def _reset_children(draft: Transition, index: int, state: MapState, named: Collection[int]) -> int:
+def _reset_children(
+    draft: Transition,
+    index: int,
+    state: MapState,
+    named: Collection[int],
+    filled: Collection[int],
+) -> int:
     """Reset the children of a map that run again, and return their number. A map that reads
     artifacts looks for more of them again.
     """
@@ -86,7 +93,8 @@ def _reset_children(draft: Transition, index: int, state: MapState, named: Colle
     edited.waiting = edited.open = len(children)
     if state.stream is not None:
         edited.stream = state.stream._replace(ended=False)
-    if any(task.marks[child] == Mark.FINISHED for child in children):
+    fresh = {one for one in children if task.marks[one] == Mark.FINISHED} - {*filled}
+    if fresh:
         owner = draft.edit(index)
         if owner.generation == task.records[index].generation:
             owner.generation += 1
@@ -94,11 +102,10 @@ def _reset_children(draft: Transition, index: int, state: MapState, named: Colle
     for child in children:
         record = task.records.get(child)
         if record is not None:
-            finished = task.marks[child] == Mark.FINISHED
             record = draft.records[child] = reset_record(
-                record, from_nothing=finished, required=False
+                record, from_nothing=child in fresh, required=False
             )
-            if finished:
+            if child in fresh:
                 record.generation = generation
             draft.note(child, "status", "queued", {"retry": True})
         draft.marks[child] = Mark.WAITING
