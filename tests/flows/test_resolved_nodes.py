@@ -53,7 +53,7 @@ async def resolved(
 ) -> TaskView:
     """Run a task until its node hangs, resolve that node, and return the ended task."""
     task_id = await cluster.client.create_task(graph=flow)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await handlers.began.wait()
     await cluster.client.resolve_node(task_id, name, outcome, by="ann", **more)
     return await ended(cluster, task_id)

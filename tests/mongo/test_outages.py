@@ -280,7 +280,7 @@ async def test_no_worker_is_lost_while_the_server_can_be_read_and_accepts_no_wri
         running.set()
         await may_end.wait()
 
-    quick = {"heartbeat_soft_sec": 0.5, "heartbeat_hard_sec": 1, "lease_ttl_sec": 1}
+    quick = {"heartbeat_soft_sec": 1, "heartbeat_hard_sec": 3, "lease_ttl_sec": 3}
     config = MongoConfig(retry_for_sec=0)
     async with (
         InMemoryBus() as bus,
@@ -293,7 +293,7 @@ async def test_no_worker_is_lost_while_the_server_can_be_read_and_accepts_no_wri
         with own_mongo.failing(
             "insert", "update", "findAndModify", times=1_000_000, errorCode=SHUTDOWN
         ):
-            await anyio.sleep(4)
+            await anyio.sleep(2 * quick["heartbeat_hard_sec"])
         may_end.set()
         view = await coordinator.wait(task_id, timeout=30)
     assert (view.status, attempts) == ("finished", [1])
