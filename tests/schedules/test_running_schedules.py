@@ -227,6 +227,21 @@ async def test_what_a_task_would_be_refused_for_is_found_when_the_schedule_is_pu
         assert await client.list_schedules() == []
 
 
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"cron": "61 * * * *"}, "cron: '61 .* field minute"),
+        ({"jitter_sec": -1.0}, "jitter_sec"),
+        ({"end_at": "tomorrow"}, "end_at"),
+        ({"crom": "* * * * *"}, "crom"),
+    ],
+)
+async def test_a_copy_of_a_schedule_is_checked_when_it_is_put(changed: Any, why: str) -> None:
+    async with Cluster(coordinators=0, workers=0) as cluster:
+        with pytest.raises(ScheduleRefused, match=f"the schedule is not valid: {why}"):
+            await cluster.client.put_schedule(every_minute().model_copy(update=changed))
+
+
 async def test_a_single_time_runs_once_and_can_be_put_again_afterwards() -> None:
     once = Schedule("s", graph=flow(), params={"day": 1}, at="2026-01-01T00:01:00Z")
     async with Cluster(handlers=[work]) as cluster:

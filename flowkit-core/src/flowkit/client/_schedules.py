@@ -6,7 +6,6 @@ from datetime import datetime
 from secrets import token_hex
 from typing import Any
 
-from flowkit._expressions import BudgetExceeded
 from flowkit._records.record_pages import pages_of
 from flowkit._records.schedule_records import (
     DEFINITION_KIND,
@@ -22,35 +21,26 @@ from flowkit._schedules import (
     Schedule,
     ScheduleState,
     ScheduleView,
-    Timing,
     backfilled,
-    faults_in_params,
     new_state,
-    params_at,
     paused,
     redefined,
     resumed,
     schedule_view,
     task_id_of,
-    timetable_of,
     triggered,
     wake_at,
 )
-from flowkit._tasks.evaluation import Evaluations
-from flowkit._tasks.flow_versions import fixed_versions
-from flowkit._tasks.submission import checked
+from flowkit.client._schedule_checks import checked_definition, valid_schedule
 from flowkit.client._schedule_runs import TRIES, ScheduleRuns, StoredSchedule, check_id
 from flowkit.client._schedule_tasks import Services
 from flowkit.client._session import Session
 from flowkit.client._task_filters import checked_limit
 from flowkit.errors import (
     CorruptRecord,
-    Fault,
     FlowNotFound,
     GraphError,
-    NodeFailure,
     ScheduleNotFound,
-    ScheduleRefused,
     StoreUnavailable,
     TaskRefused,
 )
@@ -79,10 +69,9 @@ def _runs(session: Session) -> ScheduleRuns:
 
 async def put_schedule(session: Session, schedule: Schedule) -> ScheduleView:
     """Check a schedule and store it."""
-    if not isinstance(schedule, Schedule):
-        raise ScheduleRefused(f"a schedule is a flowkit.Schedule, not {type(schedule).__name__}")
+    schedule = valid_schedule(schedule)
     try:
-        definition = await _checked(session, schedule)
+        definition = await checked_definition(session, schedule)
     except (GraphError, FlowNotFound, CorruptRecord) as error:
         error.add_note(f"schedule {schedule.id!r}")
         raise
@@ -110,54 +99,6 @@ async def _put(session: Session, schedule: Schedule, definition: Definition) -> 
             await session.dispatcher.schedule_changed(schedule.id)
             return schedule_view(definition.whole, state)
     raise StoreUnavailable(f"schedule {schedule.id!r} changes too often")
-
-
-async def _checked(session: Session, schedule: Schedule) -> Definition:
-    """Return the definition of a schedule, once it is checked as far as a task can be.
-
-    Raises:
-        GraphError: it has faults; all of them are listed.
-        FlowNotFound, CorruptRecord: its flow does not exist, or cannot be read.
-    """
-    faults = [Fault(None, text) for text in faults_in_params(schedule.params)]
-    sample: dict[str, Any] | None = None
-    if not faults:
-        now = session.clock.now()
-        at = timetable_of(Timing.of(schedule)).after(now) or now
-        try:
-            sample = await Evaluations().bounded(
-                lambda budget, at_once: params_at(
-                    schedule.params, schedule.id, at, budget, at_once=at_once
-                )
-            )
-        except (NodeFailure, BudgetExceeded) as error:
-            faults = [Fault(None, str(error))]
-    flow, source = None, schedule.graph
-    if schedule.flow is not None:
-        try:
-            flow, source = await session.flows.chosen(schedule.flow, schedule.version)
-        except (FlowNotFound, CorruptRecord) as error:
-            if not faults:
-                raise
-            raise GraphError([*faults, Fault(None, str(error))]) from None
-    try:
-        parsed, _, _ = await checked(
-            source,
-            sample,
-            checks=session.checks,
-            task_id=None,
-            idempotency_key=None,
-            pipeline=schedule.pipeline,
-            labels=schedule.labels,
-            priority=schedule.priority,
-            deadline_sec=schedule.deadline_sec,
-        )
-    except GraphError as error:
-        raise GraphError([*faults, *error.faults]) from None
-    if faults:
-        raise GraphError(faults)
-    await fixed_versions(parsed, flow, flows=session.flows, checks=session.checks)
-    return Definition.of(schedule, parsed.source if schedule.flow is None else b"")
 
 
 # ---------------------------------------------------------------- reading

@@ -615,7 +615,8 @@ class TaskVerbs(ABC):
             GraphError: the graph or the params have faults; all of them are listed.
             FlowNotFound: its flow does not exist, or has no such version.
             ScheduleRefused: a new schedule, or one whose times change, has no nominal time in the
-                future; or the times changed 100 times while no coordinator handled them.
+                future; the times changed 100 times while no coordinator handled them; or this is a
+                copy with a wrong field.
             RecordTooLarge: the schedule is larger than a record of the store may be, which is at
                 least two million bytes. Nothing is stored.
             StoreUnavailable: the schedule may or may not have been stored; call this again.
