@@ -73,7 +73,8 @@ def test_all_fields_of_a_schedule_are_shown_with_times_in_its_zone(
         "pipeline": "reports",
         "paused": True,
     }
-    assert cli("schedule", "put", document(folder, **fields), *where).exit_code == 0
+    put = cli("schedule", "put", document(folder, **fields), *where)
+    assert put.stdout == "schedule nightly is stored, and paused\n"
     assert cli("schedule", "show", "nightly", *where).stdout.splitlines() == [
         "schedule: nightly",
         "times: 30 2 * * * (Europe/Berlin)",

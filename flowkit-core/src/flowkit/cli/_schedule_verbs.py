@@ -54,7 +54,8 @@ def put(
         async with connected(config, db, bus) as client:
             return await client.put_schedule(schedule)
 
-    print_line(run_async(main), "is stored", as_json)
+    view = run_async(main)
+    print_line(view, "is stored, and paused" if view.paused else "is stored", as_json)
 
 
 def ls(
