@@ -12,7 +12,7 @@ from flowkit._exports.definition_import import MOST_AT_ONCE
 from flowkit._exports.export import Selection
 from flowkit._records.flow_records import VERSIONS
 from flowkit._records.schedule_records import DEFINITION_KIND, KIND
-from flowkit.errors import StoreUnavailable
+from flowkit.errors import RecordTooLarge, StoreUnavailable
 from flowkit.protocols import KeyedRecord, RecordChange, Store
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore, ManualClock
 from tests.builders import graph
@@ -184,6 +184,41 @@ async def test_a_schedule_that_differs_is_named() -> None:
     ]
     assert (done.schedules, done.refused) == (0, 1)
     assert await contents(target) == before
+
+
+async def test_a_schedule_whose_stored_record_is_damaged_is_named_and_the_others_are_imported() -> (
+    None
+):
+    source, target = InMemoryStore(), InMemoryStore()
+    for store in (source, target):
+        await put_schedule(store)
+    async with client_of(source) as client:
+        await client.put_schedule(Schedule("t", graph=noop(), every_sec=60))
+    await damage(target, DEFINITION_KIND, "s")
+    done, (report,) = await import_into(target, await exported(source))
+    assert report.startswith("line 2: schedule 's' is not imported: the record of schedule 's' is")
+    assert (done.schedules, done.refused) == (1, 1)
+
+
+async def test_a_schedule_and_a_flow_that_are_too_large_for_the_store_are_named() -> None:
+    class Small(HookedStore):
+        async def before_change(self, change: RecordChange) -> None:
+            if any(len(record.data) > 5_000 for record in change.put):
+                raise RecordTooLarge("too large")
+
+    source, target = InMemoryStore(), Small()
+    large = graph({"node_id": "n", "type": "work", "io": {"input_inline": "x" * 10_000}})
+    async with client_of(source) as client:
+        await client.put_flow("f", large)
+        await client.put_flow("g", noop())
+        for schedule_id, document in (("s", large), ("t", noop()), ("u", noop())):
+            await client.put_schedule(Schedule(schedule_id, graph=document, every_sec=60))
+    done, reports = await import_into(target, await exported(source))
+    assert (done.flow_versions, done.schedules, done.refused) == (1, 2, 2)
+    assert [report.partition(" is not")[0] for report in reports] == [
+        "line 2: flow 'f'",
+        "line 4: schedule 's'",
+    ]
 
 
 class PutDuringAnExport(HookedStore):

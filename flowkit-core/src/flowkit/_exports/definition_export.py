@@ -1,6 +1,6 @@
 """Export of registered flows and schedules."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from flowkit._exports.lines import FlowVersionLine, Line, ScheduleLine
 from flowkit._records.flow_records import VERSIONS, decode_version
@@ -37,16 +37,27 @@ class DefinitionExport:
                 if self._is_sound(f"flow version {record.key!r}", _check_version, record):
                     yield FlowVersionLine.of(record)
         async for page in pages_of(self._records, KIND):
-            for key in [record.key for record in page]:
-                if (line := await self._schedule(key)) is not None:
-                    yield line
+            for line in await self._schedules([record.key for record in page]):
+                yield line
 
-    async def _schedule(self, key: str) -> ScheduleLine | None:
-        """Return a schedule as of one moment."""
-        what, records = f"schedule {key!r}", self._records
-        before = (await records.get(DEFINITION_KIND, [key])).get(key)
-        state = (await records.get(KIND, [key])).get(key)
-        after = (await records.get(DEFINITION_KIND, [key])).get(key)
+    async def _schedules(self, keys: Sequence[str]) -> list[ScheduleLine]:
+        """Return those of these schedules that can be exported, each as of one moment."""
+        records = self._records
+        before = await records.get(DEFINITION_KIND, keys)
+        states = await records.get(KIND, keys)
+        after = await records.get(DEFINITION_KIND, keys)
+        lines = (self._line(key, before.get(key), states.get(key), after.get(key)) for key in keys)
+        return [line for line in lines if line is not None]
+
+    def _line(
+        self,
+        key: str,
+        before: KeyedRecord | None,
+        state: KeyedRecord | None,
+        after: KeyedRecord | None,
+    ) -> ScheduleLine | None:
+        """Return a schedule whose state was read between two reads of its definition."""
+        what = f"schedule {key!r}"
         if before is None or state is None or after is None:
             self._leave_out(what, "it was deleted meanwhile, or a record of it is missing")
         elif before.revision != after.revision:

@@ -15,6 +15,7 @@ from flowkit._records.flow_records import (
 )
 from flowkit._records.schedule_records import (
     DEFINITION_KIND,
+    Definition,
     decode_definition,
     decode_state,
 )
@@ -27,6 +28,8 @@ TRIES = 5
 
 Decode = Callable[[KeyedRecord], KeyedRecord]
 Numbered = tuple[int, FlowVersionLine]
+Given = dict[str, tuple[int, Definition, RecordChange]]
+"""Schedules by their ids: the line, the definition, and the change that stores them."""
 
 
 class Differs(Exception):
@@ -86,28 +89,62 @@ class DefinitionImport:
 
     # ------------------------------------------------------------ schedules
 
-    async def add_schedule(self, number: int, line: ScheduleLine) -> None:
-        """Store a schedule with its state, so that it continues after the times that it has
+    async def add_schedules(self, lines: Iterable[tuple[int, ScheduleLine]]) -> None:
+        """Store schedules with their states, so that they continue after the times that they have
         handled.
         """
-        try:
-            is_new = await self._is_new(line)
-        except (Differs, CorruptRecord, RecordTooLarge) as error:
-            self._report.refuse(f"schedule {line.schedule_id!r}", error, line=number)
-        else:
-            self._done.schedules += is_new
-            self._done.skipped += not is_new
+        given: Given = {}
+        for number, line in lines:
+            definition, state = map(self._decode, line.records())
+            try:
+                decoded = _checked(definition, state)
+            except CorruptRecord as error:
+                self._refuse(number, line.schedule_id, error)
+            else:
+                change = RecordChange(token_hex(8), [definition, state])
+                given[line.schedule_id] = number, decoded, change
+        await self._store(given)
 
-    async def _is_new(self, line: ScheduleLine) -> bool:
-        """Store a schedule, and return whether it was not there."""
-        definition, state = map(self._decode, line.records())
-        given = decode_definition(definition)
-        if decode_state(state).definition != given.digest:
-            raise CorruptRecord("its state is that of another definition")
-        change = RecordChange(token_hex(8), [definition, state])
-        if (await self._records.change([change]))[0]:
-            return True
-        stored = await self._records.get(DEFINITION_KIND, [line.schedule_id])
-        if not stored or decode_definition(stored[line.schedule_id]).digest != given.digest:
-            raise Differs("another schedule with this id is in the store")
-        return False
+    async def _store(self, given: Given) -> None:
+        changes = [change for _, _, change in given.values()]
+        try:
+            stored = await self._records.change(changes) if changes else ()
+        except RecordTooLarge as error:
+            for name, one in given.items():
+                if len(given) > 1:
+                    await self._store({name: one})
+                else:
+                    self._refuse(one[0], name, error)
+        else:
+            self._done.schedules += sum(stored)
+            present = [name for name, is_new in zip(given, stored, strict=True) if not is_new]
+            await self._compare({name: given[name] for name in present})
+
+    async def _compare(self, given: Given) -> None:
+        """Compare schedules with those that the store has under their ids."""
+        known = await self._records.get(DEFINITION_KIND, list(given)) if given else {}
+        for name, (number, definition, _) in given.items():
+            try:
+                stored = decode_definition(known[name]).digest if name in known else None
+            except CorruptRecord as error:
+                self._refuse(number, name, error)
+                continue
+            if stored == definition.digest:
+                self._done.skipped += 1
+            else:
+                self._refuse(number, name, "another schedule with this id is in the store")
+
+    def _refuse(self, number: int, schedule_id: str, why: object) -> None:
+        self._report.refuse(f"schedule {schedule_id!r}", why, line=number)
+
+
+def _checked(definition: KeyedRecord, state: KeyedRecord) -> Definition:
+    """Return the definition of a schedule.
+
+    Raises:
+        CorruptRecord: it or the state is damaged, or they do not belong together.
+    """
+    decoded = decode_definition(definition)
+    if decode_state(state).definition != decoded.digest:
+        raise CorruptRecord("its state is that of another definition")
+    return decoded

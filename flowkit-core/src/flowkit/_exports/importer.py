@@ -63,6 +63,6 @@ class Importer:
         await self._definitions.add_versions(
             [(number, line) for number, line in batch if isinstance(line, FlowVersionLine)]
         )
-        for number, line in batch:
-            if isinstance(line, ScheduleLine):
-                await self._definitions.add_schedule(number, line)
+        await self._definitions.add_schedules(
+            [(number, line) for number, line in batch if isinstance(line, ScheduleLine)]
+        )
