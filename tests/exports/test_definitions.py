@@ -10,6 +10,7 @@ from flowkit import Client, Schedule
 from flowkit._codecs.store_codec import encoded
 from flowkit._exports.definition_import import MOST_AT_ONCE
 from flowkit._exports.export import Selection
+from flowkit._exports.lines import HeaderLine
 from flowkit._records.flow_records import VERSIONS
 from flowkit._records.schedule_records import DEFINITION_KIND, KIND
 from flowkit.errors import RecordTooLarge, StoreUnavailable
@@ -19,6 +20,7 @@ from tests.builders import graph
 from tests.exports.stores import (
     CODEC,
     ENCODED_HEADER,
+    HEADER,
     Failing,
     contents,
     export_with_reports,
@@ -270,6 +272,21 @@ async def test_damaged_flows_and_schedules_are_named_and_the_others_are_exported
     async with client_of(target) as client:
         assert (await client.get_flow("f")).version == 2
     await put_flow(target, "f", 3)
+
+
+@pytest.mark.parametrize("header", [HEADER, ENCODED_HEADER], ids=["plain", "encoded"])
+@pytest.mark.parametrize("key", ["f", "f@1", "f@0000000000", "f@-000000001", "f@9999999999"])
+async def test_a_record_with_the_key_of_no_version_is_named(header: HeaderLine, key: str) -> None:
+    source = InMemoryStore()
+    await put_flow(source, "f", 1)
+    (record,) = (await source.records.get(VERSIONS, ["f@0000000001"])).values()
+    copy = replace(record, key=key, revision="")
+    assert await source.records.change([RecordChange("copied", [copy])]) == [True]
+    _, out, reports = await export_with_reports(source, header=header)
+    assert reports == [
+        f"flow version {key!r} is not exported: {key!r} is not the key of a version of a flow"
+    ]
+    assert out.flow_versions == 1
 
 
 async def test_an_export_from_a_backup_fills_a_gap_and_keeps_the_latest_version() -> None:

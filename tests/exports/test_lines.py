@@ -79,6 +79,13 @@ def test_a_task_is_the_same_after_its_export() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["archived_parts", "artifacts", "dead_letters"])
+def test_a_negative_number_of_records_is_invalid(name: str) -> None:
+    line = TaskLine.of(RECORD, archived_parts=1, artifacts=2, dead_letters=3)
+    with pytest.raises(ValueError, match=f"the record is invalid: task.{name}: .*greater than"):
+        decode_line(encode_line(line.model_copy(update={name: -1})))
+
+
 def test_an_artifact_is_the_same_after_its_export() -> None:
     line = decode_line(encode_line(ArtifactLine.of(ARTIFACT)))
     assert isinstance(line, ArtifactLine)

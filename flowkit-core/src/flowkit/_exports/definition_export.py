@@ -34,11 +34,21 @@ class DefinitionExport:
         """Yield the versions of flows, then the schedules, which may name them."""
         async for page in pages_of(self._records, VERSIONS):
             for record in page:
-                if self._is_sound(f"flow version {record.key!r}", _check_version, record):
-                    yield FlowVersionLine.of(record)
+                if (version := self._version(record)) is not None:
+                    yield version
         async for page in pages_of(self._records, KIND):
             for line in await self._schedules([record.key for record in page]):
                 yield line
+
+    def _version(self, record: KeyedRecord) -> FlowVersionLine | None:
+        what = f"flow version {record.key!r}"
+        try:
+            return (
+                FlowVersionLine.of(record) if self._is_sound(what, _check_version, record) else None
+            )
+        except CorruptRecord as error:
+            self._leave_out(what, error)
+            return None
 
     async def _schedules(self, keys: Sequence[str]) -> list[ScheduleLine]:
         """Return those of these schedules that can be exported, each as of one moment."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from flowkit._json.byte_values import Data
-from flowkit._json.limits import Moment
+from flowkit._json.limits import Count, Moment
 from flowkit._records.flow_records import VERSIONS as FLOW_VERSION
 from flowkit._records.flow_records import Number, name_and_number, version_key
 from flowkit._records.letter_records import KIND as LETTER
@@ -87,9 +87,9 @@ class TaskLine(Line):
     tags: Tags
     version: int
     op_id: str
-    archived_parts: int
-    artifacts: int
-    dead_letters: int
+    archived_parts: Count
+    artifacts: Count
+    dead_letters: Count
     spec: Data
     parts: dict[str, Data] = Field(min_length=1)
 

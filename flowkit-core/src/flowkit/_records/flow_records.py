@@ -271,8 +271,16 @@ def version_key(name: str, number: int) -> str:
 
 
 def name_and_number(key: str) -> tuple[str, int]:
-    """Return the name of the flow and the number of the version with this key."""
+    """Return the name of the flow and the number of the version with this key.
+
+    Raises:
+        CorruptRecord: it is no such key.
+    """
     name, _, number = key.rpartition("@")
+    if not (number.isdecimal() and 1 <= int(number) <= LAST_VERSION) or (
+        version_key(name, int(number)) != key
+    ):
+        raise CorruptRecord(f"{key!r} is not the key of a version of a flow")
     return name, int(number)
 
 
