@@ -143,7 +143,7 @@ async def test_a_worker_is_killed_and_its_node_runs_elsewhere(
             processes.open_gate()
 
         await Load(coordinator).through(kill)
-        view = await coordinator.wait(task_id, timeout=40)
+        view = await coordinator.wait(task_id, timeout=90)
         ends = ends_of(await events_of(coordinator, task_id))
     assert (view.status, view.nodes["n0"].result, view.nodes["n0"].attempt) == (
         "finished",
