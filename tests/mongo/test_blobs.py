@@ -78,6 +78,16 @@ async def test_many_middling_parts_do_not_make_a_large_document(
     assert sum(map(len, (await store.load(["t"]))["t"].parts.values())) == 6_000_000
 
 
+async def test_parts_that_are_smaller_than_a_pointer_stay_in_a_full_document(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
+    records = {f"n{number}": b'{"attempt":1,"first_attempt":2}' for number in range(2_000)}
+    parts = {f"s{number}": b"x" * 250_000 for number in range(4)}
+    await store.create([task("t", parts={**parts, **records})])
+    assert len(await blobs(database)) == 1
+    assert dict((await store.load(["t"]))["t"].parts) == {**parts, **records}
+
+
 async def test_a_large_part_that_is_replaced_is_deleted(
     store: MongoStore, database: AsyncDatabase
 ) -> None:

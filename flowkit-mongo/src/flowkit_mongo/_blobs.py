@@ -20,6 +20,8 @@ from flowkit_mongo._documents import Read, Value, blob_of, inline
 AT_A_TIME = 8
 BUDGET_IN_THRESHOLDS = 3
 """Sum of the payloads that stay in one document, in units of the threshold of a single one."""
+POINTER_BYTES = 64
+"""Size of the pointer to a blob. Payloads up to this size take less space in the document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,13 @@ class Outgoing:
 
     def write(self, use: str, data: bytes) -> Value:
         """Return the value for a payload: the payload itself or a pointer to a new blob."""
-        if self.threshold is None or (len(data) <= self.threshold and len(data) <= self.budget):
-            self.budget -= len(data)
+        size = len(data)
+        if (
+            self.threshold is None
+            or size <= POINTER_BYTES
+            or (size <= self.threshold and size <= self.budget)
+        ):
+            self.budget -= size
             return inline(data)
         blob = Blob(uuid.uuid4().hex, use, data)
         self.blobs.append(blob)
