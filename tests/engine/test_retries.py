@@ -220,3 +220,16 @@ def test_tries_announced_by_an_earlier_attempt_count_for_nothing():
     play.later(10)
     play.starts("a")
     assert play.retries("a", 5, token=old, x=2).ignored
+
+
+@pytest.mark.parametrize("stop", ["cancel", "resolve"])
+def test_a_node_that_was_stopped_in_a_pause_has_no_time_of_a_next_attempt(stop: str):
+    play = Play(graph("a", "b", a={"retry_policy": STEADY}))
+    play.fails("a")
+    assert play.record("a").next_retry_at is not None
+    if stop == "cancel":
+        play.cancel()
+    else:
+        play.resolve("a", "skipped")
+    assert play.status("a").terminal
+    assert play.record("a").next_retry_at is None

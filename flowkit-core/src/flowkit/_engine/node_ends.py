@@ -256,6 +256,7 @@ def stop_node(
         return
     record = draft.edit(index)
     record.reason_code = reason_code
+    record.next_retry_at = None
     if mark == Mark.MAPPING:
         record.error = None
         if stop_children(draft, index, reason_code, settings):
