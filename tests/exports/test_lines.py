@@ -48,6 +48,7 @@ LETTER = DeadLetter(
     partition=4,
     position=2**63 - 1,
     headers={"\udcfd": b"\x00", "b": b"\xff", "a": b""},
+    trigger="t",
 )
 
 

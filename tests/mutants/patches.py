@@ -51,8 +51,8 @@ if parked:
     Mutant(
         "the effects of a commit are dropped",
         "EventProcessor._commit",
-        "call.outcome.effects.append(TaskEffects(update.cached, update.effects))",
-        "call.outcome.effects.append(TaskEffects(update.cached, []))",
+        "TaskEffects(update.cached, update.effects, has_triggers)",
+        "TaskEffects(update.cached, [], has_triggers)",
     ),
     Mutant(
         "the operation id is ignored",
@@ -645,8 +645,8 @@ while self._unstored and self._error is None:
     ),
     Mutant(
         "a task of another origin counts as that of a nominal time",
-        "ScheduleTasks._compare",
-        "not spec.schedule.is_same(first.schedule)",
+        "TaskMaker._compare",
+        "not origins[name].is_same(first.origin)",
         "False",
         suite="tests/schedules/test_running_schedules.py",
     ),
@@ -663,6 +663,30 @@ while self._unstored and self._error is None:
         "replace(state, earlier=(*state.earlier, Earlier(now, old.timing)))",
         "replace(state, handled=now)",
         suite="tests/schedules/test_state_machine.py",
+    ),
+    # ------------------------------------------------ triggers
+    Mutant(
+        "an event is acknowledged before its task is stored",
+        "TriggerRuns.handle",
+        """
+await self.make(list(happened.values()))
+await self._delete([*done, *happened])
+""",
+        """
+await self._delete([*done, *happened])
+await self.make(list(happened.values()))
+""",
+        suite="tests/triggers/test_running_triggers.py",
+    ),
+    Mutant(
+        "an end that did not happen makes a task",
+        "decide",
+        """
+if not task.terminal:
+    return Decision.WAIT
+""",
+        "",
+        suite="tests/triggers/test_state_machine.py",
     ),
     # ------------------------------------------------ maps
     Mutant(

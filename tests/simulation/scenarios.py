@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from flowkit import Client, Schedule, ScheduleRefused, ScheduleView
+from flowkit import Client, Schedule, ScheduleRefused, ScheduleView, Trigger
 from flowkit._schedules import next_times
 from flowkit.errors import (
     AlreadyDecided,
@@ -1739,6 +1739,37 @@ async def schedules(cluster: SimCluster) -> None:
             cluster.assert_finished(task)
 
 
+async def triggers(cluster: SimCluster) -> None:
+    """Each end of a task makes one task of the trigger, also that of a cancelled task."""
+    after = graph(node("b", io={"input_inline": "${params.status}"}))
+    params = {"id": "${event.value.id}", "status": "${event.value.status}"}
+
+    async def made() -> list[TaskView]:
+        page = await cluster.client.list_tasks(pipeline="after")
+        return [one for one in page.items if one.trigger == "t"]
+
+    put = Trigger("t", source="task:etl", graph=after, params=params, pipeline="after")
+    await cluster.client.put_trigger(put)
+    ended = {}
+    for _ in range(4):
+        task_id = await cluster.client.create_task(graph=graph(node("a")), pipeline="etl")
+        if cluster.random.random() < 0.3:
+            await cluster.client.cancel(task_id)
+        ended[task_id] = (await cluster.client.wait(task_id)).status
+    if cluster.random.random() < 0.3:
+        await cluster.client.pause_trigger("t")
+        await cluster.clock.sleep(cluster.random.choice([1.0, 15.0]))
+        await cluster.client.resume_trigger("t")
+    while len(await made()) < len(ended):
+        await cluster.clock.sleep(5)
+    await cluster.clock.sleep(20)
+    tasks = await made()
+    found = sorted((one.params["id"], one.params["status"]) for one in tasks)
+    assert found == sorted(ended.items())
+    for one in tasks:
+        cluster.assert_finished(await cluster.client.wait(one.id))
+
+
 async def submitting_at_coordinators(cluster: SimCluster) -> None:
     task_ids: list[str] = []
     for number in range(4):
@@ -1870,6 +1901,7 @@ STANDARD = {
         Standard(submitting_at_coordinators, 3),
         Standard(watching, 3, once=False),
         Standard(refusals),
+        Standard(triggers, 1, once=False),
     )
 }
 ROUND = [name for name, standard in STANDARD.items() for _ in range(standard.share)]

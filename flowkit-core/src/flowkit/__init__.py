@@ -3,6 +3,7 @@ bus.
 """
 
 from flowkit._schedules import Schedule, ScheduleEvent, ScheduleView
+from flowkit._triggers import Trigger, TriggerView
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
@@ -15,6 +16,8 @@ from flowkit.errors import (
     ScheduleRefused,
     TaskNotFound,
     TaskRefused,
+    TriggerNotFound,
+    TriggerRefused,
 )
 from flowkit.flows import approval, finally_, first, flow, loop, sleep, subflow, wait_signal
 from flowkit.graph import FlowRef, Graph
@@ -63,6 +66,10 @@ __all__ = [
     "TaskRefused",
     "TaskStatus",
     "TaskView",
+    "Trigger",
+    "TriggerNotFound",
+    "TriggerRefused",
+    "TriggerView",
     "Worker",
     "WorkerConfig",
     "WorkerView",

@@ -11,6 +11,8 @@
     ├── FlowNotFound           no flow has this name, or the flow has no such version
     ├── ScheduleNotFound       no schedule has this id
     ├── ScheduleRefused        a schedule cannot be put or changed in this way
+    ├── TriggerNotFound        no trigger has this id
+    ├── TriggerRefused         a trigger cannot be put in this way
     ├── TaskRefused            a plugin refused the submission, the id is taken,
     │   │                      or the task's state does not allow the verb
     │   ├── SignalRefused      the task has ended, or no node waits for such a signal
@@ -144,6 +146,18 @@ class ScheduleNotFound(FlowKitError, LookupError):
 
 class ScheduleRefused(FlowKitError, ValueError):
     """A schedule cannot be stored or changed as asked; nothing was changed."""
+
+
+class TriggerNotFound(FlowKitError, LookupError):
+    """No trigger has this id."""
+
+    def __init__(self, trigger_id: str) -> None:
+        self.trigger_id = trigger_id
+        super().__init__(f"there is no trigger {shortened(trigger_id, 200)!r}")
+
+
+class TriggerRefused(FlowKitError, ValueError):
+    """A trigger cannot be stored as asked; nothing was changed."""
 
 
 class TaskRefused(FlowKitError):

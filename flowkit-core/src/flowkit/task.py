@@ -142,6 +142,8 @@ class TaskView(_View):
     """Id of the schedule that made this task."""
     schedule_at: datetime | None = None
     """Nominal time of the schedule for which it made this task."""
+    trigger: str | None = None
+    """Id of the trigger that made this task."""
     status: TaskStatus
     params: dict[str, JsonValue] = {}
     vars: dict[str, JsonValue] = {}
@@ -242,7 +244,7 @@ class WorkerView(_View):
     started_at: datetime
 
 
-LetterKind = Literal["batch", "node", "message", "task"]
+LetterKind = Literal["batch", "node", "message", "task", "trigger"]
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 
 
@@ -251,7 +253,7 @@ class DeadLetter:
     """Work that was given up, with the reason and the data that a retry needs.
 
     A ``batch`` or ``node`` that failed and has no retries left, a ``message`` that could not be
-    used, or a quarantined ``task``.
+    used, a quarantined ``task``, or the event of a ``trigger`` for which no task could be made.
     """
 
     letter_id: str
@@ -263,7 +265,9 @@ class DeadLetter:
     node_id: str | None = None
     uid: str | None = None
     data: bytes = b""
-    """Payload of a batch or input of a node as JSON, or the value of a message."""
+    """Payload of a batch, input of a node or event of a trigger as JSON, or the value of a
+    message.
+    """
     size: int = 0
     """Length of ``data`` before it was cut."""
     generation: int = 0
@@ -276,6 +280,8 @@ class DeadLetter:
     partition: int | None = None
     position: int | None = None
     headers: Mapping[str, bytes] = field(default_factory=dict)
+    trigger: str | None = None
+    """Id of the trigger; ``uid`` is then its event."""
     fault: str | None = None
     """Reason why the stored letter cannot be decoded. The other fields are then those that its id
     has.
@@ -700,9 +706,30 @@ class ScheduleOrigin:
     awaited: bool = False
     """The schedule does something when the task has ended."""
 
-    def is_same(self, other: "ScheduleOrigin | None") -> bool:
+    def is_same(self, other: object) -> bool:
         """Return whether this is the same nominal time of the same schedule."""
-        return other is not None and (self.schedule_id, self.at) == (other.schedule_id, other.at)
+        return isinstance(other, ScheduleOrigin) and (self.schedule_id, self.at) == (
+            other.schedule_id,
+            other.at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerOrigin:
+    """Trigger that made a task."""
+
+    trigger_id: str
+    cause: str
+    """Event for which the task was made, such as ``task/ID/7``."""
+
+    def task_id(self) -> str:
+        """Return the id of the task: a hash, so that every coordinator computes the same."""
+        cause = to_json([self.trigger_id, self.cause])
+        return blake2b(cause, person=b"flowkit trigger", digest_size=16).hexdigest()
+
+    def is_same(self, other: object) -> bool:
+        """Return whether this is the same event of the same trigger."""
+        return self == other
 
 
 @dataclass(frozen=True, slots=True)
@@ -790,6 +817,10 @@ class TaskSpec:
     """Task whose submission was repeated."""
     schedule: ScheduleOrigin | None = None
     """Schedule that made the task, if one did."""
+    trigger: TriggerOrigin | None = None
+    """Trigger that made the task, if one did."""
+    chain: int = 0
+    """Number of ends of tasks, one after the other, by which triggers led to this task."""
     flow_versions: dict[str, int] = field(default_factory=dict)
     """Versions of the flows that this task and its child tasks run by name. They were fixed when
     the root task was submitted.

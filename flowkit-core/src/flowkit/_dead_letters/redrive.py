@@ -16,6 +16,7 @@ from flowkit.errors import (
     PayloadError,
     TaskNotFound,
     TaskRefused,
+    TriggerNotFound,
 )
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.protocols import Message, Store
@@ -27,7 +28,15 @@ OUTDATED = {
     "node": "the node did not fail in this attempt, or has run again since then",
 }
 """Reasons why the letter of a batch or node cannot be retried any more, by kind."""
-LETTER_ERRORS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)
+LETTER_ERRORS = (
+    BusError,
+    CorruptRecord,
+    MessageTooLarge,
+    PayloadError,
+    TaskNotFound,
+    TaskRefused,
+    TriggerNotFound,
+)
 """Errors of one letter. They are its outcome, and the other letters are still retried."""
 
 
@@ -54,11 +63,15 @@ class Redriver:
         connection: BusConnection,
         events_topic: str,
         retry: Callable[[str, RetryRequested], Awaitable[object]],
+        make_again: Callable[[DeadLetter], Awaitable[str]],
     ) -> None:
+        """``make_again`` makes the task of the event of a trigger, and returns what was done."""
         self._store = store
         self._connection = connection
         self._events_topic = events_topic
         self._retry = retry
+        self._again = {"message": self._message, "task": self._task, "trigger": make_again}
+        """Retries of letters that are not about nodes, by kind."""
 
     async def redrive(self, letter_ids: Sequence[str]) -> list[Redriven]:
         """Retry these dead letters, and return the outcome of each."""
@@ -83,11 +96,7 @@ class Redriver:
                 elif letter.kind in ("batch", "node"):
                     by_task.setdefault(letter.task_id or "", []).append(letter)
                 else:
-                    outcomes.append(
-                        await self._attempted(
-                            letter, self._message if letter.kind == "message" else self._task
-                        )
-                    )
+                    outcomes.append(await self._attempted(letter, self._again[letter.kind]))
             for task_id, letters in by_task.items():
                 outcomes += await self._retry_nodes(task_id, letters)
         return outcomes

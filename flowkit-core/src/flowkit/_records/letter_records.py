@@ -170,6 +170,7 @@ class _Letter(BaseModel):
     partition: int | None = None
     position: int | None = None
     headers: list[tuple[Text, Data]] = []
+    trigger: Text | None = None
 
     @classmethod
     def of(cls, letter: DeadLetter) -> Self:

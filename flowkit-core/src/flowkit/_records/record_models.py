@@ -17,6 +17,7 @@ from flowkit.task import (
     TaskFlow,
     TaskOutput,
     TaskStatus,
+    TriggerOrigin,
 )
 
 
@@ -49,6 +50,8 @@ class Head:
     flow_versions: dict[str, Annotated[Count, Field(ge=1)]] = field(default_factory=dict)
     depth: Count = 0
     schedule: ScheduleOrigin | None = None
+    trigger: TriggerOrigin | None = None
+    chain: Count = 0
 
 
 @dataclass(slots=True)

@@ -37,6 +37,7 @@ from flowkit.task import (
     Task,
     TaskFlow,
     TaskSpec,
+    TriggerOrigin,
     without,
 )
 from flowkit.tracing import TraceContext
@@ -78,6 +79,10 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
         head["depth"] = spec.depth
     if spec.schedule is not None:
         head["schedule"] = spec.schedule
+    if spec.trigger is not None:
+        head["trigger"] = spec.trigger
+    if spec.chain:
+        head["chain"] = spec.chain
     PLANS.add(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
@@ -111,6 +116,8 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
         flow_versions=head.flow_versions,
         depth=head.depth,
         schedule=head.schedule,
+        trigger=head.trigger,
+        chain=head.chain,
     )
 
 
@@ -123,7 +130,8 @@ class FirstSubmission:
     flow: TaskFlow | None
     params: dict[str, Any]
     """The params as they were given, without defaults."""
-    schedule: ScheduleOrigin | None = None
+    origin: ScheduleOrigin | TriggerOrigin | None = None
+    """Schedule or trigger that made the task."""
 
     def difference(self, graph: bytes, flow: TaskFlow | None, params: dict[str, Any]) -> str | None:
         """Return the part of the first submission that differs; None if both are equal. The order
@@ -155,7 +163,8 @@ def decode_submission(record: TaskRecord) -> FirstSubmission:
     try:
         head = record_models.HEAD.validate_json(head_line, strict=True)
         given = without(head.params, head.defaulted)
-        return FirstSubmission(bytes.fromhex(head.secret), graph, head.flow, given, head.schedule)
+        origin = head.schedule or head.trigger
+        return FirstSubmission(bytes.fromhex(head.secret), graph, head.flow, given, origin)
     except ValueError as error:
         raise corrupt(f"the record of task {record.header.task_id!r}", error) from None
 

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from flowkit._json.limits import LONGEST_SEC, MAX_ID_CHARS, PositiveSeconds, Priority
-from flowkit._schedules._cron import CronLine, InvalidCron, zone_of
+from flowkit._schedules._cron import CronLine, zone_of
 from flowkit.graph._models import LAST_VERSION
 
 MAX_SCHEDULE_ID_CHARS = 160
@@ -26,7 +26,8 @@ Overlap = Literal["skip", "queue", "allow", "cancel_running"]
 CatchUp = Literal["latest", "all", "none"]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text, or raise a ValueError if it has characters that cannot be printed."""
     if not text.isprintable():
         raise ValueError("it contains characters that cannot be printed")
     return text
@@ -39,9 +40,9 @@ def _time(value: Any) -> Any:
 
 
 ScheduleId = Annotated[
-    str, Field(min_length=1, max_length=MAX_SCHEDULE_ID_CHARS), AfterValidator(_printable)
+    str, Field(min_length=1, max_length=MAX_SCHEDULE_ID_CHARS), AfterValidator(printable)
 ]
-Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(printable)]
 Label = Annotated[str, Field(max_length=1_000)]
 Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_time)]
 """Time with a zone. A text in ISO 8601 is also accepted."""
@@ -162,6 +163,3 @@ def time_text(moment: float) -> str:
 def task_id_of(schedule_id: str, nominal: float) -> str:
     """Return the id of the task of a nominal time."""
     return f"{schedule_id}@{time_text(nominal)}"
-
-
-__all__ = ["CatchUp", "InvalidCron", "Overlap", "Schedule", "task_id_of", "time_text"]

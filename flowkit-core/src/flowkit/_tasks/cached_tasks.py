@@ -68,15 +68,19 @@ class CachedTask:
 class TaskEffects:
     """Effects of a task's events, to be carried out after the commit."""
 
-    __slots__ = ("cached", "children", "effects", "task")
+    __slots__ = ("cached", "children", "effects", "has_triggers", "task")
 
-    def __init__(self, cached: CachedTask, effects: Sequence[Effect]) -> None:
+    def __init__(
+        self, cached: CachedTask, effects: Sequence[Effect], has_triggers: bool = False
+    ) -> None:
         self.cached = cached
         self.effects = effects
         self.task = cached.task
         """The task as of the commit, or later."""
         self.children = child_states(self.task, effects) if self.task.spec.plan.nested else ()
         """Nodes whose child tasks are to follow, as of the commit."""
+        self.has_triggers = has_triggers
+        """Triggers are to handle the end of the task."""
 
 
 @dataclass(slots=True)

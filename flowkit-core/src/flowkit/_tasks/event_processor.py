@@ -28,6 +28,7 @@ from flowkit._tasks.cached_tasks import CachedTask, TaskCache, TaskEffects, Task
 from flowkit._tasks.quarantine import Quarantine
 from flowkit._tasks.reduced_reports import smaller_rounds
 from flowkit._tasks.submission import Submission, submission
+from flowkit._tasks.task_ends import TaskEnds
 from flowkit._tasks.views import Observers
 from flowkit._user_code.containment import undo_cancellation
 from flowkit.errors import (
@@ -41,7 +42,7 @@ from flowkit.errors import (
 from flowkit.messages import ChildEnded
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Commit, Store, TaskRecord
-from flowkit.task import DeadLetter, TaskSpec, TaskStatus
+from flowkit.task import DeadLetter, Task, TaskSpec, TaskStatus
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,15 @@ class _PendingCommit:
     deferred: int
     """Deferred events that the commit stores."""
 
+    @property
+    def task(self) -> Task:
+        return self.update.cached.task
+
+    @property
+    def ends(self) -> bool:
+        """Whether the task ends with the commit."""
+        return self.task.terminal and not self.status_before.terminal
+
 
 class EventProcessor:
     """Applies events to tasks and stores the changes: load, advance, commit.
@@ -151,6 +161,7 @@ class EventProcessor:
         self._observers = Observers(plugins)
         self._quarantine = Quarantine(store=store, clock=clock, plugins=plugins)
         self._node_letters = NodeLetters(store=store, clock=clock)
+        self._ends = TaskEnds(store=store, clock=clock)
         self._lock = anyio.Lock(fast_acquire=True)
         self._name = secrets.token_hex(6)
         self._numbers = count()
@@ -485,9 +496,12 @@ class EventProcessor:
         ]
 
     async def _commit(self, commits: Mapping[str, _PendingCommit], call: _Call) -> list[str]:
-        """Store dead letters, then the commits. Return the tasks whose commits were refused."""
+        """Store dead letters and the events of triggers, then the commits. Return the tasks whose
+        commits were refused.
+        """
         refused: list[str] = []
         dropped: list[str] = []
+        triggering = await self._ends.park([one.task for one in commits.values() if one.ends])
         parked = [letter for one in commits.values() for letter in one.update.parked]
         if parked:
             call.uncommitted |= {letter.letter_id: letter for letter in parked}
@@ -503,7 +517,8 @@ class EventProcessor:
                 call.uncommitted.pop(letter.letter_id, None)
             dropped += update.dropped
             self._committed(task_id, pending)
-            call.outcome.effects.append(TaskEffects(update.cached, update.effects))
+            has_triggers = task_id in triggering
+            call.outcome.effects.append(TaskEffects(update.cached, update.effects, has_triggers))
         await undo_cancellation()
         if dropped:
             await self._node_letters.drop(dropped)

@@ -137,6 +137,7 @@ def task_view(
         rerun_of=spec.rerun_of,
         schedule=None if spec.schedule is None else spec.schedule.schedule_id,
         schedule_at=None if spec.schedule is None else _time(spec.schedule.at),
+        trigger=None if spec.trigger is None else spec.trigger.trigger_id,
         status=state.status,
         params=spec.params,
         vars=state.vars,

@@ -21,6 +21,7 @@ from flowkit.cli import (
     _run_verbs,
     _schedule_verbs,
     _service_verbs,
+    _trigger_verbs,
     _waiting_verbs,
 )
 from flowkit.cli._errors import Verbs
@@ -86,6 +87,11 @@ VERBS = [
     Verb(FLOWS, "schedule trigger", _schedule_verbs.trigger),
     Verb(FLOWS, "schedule backfill", _schedule_verbs.backfill),
     Verb(FLOWS, "schedule rm", _schedule_verbs.rm),
+    Verb(FLOWS, "trigger put", _trigger_verbs.put),
+    Verb(FLOWS, "trigger ls", _trigger_verbs.ls),
+    Verb(FLOWS, "trigger pause", _trigger_verbs.pause),
+    Verb(FLOWS, "trigger resume", _trigger_verbs.resume),
+    Verb(FLOWS, "trigger rm", _trigger_verbs.rm),
     Verb(FLOWS, "graph check", _graph_verbs.check),
     Verb(FLOWS, "graph show", _graph_verbs.show),
     Verb(INSTALLATION, "plugins", _installation_verbs.plugins),
@@ -99,6 +105,7 @@ GROUPS = {
     "flow": "Register flows, and compare their versions.",
     "graph": "Check and draw flows.",
     "schedule": "Make tasks at times.",
+    "trigger": "Make tasks for events.",
 }
 
 HELP = (

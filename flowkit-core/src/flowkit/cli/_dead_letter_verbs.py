@@ -30,7 +30,7 @@ Kind = Annotated[
     typer.Option(
         "--kind",
         metavar="KIND",
-        help="Only dead letters of this kind: batch, node, message or task.",
+        help="Only dead letters of this kind: batch, node, message, task or trigger.",
     ),
 ]
 
@@ -49,7 +49,8 @@ def ls(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List dead letters: batches, nodes, messages and tasks that failed permanently.
+    """List dead letters: batches, nodes, messages, tasks and events of triggers that failed
+    permanently.
 
     Each is listed with its error. Records that the store cannot decode follow (kind ``record``),
     unless --task, --kind or --after is given.
@@ -74,7 +75,7 @@ def ls(
             item.kind,
             time_text(utc(item.at)),
             item.task_id,
-            item.node_id or item.topic,
+            item.trigger or item.node_id or item.topic,
             item.reason_code,
             compact(item.fault or item.error),
         )
@@ -84,7 +85,7 @@ def ls(
         (_record_id(item), "record", None, item.task_id, None, "damaged", compact(item.fault))
         for item in damaged
     ]
-    headings = ("letter", "kind", "at", "task", "node or topic", "reason", "error")
+    headings = ("letter", "kind", "at", "task", "node, topic or trigger", "reason", "error")
     print_page(console(), headings, rows, empty="no dead letters", after=page.next)
 
 
@@ -186,7 +187,7 @@ def drop(
 def _kind(kind: str | None) -> str | None:
     if kind not in (None, *LETTER_KINDS):
         raise typer.BadParameter(
-            f"expected batch, node, message or task, not {kind!r}", param_hint="--kind"
+            f"expected batch, node, message, task or trigger, not {kind!r}", param_hint="--kind"
         )
     return kind
 

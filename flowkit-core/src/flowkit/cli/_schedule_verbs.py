@@ -7,17 +7,14 @@ from typing import Annotated
 
 import typer
 
-from flowkit._schedules import ScheduleView, next_times, zone_of
+from flowkit._schedules import Schedule, ScheduleView, next_times, zone_of
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
-from flowkit.cli._loader import load_flow
+from flowkit.cli._definition_documents import read_definition
 from flowkit.cli._output import print_json
-from flowkit.cli._schedule_documents import read_fields, schedule_of
 from flowkit.cli._schedule_output import print_line, print_schedule, print_schedules
 from flowkit.client import Client
-from flowkit.errors import ConfigError
-from flowkit.plugins import Plugins
 
 ScheduleId = Annotated[str, typer.Argument(metavar="ID", help="Id of the schedule.")]
 
@@ -43,12 +40,7 @@ def put(
     The document has the fields of a `Schedule`: `id`, `graph`, `cron` and so on. A schedule that is
     put again keeps its past.
     """
-    fields = read_fields(file)
-    if graph is not None:
-        if fields.keys() & {"graph", "flow"}:
-            raise ConfigError(f"{file}: it has a graph or flow; leave out --graph")
-        fields["graph"] = load_flow(graph, Plugins()).graph
-    schedule = schedule_of(file, fields)
+    schedule = read_definition(file, graph, Schedule)
 
     async def main() -> ScheduleView:
         async with connected(config, db, bus) as client:

@@ -6,6 +6,8 @@ from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.redrive import Redriven, Redriver
 from flowkit._records.letter_records import read_letters
 from flowkit.client._session import Session
+from flowkit.client._task_maker import services_of
+from flowkit.client._trigger_runs import TriggerRuns
 from flowkit.task import LETTER_KINDS, DeadLetter, Page
 
 
@@ -21,7 +23,9 @@ async def list_dead_letters(
     """Return a page of the dead letters that match, by ``letter_id``."""
     store = session.store
     if kind not in (None, *LETTER_KINDS):
-        raise ValueError(f"a dead letter is of the kind batch, node, message or task, not {kind!r}")
+        raise ValueError(
+            f"a dead letter is of the kind batch, node, message, task or trigger, not {kind!r}"
+        )
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
     letters = await read_letters(
@@ -43,5 +47,6 @@ async def retry_dead_letters(session: Session, letter_ids: Collection[str]) -> l
         connection=session.connection,
         events_topic=session.cfg.events_topic,
         retry=session.change,
+        make_again=TriggerRuns(services_of(session)).make_again,
     )
     return await redriver.redrive(list(dict.fromkeys(letter_ids)))

@@ -82,3 +82,6 @@ class HintDispatcher:
 
     async def schedule_changed(self, schedule_id: str) -> None:
         await self._hints.schedule_changed(schedule_id)
+
+    async def trigger_changed(self, trigger_id: str) -> None:
+        """Leave the events to the coordinators, which read them at their next tick."""

@@ -25,7 +25,8 @@ from flowkit._schedules import (
     task_id_of,
     wake_at,
 )
-from flowkit.client._schedule_tasks import Due, Made, ScheduleTasks, Services
+from flowkit.client._schedule_tasks import Due, Made, ScheduleTasks
+from flowkit.client._task_maker import Services
 from flowkit.errors import CorruptRecord, ScheduleNotFound, StoreUnavailable
 from flowkit.protocols import KeyedRecord, RecordChange
 from flowkit.task import TaskStatus

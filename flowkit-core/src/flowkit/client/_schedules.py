@@ -33,9 +33,9 @@ from flowkit._schedules import (
 )
 from flowkit.client._schedule_checks import checked_definition, valid_schedule
 from flowkit.client._schedule_runs import TRIES, ScheduleRuns, StoredSchedule, check_id
-from flowkit.client._schedule_tasks import Services
 from flowkit.client._session import Session
 from flowkit.client._task_filters import checked_limit
+from flowkit.client._task_maker import services_of
 from flowkit.errors import (
     CorruptRecord,
     FlowNotFound,
@@ -52,16 +52,7 @@ MOST_AT_ONCE = 1_000
 
 
 def _runs(session: Session) -> ScheduleRuns:
-    services = Services(
-        store=session.store,
-        clock=session.clock,
-        plugins=session.plugins,
-        checks=session.checks,
-        flows=session.flows,
-        processor=session.processor,
-        dispatcher=session.dispatcher,
-    )
-    return ScheduleRuns(services, check_sec=CHECK_SEC)
+    return ScheduleRuns(services_of(session), check_sec=CHECK_SEC)
 
 
 # ---------------------------------------------------------------- definitions

@@ -63,6 +63,9 @@ class Dispatcher(Protocol):
     async def schedule_changed(self, schedule_id: str) -> None:
         """Read a schedule that was put or changed."""
 
+    async def trigger_changed(self, trigger_id: str) -> None:
+        """Read the events of a trigger that was resumed."""
+
 
 class Session:
     """Open client or coordinator: its store and bus, and the operations that its verbs share."""

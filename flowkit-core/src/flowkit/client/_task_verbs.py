@@ -12,6 +12,7 @@ from flowkit._records.queries import damaged_records
 from flowkit._runtime.lifecycle import Lifecycle
 from flowkit._schedules import Schedule, ScheduleView
 from flowkit._tasks.submission import checked_reason
+from flowkit._triggers import Trigger, TriggerView
 from flowkit.client import (
     _approvals,
     _artifacts,
@@ -27,6 +28,7 @@ from flowkit.client import (
     _retries,
     _schedules,
     _signals,
+    _triggers,
     _workers,
 )
 from flowkit.client._session import Session
@@ -695,6 +697,56 @@ class TaskVerbs(ABC):
             ScheduleNotFound: there is no such schedule.
         """
         await _schedules.delete_schedule(self._life.resource, schedule_id)
+
+    # ------------------------------------------------------------ triggers
+
+    async def put_trigger(self, trigger: Trigger) -> TriggerView:
+        """Store a trigger, in place of one with the same id. Coordinators make its tasks.
+
+        A new trigger begins now: a task that ended before makes none. One that is put again keeps
+        its pause and its place.
+
+        Raises:
+            GraphError: the graph, the condition or the params have faults; all of them are listed.
+            FlowNotFound: its flow does not exist, or has no such version.
+            TriggerRefused: its source is not known, or a hundred triggers have the same source.
+            RecordTooLarge: the trigger is larger than a record of the store may be, which is at
+                least two million bytes. Nothing is stored.
+            StoreUnavailable: the trigger may or may not have been stored; call this again.
+        """
+        return await _triggers.put_trigger(self._life.resource, trigger)
+
+    async def list_triggers(self) -> list[TriggerView]:
+        """Return all triggers by id. Damaged ones are left out, and logged."""
+        return await _triggers.list_triggers(self._life.resource)
+
+    async def pause_trigger(self, trigger_id: str) -> None:
+        """Pause a trigger: make no tasks for it. Its events are kept until it is resumed.
+
+        Tasks for events that a coordinator is handling now may still be made.
+
+        Raises:
+            TriggerNotFound: there is no such trigger.
+            ValueError: ``trigger_id`` is no text. This holds for all verbs that take one.
+        """
+        await _triggers.pause_trigger(self._life.resource, trigger_id)
+
+    async def resume_trigger(self, trigger_id: str) -> None:
+        """End the pause of a trigger: make the tasks of the events that came meanwhile.
+
+        Raises:
+            TriggerNotFound: there is no such trigger.
+            StoreUnavailable: not all of these events are due now; call this again.
+        """
+        await _triggers.resume_trigger(self._life.resource, trigger_id)
+
+    async def delete_trigger(self, trigger_id: str) -> None:
+        """Delete a trigger. Its tasks stay; events that it has not handled are dropped.
+
+        Raises:
+            TriggerNotFound: there is no such trigger.
+        """
+        await _triggers.delete_trigger(self._life.resource, trigger_id)
 
     # ------------------------------------------------------------ dead letters
 

@@ -287,6 +287,7 @@ class Children:
             parent=node,
             flow_versions=task.spec.flow_versions,
             depth=task.spec.depth + 1,
+            chain=task.spec.chain,
         )
         if self._plugins.checks_submissions:
             try:

@@ -42,8 +42,9 @@ from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission
 from flowkit.client._hints import Hints
 from flowkit.client._schedule_runs import ScheduleRuns
-from flowkit.client._schedule_tasks import Services
 from flowkit.client._session import engine_settings
+from flowkit.client._task_maker import Services
+from flowkit.client._trigger_runs import TriggerRuns
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._arguments import Arguments
 from flowkit.coordinator._children import Children
@@ -57,6 +58,7 @@ from flowkit.coordinator._report_inbox import read_reports
 from flowkit.coordinator._retention import purge_regularly
 from flowkit.coordinator._schedules import ScheduleService
 from flowkit.coordinator._timers import Timers, Wake
+from flowkit.coordinator._triggers import TriggerService
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
 from flowkit.messages import NodeStarted
@@ -153,22 +155,23 @@ class Scheduler:
             report=self._report_all,
             leaving=self._leaving,
         )
+        services = Services(
+            store=store,
+            clock=clock,
+            plugins=plugins,
+            checks=GraphChecks(cfg.limits, plugins.functions, cfg.command_topic),
+            flows=flows,
+            processor=processor,
+            dispatcher=self,
+        )
         self._schedules = ScheduleService(
             store=store,
             clock=clock,
-            runs=ScheduleRuns(
-                Services(
-                    store=store,
-                    clock=clock,
-                    plugins=plugins,
-                    checks=GraphChecks(cfg.limits, plugins.functions, cfg.command_topic),
-                    flows=flows,
-                    processor=processor,
-                    dispatcher=self,
-                ),
-                check_sec=cfg.scheduler_tick_sec,
-            ),
+            runs=ScheduleRuns(services, check_sec=cfg.scheduler_tick_sec),
             tick_sec=cfg.scheduler_tick_sec,
+        )
+        self._triggers = TriggerService(
+            store=store, clock=clock, runs=TriggerRuns(services), tick_sec=cfg.scheduler_tick_sec
         )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
@@ -197,6 +200,7 @@ class Scheduler:
             "timers": lambda: self._timers.run(self._wake_due),
             "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self.wake),
             "schedules": self._schedules.run,
+            "triggers": self._triggers.run,
             "worker watch": lambda: self._watch.run(
                 self._handle_lost_workers, self._handle_restarted_workers
             ),
@@ -257,6 +261,8 @@ class Scheduler:
                 self._children.start(task, state)
             if task.terminal and (origin := task.spec.schedule) is not None and origin.awaited:
                 self._schedules.task_ended(origin.schedule_id)
+            if todo.has_triggers:
+                self._triggers.wake()
         ends = self._children.ends_of(effects)
         for held, effect in await self.outbox.carry_out(effects, notified=ends):
             match effect:
@@ -306,6 +312,10 @@ class Scheduler:
     async def schedule_changed(self, schedule_id: str) -> None:
         """Read schedules that are due."""
         self._schedules.wake()
+
+    async def trigger_changed(self, trigger_id: str) -> None:
+        """Read events that are due."""
+        self._triggers.wake()
 
     async def _start_new(self) -> None:
         """Carry out the first effects of new tasks, for many submissions together."""

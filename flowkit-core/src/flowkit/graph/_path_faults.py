@@ -14,6 +14,8 @@ ERROR_FIELDS = ("reason_code", "error", "attempt")
 """Fields of the error of a failed node."""
 SCHEDULE_FIELDS = ("id", "at")
 """Fields of the name ``schedule``."""
+EVENT_FIELDS = ("value", "key", "headers", "topic", "partition", "offset")
+"""Fields of the name ``event``."""
 MAX_NAMES = 12
 _DASHED = re.compile(r"\b(results|errors)\.(\w+(?:-\w+)+)")
 """Node id with dashes after a dot, where it is read as a difference."""
@@ -57,6 +59,8 @@ def path_fault(
         return _unknown_field(path[:3], position, ERROR_FIELDS)
     if first == "schedule" and fields and fields[0] not in SCHEDULE_FIELDS:
         return _unknown_field(path[:2], position, SCHEDULE_FIELDS)
+    if first == "event" and fields and fields[0] not in EVENT_FIELDS:
+        return _unknown_field(path[:2], position, EVENT_FIELDS)
     if first == "params" and params is not None:
         return _params_fault(path, position, params)
     return None

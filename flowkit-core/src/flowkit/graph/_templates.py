@@ -40,7 +40,7 @@ Path = tuple[str | int, ...]
 OVER: Path = ("map", "over")
 OUTPUT: Path = ("output",)
 SCHEDULE: Path = ("schedule",)
-"""Beginning of the places in a schedule."""
+"""Beginning of the places in a schedule or trigger."""
 
 
 class Found(NamedTuple):
@@ -73,7 +73,7 @@ def templates_in_output(output: Any) -> Iterator[Found]:
 
 
 def templates_in_params(params: Mapping[str, Any]) -> Iterator[Found]:
-    """Yield the strings of the params of a schedule that contain ``${``."""
+    """Yield the strings of the params of a schedule or trigger that contain ``${``."""
     return _strings(params, (*SCHEDULE, "params"), frozenset())
 
 
@@ -220,7 +220,7 @@ def evaluate_bare(
 def evaluate_params(
     params: Mapping[str, Any], scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
 ) -> dict[str, Any]:
-    """Return the params of a schedule with the values of their expressions, as
+    """Return the params of a schedule or trigger with the values of their expressions, as
     :func:`evaluate_input` does.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any, TypeVar
 
-from flowkit import Client, Schedule, ScheduleView
+from flowkit import Client, Schedule, ScheduleView, Trigger, TriggerView
 from flowkit._dead_letters.redrive import Redriven
 from flowkit._records.letter_records import read_letters
 from flowkit.errors import AlreadyDecided, BusUnavailable, StoreUnavailable, TaskRefused
@@ -210,6 +210,18 @@ class PatientClient(Client):
     async def put_schedule(self, schedule: Schedule) -> ScheduleView:
         put = super().put_schedule
         return await self._patiently(lambda: put(schedule))
+
+    async def put_trigger(self, trigger: Trigger) -> TriggerView:
+        put = super().put_trigger
+        return await self._patiently(lambda: put(trigger))
+
+    async def pause_trigger(self, trigger_id: str) -> None:
+        pause = super().pause_trigger
+        await self._patiently(lambda: pause(trigger_id))
+
+    async def resume_trigger(self, trigger_id: str) -> None:
+        resume = super().resume_trigger
+        await self._patiently(lambda: resume(trigger_id))
 
     async def get_schedule(self, schedule_id: str) -> ScheduleView:
         get = super().get_schedule

@@ -1,0 +1,16 @@
+"""Triggers: their definition, their events, and what they decide."""
+
+from flowkit._triggers._events import TriggerEvent, faults_in_expressions, params_for, wants
+from flowkit._triggers._trigger import TASK_SOURCE, Trigger, pipeline_of
+from flowkit._triggers._views import TriggerView
+
+__all__ = [
+    "TASK_SOURCE",
+    "Trigger",
+    "TriggerEvent",
+    "TriggerView",
+    "faults_in_expressions",
+    "params_for",
+    "pipeline_of",
+    "wants",
+]

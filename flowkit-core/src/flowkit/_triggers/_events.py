@@ -1,0 +1,69 @@
+"""Events of triggers, and the expressions that read them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowkit._expressions import Budget, InvalidExpression
+from flowkit._expressions.templates import Placed, split_template
+from flowkit._json.values import short
+from flowkit._triggers._trigger import Trigger
+from flowkit.graph._conditions import Names, evaluate_condition, expression_fault
+from flowkit.graph._path_faults import EVENT_FIELDS
+from flowkit.graph._templates import evaluate_params, pointer, templates_in_params
+
+NAMES = Names(names=("event",), task=())
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerEvent:
+    """Event of a source, as the expressions of a trigger see it."""
+
+    value: Any
+    key: Any = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+    def scope(self) -> dict[str, Any]:
+        """Return the values of the names in expressions."""
+        return {"event": {name: getattr(self, name) for name in EVENT_FIELDS}}
+
+
+def faults_in_expressions(trigger: Trigger) -> Iterator[str]:
+    """Yield what is wrong with the condition and the params of a trigger."""
+    if trigger.when is not None and (fault := expression_fault(trigger.when, NAMES)) is not None:
+        yield f"/when: {short(trigger.when)} {fault.text()}"
+    for found in templates_in_params(trigger.params):
+        where = pointer(found.path)
+        try:
+            parts = split_template(found.text)
+        except InvalidExpression as error:
+            yield f"{where}: {short(found.text)} is not a valid expression: {error}"
+            continue
+        for part in parts:
+            if isinstance(part, Placed) and (fault := expression_fault(part.source, NAMES)):
+                yield f"{where}: {short(part.source)} {fault.text(part.position)}"
+
+
+def wants(trigger: Trigger, event: TriggerEvent, budget: Budget) -> bool:
+    """Return whether the condition of a trigger is true for an event.
+
+    Raises:
+        NodeFailure: it cannot be evaluated, or its value is not true or false.
+        BudgetExceeded: the budget does not suffice.
+    """
+    return trigger.when is None or evaluate_condition(trigger.when, event.scope(), budget)
+
+
+def params_for(
+    trigger: Trigger, event: TriggerEvent, budget: Budget, *, at_once: bool = False
+) -> dict[str, Any]:
+    """Return the params of the task of an event.
+
+    Raises:
+        NodeFailure: an expression has no value.
+        BudgetExceeded: the budget does not suffice.
+    """
+    return evaluate_params(trigger.params, event.scope(), budget, at_once=at_once)

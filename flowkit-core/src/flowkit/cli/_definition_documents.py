@@ -1,0 +1,70 @@
+"""Documents of schedules and triggers: JSON, TOML or YAML with their fields."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from flowkit._json.documents import DocumentError, read_document_file
+from flowkit._json.values import kind_of, short
+from flowkit._schedules import Schedule
+from flowkit._text.validation_errors import message_of
+from flowkit._triggers import Trigger
+from flowkit.cli._loader import load_flow
+from flowkit.errors import ConfigError, Fault, GraphError
+from flowkit.graph._faults import Faults, sentence
+from flowkit.plugins import Plugins
+
+Definition = TypeVar("Definition", Schedule, Trigger)
+_FIELDS: Mapping[type[Any], str] = {
+    Schedule: "a schedule is an object with the fields id, graph, cron, …",
+    Trigger: "a trigger is an object with the fields id, source, graph, …",
+}
+
+
+def read_definition(file: Path, graph: str | None, model: type[Definition]) -> Definition:
+    """Return the schedule or trigger in a document. ``graph`` is a file with its flow, if that is
+    not in the document.
+
+    Raises:
+        ConfigError: the document cannot be read, or is no object.
+        GraphError: it has faults; all of them are listed. The note of the error names the file.
+    """
+    fields = _read_fields(file, _FIELDS[model])
+    if graph is not None:
+        if fields.keys() & {"graph", "flow"}:
+            raise ConfigError(f"{file}: it has a graph or flow; leave out --graph")
+        fields["graph"] = load_flow(graph, Plugins()).graph
+    return _definition_of(file, fields, model)
+
+
+def _read_fields(file: Path, expected: str) -> dict[str, Any]:
+    try:
+        found = read_document_file(file)
+    except DocumentError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file}: {expected}")
+    for key in found:
+        if not isinstance(key, str):
+            raise ConfigError(f"{file}: the key {short(key)} is {kind_of(key)}; keys are strings")
+    return found
+
+
+def _definition_of(file: Path, fields: Mapping[str, Any], model: type[Definition]) -> Definition:
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        faults = [Fault(None, _text_of(item, model)) for item in error.errors(include_url=False)]
+        refused = GraphError(faults)
+        refused.add_note(str(file))
+        raise refused from None
+
+
+def _text_of(item: Any, model: type[Any]) -> str:
+    if not item["loc"]:
+        return message_of(item)
+    if item["type"] == "missing":
+        return f"{item['loc'][0]} is missing"
+    return sentence(Faults(), item, item["loc"], model=model)

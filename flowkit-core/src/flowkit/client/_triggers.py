@@ -1,0 +1,243 @@
+"""Verbs for triggers."""
+
+from dataclasses import replace
+from secrets import token_hex
+
+from flowkit._json.values import is_unicode
+from flowkit._records.record_pages import PAGE, pages_of
+from flowkit._records.trigger_records import (
+    EVENT_KIND,
+    KIND,
+    MOST_OF_PIPELINE,
+    PIPELINE_KIND,
+    StoredTrigger,
+    decode_trigger,
+    pipeline_record,
+    prefix_of,
+    trigger_record,
+    triggers_of,
+)
+from flowkit._tasks.flow_versions import fixed_versions
+from flowkit._triggers import Trigger, TriggerView, faults_in_expressions, pipeline_of
+from flowkit.client._session import Session
+from flowkit.client._trigger_runs import log_damage
+from flowkit.errors import (
+    CorruptRecord,
+    Fault,
+    GraphError,
+    StoreUnavailable,
+    TriggerNotFound,
+    TriggerRefused,
+)
+from flowkit.graph._templates import templates_in_params
+from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion, utc
+
+TRIES = 20
+
+
+def _view(stored: StoredTrigger) -> TriggerView:
+    return TriggerView(
+        id=stored.trigger.id,
+        trigger=stored.whole,
+        paused=stored.paused,
+        created_at=utc(stored.created_at),
+    )
+
+
+# ---------------------------------------------------------------- definitions
+
+
+async def put_trigger(session: Session, trigger: Trigger) -> TriggerView:
+    """Check a trigger and store it."""
+    if not isinstance(trigger, Trigger):
+        raise TriggerRefused(f"a trigger is a flowkit.Trigger, not {type(trigger).__name__}")
+    if pipeline_of(trigger.source) is None:
+        raise TriggerRefused(
+            f"no installed package knows the source {trigger.source!r}; FlowKit itself knows"
+            " task:PIPELINE"
+        )
+    graph = await _checked(session, trigger)
+    return await session.patiently(lambda: _put(session, trigger, graph))
+
+
+async def _put(session: Session, trigger: Trigger, graph: bytes) -> TriggerView:
+    records = session.store.records
+    for _ in range(TRIES):
+        record = (await records.get(KIND, [trigger.id])).get(trigger.id)
+        before = None if record is None else decode_trigger(record)
+        if before is None:
+            stored = StoredTrigger(trigger, graph, session.clock.now(), token_hex(8))
+        else:
+            stored = replace(before, trigger=trigger, graph=graph)
+        put = [trigger_record(stored), *await _moved(session, trigger.id, stored, before)]
+        if (await records.change([RecordChange(token_hex(8), put)]))[0]:
+            return _view(stored)
+    raise _too_often(trigger.id)
+
+
+async def _moved(
+    session: Session,
+    trigger_id: str,
+    now: StoredTrigger | None,
+    before: StoredTrigger | None,
+) -> list[KeyedRecord]:
+    """Return the records of the pipelines whose triggers change."""
+    old = None if before is None else pipeline_of(before.trigger.source)
+    new = None if now is None else pipeline_of(now.trigger.source)
+    changes: list[KeyedRecord] = []
+    names = [name for name in dict.fromkeys((old, new)) if name is not None]
+    found = await session.store.records.get(PIPELINE_KIND, names)
+    for name in names:
+        wanted = _known_triggers(found.get(name))
+        wanted.pop(trigger_id, None)
+        if now is not None and name == new:
+            wanted[trigger_id] = now.token
+        if len(wanted) > MOST_OF_PIPELINE:
+            raise TriggerRefused(f"pipeline {name!r} has {MOST_OF_PIPELINE} triggers already")
+        revision = found[name].revision if name in found else ""
+        changes.append(pipeline_record(name, wanted, revision))
+    return changes
+
+
+def _known_triggers(record: KeyedRecord | None) -> dict[str, str]:
+    """Return the triggers of a pipeline, with their tokens. A damaged record is replaced."""
+    try:
+        return {} if record is None else triggers_of(record)
+    except CorruptRecord as error:
+        log_damage(error)
+        return {}
+
+
+async def _checked(session: Session, trigger: Trigger) -> bytes:
+    """Return the graph of a trigger; empty if it names a flow.
+
+    Raises:
+        GraphError: it has faults; all of them are listed.
+        FlowNotFound, CorruptRecord: its flow does not exist, or cannot be read.
+    """
+    faults = [Fault(None, text) for text in faults_in_expressions(trigger)]
+    flow, source = None, trigger.graph
+    if trigger.flow is not None:
+        flow, source = await session.flows.chosen(trigger.flow, trigger.version)
+    graph, wrong = await session.checks.parsed(source)
+    faults += wrong
+    has_expressions = next(iter(templates_in_params(trigger.params)), None) is not None
+    if graph is not None and not has_expressions:  # the others are known with the event
+        _, texts = await session.checks.threads.params(graph.document.params, trigger.params)
+        faults += [Fault(None, text) for text in texts]
+    if graph is None or faults:
+        raise GraphError(faults)
+    await fixed_versions(graph, flow, flows=session.flows, checks=session.checks)
+    return graph.source if trigger.flow is None else b""
+
+
+# ---------------------------------------------------------------- reading and changes
+
+
+async def list_triggers(session: Session) -> list[TriggerView]:
+    """Return all triggers by id."""
+    views: list[TriggerView] = []
+    async for page in pages_of(session.store.records, KIND):
+        for record in page:
+            try:
+                views.append(_view(decode_trigger(record)))
+            except CorruptRecord as error:
+                log_damage(error)
+    return views
+
+
+async def pause_trigger(session: Session, trigger_id: str) -> None:
+    """Pause a trigger."""
+    _check_id(trigger_id)
+    await session.patiently(lambda: _set_paused(session, trigger_id, paused=True))
+
+
+async def resume_trigger(session: Session, trigger_id: str) -> None:
+    """End the pause of a trigger, and let the events that came meanwhile be due."""
+    _check_id(trigger_id)
+    await session.patiently(lambda: _set_paused(session, trigger_id, paused=False))
+    await session.patiently(lambda: _make_due(session, trigger_id))
+    await session.dispatcher.trigger_changed(trigger_id)
+
+
+async def _set_paused(session: Session, trigger_id: str, *, paused: bool) -> None:
+    records = session.store.records
+    for _ in range(TRIES):
+        stored = await _get(session, trigger_id)
+        if stored.paused is paused:
+            return
+        record = trigger_record(stored.with_pause(paused))
+        if (await records.change([RecordChange(token_hex(8), [record])]))[0]:
+            return
+    raise _too_often(trigger_id)
+
+
+async def _make_due(session: Session, trigger_id: str) -> None:
+    records, now, after = session.store.records, session.clock.now(), ""
+    prefix = prefix_of(trigger_id, (await _get(session, trigger_id)).token)
+    while page := await records.scan(EVENT_KIND, prefix=prefix, after=after, limit=PAGE):
+        changes = [
+            RecordChange(token_hex(8), [replace(record, due_at=now)])
+            for record in page
+            if record.due_at is None
+        ]
+        if not changes or all(await records.change(changes)):
+            after = page[-1].key
+
+
+async def delete_trigger(session: Session, trigger_id: str) -> None:
+    """Delete a trigger."""
+    _check_id(trigger_id)
+    tried, token = False, None
+
+    async def delete() -> None:
+        nonlocal tried, token
+        records = session.store.records
+        for _ in range(TRIES):
+            record = (await records.get(KIND, [trigger_id])).get(trigger_id)
+            if record is None:
+                if tried:
+                    return
+                raise TriggerNotFound(trigger_id)
+            tried = True
+            try:
+                before = decode_trigger(record)
+                token, moved = before.token, await _moved(session, trigger_id, None, before)
+            except CorruptRecord:
+                moved = []  # its pipeline is not known; an event without a trigger is dropped
+            deletion = RecordDeletion(KIND, trigger_id, record.revision)
+            if (await records.change([RecordChange(token_hex(8), moved, [deletion])]))[0]:
+                return
+        raise _too_often(trigger_id)
+
+    await session.patiently(delete)
+    await session.patiently(lambda: _drop_events(session, prefix_of(trigger_id, token)))
+
+
+async def _drop_events(session: Session, prefix: str) -> None:
+    records = session.store.records
+    while page := await records.scan(EVENT_KIND, prefix=prefix, limit=PAGE):
+        await records.change(
+            [
+                RecordChange(token_hex(8), delete=[RecordDeletion(EVENT_KIND, record.key)])
+                for record in page
+            ]
+        )
+
+
+async def _get(session: Session, trigger_id: str) -> StoredTrigger:
+    record = (await session.store.records.get(KIND, [trigger_id])).get(trigger_id)
+    if record is None:
+        raise TriggerNotFound(trigger_id)
+    return decode_trigger(record)
+
+
+def _check_id(trigger_id: object) -> None:
+    if not isinstance(trigger_id, str):
+        raise ValueError(f"the id of a trigger is a text, not {trigger_id!r}")
+    if not is_unicode(trigger_id):
+        raise TriggerNotFound(trigger_id)
+
+
+def _too_often(trigger_id: str) -> StoreUnavailable:
+    return StoreUnavailable(f"trigger {trigger_id!r} changes too often")
