@@ -86,8 +86,27 @@ def test_prompt_choices_and_assignees_may_be_expressions() -> None:
     }
 
 
-def test_choices_of_the_wrong_type_fail_the_node() -> None:
-    play = Play(graph("ok", ok=approval(choices="${params.choices}")))
-    play.evaluates("ok", choices="yes")
-    assert play.record("ok").reason_code == "bad_input"
-    assert play.record("ok").error == "io.choices must be a list, not 'yes'"
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        ("choices", "yes", "io.choices must be a list, not 'yes'"),
+        ("choices", None, "io.choices must be a list, not null"),
+        ("choices", [], "io.choices is empty; name at least one, or remove it"),
+        ("choices", ["a", "a"], "io.choices has a value twice; remove one"),
+        ("assignees", None, "io.assignees is null"),
+        ("assignees", [], "io.assignees is empty; name at least one, or remove it"),
+        ("timeout_sec", None, "io.timeout_sec is null"),
+    ],
+)
+def test_a_wrong_value_fails_the_node(field: str, value: Any, error: str) -> None:
+    play = Play(graph("ok", ok=approval(**{field: "${params.given}"})))
+    play.evaluates("ok", **{field: value})
+    assert (play.status("ok"), play.record("ok").reason_code) == ("failed", "bad_input")
+    assert play.record("ok").error == error
+
+
+def test_a_literal_null_is_as_if_it_was_not_there() -> None:
+    given = {"choices": "${params.choices}", "assignees": None, "timeout_sec": None}
+    play = Play(graph("ok", ok=approval(**given)))
+    play.evaluates("ok", **given | {"choices": ["yes", "no"]})
+    assert play.status("ok") == NodeStatus.DEFERRED

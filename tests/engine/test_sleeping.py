@@ -150,6 +150,8 @@ def test_an_expression_that_cannot_be_evaluated_fails_the_node_permanently() -> 
         ("for_sec", "60", "io.for_sec must be a number, not '60'"),
         ("for_sec", -1, "io.for_sec must be at least 0, not -1"),
         ("for_sec", True, "io.for_sec must be a number, not True"),
+        ("for_sec", None, "io.for_sec is null"),
+        ("until", None, "io.until is null"),
         ("until", 3, "io.until must be a string, not 3"),
         ("until", "18:00", "io.until: '18:00' is not an ISO time with a zone, such as"),
     ],

@@ -175,8 +175,8 @@ class FlowPut:
     The put makes one version, also if :meth:`apply` is repeated after an unknown outcome.
     """
 
-    def __init__(self, name: str, graph: bytes, description: str | None) -> None:
-        """Without a ``description``, a version that exists keeps its own."""
+    def __init__(self, name: str, graph: bytes, description: str) -> None:
+        """With an empty ``description``, a version that exists keeps its own."""
         self._name = name
         self._graph = graph
         self._description = description
@@ -200,10 +200,11 @@ class FlowPut:
                 return mine
             latest = versions.get(last)
             if latest is None or not latest.has_graph(self._graph):
-                about = self._description or ""
-                new = StoredVersion(self._name, last + 1, about, now, self._graph, self._put_id)
+                new = StoredVersion(
+                    self._name, last + 1, self._description, now, self._graph, self._put_id
+                )
                 self._tried.add(new.version)
-            elif self._description is None or latest.description == self._description:
+            elif self._description in ("", latest.description):
                 return latest
             else:
                 new = replace(latest, description=self._description)

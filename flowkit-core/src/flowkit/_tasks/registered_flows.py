@@ -35,7 +35,7 @@ class FlowDescription(_Options):
     """Name and description of a flow that is registered."""
 
     name: Name
-    description: Annotated[str, Field(max_length=10_000)] | None
+    description: Annotated[str, Field(max_length=10_000)]
 
 
 def read_options(model: type[_Options], **given: Any) -> Any:

@@ -24,9 +24,8 @@ def put(
     name: Name,
     file: options.FlowFile,
     description: Annotated[
-        str | None,
-        typer.Option("--description", metavar="TEXT", help="Description of the version."),
-    ] = None,
+        str, typer.Option("--description", metavar="TEXT", help="Description of the version.")
+    ] = "",
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,

@@ -10,7 +10,7 @@ from flowkit.errors import GraphError
 from flowkit.task import FlowInfo, FlowVersion
 
 
-async def put_flow(session: Session, name: str, graph: Any, description: str | None) -> FlowVersion:
+async def put_flow(session: Session, name: str, graph: Any, description: str) -> FlowVersion:
     """Store a graph as the latest version of a flow, unless it is that already."""
     said = read_options(FlowDescription, name=name, description=description)
     try:

@@ -148,17 +148,15 @@ class TaskVerbs(ABC):
 
     # ------------------------------------------------------------ flows
 
-    async def put_flow(
-        self, name: str, graph: Any, *, description: str | None = None
-    ) -> FlowVersion:
+    async def put_flow(self, name: str, graph: Any, *, description: str = "") -> FlowVersion:
         """Register a graph as the latest version of a flow, and return that version. It is durable
         when this returns.
 
         ``graph`` is what :meth:`create_task` takes. The versions of a flow have the numbers 1, 2,
-        3, … If the latest version has the same graph, as it is written, no version is added, and a
-        ``description`` replaces that of the latest one. The order of keys in an object does not
-        count. Of two puts at the same time, each graph gets a number of its own. Tasks keep the
-        version that they have begun with.
+        3, … If the latest version has the same graph, as it is written, no version is added, and
+        ``description`` replaces that of the latest one, unless it is empty. The order of keys in an
+        object does not count. Of two puts at the same time, each graph gets a number of its own.
+        Tasks keep the version that they have begun with.
 
         ``name`` has 1 to 200 printable characters.
 

@@ -100,17 +100,25 @@ class ApprovalIO(ControlIO):
 
 def _approval_faults(given: Mapping[str, Any]) -> Iterator[str]:
     yield from _timeout_faults(given)
+    yield from _faults_in_lists(given)
+    choices = given.get("choices")
+    if "on_reject" in given and isinstance(choices, list) and REJECT not in choices:
+        yield f"io.on_reject has no effect without the choice {REJECT!r}; remove on_reject"
+    if given.get("form") is not None:
+        yield from object_schema_faults(given["form"], "io.form")
+
+
+def _faults_in_lists(given: Mapping[str, Any]) -> Iterator[str]:
     for field in ("choices", "assignees"):
         values = given.get(field)
         if isinstance(values, list) and not values:
             yield f"io.{field} is empty; name at least one, or remove it"
         elif isinstance(values, list) and len(set(values)) < len(values):
             yield f"io.{field} has a value twice; remove one"
-    choices = given.get("choices")
-    if "on_reject" in given and isinstance(choices, list) and REJECT not in choices:
-        yield f"io.on_reject has no effect without the choice {REJECT!r}; remove on_reject"
-    if given.get("form") is not None:
-        yield from object_schema_faults(given["form"], "io.form")
+
+
+def _no_faults(given: Mapping[str, Any]) -> Iterator[str]:
+    yield from ()
 
 
 def _approval_label(given: Mapping[str, Any]) -> str:
@@ -243,6 +251,8 @@ class ControlType:
     """Returns the text of a node in a drawing."""
     faults: Callable[[Mapping[str, Any]], Iterator[str]]
     """Yields the faults of ``io`` that its model cannot find. It gets the fields as written."""
+    value_faults: Callable[[Mapping[str, Any]], Iterator[str]] = _no_faults
+    """Yields those that the values of expressions can have, too."""
     literal: frozenset[str] = frozenset()
     """Fields of ``io`` whose strings are no expressions."""
     ends_after: str = ""
@@ -269,6 +279,7 @@ CONTROL_TYPES: Mapping[str, ControlType] = {
         ApprovalIO,
         _approval_label,
         _approval_faults,
+        _faults_in_lists,
         literal=frozenset({"form", "on_timeout", "on_reject"}),
         ends_after="timeout_sec",
     ),
@@ -369,14 +380,23 @@ def read_arguments(
     the fields that are read; the others have their defaults.
 
     Raises:
-        ValueError: a value has the wrong type.
+        ValueError: a value is wrong. The value of an expression is wrong if it is null: the author
+            of the graph wanted this argument, for example a list of those who may decide.
     """
-    given = {**arguments_of(node), **values}
+    control = CONTROL_TYPES[node.type]
+    written = arguments_of(node)
+    given = {**written, **values}
     if only is not None:
         given = {name: given[name] for name in only if name in given}
     try:
         # As JSON: the models are strict, and a list is no tuple.
-        return CONTROL_TYPES[node.type].io.model_validate_json(to_json(given))
+        arguments = control.io.model_validate_json(to_json(given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ValueError(refusal(first, ("io", *first["loc"]))) from None
+    for name in given:
+        if given[name] is None and written[name] is not None:
+            raise ValueError(f"io.{name} is null")
+    for fault in control.value_faults(given):
+        raise ValueError(fault)
+    return arguments

@@ -88,9 +88,7 @@ class PatientClient(Client):
         self.promised[stored] = None
         return stored
 
-    async def put_flow(
-        self, name: str, graph: Any, *, description: str | None = None
-    ) -> FlowVersion:
+    async def put_flow(self, name: str, graph: Any, *, description: str = "") -> FlowVersion:
         put = super().put_flow
         return await self._patiently(lambda: put(name, graph, description=description))
 
