@@ -301,7 +301,7 @@ async def test_a_pause_starts_no_children_and_a_cancel_ends_them() -> None:
         await cluster.client.pause(task_id)
         await cluster.clock.sleep(200)
         view = await cluster.client.get_task(task_id)
-        assert view.nodes["m"].children == {"finished": 2, "queued": 2}
+        assert view.nodes["m"].children == {"finished": 2, "paused": 2}
         await cluster.client.cancel(task_id)
         view = await cluster.client.wait(task_id, timeout=DAY)
     assert view.nodes["m"].children == {"finished": 2, "cancelled": 2}
