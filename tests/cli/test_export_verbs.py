@@ -208,6 +208,13 @@ def test_wrong_arguments_are_errors(
     assert sorted(path.name for path in folder.iterdir()) == ["wrong"]
 
 
+@pytest.mark.parametrize("file", ["missing", "wrong"])
+def test_an_import_of_no_export_makes_no_store(cli: Cli, folder: Path, file: str):
+    (folder / "wrong").write_text("{}\n")
+    assert cli("import", file, "--db", "sqlite:///new.db").exit_code == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["wrong"]
+
+
 def test_an_export_replaces_a_file_only_when_it_is_complete(
     cli: Cli, installation: Installation, tmp_path: Path
 ):

@@ -1,5 +1,6 @@
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -327,6 +328,39 @@ def test_a_second_command_for_a_task_that_runs_says_so_and_how_to_follow_or_canc
     assert "flowkit watch t1 --db sqlite:///tasks.db" in line
     assert "flowkit cancel t1 --db sqlite:///tasks.db" in line
     assert "worker_id" not in second.stderr
+
+
+LARGE = """
+from flowkit import flow
+from flowkit.worker import handler
+
+@handler("step")
+async def step(item):
+    return "x" * 900_000
+
+@flow
+def large(g):
+    g.node("only", "step")
+"""
+
+
+def test_a_file_that_cannot_be_changed_is_named_while_the_run_waits(folder: Path):
+    (folder / "large.py").write_text(LARGE)
+    command = [sys.executable, "-m", "flowkit.cli", "run", "large.py", "--db", "sqlite:///a.db"]
+    limit = 1_000_000  # bytes of each file, as on a disk that is full
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    ) as run:
+        assert run.stderr is not None
+        line = next(line for line in run.stderr if "WARNING" in line)
+        assert run.poll() is None
+        run.kill()
+    assert f"{folder / 'a.db'}: disk I/O error" in line
+    assert "ulimit -f" in line
 
 
 def test_a_run_is_refused_while_another_process_serves_its_role_in_the_file(

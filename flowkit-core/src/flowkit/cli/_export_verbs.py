@@ -110,10 +110,10 @@ def import_(
 
     async def main() -> Imported:
         cfg = configuration(config, db, bus)
-        async with _opened(cfg) as (store, plugins):
-            with _read(file) as source:
-                reader = ExportReader(source)
-                header = await to_thread.run_sync(reader.header, abandon_on_cancel=True)
+        with _read(file) as source:
+            reader = ExportReader(source)
+            header = await to_thread.run_sync(reader.header, abandon_on_cancel=True)
+            async with _opened(cfg) as (store, plugins):
                 return await Importer(store, plugins, header, report=print_error).run(reader)
 
     done = run_async(main)

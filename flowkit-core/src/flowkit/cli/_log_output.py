@@ -19,6 +19,13 @@ from flowkit._user_code.containment import error_text
 DRIVERS = ("aiokafka", "pymongo", "motor")
 MOST_REMEMBERED = 1_000
 """Maximum number of log lines of drivers whose last time is kept."""
+OUTAGES = frozenset(
+    {
+        *("store_unavailable", "bus_unavailable", "subscription_interrupted"),
+        *("publish_failed", "worker_retries"),
+    }
+)
+"""Actions of the log lines about a store or a bus that cannot be used."""
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -187,9 +194,9 @@ def log_verb() -> None:
 
 
 def log_run() -> None:
-    """Log messages from handlers, and errors that the display does not show."""
+    """Log messages from handlers, and what the display does not show: errors and outages."""
     levels = {"flowkit.run": logging.INFO, "flowkit": logging.ERROR, "": logging.WARNING}
-    _log(levels, PlainLines("%(levelname)s %(name)s: %(message)s"))
+    _log(levels, PlainLines("%(levelname)s %(name)s: %(message)s"), always=OUTAGES)
 
 
 def log_dev(reported: Collection[str]) -> None:
@@ -202,11 +209,17 @@ def log_dev(reported: Collection[str]) -> None:
     handler.addFilter(lambda record: getattr(record, "action", None) not in reported)
 
 
-def _log(levels: dict[str, int], formatter: logging.Formatter) -> logging.Handler:
-    """Log the records accepted by :func:`is_wanted` to stderr. Return the handler."""
+def _log(
+    levels: dict[str, int], formatter: logging.Formatter, *, always: Collection[str] = ()
+) -> logging.Handler:
+    """Log the records accepted by :func:`is_wanted`, and those of the actions ``always``, to
+    stderr. Return the handler.
+    """
     handler = StderrHandler()
     handler.setFormatter(formatter)
-    handler.addFilter(lambda record: is_wanted(record, levels))
+    handler.addFilter(
+        lambda record: getattr(record, "action", None) in always or is_wanted(record, levels)
+    )
     handler.addFilter(DriverRateLimit())
     logging.basicConfig(level=min(*levels.values(), logging.WARNING), handlers=[handler])
     return handler
