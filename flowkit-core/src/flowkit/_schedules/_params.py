@@ -3,27 +3,17 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flowkit._expressions import Budget, InvalidExpression, Timestamp
-from flowkit._expressions.templates import Placed, split_template
-from flowkit._json.values import short
-from flowkit.graph._conditions import Names, expression_fault
-from flowkit.graph._templates import evaluate_params, pointer, templates_in_params
+from flowkit._expressions import Budget, Timestamp
+from flowkit.graph._conditions import Names
+from flowkit.graph._definition_params import expression_faults
+from flowkit.graph._templates import evaluate_params
 
 NAMES = Names(names=("schedule",), task=())
 
 
 def faults_in_params(params: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the expressions in the params of a schedule."""
-    for found in templates_in_params(params):
-        where = pointer(found.path)
-        try:
-            parts = split_template(found.text)
-        except InvalidExpression as error:
-            yield f"{where}: {short(found.text)} is not a valid expression: {error}"
-            continue
-        for part in parts:
-            if isinstance(part, Placed) and (fault := expression_fault(part.source, NAMES)):
-                yield f"{where}: {short(part.source)} {fault.text(part.position)}"
+    yield from expression_faults(params, NAMES)
 
 
 def params_at(

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowkit._expressions import Budget, InvalidExpression
-from flowkit._expressions.templates import Placed, split_template
+from flowkit._expressions import Budget
 from flowkit._json.values import short
 from flowkit._triggers._trigger import Trigger
 from flowkit.graph._conditions import Names, evaluate_condition, expression_fault
+from flowkit.graph._definition_params import expression_faults
 from flowkit.graph._path_faults import EVENT_FIELDS
-from flowkit.graph._templates import evaluate_params, pointer, templates_in_params
+from flowkit.graph._templates import evaluate_params
 
 NAMES = Names(names=("event",), task=())
 
@@ -35,16 +35,7 @@ def faults_in_expressions(trigger: Trigger) -> Iterator[str]:
     """Yield what is wrong with the condition and the params of a trigger."""
     if trigger.when is not None and (fault := expression_fault(trigger.when, NAMES)) is not None:
         yield f"/when: {short(trigger.when)} {fault.text()}"
-    for found in templates_in_params(trigger.params):
-        where = pointer(found.path)
-        try:
-            parts = split_template(found.text)
-        except InvalidExpression as error:
-            yield f"{where}: {short(found.text)} is not a valid expression: {error}"
-            continue
-        for part in parts:
-            if isinstance(part, Placed) and (fault := expression_fault(part.source, NAMES)):
-                yield f"{where}: {short(part.source)} {fault.text(part.position)}"
+    yield from expression_faults(trigger.params, NAMES)
 
 
 def wants(trigger: Trigger, event: TriggerEvent, budget: Budget) -> bool:

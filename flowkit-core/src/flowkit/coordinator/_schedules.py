@@ -3,6 +3,7 @@
 import asyncio
 
 from flowkit._json.limits import LAST_MOMENT
+from flowkit._records.due_records import handle_due
 from flowkit._records.schedule_records import KIND
 from flowkit._runtime.concurrency import within
 from flowkit.client._schedule_runs import ScheduleRuns
@@ -43,7 +44,10 @@ class ScheduleService:
         while True:
             self._woken.clear()
             await self._advance_ended()
-            await self._advance_due()
+            # Damaged schedules stay due.
+            await handle_due(
+                self._records, KIND, self._runs.advance, clock=self._clock, at_once=MOST_AT_ONCE
+            )
             pause_sec = await self._pause_sec()
             if pause_sec > 0:
                 await within(pause_sec, self._woken.wait, clock=self._clock)
@@ -53,17 +57,6 @@ class ScheduleService:
         for place in range(0, len(ended), MOST_AT_ONCE):
             found = await self._records.get(KIND, ended[place : place + MOST_AT_ONCE])
             await self._runs.advance(list(found.values()))
-
-    async def _advance_due(self) -> None:
-        """Advance schedules until none is due. Damaged ones stay due, and do not hide others."""
-        unchanged = 0
-        while True:
-            limit = MOST_AT_ONCE + unchanged
-            due = await self._records.due(KIND, before=self._clock.now(), limit=limit)
-            changed = await self._runs.advance(due) if due else 0
-            if not changed and len(due) < limit:
-                return
-            unchanged = len(due) - changed
 
     async def _pause_sec(self) -> float:
         """Return the time until the next schedule is due, but at most a tick."""

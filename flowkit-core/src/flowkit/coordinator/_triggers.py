@@ -2,6 +2,7 @@
 
 import asyncio
 
+from flowkit._records.due_records import handle_due
 from flowkit._records.trigger_records import EVENT_KIND
 from flowkit._runtime.concurrency import within
 from flowkit.client._trigger_runs import TriggerRuns
@@ -32,18 +33,12 @@ class TriggerService:
         """Handle what is due, again and again."""
         while True:
             self._woken.clear()
-            await self._handle_due()
+            # Events whose task has not ended yet stay due.
+            await handle_due(
+                self._records,
+                EVENT_KIND,
+                self._runs.handle,
+                clock=self._clock,
+                at_once=MOST_AT_ONCE,
+            )
             await within(self._tick_sec, self._woken.wait, clock=self._clock)
-
-    async def _handle_due(self) -> None:
-        """Handle events until none is due. Those whose task has not ended yet stay due, and do not
-        hide others.
-        """
-        waiting = 0
-        while True:
-            limit = MOST_AT_ONCE + waiting
-            due = await self._records.due(EVENT_KIND, before=self._clock.now(), limit=limit)
-            done = await self._runs.handle(due) if due else 0
-            if not done and len(due) < limit:
-                return
-            waiting = len(due) - done
