@@ -8,6 +8,7 @@ from typing import Any
 
 from flowkit._engine import (
     ArgumentsEvaluated,
+    AskKey,
     AskWorker,
     CallFunction,
     CancelRequested,
@@ -32,6 +33,9 @@ from flowkit._engine import (
     Event,
     FunctionFailed,
     FunctionReturned,
+    KeyBusy,
+    KeyGranted,
+    KeyQueued,
     MapCollected,
     MapFailed,
     MapGrew,
@@ -46,6 +50,7 @@ from flowkit._engine import (
     ReadEnds,
     ResumeRequested,
     RetryRequested,
+    ReturnKey,
     RoundChecked,
     RunChild,
     RunNowRequested,
@@ -160,7 +165,6 @@ def new_task(flow: Graph, *, deadline_sec: float | None = None, **fields: Any) -
 def copy_of(task: Task) -> Task:
     """Return another task in the same state."""
     records = {index: record.copy() for index, record in task.records.items()}
-    waiters = {key: list(entries) for key, entries in task.key_waiters.items()}
     return replace(
         task,
         marks=bytearray(task.marks),
@@ -169,8 +173,6 @@ def copy_of(task: Task) -> Task:
         empty=list(task.empty),
         broken=list(task.broken),
         ready=list(task.ready),
-        key_holders=dict(task.key_holders),
-        key_waiters=waiters,
         blocks=list(task.blocks),
         maps={index: state.copy() for index, state in task.maps.items()},
         failed_codes=dict(task.failed_codes),
@@ -180,9 +182,6 @@ def copy_of(task: Task) -> Task:
 
 def kept_at_hand(task: Task) -> dict[str, Any]:
     """Return the derived state of a task, in a form that can be compared."""
-    waiting = set(task.ready) | {
-        entry for waiters in task.key_waiters.values() for entry in waiters
-    }
     # When nodes are stopped, their ends are not counted.
     counted = [
         index
@@ -196,8 +195,7 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
         "in_flight": task.in_flight,
         "deferred": task.deferred,
         "failures": task.failures,
-        "waiting": {entry for entry in waiting if task.marks[entry[1]] == Mark.READY},
-        "keys": task.key_holders,
+        "waiting": {entry for entry in task.ready if task.marks[entry[1]] == Mark.READY},
         "tags": task.tag_counts,
         "maps": {
             index: (
@@ -249,6 +247,55 @@ def record_of(task: Task, flow: Graph) -> TaskRecord:
     return TaskRecord(header_of(task), encode_spec(task.spec, flow.to_json()), parts)
 
 
+class KeyTable:
+    """Concurrency keys that only one task uses."""
+
+    def __init__(self) -> None:
+        self.holders: dict[str, list[tuple[int, int]]] = {}
+        self._queue: list[tuple[int, float, int, int]] = []
+        """Claims in the order in which they get places, with index and number of their nodes."""
+
+    def answers(self, step: Transition) -> list[Event]:
+        """Return the answers to the claims that ask for places or give them back."""
+        task, found = step.task, list[Event]()
+        for effect in list(step.effects):
+            if isinstance(effect, ReturnKey):
+                found += self._returned(task, effect.claim.key, effect.index, effect.claim.number)
+        for effect in list(step.effects):
+            claim = None if not isinstance(effect, AskKey) else task.record(effect.index).key
+            if claim is None or (claim.state, claim.number) != ("asked", effect.number):
+                continue
+            limit = task.spec.plan.nodes[effect.index].key
+            held = self.holders.setdefault(claim.key, [])
+            if limit is not None and len(held) < limit.limit:
+                held.append((effect.index, effect.number))
+                found.append(KeyGranted(effect.index, effect.number))
+            elif limit is not None and limit.on_conflict == "queue":
+                rank = (-task.spec.plan.nodes[effect.index].priority, claim.asked_at)
+                self._queue = sorted({*self._queue, (*rank, effect.index, effect.number)})
+                found.append(KeyQueued(effect.index, effect.number))
+            else:
+                found.append(KeyBusy(effect.index, effect.number, "others hold it"))
+        return found
+
+    def _returned(self, task: Task, key: str, index: int, number: int) -> list[Event]:
+        """Give back a place, and give it to the next claim."""
+        self._queue = [one for one in self._queue if one[2:] != (index, number)]
+        held = self.holders.get(key, [])
+        if (index, number) not in held:
+            return []
+        held.remove((index, number))
+        for one in self._queue:
+            waiting = task.spec.plan.nodes[one[2]].key
+            if waiting is not None and waiting.key == key:
+                self._queue.remove(one)
+                held.append(one[2:])
+                return [KeyGranted(*one[2:])]
+        if not held:
+            del self.holders[key]
+        return []
+
+
 class Play:
     """A submitted task. Each verb applies one event and returns the transition."""
 
@@ -259,13 +306,16 @@ class Play:
         deadline_sec: float | None = None,
         parent: ParentNode | None = None,
         check: bool = True,
+        keys: bool = True,
         **settings: Any,
     ) -> None:
+        """``keys`` answers claims of concurrency keys at once, with the events that follow."""
         self.task = new_task(flow, deadline_sec=deadline_sec, parent=parent)
         self.now = NOON
         self.settings = EngineSettings(**settings)
         self._check = check
         self.log: list[LogEntry] = []
+        self.keys = KeyTable() if keys else None
         self.do(TaskSubmitted())
 
     # ------------------------------------------------------------ queries
@@ -308,6 +358,8 @@ class Play:
             self.log += step.log
         if self._check:
             assert_nothing_drifted(self.task, step.effects)
+        for answer in self.keys.answers(step) if self.keys is not None else ():
+            step.effects += self.do(answer).effects
         return step
 
     def later(self, seconds: float, *, silent: dict[str, float] | None = None) -> Transition:
@@ -698,6 +750,8 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         AskWorker: "ask for",
         TellReaders: "tell readers of",
         RunChild: "follow",
+        AskKey: "ask for the key of",
+        ReturnKey: "return the key of",
     }
     return [
         "evaluate the output"

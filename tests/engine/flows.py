@@ -125,7 +125,6 @@ def _work_fields(draw: st.DrawFn, *, function: bool) -> dict[str, Any]:
     if not function:
         node["timeouts"] |= {"schedule_to_start_sec": draw(limits), "heartbeat_sec": draw(limits)}
     node["priority"] = draw(st.integers(0, 2))
-    node["concurrency_key"] = draw(st.sampled_from([None, None, "k", "l"]))
     if draw(st.integers(0, 4)) == 0:
         node["when"] = "true"
     node["optional"] = draw(st.sampled_from([False, False, False, True]))
@@ -215,7 +214,6 @@ def _nested_fields(draw: st.DrawFn, *kinds: str) -> dict[str, Any]:
     )
     node["timeouts"] = draw(st.sampled_from([{}, {}, {"start_to_close_sec": 4.0}]))
     node["priority"] = draw(st.sampled_from([0, 0, 5]))
-    node["concurrency_key"] = draw(st.sampled_from([None, None, "k"]))
     if draw(st.integers(0, 4)) == 0:
         node["when"] = "true"
     node["optional"] = draw(st.sampled_from([False, False, False, True]))

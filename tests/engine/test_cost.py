@@ -73,7 +73,7 @@ SHAPES = {
     "any": graph(f"{' '.join(NAMES)} -> last", last={"fan_in": "any"}),
     "streaming fan": graph(f"{' '.join(NAMES)} => last"),
     "routes": graph(*(f"n{index} +> n{index + 1}" for index in range(SIZE - 1))),
-    "one key": graph(" ".join(NAMES), **{name: {"concurrency_key": "k"} for name in NAMES}),
+    "keys": graph(" ".join(NAMES), **{name: {"concurrency_key": name} for name in NAMES}),
 }
 
 

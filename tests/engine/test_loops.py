@@ -150,11 +150,11 @@ def test_a_loop_keeps_its_key_from_round_to_round_and_gives_it_back_during_a_pau
     inner = {"nodes": [{"node_id": "x", "type": "work"}]}
     looping = {"type": "loop", "io": {"graph": inner, "until": "true"}, **key}
     play = Play(graph("s", "k", s=looping, k=key))
-    assert play.status("k") == NodeStatus.QUEUED
+    assert play.status("k") == NodeStatus.DEFERRED
     assert started(play.goes_on("s")) == []
     assert started(play.goes_on("s", delay_sec=60)) == ["k"]
     play.later(60)
-    assert play.status("k") == NodeStatus.QUEUED
+    assert (play.status("k"), play.status("s")) == (NodeStatus.QUEUED, NodeStatus.DEFERRED)
     play.succeeds("k")
     assert play.status("s") == RUNNING
 

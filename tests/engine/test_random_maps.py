@@ -30,7 +30,7 @@ from flowkit.graph import Graph
 from flowkit.graph._expanded_plan import is_undo
 from flowkit.messages import NodeFailed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
 from flowkit.protocols import TaskRecord
-from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord
+from flowkit.task import ATTEMPTED, ENDED, IN_FLIGHT, Mark, NodeRecord
 from tests.engine.drive import Play, copy_of, graph, new_task
 
 LIMIT = 2
@@ -123,7 +123,7 @@ class Maps(Play):
         keyed = [
             at
             for at, mark in enumerate(task.marks)
-            if mark in IN_FLIGHT and task.spec.plan.nodes[at].concurrency_key
+            if mark in ATTEMPTED and task.spec.plan.nodes[at].concurrency_key
         ]
         assert len(keyed) <= 1
 

@@ -27,7 +27,7 @@ from flowkit._records.task_records import (
 )
 from flowkit.graph import Graph
 from flowkit.protocols import Commit, TaskRecord
-from flowkit.task import ENDED, ChildLink, NodeRecord, Resolution, Task, TaskSpec, Wait
+from flowkit.task import ENDED, ChildLink, KeyClaim, NodeRecord, Resolution, Task, TaskSpec, Wait
 from flowkit.tracing import TraceContext
 from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph
 
@@ -110,7 +110,7 @@ class Stored(Play):
 def assert_the_same(one: Task, other: Task) -> None:
     one, other = copy_of(one), copy_of(other)
     for task in (one, other):  # equal but for cached entries
-        task.ready, task.key_waiters = [], {}
+        task.ready = []
         if task.outcome:
             task.taken = task.empty = task.broken = []
     assert one == other
@@ -195,6 +195,7 @@ FULL = NodeRecord(
     after=3,
     child=ChildLink(created=True, overdue=True, iteration=2, due=False, previous=[1]),
     resolution=Resolution("finished", "ann", "by hand", {"n": 1}),
+    key=KeyClaim("k", 2, "held", 9.5),
 )
 
 

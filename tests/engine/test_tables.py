@@ -21,6 +21,9 @@ from flowkit._engine import (
     FunctionFailed,
     FunctionReturned,
     IllegalMove,
+    KeyBusy,
+    KeyGranted,
+    KeyQueued,
     MapCollected,
     MapFailed,
     MapGrew,
@@ -46,6 +49,9 @@ from tests.engine.drive import FUNCTION, NOON, ONCE, STEADY, Play, graph, new_ta
 PATIENT: dict[str, Any] = {"retry_policy": STEADY}
 MAP: dict[str, Any] = {"map": {"over": [1, 2]}}
 PATIENT_FUNCTION: dict[str, Any] = {**FUNCTION, "retry_policy": STEADY}
+
+Given = Callable[[], Play]
+Act = Callable[[Play], Any]
 
 # ------------------------------------------------ a node "n" in each state
 
@@ -89,6 +95,77 @@ def ready_function() -> Play:
     play.pause()
     play.later(10)
     return play
+
+
+def asks(**fields: Any) -> Given:
+    """Return a task whose node asks for its key. Its parent streams to it."""
+
+    def given() -> Play:
+        key = {"concurrency": {"key": "k", **fields}}
+        play = Play(graph("p => n", on_node_failure="continue", n=PATIENT | key), keys=False)
+        play.stores_a_batch("p")
+        return play
+
+    return given
+
+
+asking = asks()
+
+
+def asking_function() -> Play:
+    return Play(graph("n", n=PATIENT_FUNCTION | {"concurrency_key": "k"}), keys=False)
+
+
+def asking_again() -> Play:
+    play = asking()
+    granted(play)
+    play.fails("n")
+    play.later(10)
+    return play
+
+
+def asking_function_again() -> Play:
+    play = asking_function()
+    granted(play)
+    play.function_fails("n")
+    play.later(10)
+    return play
+
+
+def ready_with_a_key() -> Play:
+    play = Play(graph("p => n", n={"concurrency_key": "k"}), keys=False)
+    play.pause()
+    play.stores_a_batch("p")
+    return play
+
+
+def queued() -> Play:
+    play = asking()
+    comes_in_the_queue(play)
+    return play
+
+
+def queued_function() -> Play:
+    play = asking_function()
+    comes_in_the_queue(play)
+    return play
+
+
+def granted(play: Play) -> Transition:
+    return play.do(KeyGranted(play.index("n"), play.record("n").key.number))
+
+
+def comes_in_the_queue(play: Play) -> Transition:
+    return play.do(KeyQueued(play.index("n"), play.record("n").key.number))
+
+
+def busy(play: Play) -> Transition:
+    return play.do(KeyBusy(play.index("n"), play.record("n").key.number, "others hold it"))
+
+
+def granted_while_paused(play: Play) -> Transition:
+    play.pause()
+    return granted(play)
 
 
 def issued() -> Play:
@@ -298,9 +375,6 @@ def stopped_nested() -> Play:
     return play
 
 
-Given = Callable[[], Play]
-Act = Callable[[Play], Any]
-
 FINAL = ({"node_id": "n", "type": "tidy"},)
 
 
@@ -339,6 +413,19 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
         lambda play: play.condition("q", value=False),
     ),
     (Mark.READY, Mark.UPSTREAM_FAILED): (ready, lambda play: play.breaks("p")),
+    (Mark.READY, Mark.ASKING): (ready_with_a_key, lambda play: play.resume()),
+    (Mark.ASKING, Mark.READY): (asking, granted_while_paused),
+    (Mark.ASKING, Mark.ISSUED): (asking, granted),
+    (Mark.ASKING, Mark.RUNNING): (asking_function, granted),
+    (Mark.ASKING, Mark.DEFERRED): (asking, comes_in_the_queue),
+    (Mark.ASKING, Mark.FINISHED): (asking_again, lambda play: play.succeeds("n")),
+    (Mark.ASKING, Mark.FAILED): (asks(on_conflict="fail"), busy),
+    (Mark.ASKING, Mark.SKIPPED): (asks(on_conflict="skip"), busy),
+    (Mark.ASKING, Mark.CANCELLED): (asking, lambda play: play.cancel()),
+    (Mark.ASKING, Mark.UPSTREAM_FAILED): (asking, lambda play: play.breaks("p")),
+    (Mark.DEFERRED, Mark.ISSUED): (queued, granted),
+    (Mark.DEFERRED, Mark.RUNNING): (queued_function, granted),
+    (Mark.DEFERRED, Mark.UPSTREAM_FAILED): (queued, lambda play: play.breaks("p")),
     (Mark.ISSUED, Mark.RUNNING): (issued, lambda play: play.starts("n")),
     (Mark.ISSUED, Mark.READY): (issued, hand_back),
     (Mark.ISSUED, Mark.DEFERRED): (issued, lambda play: play.stops("n")),
@@ -439,6 +526,12 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (NodeSucceeded, Mark.RUNNING): (running, lambda play: play.succeeds("n")),
     (NodeSucceeded, Mark.DEFERRED): (deferred, lambda play: play.succeeds("n")),
     (NodeSucceeded, Mark.CANCELLING): (cancelling, lambda play: play.succeeds("n")),
+    (NodeSucceeded, Mark.ASKING): (asking_again, lambda play: play.succeeds("n")),
+    (FunctionReturned, Mark.ASKING): (asking_function_again, lambda play: play.returns("n")),
+    (KeyGranted, Mark.ASKING): (asking, granted),
+    (KeyGranted, Mark.DEFERRED): (queued, granted),
+    (KeyQueued, Mark.ASKING): (asking, comes_in_the_queue),
+    (KeyBusy, Mark.ASKING): (asks(on_conflict="skip"), busy),
     (FunctionReturned, Mark.READY): (ready_function, lambda play: play.returns("n")),
     (FunctionReturned, Mark.RUNNING): (running_function, lambda play: play.returns("n")),
     (FunctionReturned, Mark.DEFERRED): (deferred_function, lambda play: play.returns("n")),
@@ -469,6 +562,7 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
         for mark, given in (
             (Mark.WAITING, plain_waiting),
             (Mark.CHECKING, checking),
+            (Mark.ASKING, asking),
             (Mark.READY, ready),
             (Mark.ISSUED, issued),
             (Mark.RUNNING, running),

@@ -916,6 +916,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [sleep(for_sec=3) | {"concurrency_key": "k"}]},
         "node 'a': concurrency_key: a node of type 'sleep' takes no place of a key; remove it",
     ),
+    "a sleep with a concurrency": (
+        {"nodes": [sleep(for_sec=3) | {"concurrency": {"key": "k"}}]},
+        "node 'a': concurrency: a node of type 'sleep' takes no place of a key; remove it",
+    ),
     "a sleep with a priority": (
         {"nodes": [sleep(for_sec=3) | {"priority": 1}]},
         "node 'a': priority: a node of type 'sleep' starts as soon as it may; remove it",
@@ -1992,6 +1996,14 @@ WRONG: dict[str, tuple[Any, str]] = {
     "expressions that are too long in total": (
         chain({"io": {"input_inline": [f"${{'{n:04}{'x' * 4_000}'}}" for n in range(70)]}}),
         "the expressions have more than 262144 characters in total; shorten them",
+    ),
+    "an expression in the key of a concurrency": (
+        chain({"concurrency": {"key": "${params.x}"}}),
+        "node 'a': concurrency.key: expressions (${…}) are not supported here; write the key",
+    ),
+    "two concurrency keys": (
+        chain({"concurrency": {"key": "k"}, "concurrency_key": "k"}),
+        "node 'a': concurrency and concurrency_key both name a key; remove one of them",
     ),
     "a key with an expression": (
         chain({"concurrency_key": "${params.x}"}),

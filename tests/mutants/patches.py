@@ -286,8 +286,8 @@ return task.issued_token_matches(index, record, event.attempt, event.token)
     Mutant(
         "a finished node may finish again",
         "NODE_REPORTS[NodeSucceeded]",
-        "'ready issued running deferred cancelling'",
-        "'finished ready issued running deferred cancelling'",
+        "'ready asking issued running deferred cancelling'",
+        "'finished ready asking issued running deferred cancelling'",
     ),
     Mutant(
         "a retry is never due",
@@ -484,8 +484,8 @@ if pending and not (broken and need == ALL_ENDED):
     Mutant(
         "vars are applied for each return of a function",
         "NODE_REPORTS[FunctionReturned]",
-        "'ready running deferred cancelling'",
-        "'finished ready running deferred cancelling'",
+        "'ready asking running deferred cancelling'",
+        "'finished ready asking running deferred cancelling'",
         scenarios=("functions",),
     ),
     Mutant(

@@ -1008,6 +1008,58 @@ async def cancelled_sleep(cluster: SimCluster) -> None:
     assert view.nodes["year"].status == view.nodes["week"].status == "cancelled"
 
 
+KEY_CHOICES: Sequence[dict[str, Any]] = (
+    {"concurrency": {"key": "k", "limit": 2}},
+    {"concurrency_key": "l"},
+    {"concurrency": {"key": "l"}, "priority": 3},
+    {"concurrency": {"key": "k", "limit": 2, "on_conflict": "skip"}},
+    {"concurrency": {"key": "l", "on_conflict": "fail"}, "optional": True},
+    {},
+)
+
+
+def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
+    """Return a graph of nodes with keys: handlers, a function, a map, and a sub-flow, whose nodes
+    have the same key. With two keys, tasks might wait for each other.
+    """
+    key = pick([*KEY_CHOICES[:3], {}])
+    inner = graph(node("x", **pick([key, {}])), node("y", "third_time", **key))
+    mapped = {"over": [1, 2, 3], "max_parallel": pick([None, 1, 2]), "on_item_failure": "continue"}
+    return graph(
+        node("a", pick(["work", "slow", "third_time"]), **pick(KEY_CHOICES)),
+        node("b", pick(["work", "slow"]), after=pick([[], ["a"]]), **pick(KEY_CHOICES)),
+        {**call("f", "noop", after=["a"]), "fan_in": "ended", **pick(KEY_CHOICES)},
+        node("m", map=mapped, **pick(KEY_CHOICES[:4])),
+        {"node_id": "s", "type": "subflow", "io": {"graph": inner}, **key},
+        on_node_failure="continue",
+        max_parallel=pick([None, None, 1, 2]),
+    )
+
+
+async def keys_of_many_tasks(cluster: SimCluster) -> None:
+    """Run tasks that share keys, and pause, cancel and retry some of them."""
+    pick, client = cluster.random.choice, cluster.client
+
+    async def run() -> None:
+        task_id = await client.create_task(graph=random_keyed_graph(pick), priority=pick([0, 0, 5]))
+        if pick([True, False, False]):
+            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+            await client.pause(task_id)
+            await cluster.clock.sleep(pick([0.1, 5.0]))
+            await client.resume(task_id)
+        if pick([True, False, False]):
+            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+            await client.cancel(task_id)
+        view = await client.wait(task_id)
+        if pick([True, False]) and view.status in ("failed", "cancelled"):
+            await client.retry(task_id)
+            await client.wait(task_id)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(run)
+
+
 def wait(node_id: str, signal: str, after: list[str] | None = None, **io: Any) -> dict[str, Any]:
     return {
         "node_id": node_id,
@@ -1884,6 +1936,7 @@ STANDARD = {
         Standard(loops, 3, once=False, options={"converge_sec": 2_000}),
         Standard(loop_verbs, 4, once=False, options={"converge_sec": 2_000}),
         Standard(cancelled_sleep, 1),
+        Standard(keys_of_many_tasks, 4, once=False),
         Standard(signals, 3, once=False),
         Standard(decisions, 2, once=False),
         Standard(random_waits, 4, once=False, options={"converge_sec": 2_000}),

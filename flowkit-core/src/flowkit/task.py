@@ -111,8 +111,10 @@ class NodeView(_View):
     """
     rounds: dict[int, str] = {}
     """Tasks of the last 20 rounds of a node of type ``loop``, by the number of the round from 0."""
-    waiting: WaitKind | None = None
-    """Kind of event for which a deferred node of a control type waits."""
+    waiting: WaitKind | Literal["key"] | None = None
+    """Kind of event for which a deferred node of a control type waits; ``key`` for a node that
+    waits for its concurrency key.
+    """
     waiting_until: datetime | None = None
     """Time at which this wait ends in any case."""
     resolved_by: str | None = None
@@ -331,7 +333,7 @@ class NewTask:
 
 
 class Mark:
-    """States of a node in the engine, one byte each. They are finer than :class:`NodeStatus`: five
+    """States of a node in the engine, one byte each. They are finer than :class:`NodeStatus`: six
     marks are shown as ``queued``.
     """
 
@@ -343,6 +345,8 @@ class Mark:
     """Its fan-in is met, and its condition is being evaluated."""
     READY = ord("r")
     """It may start, and waits until fewer nodes are in flight."""
+    ASKING = ord("k")
+    """It is about to start, and asks for its concurrency key."""
     ISSUED = ord("q")
     """Its command was issued, and no worker has started it."""
     RUNNING = ord("u")
@@ -383,6 +387,7 @@ STATUS_OF_MARK: dict[int, NodeStatus] = {
     Mark.WAITING: NodeStatus.QUEUED,
     Mark.CHECKING: NodeStatus.QUEUED,
     Mark.READY: NodeStatus.QUEUED,
+    Mark.ASKING: NodeStatus.QUEUED,
     Mark.ISSUED: NodeStatus.QUEUED,
     Mark.RUNNING: NodeStatus.RUNNING,
     Mark.MAPPING: NodeStatus.RUNNING,
@@ -397,7 +402,9 @@ STATUS_OF_MARK: dict[int, NodeStatus] = {
 }
 ENDED = frozenset({Mark.FINISHED, Mark.FAILED, Mark.CANCELLED, Mark.SKIPPED, Mark.UPSTREAM_FAILED})
 UNBEGUN = frozenset({Mark.WAITING, Mark.CHECKING, Mark.READY})
-IN_FLIGHT = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
+ATTEMPTED = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
+"""Marks of a node during an attempt."""
+IN_FLIGHT = ATTEMPTED | {Mark.ASKING}
 STOPPING = frozenset({Mark.CANCELLING, Mark.CLOSING})
 STOPPED = frozenset({Mark.CANCELLED, Mark.SKIPPED})
 """Marks of a node that ended because it was stopped. A skipped node may never have begun."""
@@ -569,6 +576,26 @@ class ChildLink:
         return self.iteration - 1 if self.iteration else None
 
 
+@dataclass(frozen=True, slots=True)
+class KeyClaim:
+    """Claim of a node to a place of its concurrency key, for its next or its current attempt."""
+
+    key: str
+    number: Annotated[Count, Field(ge=1)]
+    """1 for the first claim of the node, and so on. It identifies the holder of a place."""
+    state: Literal["asked", "queued", "held", "shared", "unused", "over"]
+    """``shared``: an ancestor holds the place, and gives it back. ``unused``: the node has given
+    back its place because it could not start. Its next claim has the same rank.
+    """
+    asked_at: Moment
+    """Time at which the node has asked, which is its rank in the queue."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the node needs the place no more."""
+        return self.state in ("unused", "over")
+
+
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
 WorkerId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS)]
 
@@ -655,6 +682,8 @@ class NodeRecord:
     child: ChildLink | None = None
     """State of the child task, if the node runs one and has begun."""
     resolution: Resolution | None = None
+    key: KeyClaim | None = None
+    """Last claim of the node to its concurrency key."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -693,7 +722,13 @@ class NodeRecord:
             self.after,
             self.child,
             self.resolution,
+            self.key,
         )
+
+    @property
+    def waits_for_key(self) -> bool:
+        """Whether the node is in the queue of its concurrency key."""
+        return self.key is not None and self.key.state == "queued"
 
 
 @dataclass(frozen=True, slots=True)
@@ -931,8 +966,6 @@ class Task:
     """Cache of the order in which the children of maps ended, by the index of the first undo of a
     child.
     """
-    key_holders: dict[str, int] = field(default_factory=dict)
-    key_waiters: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def task_id(self) -> str:

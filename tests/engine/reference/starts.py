@@ -20,11 +20,8 @@ def issue(state: State) -> None:
 
 
 def _next(state: State) -> Node | None:
-    """Return the next node to start. A map begins without a place and without its key, which its
-    children take.
-    """
+    """Return the next node to start. A map begins without a place."""
     flying = [node for node in state.everyone() if node.state in IN_FLIGHT]
-    taken = {state.spec(node).concurrency_key for node in flying} - {None}
     own = state.plan.max_parallel
     limit = min(own or state.settings.max_in_flight, state.settings.max_in_flight)
     if state.phase == "undo":
@@ -32,8 +29,7 @@ def _next(state: State) -> Node | None:
     free = [
         node
         for node in _waiting(state)
-        if (state.is_map(node) or state.spec(node).concurrency_key not in taken)
-        and (own is None or len(flying) + 1 < limit or has_input(state, node))
+        if own is None or len(flying) + 1 < limit or has_input(state, node)
     ]
     if not free or len(flying) >= limit:
         return None

@@ -34,6 +34,9 @@ from flowkit._engine.events import (
     FollowParent,
     FunctionFailed,
     FunctionReturned,
+    KeyBusy,
+    KeyGranted,
+    KeyQueued,
     MapCollected,
     MapFailed,
     MapGrew,
@@ -51,6 +54,7 @@ from flowkit._engine.events import (
     TellParent,
     Woke,
 )
+from flowkit._engine.keys import key_busy, key_granted, key_queued
 from flowkit._engine.later_reruns import (
     only_later_nodes,
     rerun_later_nodes,
@@ -405,6 +409,9 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     ChildFinished: child_finished,
     ChildFailed: child_failed,
     RoundChecked: round_checked,
+    KeyGranted: key_granted,
+    KeyQueued: key_queued,
+    KeyBusy: key_busy,
     Woke: woke,
     CommandsSent: commands_sent,
     CommandWaiting: command_waiting,

@@ -15,6 +15,7 @@ from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
 from flowkit.task import (
+    KeyClaim,
     MapStream,
     Mark,
     NodeRecord,
@@ -335,6 +336,34 @@ class FollowParent:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyGranted:
+    """A node has got a place of its concurrency key."""
+
+    index: int
+    number: int
+    """Number of its claim."""
+    shared: bool = False
+    """An ancestor holds the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyQueued:
+    """A node is in the queue of its concurrency key."""
+
+    index: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBusy:
+    """The concurrency key of a node that does not wait for it is held by others."""
+
+    index: int
+    number: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """A timer of the task is due."""
 
@@ -400,6 +429,7 @@ DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.
 """
+KeyEvent = KeyGranted | KeyQueued | KeyBusy
 MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected | EndsRead
 Event = (
     ClientEvent
@@ -417,6 +447,7 @@ Event = (
     | RoundChecked
     | ChildEnded
     | FollowParent
+    | KeyEvent
     | Woke
     | CommandsLost
     | WorkerReport
@@ -518,6 +549,26 @@ class RunChild:
 
 
 @dataclass(slots=True)
+class AskKey:
+    """Ask for a place of a node's concurrency key. Repeating this is harmless."""
+
+    index: int
+    number: int
+    """Number of the claim."""
+
+
+@dataclass(slots=True)
+class ReturnKey:
+    """Give back the place of a node whose claim is over, or take it out of the queue. Repeating
+    this is harmless.
+    """
+
+    index: int
+    claim: KeyClaim
+    """The claim before its end."""
+
+
+@dataclass(slots=True)
 class TellParent:
     """Notify the parent's coordinator that the child task has ended."""
 
@@ -587,6 +638,8 @@ Effect = (
     | CollectMap
     | ReadEnds
     | RunChild
+    | AskKey
+    | ReturnKey
     | TellParent
     | SendCancel
     | CheckCommand
@@ -597,7 +650,7 @@ Effect = (
 
 def lacks_arguments(record: NodeRecord) -> bool:
     """Return whether a deferred node has begun, and its arguments are not evaluated yet."""
-    return record.wait is None and record.next_retry_at is None
+    return record.wait is None and record.next_retry_at is None and not record.waits_for_key
 
 
 def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
@@ -609,8 +662,10 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     coordinator has crashed, a timer finds them.
     """
     effects: list[Effect] = []
+    if task.outcome is not None:
+        effects += _returns(task)
     if task.terminal:
-        return effects if task.spec.parent is None else [TellParent()]
+        return effects if task.spec.parent is None else [*effects, TellParent()]
     if awaits_output(task):
         effects.append(EvaluateOutput())
     plan = task.spec.plan
@@ -618,6 +673,9 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         mark = task.marks[index]
         if mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
             effects.append(SendCommand(index, record.attempt))
+        elif mark == Mark.ASKING:
+            assert record.key is not None
+            effects.append(AskKey(index, record.key.number))
         elif runs_child_task(plan, index):
             if mark in (Mark.RUNNING, Mark.CANCELLING):
                 effects.append(RunChild(index, record.attempt))
@@ -636,6 +694,17 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         effects.append(EvaluateCondition(start))
         start = task.marks.find(Mark.CHECKING, start + 1)
     return effects
+
+
+def _returns(task: Task) -> list[ReturnKey]:
+    """Return the effects that give back the keys of cancelled nodes: a client that has cancelled
+    them leaves that to the coordinators.
+    """
+    return [
+        ReturnKey(index, record.key)
+        for index, record in task.records.items()
+        if record.key is not None and task.marks[index] == Mark.CANCELLED
+    ]
 
 
 def map_effects(task: Task, index: int, attempt: int) -> list[Effect]:

@@ -135,9 +135,6 @@ def derive_maps(task: Task) -> None:
                     task.ready.append((-queue_rank(plan, child, task.records.get(child)), child))
                 else:
                     state.again.append(child)
-            if node.concurrency_key is not None:
-                for found in _IN_FLIGHT.finditer(marks):
-                    task.key_holders[node.concurrency_key] = place.start + found.start()
         task.open += state.open
         task.in_flight += state.in_flight
         if task.marks[index] == Mark.MAPPING and may_start_child(node, state):
@@ -163,5 +160,4 @@ def _pattern(*marks: int) -> re.Pattern[bytes]:
 
 
 _READY = _pattern(Mark.READY)
-_IN_FLIGHT = _pattern(*sorted(IN_FLIGHT))
 _BEGUN = _pattern(*sorted({*IN_FLIGHT, Mark.READY, Mark.DEFERRED}))

@@ -349,7 +349,7 @@ def pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -
         if mark in ENDED or mark in STOPPING:
             continue
         reason_code = never_because(draft.count(child)[BROKEN])
-        if mark in UNBEGUN and record.attempt < record.first_attempt:
+        if mark in _MAY_BE_UNBEGUN and record.attempt < record.first_attempt:
             _mark_skipped(draft, child, reason_code)
         else:
             stop_node(draft, child, mark, reason_code, settings)
@@ -357,6 +357,10 @@ def pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -
             _report_end(draft, child, blocked, satisfied)
     if satisfied:
         cancel_parents(draft, satisfied, settings)
+
+
+_MAY_BE_UNBEGUN = UNBEGUN | {Mark.ASKING, Mark.DEFERRED}
+"""Marks of nodes of which some have begun no attempt: a node may wait for its concurrency key."""
 
 
 def _report_end(

@@ -2,6 +2,7 @@
 
 from flowkit._engine.child_tasks import start_child
 from flowkit._engine.events import (
+    AskKey,
     CallFunction,
     CommandsLost,
     CommandsSent,
@@ -20,7 +21,7 @@ from flowkit._engine.waits import begin_nodes
 from flowkit.graph import NodeSpec
 from flowkit.graph._expanded_plan import is_map, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
-from flowkit.task import Mark, NodeRecord, Phase
+from flowkit.task import KeyClaim, Mark, NodeRecord, Phase
 
 
 def decide_waiting(draft: Transition, index: int, settings: EngineSettings) -> None:
@@ -92,6 +93,29 @@ def _issue_at_most(draft: Transition, limit: int, settings: EngineSettings) -> N
 
 
 def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Start a node, or ask for its concurrency key first. The children of a map ask for its key."""
+    plan = draft.task.spec.plan
+    key = plan.nodes[index].key
+    if key is None or is_map(plan, index):
+        start_node(draft, index, settings)
+    else:
+        _ask_for_key(draft, index, key.key, settings)
+
+
+def _ask_for_key(draft: Transition, index: int, key: str, settings: EngineSettings) -> None:
+    record = draft.edit(index)
+    before = record.key
+    number = 1 if before is None else before.number + 1
+    keeps_rank = before is not None and before.state == "unused"
+    asked_at = before.asked_at if before is not None and keeps_rank else draft.now
+    record.key = KeyClaim(key, number, "asked", asked_at)
+    record.next_retry_at = None
+    draft.move(index, Mark.ASKING)
+    draft.effects.append(AskKey(index, number))
+    draft.schedule(index, draft.now + settings.resend_sec)
+
+
+def start_node(draft: Transition, index: int, settings: EngineSettings) -> None:
     """Issue the next attempt of a node, begin a map, or continue a loop."""
     node = draft.task.spec.plan.nodes[index]
     if node.map is not None and is_map(draft.task.spec.plan, index):

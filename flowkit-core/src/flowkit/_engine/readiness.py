@@ -10,7 +10,7 @@ from flowkit._engine.tags import derive_tags
 from flowkit.graph import Plan, Route
 from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import ALL, ALL_ENDED
-from flowkit.task import ENDED, Mark, Phase, Task, TaskSpec, TaskStatus
+from flowkit.task import ENDED, IN_FLIGHT, Mark, Phase, Task, TaskSpec, TaskStatus
 
 TAKEN, EMPTY, BROKEN = range(3)
 """Outcome of an edge whose parent has ended: data exists, none was due, or due data is missing."""
@@ -39,8 +39,11 @@ OPTIONAL_OUTCOMES: Mapping[int, Outcomes] = {
 
 UPSTREAM_SKIPPED = "upstream_skipped"
 """Reason code of a node whose parents ended without data, and none of them owed it any."""
+KEY_BUSY = "key_busy"
+"""Reason code of a node that does not wait for its concurrency key, which others hold."""
 SKIPPED_AS: Mapping[str, int] = {
     "condition_false": Mark.SKIPPED,
+    KEY_BUSY: Mark.SKIPPED,
     "signal_timeout": Mark.SKIPPED,
     "approval_timeout": Mark.SKIPPED,
     "resolved": Mark.SKIPPED,
@@ -147,15 +150,15 @@ def awaits_output(state: TaskEnd) -> bool:
 
 
 def derive(task: Task) -> None:
-    """Derive the fields of a task that are not stored: counters, the queue of ready nodes, and the
-    holders of concurrency keys. When its nodes are due is known after the next wake-up.
+    """Derive the fields of a task that are not stored: counters, and the queue of ready nodes.
+    When its nodes are due is known after the next wake-up.
     """
     plan, marks = task.spec.plan, task.marks
     size = plan.size
     counts = [[0] * size, [0] * size, [0] * size]
     task.open = task.in_flight = task.deferred = task.failures = 0
     task.phase = Phase.MAIN if plan.ends is None else phase_of(plan.ends, task.mark)
-    task.ready, task.key_holders, task.key_waiters, task.recalled = [], {}, {}, {}
+    task.ready, task.recalled = [], {}
     task.due = None
     for index, mark in enumerate(marks[:size]):
         if mark == Mark.HELD:
@@ -167,13 +170,10 @@ def derive(task: Task) -> None:
             task.failures += mark == Mark.FAILED and fails_task(plan, index)
             continue
         task.open += 1
-        node = plan.nodes[index]
         if mark == Mark.DEFERRED:
             task.deferred += 1
-        elif mark in (Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING):
+        elif mark in IN_FLIGHT:
             task.in_flight += 1
-            if node.concurrency_key is not None:
-                task.key_holders[node.concurrency_key] = index
         elif mark == Mark.READY and index not in plan.controls:
             task.ready.append((-queue_rank(plan, index, task.records.get(index)), index))
     task.taken, task.empty, task.broken = counts

@@ -197,6 +197,7 @@ def reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> N
         letter=record.letter,
         required=required,
         child=None if from_nothing else record.child,
+        key=record.key,
     )
 
 

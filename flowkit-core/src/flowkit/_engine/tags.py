@@ -59,6 +59,8 @@ def node_tags(mark: int, record: NodeRecord | None) -> tuple[str, ...]:
     waits: tuple[str, ...] = ()
     if mark == Mark.ISSUED:
         waits = _FOR_WORKER
+    elif mark == Mark.DEFERRED and record.waits_for_key:
+        waits = _FOR_KEY
     elif mark == Mark.DEFERRED and record.wait is not None:
         waits = _WAITS[record.wait.kind]
     if record.reason_code is None:
@@ -134,6 +136,7 @@ def _count_code(codes: dict[str, int], record: NodeRecord | None, by: int) -> No
 _ONLY_ROOT = frozenset({ROOT})
 _ROOT_FOR_WORKER = frozenset({ROOT, waiting_tag("worker")})
 _REASON = reason_tag("")
+_FOR_KEY = (waiting_tag("key"),)
 _FOR_WORKER = (waiting_tag("worker"),)
 _WAITS: Mapping[WaitKind, tuple[str, ...]] = {
     kind: (waiting_tag(kind),) for kind in get_args(WaitKind)

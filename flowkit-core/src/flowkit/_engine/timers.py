@@ -5,6 +5,7 @@ import math
 from flowkit._engine.child_tasks import FOLLOWED, child_woke, next_child_wake
 from flowkit._engine.due_times import due_nodes, first_due
 from flowkit._engine.events import (
+    AskKey,
     AskWorker,
     CallFunction,
     CheckCommand,
@@ -70,6 +71,11 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     now = draft.now
     if mark == Mark.CHECKING:
         draft.effects.append(EvaluateCondition(index))
+    elif mark == Mark.ASKING:
+        assert record.key is not None
+        draft.effects.append(AskKey(index, record.key.number))
+    elif mark == Mark.DEFERRED and record.waits_for_key:
+        return
     elif mark in FOLLOWED and runs_child_task(draft.task.spec.plan, index):
         child_woke(draft, index)
     elif mark == Mark.DEFERRED:
@@ -172,6 +178,11 @@ def _next_wake(
         return next_child_wake(draft, index, settings)
     if mark == Mark.CHECKING:
         return now + min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
+    if mark == Mark.ASKING:
+        since = now if record.key is None else record.key.asked_at
+        return now + min(max(now - since, settings.resend_sec), LONGEST_PAUSE_SEC)
+    if mark == Mark.DEFERRED and record.waits_for_key:
+        return None
     if mark == Mark.DEFERRED:
         if _waits(draft, index, record):
             return next_wait_wake(draft, index, settings)

@@ -1,11 +1,12 @@
 """Transitions: changes of a task that are not applied yet."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.due_times import change_times
-from flowkit._engine.events import Effect, EvaluateCondition, Letter
+from flowkit._engine.events import Effect, EvaluateCondition, Letter, ReturnKey
 from flowkit._engine.map_expansion import (
     Growth,
     add_block,
@@ -19,11 +20,12 @@ from flowkit._engine.map_expansion import (
 from flowkit._engine.queue_ranks import queue_rank
 from flowkit._engine.readiness import derive, fails_task
 from flowkit._engine.sources import sources_progress
-from flowkit._engine.tags import count_tags
+from flowkit._engine.tags import count_tags, waiting_tag
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
 from flowkit.graph._expanded_plan import is_map, is_undo, map_of
 from flowkit.task import (
+    ATTEMPTED,
     ENDED,
     IN_FLIGHT,
     STATUS_OF_MARK,
@@ -68,7 +70,6 @@ class Transition:
         "ignored",
         "in_flight",
         "in_order",
-        "key_holders",
         "letters",
         "log",
         "maps",
@@ -97,7 +98,6 @@ class Transition:
         "undo_blocks",
         "vars",
         "vars_changed",
-        "waiters",
         "wake_at",
     )
 
@@ -129,8 +129,6 @@ class Transition:
         self.log: list[LogEntry] = []
         self.fresh: list[tuple[int, int]] = []
         self.beginning: list[int] = []
-        self.waiters: dict[str, list[tuple[int, int]]] = {}
-        self.key_holders: dict[str, int | None] = {}
         self.taken_from_ready = 0
         self.in_order: list[tuple[int, int]] = []
         self.ignored = False
@@ -211,10 +209,8 @@ class Transition:
         self.in_flight += (mark in IN_FLIGHT) - (before in IN_FLIGHT)
         self.deferred += (mark == Mark.DEFERRED) - (before == Mark.DEFERRED)
         plan = self.task.spec.plan
-        if before in _MAY_HOLD_KEY and mark not in IN_FLIGHT:
-            key = plan.nodes[index].concurrency_key
-            if key is not None:
-                self._release_key(index, key)
+        if (before in ATTEMPTED and mark not in ATTEMPTED) or mark in ENDED:
+            self._end_claim(index)
         if mark in ENDED:
             self.due[index] = None
             self.open -= 1
@@ -299,10 +295,10 @@ class Transition:
         heappush(self.fresh, (-queue_rank(plan, index, self.record(index)), index))
 
     def next_ready(self, held: list[int] | None = None) -> int | None:
-        """Remove and return the ready node of the highest priority whose concurrency key is free.
-        Among nodes of equal priority, this is the first one in the graph. A map leaves its key to
-        its children. The undo of a map is returned, and stays first in the queue, if the undos of
-        its children that run next are not known.
+        """Remove and return the ready node of the highest priority. Among nodes of equal priority,
+        this is the first one in the graph. It is None if that node would ask for a concurrency key
+        while many others of the task wait for theirs. The undo of a map is returned, and stays
+        first in the queue, if the undos of its children that run next are not known.
 
         With ``held``, nodes are moved there whose sources do not progress.
         """
@@ -315,24 +311,30 @@ class Transition:
                     return index
                 continue
             if mark != Mark.READY:
-                if mark != Mark.MAPPING or self._waits_for_key(entry):
+                if mark != Mark.MAPPING:
                     continue
+                if self._must_not_ask(index):
+                    heappush(self.fresh, entry)
+                    return None
                 child = self._next_child(index)
                 if child is None:
-                    self._leave_key(index)
                     continue
-                entry, index = (entry[0], child), child
+                index = child
+            elif not is_map(self.task.spec.plan, index) and self._must_not_ask(index):
+                heappush(self.fresh, entry)
+                return None
             if held is not None and not sources_progress(self, index):
                 held.append(index)
                 continue
-            key = self.task.spec.plan.nodes[index].concurrency_key
-            if key is None or is_map(self.task.spec.plan, index):
-                return index
-            if self._holder(key) is None:
-                self.key_holders[key] = index
-                return index
-            heappush(self._waiters(key), entry)
+            return index
         return None
+
+    def _must_not_ask(self, index: int) -> bool:
+        """Return whether a node would ask for its concurrency key while many others wait."""
+        return (
+            self.task.spec.plan.nodes[index].key is not None
+            and self.task.tag_counts.get(_WAITING_FOR_KEY, 0) >= MOST_WAITING_FOR_KEYS
+        )
 
     def _pop(self) -> tuple[int, int]:
         """Remove and return the first entry of the queue, which is not empty."""
@@ -358,42 +360,27 @@ class Transition:
         self.queue_map(index)
         return state.queued and -rank <= self.record(index).after
 
-    def _waits_for_key(self, entry: tuple[int, int]) -> bool:
-        """Return whether the concurrency key of a map is held. Then the map waits for it."""
-        key = self.task.spec.plan.nodes[entry[1]].concurrency_key
-        if key is None or self._holder(key) is None:
-            return False
-        heappush(self._waiters(key), entry)
-        return True
+    # ------------------------------------------------------------ concurrency keys
 
-    def _holder(self, key: str) -> int | None:
-        return self.key_holders[key] if key in self.key_holders else self.task.key_holders.get(key)
-
-    def _waiters(self, key: str) -> list[tuple[int, int]]:
-        waiters = self.waiters.get(key)
-        if waiters is None:
-            waiters = self.waiters[key] = list(self.task.key_waiters.get(key, ()))
-        return waiters
-
-    def _leave_key(self, index: int) -> None:
-        """Queue the next node that waits for the key of a map of which no child may start."""
-        key = self.task.spec.plan.nodes[index].concurrency_key
-        if key is not None:
-            self._release_key(index, key)
-
-    def _release_key(self, index: int, key: str) -> None:
-        """Release the concurrency key of a node, or its claim to it, and queue the next node that
-        waits for the key.
+    def return_unused(self, index: int) -> None:
+        """Give back the place of a node that cannot start now. It keeps its rank in the queue, and
+        asks again when it can.
         """
-        if self._holder(key) not in (index, None):
+        claim = self.record(index).key
+        assert claim is not None
+        self._end_claim(index)
+        self.edit(index).key = replace(claim, state="unused")
+        self.move(index, Mark.READY)
+        self.queue(index)
+
+    def _end_claim(self, index: int) -> None:
+        """Give back the place of a node whose attempt is over, or take it out of the queue."""
+        claim = self.record(index).key
+        if claim is None or claim.is_over:
             return
-        self.key_holders[key] = None
-        waiters = self._waiters(key)
-        while waiters:
-            entry = heappop(waiters)
-            if self.mark(entry[1]) in _QUEUED:
-                heappush(self.fresh, entry)
-                return
+        self.edit(index).key = replace(claim, state="over")
+        if claim.state != "shared":
+            self.effects.append(ReturnKey(index, claim))
 
     # ------------------------------------------------------------ maps
 
@@ -509,16 +496,6 @@ class Transition:
             heappush(task.ready, entry)
         while task.ready and marks[task.ready[0][1]] not in _QUEUED:
             heappop(task.ready)
-        for key, holder in self.key_holders.items():
-            if holder is None:
-                task.key_holders.pop(key, None)
-            else:
-                task.key_holders[key] = holder
-        for key, waiters in self.waiters.items():
-            if waiters:
-                task.key_waiters[key] = waiters
-            else:
-                task.key_waiters.pop(key, None)
 
     def _add_children(self) -> None:
         """Add new children of maps, and queue these maps."""
@@ -545,5 +522,6 @@ _NOTHING = NodeRecord()
 _SHOWN_AS = {mark: status.value for mark, status in STATUS_OF_MARK.items()}
 """Statuses of nodes in the history, by mark."""
 _QUEUED = frozenset({Mark.READY, Mark.MAPPING})
-_MAY_HOLD_KEY = IN_FLIGHT | _QUEUED
-"""Marks of nodes that hold their concurrency key, or to which it was passed on."""
+MOST_WAITING_FOR_KEYS = 1_000
+"""Nodes of a task that may wait for concurrency keys before no further node asks for one."""
+_WAITING_FOR_KEY = waiting_tag("key")

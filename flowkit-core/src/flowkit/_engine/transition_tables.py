@@ -16,6 +16,9 @@ from flowkit._engine.events import (
     EndsRead,
     FunctionFailed,
     FunctionReturned,
+    KeyBusy,
+    KeyGranted,
+    KeyQueued,
     MapCollected,
     MapFailed,
     MapGrew,
@@ -52,8 +55,8 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     NodeProgressed: _marks("issued running"),
     BatchStored: _marks("issued running"),
     BatchesRetried: _marks("issued running"),
-    NodeSucceeded: _marks("ready issued running deferred cancelling"),
-    FunctionReturned: _marks("ready running deferred cancelling"),
+    NodeSucceeded: _marks("ready asking issued running deferred cancelling"),
+    FunctionReturned: _marks("ready asking running deferred cancelling"),
     NodeFailed: _marks("issued running cancelling"),
     FunctionFailed: _marks("running cancelling"),
     NodeStopped: _marks("issued running cancelling"),
@@ -64,10 +67,13 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     RoundChecked: _marks("running"),
     ConditionEvaluated: _marks("checking"),
     ConditionDelayed: _marks("checking"),
+    KeyGranted: _marks("asking deferred"),
+    KeyQueued: _marks("asking"),
+    KeyBusy: _marks("asking"),
     ArgumentsEvaluated: _marks("deferred"),
     DecisionMade: _marks("deferred"),
     RunNowRequested: _marks("deferred"),
-    NodeResolved: _marks("waiting checking ready issued running mapping deferred"),
+    NodeResolved: _marks("waiting checking ready asking issued running mapping deferred"),
     MapOpened: _marks("mapping"),
     MapGrew: _marks("mapping"),
     MapFailed: _marks("mapping"),
@@ -84,13 +90,18 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.WAITING: _marks("checking ready finished failed skipped upstream_failed cancelled"),
     Mark.CHECKING: _marks("ready finished skipped upstream_failed failed cancelled"),
     Mark.READY: _marks(
-        "issued running mapping deferred finished failed cancelled skipped upstream_failed"
+        "asking issued running mapping deferred finished failed cancelled skipped upstream_failed"
+    ),
+    Mark.ASKING: _marks(
+        "ready issued running deferred finished failed cancelled skipped upstream_failed"
     ),
     Mark.ISSUED: _marks("running ready deferred finished failed cancelled skipped"),
     Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
     Mark.MAPPING: _marks("finished failed closing cancelled skipped"),
     Mark.CLOSING: _marks("finished failed cancelled skipped"),
-    Mark.DEFERRED: _marks("ready deferred finished failed cancelled skipped"),
+    Mark.DEFERRED: _marks(
+        "ready issued running deferred finished failed cancelled skipped upstream_failed"
+    ),
     Mark.CANCELLING: _marks("finished failed cancelled skipped"),
     Mark.FINISHED: _marks(""),
     Mark.FAILED: _marks(""),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
 
-from flowkit.graph import RetryPolicy, Timeouts
+from flowkit.graph import Concurrency, RetryPolicy, Timeouts
 
 
 class NodeOptions(TypedDict, total=False):
@@ -20,6 +20,7 @@ class NodeOptions(TypedDict, total=False):
     on_batch_failure: Literal["fail", "skip"]
     timeouts: Timeouts | Mapping[str, Any]
     priority: int
+    concurrency: Concurrency | Mapping[str, Any]
     concurrency_key: str
     labels: Mapping[str, str]
 

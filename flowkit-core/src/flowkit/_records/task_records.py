@@ -275,7 +275,11 @@ def _check_records(task: Task) -> None:
         index = found.start()
         if index not in records:
             raise ValueError(f"node {ids[index]!r} has begun and has no record")
-        if records[index].attempt < records[index].first_attempt:
+        record = records[index]
+        if marks[index] == Mark.ASKING and record.key is None:
+            raise ValueError(f"node {ids[index]!r} asks for a key and its record has none")
+        asks = marks[index] == Mark.ASKING or record.waits_for_key
+        if not asks and record.attempt < record.first_attempt:
             raise ValueError(f"node {ids[index]!r} has begun and its record has no attempt")
 
 

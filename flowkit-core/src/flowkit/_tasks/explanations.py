@@ -57,12 +57,14 @@ def explain_node(
     now: float,
     unserved: str | None = None,
     below: str | None = None,
+    key_wait: str | None = None,
 ) -> str:
     """Return why a node is not running, and what it waits for.
 
     ``records`` has its record, and that of its map if it is a child. ``unserved`` says why no live
     worker serves its role; it is None if one does. ``below`` says what its child task waits for, as
-    the end of the sentence; it is None if that is not known.
+    the end of the sentence; it is None if that is not known. ``key_wait`` says who holds the
+    concurrency key for which it waits.
     """
     plan, record = task.spec.plan, records.get(index)
     name = f"{plan.ids[index]!r}"
@@ -108,6 +110,10 @@ def explain_node(
                 f"{name} is being cancelled: {_stop(task, index, records)}. {state.open} of its"
                 f" {state.size} children have not ended."
             )
+        case Mark.DEFERRED if record is not None and record.waits_for_key and record.key:
+            return f"{name} waits for {key_wait or f'key {record.key.key!r}'}."
+        case Mark.ASKING if record is not None and record.key is not None:
+            return f"{name} asks for key {record.key.key!r}."
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
             if index in plan.nested:
                 return f"{name} waits {_until(record, now)} before {_round(task, index, record)}."
@@ -132,12 +138,6 @@ def explain_node(
         case Mark.READY:
             if is_undo(plan, index):
                 return _waits_for_undos(name)
-            key = plan.nodes[index].concurrency_key
-            if key is not None and key in task.key_holders:
-                return (
-                    f"{name} waits for {plan.ids[task.key_holders[key]]!r}, which holds the"
-                    f" concurrency key {key!r}."
-                )
             limit = plan.max_parallel
             if limit is not None and task.in_flight >= limit:
                 return f"{name} waits because max_parallel nodes ({limit}) are in flight."
@@ -319,6 +319,7 @@ def _round(task: Task, index: int, record: NodeRecord) -> str:
 
 
 _SKIPPED = {
+    "key_busy": "others held its concurrency key, and it does not wait for it",
     "condition_false": "its condition is false",
     "signal_timeout": "no signal came in time",
     "approval_timeout": "no decision came in time",

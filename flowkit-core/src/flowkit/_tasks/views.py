@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from flowkit._engine import Transition, error_of, shown_child, shown_rounds, stop_cause
 from flowkit._tasks.map_children import marks_of_children
@@ -24,6 +24,7 @@ from flowkit.task import (
     TaskEvent,
     TaskStatus,
     TaskView,
+    WaitKind,
 )
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,9 @@ def node_view(
     if mark in (Mark.CANCELLED, *STOPPING):
         reason_code, error = stop_cause(task if step is None else step, index, records or {})
     wait = record.wait if mark == Mark.DEFERRED else None
+    waiting: WaitKind | Literal["key"] | None = None if wait is None else wait.kind
+    if mark == Mark.DEFERRED and record.waits_for_key:
+        waiting, wait = "key", None
     return NodeView(
         node_id=task.spec.plan.ids[index],
         type=task.spec.plan.nodes[index].type,
@@ -101,7 +105,7 @@ def node_view(
         next_retry_at=_time(record.next_retry_at),
         child_task_id=shown_child(task, index, record),
         rounds=shown_rounds(task, index, record, most=ROUNDS_SHOWN),
-        waiting=None if wait is None else wait.kind,
+        waiting=waiting,
         waiting_until=None if wait is None else _time(wait.until),
         resolved_by=None if resolution is None else resolution.by,
         children=_children(task, index, step) if index in task.maps else {},

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from flowkit._engine import (
+    AskKey,
     AskWorker,
     CallFunction,
     CheckCommand,
@@ -21,6 +22,7 @@ from flowkit._engine import (
     OpenMap,
     ReadArtifacts,
     ReadEnds,
+    ReturnKey,
     SendCancel,
     SendCommand,
     SentCommand,
@@ -72,6 +74,8 @@ OwnEffect = (
     | ReadArtifacts
     | CollectMap
     | ReadEnds
+    | AskKey
+    | ReturnKey
     | SendCancel
 )
 """Effects that a coordinator carries out itself."""

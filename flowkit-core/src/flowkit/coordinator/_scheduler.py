@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._engine import (
+    AskKey,
     CallFunction,
     CollectMap,
     CommandsLost,
@@ -27,6 +28,7 @@ from flowkit._engine import (
     OpenMap,
     ReadArtifacts,
     ReadEnds,
+    ReturnKey,
     SendCancel,
     SentCommand,
     Woke,
@@ -52,6 +54,8 @@ from flowkit.coordinator._command_watch import CommandWatch, all_read, ends_of
 from flowkit.coordinator._evaluator import Evaluator
 from flowkit.coordinator._function_calls import FunctionCalls
 from flowkit.coordinator._hearing import Hearing
+from flowkit.coordinator._key_checks import check_keys
+from flowkit.coordinator._keys import Keys
 from flowkit.coordinator._maps import Maps
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._report_inbox import read_reports
@@ -173,6 +177,13 @@ class Scheduler:
         self._triggers = TriggerService(
             store=store, clock=clock, runs=TriggerRuns(services), tick_sec=cfg.scheduler_tick_sec
         )
+        self._keys = Keys(
+            group=group,
+            store=store,
+            clock=clock,
+            report=partial(self._handle, ()),
+            leaving=self._leaving,
+        )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
         self._turns = Turns(least=TURNS, most=TURNS)
@@ -201,6 +212,13 @@ class Scheduler:
             "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self.wake),
             "schedules": self._schedules.run,
             "triggers": self._triggers.run,
+            "keys": lambda: check_keys(
+                store,
+                clock,
+                self._keys,
+                tick_sec=cfg.scheduler_tick_sec,
+                report=partial(self._handle, ()),
+            ),
             "worker watch": lambda: self._watch.run(
                 self._handle_lost_workers, self._handle_restarted_workers
             ),
@@ -276,6 +294,10 @@ class Scheduler:
                     self._evaluator.start(held.task, None)
                 case OpenMap() | ReadArtifacts() | CollectMap() | ReadEnds():
                     self._maps.start(held.task, effect)
+                case AskKey(index, number):
+                    self._keys.ask(held.task, index, number)
+                case ReturnKey():
+                    self._keys.give_back(held.task, effect)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)
         if ends:

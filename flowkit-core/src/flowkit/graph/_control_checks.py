@@ -56,8 +56,9 @@ def _field_faults(node: NodeSpec) -> Iterator[str]:
         yield f"on_batch_failure: {kind} has no batches; remove it"
     if CONTROL_TYPES[node.type].runs_child:
         return
-    if node.concurrency_key is not None:
-        yield f"concurrency_key: {kind} takes no place of a key; remove it"
+    if node.key is not None:
+        field = "concurrency" if node.concurrency_key is None else "concurrency_key"
+        yield f"{field}: {kind} takes no place of a key; remove it"
     if node.priority:
         yield f"priority: {kind} starts as soon as it may; remove it"
 

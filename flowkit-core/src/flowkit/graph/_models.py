@@ -202,6 +202,16 @@ class UndoSpec(DocumentPart):
     timeouts: Timeouts = Field(default_factory=lambda: _DEFAULT_TIMEOUTS)
 
 
+class Concurrency(DocumentPart):
+    """Concurrency key: at any time, at most ``limit`` holders have a place of it."""
+
+    key: Name
+    """Name of the key in the namespace."""
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1
+    on_conflict: Literal["queue", "skip", "fail"] = "queue"
+    """If no place is free: wait for one, or skip or fail the node."""
+
+
 class NodeSpec(DocumentPart):
     """Node of a graph."""
 
@@ -232,7 +242,10 @@ class NodeSpec(DocumentPart):
     map: MapSpec | None = None
     """Run the node once for each item of a list."""
     priority: Priority = 0
+    concurrency: Concurrency | None = None
+    """Key of which the node takes a place while an attempt runs."""
     concurrency_key: Name | None = None
+    """Short for a ``concurrency`` with this key."""
     undo: UndoSpec | None = None
     """Call that takes back what the node has done, if the task fails or is cancelled."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -245,6 +258,13 @@ class NodeSpec(DocumentPart):
             given = {"max": self.retry_policy.max}
             data["retry_policy"] = given | data.get("retry_policy", {})
         return data
+
+    @property
+    def key(self) -> Concurrency | None:
+        """Concurrency key of the node, or None."""
+        if self.concurrency_key is None:
+            return self.concurrency
+        return Concurrency(key=self.concurrency_key)
 
     @property
     def need(self) -> int:

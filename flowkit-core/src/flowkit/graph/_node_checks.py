@@ -57,6 +57,10 @@ def check_nodes(
             _check_fields(faults, node)
         for text in literal_field_faults(node, is_undo=node.node_id in faults.undos):
             faults.add(node.node_id, text)
+        if node.concurrency is not None and node.concurrency_key is not None:
+            faults.add(
+                node.node_id, "concurrency and concurrency_key both name a key; remove one of them"
+            )
         expressions.collect(faults, node, place)
         routing = node.routing
         for target in (

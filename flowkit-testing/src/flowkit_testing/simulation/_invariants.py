@@ -27,6 +27,7 @@ from flowkit_testing.simulation._child_tasks import (
     ended_round,
 )
 from flowkit_testing.simulation._fan_in import broken_fan_in
+from flowkit_testing.simulation._keys import KeyLedger
 from flowkit_testing.simulation._later_phases import broken_phase
 from flowkit_testing.simulation._maps import broken_map
 from flowkit_testing.simulation._outputs import awaits_output, broken_output
@@ -125,6 +126,7 @@ class Invariants:
         self._tasks: dict[str, _Known] = {}
         self._produced: dict[tuple[str, int], list[Any]] = {}
         self._streams: dict[Stream, set[str]] = {}
+        self._keys = KeyLedger()
         self._failed: set[str] = set()
         """The ids of the dead letters of nodes."""
         self.retries: Counter[str] = Counter()
@@ -299,6 +301,8 @@ class Invariants:
         ):
             raise InvariantBroken(wrong)
         self._check_tags(known, marks, task, after)
+        if wrong := self._keys.fault(commit.task_id, known.spec.plan, marks, nodes):
+            raise InvariantBroken(wrong)
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
         known.note_issued(nodes)
@@ -513,7 +517,7 @@ class Invariants:
         task_id, node_id = known.spec.task_id, known.spec.plan.ids[index]
         if node.resolution is not None and node.attempt < node.first_attempt:
             return
-        if node.reason_code == "bad_condition" or is_map(known.spec.plan, index):
+        if node.reason_code in ("bad_condition", "key_busy") or is_map(known.spec.plan, index):
             return
         if node.letter:
             self._failed.add(node_letter_id(known.spec, node_id, node.letter))

@@ -1,0 +1,100 @@
+"""Concurrency keys of nodes: the answers to their claims."""
+
+from dataclasses import replace
+
+from flowkit._engine.events import KeyBusy, KeyEvent, KeyGranted, KeyQueued, ReturnKey
+from flowkit._engine.node_ends import fail_node, skip
+from flowkit._engine.node_starts import start_node
+from flowkit._engine.readiness import KEY_BUSY
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.sources import sources_progress
+from flowkit._engine.transition import Transition
+from flowkit._engine.transition_tables import NODE_REPORTS
+from flowkit.graph._expanded_plan import map_of
+from flowkit.task import KeyClaim, Mark
+
+_OPEN = frozenset({"asked", "queued"})
+
+
+def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) -> None:
+    """Start a node that has got its key. Give the place back if it cannot start now, or needs it no
+    more.
+    """
+    index = event.index
+    claim = _open_claim(draft, event)
+    if claim is None:
+        draft.ignored = True
+        if not event.shared:
+            _return_stale(draft, event)
+        return
+    draft.edit(index).key = replace(claim, state="shared" if event.shared else "held")
+    if draft.paused or not _has_room(draft, index, settings):
+        draft.return_unused(index)
+    else:
+        start_node(draft, index, settings)
+
+
+def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) -> None:
+    """Defer a node that is in the queue of its key."""
+    claim = _open_claim(draft, event)
+    if claim is None or claim.state == "queued":
+        draft.ignored = True
+        return
+    draft.edit(event.index).key = replace(claim, state="queued")
+    draft.due[event.index] = None
+    draft.move(event.index, Mark.DEFERRED, data={"waiting": "key", "key": claim.key})
+
+
+def key_busy(draft: Transition, event: KeyBusy, settings: EngineSettings) -> None:
+    """Skip or fail a node that does not wait for its key."""
+    claim = _open_claim(draft, event)
+    key = draft.task.spec.plan.nodes[event.index].key
+    if claim is None or key is None:
+        draft.ignored = True
+    elif key.on_conflict == "skip":
+        skip(draft, event.index, KEY_BUSY, settings)
+    else:
+        record = draft.edit(event.index)
+        record.reason_code, record.error = KEY_BUSY, event.error
+        fail_node(draft, event.index, settings)
+
+
+def _open_claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
+    """Return the claim that an event answers; None if the node needs no answer."""
+    index = event.index
+    if index >= len(draft.task.marks) or draft.mark(index) not in NODE_REPORTS[type(event)]:
+        return None
+    claim = draft.record(index).key
+    if claim is None or claim.number != event.number or claim.state not in _OPEN:
+        return None
+    return claim
+
+
+def _return_stale(draft: Transition, event: KeyGranted) -> None:
+    """Give back a place that came after the end of the claim. An old copy of a task may not know a
+    later claim, but a claim that is over in any copy stays so.
+    """
+    claim = draft.record(event.index).key
+    if claim is None:
+        return
+    if claim.number > event.number or (claim.number == event.number and claim.is_over):
+        stale = replace(claim, number=event.number, state="held")
+        draft.effects.append(ReturnKey(event.index, stale))
+
+
+def _has_room(draft: Transition, index: int, settings: EngineSettings) -> bool:
+    """Return whether a node may start beside those in flight. One that asks is one of these."""
+    if draft.mark(index) == Mark.ASKING:
+        return True
+    plan = draft.task.spec.plan
+    most = plan.max_parallel
+    if draft.in_flight >= min(most or settings.max_in_flight, settings.max_in_flight):
+        return False
+    if most == draft.in_flight + 1 and not sources_progress(draft, index):
+        return False
+    if index < plan.size:
+        return True
+    owner = map_of(plan, index)
+    spec = plan.nodes[owner].map
+    limit = None if spec is None else spec.max_parallel
+    return limit is None or draft.edit_map(owner).in_flight < limit

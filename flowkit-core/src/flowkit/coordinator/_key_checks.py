@@ -1,0 +1,83 @@
+"""Checks of the holders of concurrency keys, which find what a crash has left."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from flowkit._engine import Event, KeyGranted
+from flowkit._engine.key_places import KeyState
+from flowkit._records.key_records import KIND, awaits_place, is_over, key_state
+from flowkit._records.task_records import decode_task
+from flowkit.coordinator._keys import FIRST_CHECK_SEC, Keys
+from flowkit.errors import CorruptRecord
+from flowkit.protocols import Clock, KeyedRecord, Store
+from flowkit.task import Task
+
+MOST_AT_ONCE = 100
+LONGEST_PAUSE_SEC = 600.0
+
+
+async def check_keys(
+    store: Store,
+    clock: Clock,
+    keys: Keys,
+    *,
+    tick_sec: float,
+    report: Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]],
+) -> None:
+    """Check the keys that are due, now and after each tick.
+
+    The place of a holder whose claim is over by its stored task is given back. A holder whose node
+    still waits is notified again that it has a place.
+    """
+    while True:
+        due = await store.records.due(KIND, before=clock.now(), limit=MOST_AT_ONCE)
+        await _check(store, clock, keys, due, report)
+        await clock.sleep(tick_sec)
+
+
+async def _check(
+    store: Store,
+    clock: Clock,
+    keys: Keys,
+    due: Sequence[KeyedRecord],
+    report: Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]],
+) -> None:
+    events: dict[str, list[Event]] = {}
+    states = {record.key: state for record in due if (state := _readable(record)) is not None}
+    for key, state in states.items():
+        tasks = await _tasks(store, state)
+        over = []
+        for claimant, _ in state.holders:
+            task = tasks.get(claimant.task_id)
+            if claimant.task_id not in tasks or (task is not None and is_over(task, claimant)):
+                over.append(claimant)
+            elif awaits_place(task, claimant):
+                granted = KeyGranted(claimant.node, claimant.number)
+                events.setdefault(claimant.task_id, []).append(granted)
+        keys.check(key, over, clock.now() + _pause(state, clock.now()))
+    if events:
+        await report(events)
+
+
+def _readable(record: KeyedRecord) -> KeyState | None:
+    try:
+        return key_state(record)
+    except CorruptRecord:
+        return None
+
+
+async def _tasks(store: Store, state: KeyState) -> dict[str, Task | None]:
+    """Return the stored tasks of the holders; None for those that cannot be read."""
+    tasks: dict[str, Task | None] = {}
+    ids = sorted({holder.claimant.task_id for holder in state.holders})
+    for task_id, record in (await store.load(ids)).items() if ids else ():
+        try:
+            tasks[task_id] = decode_task(record, to_look_at=True)
+        except CorruptRecord:
+            tasks[task_id] = None
+    return tasks
+
+
+def _pause(state: KeyState, now: float) -> float:
+    """Return the time until the next check: as long as the last holder has had its place."""
+    since = max((holder.since for holder in state.holders), default=now)
+    return min(max(now - since, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC)

@@ -1,0 +1,126 @@
+"""One step of the work on a concurrency key: who has a place, who is in the queue, who is refused.
+
+Each step changes the record of the key alone, and is valid if that record is stored in place of the
+one that was read. A claim comes into the queue before the step that answers it, and a key with
+claims in its queue is marked as ``contended``. So a step that gives a place back either reads the
+queue, or conflicts with the step that marks the key. The mark is removed with the record, when the
+key has neither holders nor claims: then each new claim gets a place itself, which conflicts.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from flowkit._engine.key_places import FREE, Candidate, Claimant, KeyState, admit
+
+MOST_READ = 20
+"""Claims that are read from the queue for a step."""
+
+
+class Answer(Enum):
+    """Answer to a claim."""
+
+    GRANTED = auto()
+    SHARED = auto()
+    QUEUED = auto()
+    BUSY = auto()
+
+
+@dataclass(eq=False, slots=True)
+class Ask:
+    """Claim that asks for a place."""
+
+    candidate: Candidate
+    waits: bool
+    """Whether it waits for a place if none is free."""
+    ancestors: Collection[tuple[str, int]] = ()
+    """Nodes that run the task of the claim, and the tasks above it."""
+    enters: bool = False
+    """It is to get a record in the queue."""
+    queued: bool = False
+    """It has a record in the queue."""
+
+
+@dataclass(slots=True)
+class KeyWork:
+    """Work to be done for a key."""
+
+    asks: list[Ask] = field(default_factory=list)
+    returned: set[Claimant] = field(default_factory=set)
+    withdrawn: list[Candidate] = field(default_factory=list)
+    """Claims whose records are to be deleted from the queue."""
+    serve: bool = False
+    """Look whether a claim in the queue may have a place."""
+    due_at: float | None = None
+    """Time for the next check of the holders, if that is to be stored."""
+
+    @property
+    def reads_queue(self) -> bool:
+        """Whether the queue of the key matters, if there is one."""
+        return bool(self.asks or self.returned or self.serve)
+
+    def add(self, other: "KeyWork") -> None:
+        """Add work that came later."""
+        self.asks += other.asks
+        self.returned |= other.returned
+        self.withdrawn += other.withdrawn
+        self.serve = self.serve or other.serve
+        self.due_at = self.due_at if other.due_at is None else other.due_at
+
+
+@dataclass(slots=True)
+class Step:
+    """Outcome of one step."""
+
+    state: KeyState
+    admitted: Sequence[Candidate] = ()
+    """Claims that have a place."""
+    answers: list[tuple[Ask, Answer]] = field(default_factory=list)
+    unanswered: list[Ask] = field(default_factory=list)
+    """Claims that must come into the queue first."""
+    serve: bool = False
+    """The queue is to be read again: there may be claims that this step has not seen."""
+    needs_proof: bool = False
+    """The step counts only if the state that was read is known to be the last one."""
+
+
+def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float) -> Step:
+    """Return what follows from the work on a key with this state. ``queue`` are the first claims in
+    its queue; empty if the key is not contended.
+    """
+    whole = len(queue) < MOST_READ
+    gone = {one.claimant for one in work.withdrawn} | work.returned
+    present = {one for one in queue if one.claimant not in gone}
+    last = None if whole else queue[-1]
+    asking = {ask.candidate for ask in work.asks if ask.waits}
+    beyond = {one for one in asking if last is not None and one > last}
+    after, admitted, left = admit(state.without(work.returned), present | asking - beyond, now)
+    done = Step(after, admitted)
+    has_others = bool(left) or not whole
+    for ask in work.asks:
+        _answer(done, ask, has_others, now)
+    done.needs_proof = bool(done.answers or work.returned or work.serve)
+    fewer = len(done.state.holders) < len(state.holders)
+    done.serve = state.contended and (fewer or not (whole or left))
+    if whole and not (state.holders or done.state.holders or present or done.unanswered):
+        done.state = FREE
+    return done
+
+
+def _answer(done: Step, ask: Ask, has_others: bool, now: float) -> None:
+    """Answer a claim. One that does not wait passes none that does."""
+    one = ask.candidate
+    if not ask.waits and not has_others and not done.state.holds(one.claimant):
+        done.state, admitted, _ = admit(done.state, [one], now)
+        done.admitted = [*done.admitted, *admitted]
+    if done.state.holds(one.claimant):
+        done.answers.append((ask, Answer.GRANTED))
+    elif any(holder.claimant[:2] in ask.ancestors for holder in done.state.holders):
+        done.answers.append((ask, Answer.SHARED))
+    elif not ask.waits:
+        done.answers.append((ask, Answer.BUSY))
+    elif ask.queued:
+        done.state = done.state._replace(contended=True)
+        done.answers.append((ask, Answer.QUEUED))
+    else:
+        done.unanswered.append(ask)

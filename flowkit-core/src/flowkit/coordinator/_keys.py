@@ -1,0 +1,303 @@
+"""Concurrency keys: places for the nodes that ask, for many nodes and keys at a time."""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from itertools import count
+
+import anyio
+from anyio.abc import TaskGroup
+
+from flowkit._engine import Event, KeyBusy, KeyGranted, KeyQueued, ReturnKey
+from flowkit._engine.key_places import Candidate, Claimant, KeyState
+from flowkit._records.key_records import (
+    KIND,
+    QUEUE,
+    candidate_of,
+    key_change,
+    key_state,
+    queue_key,
+    queue_prefix,
+    queued_claim,
+    queued_record,
+)
+from flowkit._runtime.concurrency import Recent
+from flowkit._runtime.retries import notices_of
+from flowkit._tasks.event_processor import log_store_error
+from flowkit._user_code.containment import awaited
+from flowkit.coordinator._key_ancestors import Ancestors
+from flowkit.coordinator._key_work import MOST_READ, Answer, Ask, KeyWork, Step, step
+from flowkit.coordinator._logged_failures import failures_logged
+from flowkit.errors import CorruptRecord, StoreError
+from flowkit.protocols import Clock, RecordChange, RecordDeletion, Store
+from flowkit.task import Task
+
+logger = logging.getLogger(__name__)
+
+MOST_KNOWN = 10_000
+"""Keys of which the last state is kept in memory."""
+FIRST_CHECK_SEC = 30.0
+"""Time after a change of a key until its holders are checked."""
+PAUSE_SEC = 1.0
+
+Events = dict[str, list[Event]]
+_Known = tuple[KeyState, str]
+"""State of a key, and the revision of its record; the empty text if there is none."""
+
+
+class Keys:
+    """Asks for places of keys and gives them back. Work that comes in meanwhile is done together in
+    the next round.
+
+    What a crash leaves undone is done again: a node repeats its question until it has an answer,
+    and the holders of a key are checked when its record is due.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: TaskGroup,
+        store: Store,
+        clock: Clock,
+        report: Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]],
+        leaving: Callable[[], bool],
+    ) -> None:
+        """``leaving`` returns True while the coordinator cancels what it runs."""
+        self._group = group
+        self._store = store
+        self._clock = clock
+        self._report = report
+        self._leaving = leaving
+        self._ancestors = Ancestors(store)
+        self._known: Recent[str, _Known] = Recent(MOST_KNOWN)
+        self._work: dict[str, KeyWork] = {}
+        self._asked: set[Claimant] = set()
+        """Claims that are asking, so that a repeated question is asked once."""
+        self._is_serving = False
+        self._name = secrets.token_hex(6)
+        self._numbers = count()
+
+    # ------------------------------------------------------------ work
+
+    def ask(self, task: Task, index: int, number: int) -> None:
+        """Ask for a place for a node."""
+        claim, key = task.record(index).key, task.spec.plan.nodes[index].key
+        if claim is None or claim.number != number or key is None:
+            return
+        one = candidate_of(task, index, claim)
+        if one.claimant not in self._asked:
+            self._asked.add(one.claimant)
+            ask = Ask(one, key.on_conflict == "queue")
+            self._ancestors.note(task)
+            self._of(claim.key).asks.append(ask)
+
+    def give_back(self, task: Task, effect: ReturnKey) -> None:
+        """Give back the place of a node, or take it out of the queue."""
+        claim = effect.claim
+        one = candidate_of(task, effect.index, claim)
+        work = self._of(claim.key)
+        work.returned.add(one.claimant)
+        work.asks = [ask for ask in work.asks if ask.candidate.claimant != one.claimant]
+        self._asked.discard(one.claimant)
+        if claim.state != "held":
+            work.withdrawn.append(one)
+
+    def check(self, key: str, over: Collection[Claimant], due_at: float) -> None:
+        """Give back the places of claims that are over, and check the key again later."""
+        work = self._of(key)
+        work.returned.update(over)
+        work.due_at, work.serve = due_at, True
+
+    def _of(self, key: str) -> KeyWork:
+        if not self._is_serving:
+            self._is_serving = True
+            self._group.start_soon(self._serve)
+        return self._work.setdefault(key, KeyWork())
+
+    async def _serve(self) -> None:
+        try:
+            while self._work:
+                work, self._work = self._work, {}
+                left = await awaited(self._patient_round(work), ending=self._leaving)
+                for key, later in self._work.items():
+                    left.setdefault(key, KeyWork()).add(later)
+                self._work = left
+        finally:
+            self._is_serving = False
+
+    async def _patient_round(self, work: dict[str, KeyWork]) -> dict[str, KeyWork]:
+        """Do one round, and return the work that is left: all of it if the store is unavailable."""
+        try:
+            return await self._round(work)
+        except StoreError as error:
+            log_store_error(logger, notices_of(self._clock), error)
+            self._known.clear()
+            await self._clock.sleep(PAUSE_SEC)
+            return work
+
+    # ------------------------------------------------------------ rounds
+
+    async def _round(self, work: dict[str, KeyWork]) -> dict[str, KeyWork]:
+        """Do one step for each key, and return the work that is left."""
+        await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
+        await self._enter_queues(work)
+        fresh = await self._read([key for key in work if key not in self._known])
+        known = {key: self._known[key] for key in work if key in self._known}
+        contended = [key for key, (state, _) in known.items() if state.contended]
+        queues = await self._queues([key for key in contended if work[key].reads_queue])
+        now = self._clock.now()
+        steps = {
+            key: step(work[key], state, queues.get(key, ()), now)
+            for key, (state, _) in known.items()
+        }
+        changes = {
+            key: self._change(key, steps[key].state, revision, work[key].due_at, now)
+            for key, (state, revision) in known.items()
+            if steps[key].state != state or (revision and work[key].due_at is not None)
+        }
+        refused = await self._store_states(changes, steps, _withdrawals(work))
+        left: dict[str, KeyWork] = {}
+        events: Events = {}
+        for key, done in steps.items():
+            if key in refused:
+                left[key] = work[key]
+            elif key not in changes and key not in fresh and done.needs_proof:
+                # Nothing was stored, so nothing has shown that the state in memory is the last one.
+                del self._known[key]
+                left[key] = work[key]
+            else:
+                rest = self._take_over(key, work[key], done, queues.get(key, ()), events)
+                if rest is not None:
+                    left[key] = rest
+        if events:
+            self._group.start_soon(self._deliver, events)
+        return left
+
+    async def _enter_queues(self, work: Mapping[str, KeyWork]) -> None:
+        """Store claims in the queues."""
+        put = [(key, ask) for key, one in work.items() for ask in one.asks if ask.enters]
+        changes = [
+            RecordChange(self._new_id(), [queued_record(key, ask.candidate)]) for key, ask in put
+        ]
+        if changes:
+            await self._store.records.change(changes)
+        for _, ask in put:
+            ask.enters, ask.queued = False, True
+
+    async def _read(self, keys: Sequence[str]) -> Collection[str]:
+        """Read the states of keys. Those whose records are damaged stay unknown."""
+        if not keys:
+            return ()
+        stored = await self._store.records.get(KIND, keys)
+        for key in keys:
+            record = stored.get(key)
+            try:
+                revision = "" if record is None else record.revision
+                self._known[key] = key_state(record), revision
+            except CorruptRecord as error:
+                logger.error("%s", error, extra={"action": "key_damaged"})
+        return keys
+
+    async def _queues(self, keys: Sequence[str]) -> dict[str, list[Candidate]]:
+        """Return the first claims in the queues of keys."""
+        queues: dict[str, list[Candidate]] = {}
+        errors: list[StoreError] = []
+
+        async def read(key: str) -> None:
+            try:
+                records = await self._store.records.scan(
+                    QUEUE, prefix=queue_prefix(key), limit=MOST_READ
+                )
+            except StoreError as error:
+                errors.append(error)
+            else:
+                queues[key] = [one for one in map(queued_claim, records) if one is not None]
+
+        if keys:
+            async with anyio.create_task_group() as group:
+                for key in keys:
+                    group.start_soon(read, key)
+        if errors:
+            raise errors[0]
+        return queues
+
+    def _change(
+        self, key: str, state: KeyState, revision: str, due_at: float | None, now: float
+    ) -> RecordChange:
+        due_at = now + FIRST_CHECK_SEC if due_at is None else due_at
+        return key_change(key, state, revision, op_id=self._new_id(), due_at=due_at)
+
+    def _new_id(self) -> str:
+        return f"{self._name}.{next(self._numbers)}"
+
+    async def _store_states(
+        self,
+        changes: Mapping[str, RecordChange],
+        steps: Mapping[str, Step],
+        withdrawals: Sequence[RecordDeletion],
+    ) -> set[str]:
+        """Store the states of keys, and delete withdrawn claims from the queues. Return the keys
+        that others have changed meanwhile.
+        """
+        refused: set[str] = set()
+        deletions = [RecordChange(self._new_id(), delete=[one]) for one in withdrawals]
+        if not changes and not deletions:
+            return refused
+        stored = await self._store.records.change([*changes.values(), *deletions])
+        for (key, change), success in zip(changes.items(), stored, strict=False):
+            if not success:
+                refused.add(key)
+                del self._known[key]
+            else:
+                self._known[key] = steps[key].state, change.op_id if change.put else ""
+        return refused
+
+    def _take_over(
+        self, key: str, work: KeyWork, done: Step, queue: Sequence[Candidate], events: Events
+    ) -> KeyWork | None:
+        """Collect the events that follow from a step that counts, and return the work that is left
+        for the key.
+        """
+        admitted = set(done.admitted)
+        rest = KeyWork(done.unanswered, serve=done.serve)
+        rest.withdrawn = [one for one in queue if one in admitted]
+        for ask, answer in done.answers:
+            self._asked.discard(ask.candidate.claimant)
+            if ask.queued and answer is not Answer.QUEUED:
+                rest.withdrawn.append(ask.candidate)
+            _add(events, ask.candidate.claimant, _event(key, ask, answer))
+        asking = {ask.candidate for ask, _ in done.answers}
+        for one in rest.withdrawn:
+            if one not in asking:
+                _add(events, one.claimant, KeyGranted(one.claimant.node, one.claimant.number))
+        for ask in done.unanswered:
+            ask.enters = True
+        return rest if rest != KeyWork() else None
+
+    async def _deliver(self, events: Events) -> None:
+        """Report the answers. If a report is lost, the check of the holders repeats it."""
+        message = "The answers to claims of concurrency keys were not recorded"
+        with failures_logged(message, action="report_lost", task_id=", ".join(events)[:200]):
+            await awaited(self._report(events), ending=self._leaving)
+
+
+def _withdrawals(work: Mapping[str, KeyWork]) -> list[RecordDeletion]:
+    """Return the deletions of the claims that are withdrawn from queues."""
+    names = {queue_key(key, gone) for key, one in work.items() for gone in one.withdrawn}
+    return [RecordDeletion(QUEUE, name) for name in sorted(names)]
+
+
+def _add(events: Events, claimant: Claimant, event: Event) -> None:
+    events.setdefault(claimant.task_id, []).append(event)
+
+
+def _event(key: str, ask: Ask, answer: Answer) -> Event:
+    _, index, number = ask.candidate.claimant
+    match answer:
+        case Answer.QUEUED:
+            return KeyQueued(index, number)
+        case Answer.BUSY:
+            error = f"others hold key {key!r} (limit {ask.candidate.limit})"
+            return KeyBusy(index, number, error)
+        case _:
+            return KeyGranted(index, number, answer is Answer.SHARED)

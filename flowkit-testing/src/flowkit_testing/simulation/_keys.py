@@ -1,0 +1,34 @@
+"""The rule of concurrency keys, over all stored tasks, written without the engine."""
+
+from collections.abc import Mapping
+
+from flowkit.graph import Plan
+from flowkit.task import ATTEMPTED, NodeRecord
+
+Node = tuple[str, int]
+
+
+class KeyLedger:
+    """The nodes that run with a place of their own, and the limits that they allow."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, dict[Node, int]] = {}
+
+    def fault(
+        self, task_id: str, plan: Plan, marks: str, nodes: Mapping[int, NodeRecord]
+    ) -> str | None:
+        """Describe a key that more nodes hold than the last of them allows; return None if there is
+        none. ``nodes`` are the changed records of a task.
+        """
+        for index, node in nodes.items():
+            if node.key is None:
+                continue
+            holders = self._holders.setdefault(node.key.key, {})
+            holders.pop((task_id, index), None)
+            spec = plan.nodes[index].key
+            if spec is not None and node.key.state == "held" and ord(marks[index]) in ATTEMPTED:
+                holders[task_id, index] = spec.limit
+        for key, holders in self._holders.items():
+            if len(holders) > max(holders.values(), default=0):
+                return f"key {key!r} is held by {sorted(holders)}"
+        return None

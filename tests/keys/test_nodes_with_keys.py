@@ -1,0 +1,211 @@
+"""Concurrency keys of nodes, in the whole namespace."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from flowkit.task import NodeStatus, TaskStatus, TaskView
+from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster
+
+
+def keyed(*names: str, key: str = "k", **concurrency: Any) -> dict[str, Any]:
+    """Return a graph of nodes that share a key."""
+    return {
+        "nodes": [
+            {"node_id": name, "type": "work", "concurrency": {"key": key, **concurrency}}
+            for name in names
+        ]
+    }
+
+
+class Ledger:
+    """Record of the runs of a handler: how many at a time, and in which order they began."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self.now = 0
+        self.most = 0
+        self.order: list[str] = []
+        self._seconds = seconds
+
+    @property
+    def handlers(self) -> Mapping[str, Any]:
+        async def work(item: Any, ctx: RunContext) -> None:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            self.order.append(ctx.node_id)
+            try:
+                await ctx.clock.sleep(self._seconds)
+            finally:
+                self.now -= 1
+
+        return {"work": handler("work")(work)}
+
+
+async def finish(cluster: Cluster, *task_ids: str) -> list[TaskView]:
+    return [await cluster.client.wait(task_id, 10_000) for task_id in task_ids]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_at_most_limit_nodes_of_all_tasks_run_at_a_time(limit: int) -> None:
+    ledger = Ledger()
+    async with Cluster(coordinators=2, workers=2, handlers=[ledger.handlers["work"]]) as cluster:
+        ids = [
+            await cluster.client.create_task(graph=keyed("a", "b", limit=limit)) for _ in range(3)
+        ]
+        views = await finish(cluster, *ids)
+    assert {view.status for view in views} == {TaskStatus.FINISHED}
+    assert (len(ledger.order), ledger.most) == (6, limit)
+    assert not await cluster.store.records.scan("key")
+    assert not await cluster.store.records.scan("key_queue")
+
+
+async def test_places_are_given_by_priority_and_then_in_the_order_of_asking() -> None:
+    ledger = Ledger()
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        ids = []
+        for name, priority in (("first", 0), ("second", 0), ("third", 0), ("urgent", 5)):
+            ids.append(await cluster.client.create_task(graph=keyed(name), priority=priority))
+            await cluster.clock.sleep(1)
+        await finish(cluster, *ids)
+    assert ledger.order == ["first", "urgent", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "status"), [("skip", NodeStatus.SKIPPED), ("fail", NodeStatus.FAILED)]
+)
+async def test_a_node_that_does_not_wait_for_its_key_is_skipped_or_fails(
+    on_conflict: str, status: NodeStatus
+) -> None:
+    ledger = Ledger()
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        holder = await cluster.client.create_task(graph=keyed("a"))
+        await cluster.clock.sleep(1)
+        view = await cluster.run(keyed("b", on_conflict=on_conflict))
+        sentence = await cluster.client.explain(view.id, "b")
+        await finish(cluster, holder)
+        again = await cluster.run(keyed("c", on_conflict=on_conflict))
+    assert (view.nodes["b"].status, view.nodes["b"].reason_code) == (status, "key_busy")
+    assert "others held its concurrency key" in sentence or "key 'k'" in sentence
+    assert again.nodes["c"].status is NodeStatus.FINISHED
+    assert ledger.order == ["a", "c"]
+
+
+async def test_a_node_that_waits_for_a_key_is_deferred_and_tells_who_holds_it() -> None:
+    ledger = Ledger()
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        holder = await cluster.client.create_task(graph=keyed("a"))
+        await cluster.clock.sleep(1)
+        between = await cluster.client.create_task(graph=keyed("b"))
+        await cluster.clock.sleep(1)
+        last = await cluster.client.create_task(graph=keyed("c"))
+        await cluster.clock.sleep(1)
+        view = await cluster.client.get_task(last)
+        sentence = await cluster.client.explain(last, "c")
+        listed = await cluster.client.list_tasks(waiting="key")
+        await finish(cluster, holder, between, last)
+    assert (view.status, view.nodes["c"].status) == (TaskStatus.DEFERRED, NodeStatus.DEFERRED)
+    assert (view.nodes["c"].waiting, view.nodes["c"].attempt) == ("key", 0)
+    assert [item.id for item in listed.items] == [last, between]
+    assert sentence == (
+        f"'c' waits for key 'k' (limit 1), held by node 'a' of task {holder!r} since 2026-01-01"
+        " 00:00:00 UTC; 1 is ahead."
+    )
+
+
+async def test_a_node_gives_its_key_back_between_two_attempts() -> None:
+    order: list[str] = []
+
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        order.append(f"{ctx.node_id}{ctx.attempt}")
+        await ctx.clock.sleep(5)
+        if ctx.node_id == "a" and ctx.attempt == 1:
+            raise RuntimeError("not yet")
+
+    async with Cluster(handlers=[work]) as cluster:
+        first = await cluster.client.create_task(graph=keyed("a"))
+        await cluster.clock.sleep(1)
+        second = await cluster.client.create_task(graph=keyed("b"))
+        views = await finish(cluster, first, second)
+    assert order == ["a1", "b1", "a2"]
+    assert {view.status for view in views} == {TaskStatus.FINISHED}
+
+
+async def test_the_nodes_of_a_sub_flow_share_the_key_of_its_node() -> None:
+    ledger = Ledger()
+    inner = {"type": "subflow", "io": {"graph": keyed("x", "y")}, "node_id": "s"}
+    outer = {
+        "nodes": [{"node_id": "t", "type": "subflow", "io": {"graph": {"nodes": [inner]}}}],
+    }
+    outer["nodes"][0]["concurrency_key"] = "k"
+    async with Cluster(coordinators=2, handlers=[ledger.handlers["work"]]) as cluster:
+        ids = [await cluster.client.create_task(graph=outer) for _ in range(2)]
+        views = await finish(cluster, *ids)
+        await cluster.clock.sleep(1)
+        left = await cluster.store.records.scan("key")
+    assert {view.status for view in views} == {TaskStatus.FINISHED}
+    assert (len(ledger.order), ledger.most, left) == (4, 2, [])
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_a_task_that_a_client_cancels_gives_its_key_back_at_once(holds: bool) -> None:
+    ledger = Ledger(1_000.0)
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        first = await cluster.client.create_task(graph=keyed("a"))
+        await cluster.clock.sleep(1)
+        second = await cluster.client.create_task(graph=keyed("b"))
+        await cluster.clock.sleep(1)
+        await cluster.client.cancel(first if holds else second)
+        await cluster.clock.sleep(15)
+        third = await cluster.client.create_task(graph=keyed("c"))
+        await cluster.client.cancel(second if holds else first)
+        await cluster.clock.sleep(20)
+        assert ledger.order == (["a", "b", "c"] if holds else ["a", "c"])
+        await cluster.client.cancel(third)
+        await finish(cluster, first, second, third)
+        await cluster.clock.sleep(1)
+        assert not await cluster.store.records.scan("key")
+        assert not await cluster.store.records.scan("key_queue")
+
+
+async def test_a_paused_task_takes_no_place_and_keeps_its_rank() -> None:
+    ledger = Ledger()
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        first = await cluster.client.create_task(graph=keyed("a"))
+        await cluster.clock.sleep(1)
+        paused = await cluster.client.create_task(graph=keyed("b"))
+        await cluster.clock.sleep(1)
+        third = await cluster.client.create_task(graph=keyed("c"))
+        await cluster.clock.sleep(1)
+        fourth = await cluster.client.create_task(graph=keyed("d"))
+        await cluster.client.pause(paused)
+        await cluster.clock.sleep(10)
+        assert ledger.order == ["a", "c"]
+        await cluster.client.resume(paused)
+        await finish(cluster, first, paused, third, fourth)
+    assert ledger.order == ["a", "c", "b", "d"]
+
+
+async def test_nodes_that_wait_for_keys_leave_the_places_of_max_parallel_to_others() -> None:
+    ledger = Ledger()
+    graph = keyed("b", "c") | {"max_parallel": 1}
+    graph["nodes"].append({"node_id": "free", "type": "work"})
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        first = await cluster.client.create_task(graph=keyed("a"))
+        await cluster.clock.sleep(1)
+        second = await cluster.client.create_task(graph=graph)
+        await finish(cluster, first, second)
+    assert ledger.order[:2] == ["a", "free"]
+    assert sorted(ledger.order[2:]) == ["b", "c"]
+    assert ledger.most == 2
+
+
+async def test_each_child_of_a_map_takes_a_place() -> None:
+    ledger = Ledger()
+    graph = keyed("m", limit=2)
+    graph["nodes"][0]["map"] = {"over": list(range(5))}
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        view = await cluster.run(graph)
+    assert (view.status, len(ledger.order), ledger.most) == (TaskStatus.FINISHED, 5, 2)
