@@ -914,6 +914,35 @@ if not task.terminal:
         "False",
         suite="tests/conformance/test_memory.py",
     ),
+    # ------------------------------------------------ concurrency keys
+    Mutant(
+        "a key has one holder too many",
+        "admit",
+        "len(holders) < one.limit",
+        "len(holders) <= one.limit",
+        suite="tests/keys/test_key_steps.py",
+    ),
+    Mutant(
+        "a claim that is not in the queue counts as queued",
+        "_answer",
+        "ask.queued",
+        "True",
+        suite="tests/keys/test_key_steps.py",
+    ),
+    Mutant(
+        "a queue is not read again after a place became free",
+        "step",
+        "state.contended and (fewer or not (whole or left))",
+        "False",
+        suite="tests/keys/test_key_steps.py",
+    ),
+    Mutant(
+        "a holder that is checked gives its place back",
+        "is_over",
+        "claim.number > claimant.number",
+        "claim.number >= claimant.number",
+        suite="tests/keys/test_key_checks.py",
+    ),
     # ------------------------------------------------ runs and their worker
     Mutant(
         "a panic passes through its run",

@@ -1,0 +1,59 @@
+"""Checks of the holders of a key, by their stored tasks."""
+
+from flowkit._engine.key_places import Claimant, Holder, KeyState
+from flowkit._records.key_records import awaits_place, is_over, key_change
+from flowkit.task import Task, TaskStatus
+from flowkit_testing import Cluster
+from tests.engine.drive import STEADY, Play, graph
+from tests.keys.test_nodes_with_keys import Ledger, keyed
+
+KEYED = {"concurrency_key": "k", "retry_policy": STEADY}
+
+
+def claim(number: int = 1, index: int = 0) -> Claimant:
+    return Claimant("t", index, number)
+
+
+def test_a_claim_lasts_from_its_question_to_the_end_of_the_attempt() -> None:
+    asking = Play(graph("a", a=KEYED), keys=False)
+    assert (is_over(asking.task, claim()), awaits_place(asking.task, claim())) == (False, True)
+    play = Play(graph("a", a=KEYED))
+    for _ in range(2):
+        assert (is_over(play.task, claim()), awaits_place(play.task, claim())) == (False, False)
+        play.starts("a")
+    play.fails("a")
+    assert is_over(play.task, claim())
+    play.later(10)
+    assert (is_over(play.task, claim()), is_over(play.task, claim(2))) == (True, False)
+    play.succeeds("a")
+    assert is_over(play.task, claim(2))
+
+
+def test_a_node_that_is_being_cancelled_holds_its_place_however_long_that_takes() -> None:
+    play = Play(graph("a", a=KEYED))
+    play.starts("a")
+    play.cancel()
+    assert not is_over(play.task, claim())
+    play.later(1_000)
+    assert is_over(play.task, claim())
+
+
+def test_a_deleted_task_holds_nothing_and_an_old_copy_proves_nothing() -> None:
+    gone: Task | None = None
+    assert is_over(gone, claim())
+    old = Play(graph("a", a=KEYED), keys=False).task
+    assert not is_over(old, claim(2))
+    assert not is_over(old, claim(1, index=7))
+
+
+async def test_a_place_that_a_dead_coordinator_has_left_is_given_back() -> None:
+    ledger = Ledger()
+    async with Cluster(coordinators=0, handlers=[ledger.handlers["work"]]) as cluster:
+        left = KeyState((Holder(Claimant("deleted", 0, 1), cluster.clock.now()),))
+        change = key_change("k", left, "", op_id="left", due_at=cluster.clock.now())
+        await cluster.store.records.change([change])
+        await cluster.add_coordinator()
+        view = await cluster.run(keyed("a"))
+        await cluster.clock.sleep(1)
+        assert not await cluster.store.records.scan("key")
+    assert (view.status, ledger.order) == (TaskStatus.FINISHED, ["a"])
