@@ -2,7 +2,7 @@
 
     python -m benchmarks.keys                       every workload, one JSON object a line
     python -m benchmarks.keys contended             only this one
-    python -m benchmarks.keys --db mongodb://HOST/NAME --bus kafka://HOST:PORT
+    python -m benchmarks.keys --db sqlite:///FILE --bus sqlite:///FILE
 
 The nodes do nothing, and are side by side. Both kinds run in turns, and the figures are medians.
 ``free``: each of 1,000 nodes has a key of its own. ``contended``: 10,000 nodes share 100 keys.
