@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from flowkit._engine.key_places import FREE, Candidate, Claimant, Holder, KeyState
 from flowkit.coordinator._key_work import MOST_READ, Answer, Ask, KeyWork, Step, step
 
@@ -90,7 +92,9 @@ def test_a_repeated_claim_keeps_its_place() -> None:
     assert (answers(done), holders(done)) == ({"a": Answer.GRANTED}, ["a"])
 
 
-def test_a_claim_shares_the_place_of_an_ancestor() -> None:
-    ask = Ask(claim("child"), waits=True, ancestors=[("a", 0)])
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_claim_shares_the_place_of_an_ancestor(limit: int, waits: bool) -> None:
+    ask = Ask(claim("child", limit=limit), waits=waits, ancestors=[("a", 0)])
     done = asked(held_by("a"), ask)
     assert (answers(done), holders(done)) == ({"child": Answer.SHARED}, ["a"])

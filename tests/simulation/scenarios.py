@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -1037,7 +1037,7 @@ def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
 
 
 async def keys_of_many_tasks(cluster: SimCluster) -> None:
-    """Run tasks that share keys, and pause, cancel and retry some of them."""
+    """Run tasks that share keys. Pause, cancel and retry some of them, and settle some nodes."""
     pick, client = cluster.random.choice, cluster.client
 
     async def run() -> None:
@@ -1050,6 +1050,11 @@ async def keys_of_many_tasks(cluster: SimCluster) -> None:
         if pick([True, False, False]):
             await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
             await client.cancel(task_id)
+        if pick([True, False, False]):
+            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+            with suppress(TaskRefused):
+                outcome = pick(["finished", "failed", "skipped"])
+                await client.resolve_node(task_id, pick("abfms"), outcome, by="ann")
         view = await client.wait(task_id)
         if pick([True, False]) and view.status in ("failed", "cancelled"):
             await client.retry(task_id)

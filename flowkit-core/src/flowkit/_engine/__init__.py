@@ -91,13 +91,19 @@ from flowkit._engine.sources import sources_of, sources_progress, undone_node
 from flowkit._engine.stop_reasons import stop_cause, was_stopped
 from flowkit._engine.tags import RETRYING, ROOT, parent_tag, reason_tag, tags_of, waiting_tag
 from flowkit._engine.time_limits import is_late
-from flowkit._engine.transition import IllegalMove, Transition
+from flowkit._engine.transition import (
+    MOST_WAITING_FOR_KEYS,
+    IllegalMove,
+    Transition,
+    must_not_ask,
+)
 from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._engine.vars import VarsOp
 
 __all__ = [
     "FOLLOWED",
     "MAX_KEPT",
+    "MOST_WAITING_FOR_KEYS",
     "NODE_MOVES",
     "NODE_REPORTS",
     "RETRYING",
@@ -182,6 +188,7 @@ __all__ = [
     "first_marks",
     "is_delayed",
     "is_late",
+    "must_not_ask",
     "parent_tag",
     "path_to_failure",
     "pause_end",

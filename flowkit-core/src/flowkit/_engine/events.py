@@ -4,8 +4,8 @@ The reports of workers are events too; they are in :mod:`flowkit.messages`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowkit._engine.readiness import awaits_output
@@ -661,9 +661,7 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     ``claimed``, commands that another coordinator is about to send are left out. If that
     coordinator has crashed, a timer finds them.
     """
-    effects: list[Effect] = []
-    if task.outcome is not None:
-        effects += _returns(task)
+    effects: list[Effect] = [*_returns(task)]
     if task.terminal:
         return effects if task.spec.parent is None else [*effects, TellParent()]
     if awaits_output(task):
@@ -696,15 +694,15 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     return effects
 
 
-def _returns(task: Task) -> list[ReturnKey]:
-    """Return the effects that give back the keys of cancelled nodes: a client that has cancelled
-    them leaves that to the coordinators.
+def _returns(task: Task) -> Iterator[ReturnKey]:
+    """Yield the effects that give back the places of claims that are over. A client that has ended
+    a node leaves that to the coordinators, and a coordinator may have crashed before it.
     """
-    return [
-        ReturnKey(index, record.key)
-        for index, record in task.records.items()
-        if record.key is not None and task.marks[index] == Mark.CANCELLED
-    ]
+    for index, record in task.records.items():
+        claim = record.key
+        if claim is not None and claim.is_over:
+            began = record.issued_at > claim.asked_at
+            yield ReturnKey(index, replace(claim, state="held" if began else "queued"))
 
 
 def map_effects(task: Task, index: int, attempt: int) -> list[Effect]:

@@ -313,14 +313,14 @@ class Transition:
             if mark != Mark.READY:
                 if mark != Mark.MAPPING:
                     continue
-                if self._must_not_ask(index):
+                if must_not_ask(self.task, index):
                     heappush(self.fresh, entry)
                     return None
                 child = self._next_child(index)
                 if child is None:
                     continue
                 index = child
-            elif not is_map(self.task.spec.plan, index) and self._must_not_ask(index):
+            elif not is_map(self.task.spec.plan, index) and must_not_ask(self.task, index):
                 heappush(self.fresh, entry)
                 return None
             if held is not None and not sources_progress(self, index):
@@ -328,13 +328,6 @@ class Transition:
                 continue
             return index
         return None
-
-    def _must_not_ask(self, index: int) -> bool:
-        """Return whether a node would ask for its concurrency key while many others wait."""
-        return (
-            self.task.spec.plan.nodes[index].key is not None
-            and self.task.tag_counts.get(_WAITING_FOR_KEY, 0) >= MOST_WAITING_FOR_KEYS
-        )
 
     def _pop(self) -> tuple[int, int]:
         """Remove and return the first entry of the queue, which is not empty."""
@@ -525,3 +518,11 @@ _QUEUED = frozenset({Mark.READY, Mark.MAPPING})
 MOST_WAITING_FOR_KEYS = 1_000
 """Nodes of a task that may wait for concurrency keys before no further node asks for one."""
 _WAITING_FOR_KEY = waiting_tag("key")
+
+
+def must_not_ask(task: Task, index: int) -> bool:
+    """Return whether a node would ask for its concurrency key while many others wait for theirs."""
+    return (
+        task.spec.plan.nodes[index].key is not None
+        and task.tag_counts.get(_WAITING_FOR_KEY, 0) >= MOST_WAITING_FOR_KEYS
+    )

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from itertools import chain
 
 from flowkit._engine import (
+    MOST_WAITING_FOR_KEYS,
     broken_parent,
     child_node,
+    must_not_ask,
     path_to_failure,
     sources_progress,
     stop_cause,
@@ -146,6 +148,8 @@ def explain_node(
                     f"{name} reads from nodes that are not in flight, and leaves them the last"
                     f" place: max_parallel is {limit}."
                 )
+            if must_not_ask(task, index):
+                return f"{name} waits because {_WAIT_FOR_KEYS}."
             return (
                 f"{name} may start, and waits because {task.in_flight} nodes of the task are in"
                 " flight already."
@@ -219,6 +223,8 @@ def _limit_of_map(task: Task, index: int) -> str:
         return f"max_parallel children of {plan.ids[owner]!r} ({limit}) are in flight"
     if plan.max_parallel is not None and task.in_flight >= plan.max_parallel:
         return f"max_parallel nodes ({plan.max_parallel}) are in flight"
+    if must_not_ask(task, index):
+        return _WAIT_FOR_KEYS
     return f"{task.in_flight} nodes of the task are in flight already"
 
 
@@ -261,6 +267,7 @@ _CAUSES = (
     Mark.ISSUED,
     Mark.RUNNING,
     Mark.CANCELLING,
+    Mark.ASKING,
     Mark.CHECKING,
     Mark.READY,
     Mark.MAPPING,
@@ -318,6 +325,7 @@ def _round(task: Task, index: int, record: NodeRecord) -> str:
     return f"round {number}" if most is None else f"round {number} of at most {most}"
 
 
+_WAIT_FOR_KEYS = f"{MOST_WAITING_FOR_KEYS:,} nodes of the task wait for concurrency keys already"
 _SKIPPED = {
     "key_busy": "others held its concurrency key, and it does not wait for it",
     "condition_false": "its condition is false",

@@ -244,8 +244,9 @@ class TaskVerbs(ABC):
         - ``waiting``: a node waits. ``timer``, ``signal`` and ``approval`` are what a node of type
           ``sleep``, ``wait_signal`` or ``approval`` waits for; a ``loop`` waits for a ``timer``
           between its rounds. With ``worker``, the command of a
-          node was issued, and no worker has started it yet, as far as the coordinator knows. No
-          node waits for a ``key`` or a ``rate`` in this version.
+          node was issued, and no worker has started it yet, as far as the coordinator knows. With
+          ``key``, a node is in the queue of its concurrency key. No node waits for a ``rate`` in
+          this version.
         - ``reason_code``: a node failed with this code, or its last attempt did and it is retried.
           This includes failures that a branch handles. If the nodes of a task fail with more than
           16 codes, the task is found by those that came first.
@@ -525,7 +526,7 @@ class TaskVerbs(ABC):
 
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
-            TaskRefused: the node has no pause.
+            TaskRefused: the node has no pause. One that waits for its concurrency key has none.
         """
         await _pauses.run_now(self._life.resource, task_id, node_id)
 

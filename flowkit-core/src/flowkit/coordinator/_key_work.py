@@ -40,6 +40,12 @@ class Ask:
     queued: bool = False
     """It has a record in the queue."""
 
+    def shares(self, state: KeyState) -> bool:
+        """Return whether a node that runs the task of the claim, or a task above it, has a place.
+        Then the claim takes none of its own.
+        """
+        return any(holder.claimant[:2] in self.ancestors for holder in state.holders)
+
 
 @dataclass(slots=True)
 class KeyWork:
@@ -92,9 +98,10 @@ def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float)
     gone = {one.claimant for one in work.withdrawn} | work.returned
     present = {one for one in queue if one.claimant not in gone}
     last = None if whole else queue[-1]
-    asking = {ask.candidate for ask in work.asks if ask.waits}
+    kept = state.without(work.returned)
+    asking = {ask.candidate for ask in work.asks if ask.waits and not ask.shares(kept)}
     beyond = {one for one in asking if last is not None and one > last}
-    after, admitted, left = admit(state.without(work.returned), present | asking - beyond, now)
+    after, admitted, left = admit(kept, present | asking - beyond, now)
     done = Step(after, admitted)
     has_others = bool(left) or not whole
     for ask in work.asks:
@@ -109,13 +116,13 @@ def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float)
 
 def _answer(done: Step, ask: Ask, has_others: bool, now: float) -> None:
     """Answer a claim. One that does not wait passes none that does."""
-    one = ask.candidate
-    if not ask.waits and not has_others and not done.state.holds(one.claimant):
+    one, shares = ask.candidate, ask.shares(done.state)
+    if not (ask.waits or shares or has_others or done.state.holds(one.claimant)):
         done.state, admitted, _ = admit(done.state, [one], now)
         done.admitted = [*done.admitted, *admitted]
     if done.state.holds(one.claimant):
         done.answers.append((ask, Answer.GRANTED))
-    elif any(holder.claimant[:2] in ask.ancestors for holder in done.state.holders):
+    elif shares:
         done.answers.append((ask, Answer.SHARED))
     elif not ask.waits:
         done.answers.append((ask, Answer.BUSY))
