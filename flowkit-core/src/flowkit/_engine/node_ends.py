@@ -280,6 +280,9 @@ def stop_node(
         )
     if mark == Mark.RUNNING:
         record.cancel_by = draft.now + settings.cancel_grace_sec
+        if record.key is not None and not record.key.is_over:
+            # Its worker cuts the run off a moment after the grace, and then reports that.
+            record.cancel_by += settings.lease_ttl_sec
         draft.schedule(index, min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return
