@@ -21,6 +21,7 @@ from flowkit._engine import (
     CommandsLost,
     CommandsSent,
     CommandWaiting,
+    CommandWithdrawn,
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
@@ -63,6 +64,7 @@ from flowkit._engine import (
     TellReaders,
     Transition,
     VarsOp,
+    WithdrawCommand,
     Woke,
     advance,
     child_node,
@@ -673,6 +675,13 @@ class Play:
         """
         return self.do(CommandsLost([self._command(name, other)]))
 
+    def is_withdrawn(
+        self, name: str, *, attempt: int | None = None, token: str | None = None
+    ) -> Transition:
+        """Report that the node's command was withdrawn before a worker started it."""
+        where = self._address(name, attempt, token)
+        return self.do(CommandWithdrawn(where["index"], where["attempt"], where["token"]))
+
     def waits(self, name: str, **other: Any) -> None:
         """Confirm that the node's command waits on the bus.
 
@@ -752,6 +761,7 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         RunChild: "follow",
         AskKey: "ask for the key of",
         ReturnKey: "return the key of",
+        WithdrawCommand: "withdraw",
     }
     return [
         "evaluate the output"

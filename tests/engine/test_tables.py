@@ -14,6 +14,7 @@ from flowkit._engine import (
     ChildFinished,
     ChildrenCreated,
     ChildrenDue,
+    CommandWithdrawn,
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
@@ -180,6 +181,29 @@ def running() -> Play:
 
 def running_function() -> Play:
     return Play(graph("n", n=PATIENT_FUNCTION))
+
+
+def running_with_a_key() -> Play:
+    """Return a task whose node runs with a place of a key, longer than it may."""
+    fields = {"concurrency_key": "k", "timeouts": {"start_to_close_sec": 5.0}}
+    play = Play(graph("n", n=PATIENT | fields))
+    play.starts("n")
+    play.later(6)
+    return play
+
+
+def issued_with_a_key() -> Play:
+    """Return a task whose node has a place of a key, and waits too long for a worker."""
+    fields = {"concurrency_key": "k", "timeouts": {"schedule_to_start_sec": 5.0}}
+    play = Play(graph("n", n=PATIENT | fields))
+    play.later(6)
+    return play
+
+
+def cancelled_before_its_start() -> Play:
+    play = issued_with_a_key()
+    play.cancel()
+    return play
 
 
 def deferred() -> Play:
@@ -427,6 +451,7 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.DEFERRED, Mark.RUNNING): (queued_function, granted),
     (Mark.DEFERRED, Mark.UPSTREAM_FAILED): (queued, lambda play: play.breaks("p")),
     (Mark.ISSUED, Mark.RUNNING): (issued, lambda play: play.starts("n")),
+    (Mark.ISSUED, Mark.CANCELLING): (issued_with_a_key, lambda play: play.cancel()),
     (Mark.ISSUED, Mark.READY): (issued, hand_back),
     (Mark.ISSUED, Mark.DEFERRED): (issued, lambda play: play.stops("n")),
     (Mark.ISSUED, Mark.FAILED): (lambda: Play(graph("n", n=ONCE)), lambda play: play.stops("n")),
@@ -515,6 +540,13 @@ def test_statuses_are_equal_to_their_names_and_say_whether_they_are_terminal():
 
 REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (NodeStarted, Mark.ISSUED): (issued, lambda play: play.starts("n")),
+    (NodeStarted, Mark.CANCELLING): (cancelled_before_its_start, lambda play: play.starts("n")),
+    (CommandWithdrawn, Mark.ISSUED): (issued_with_a_key, lambda play: play.is_withdrawn("n")),
+    (CommandWithdrawn, Mark.RUNNING): (running_with_a_key, lambda play: play.is_withdrawn("n")),
+    (CommandWithdrawn, Mark.CANCELLING): (
+        cancelled_before_its_start,
+        lambda play: play.is_withdrawn("n"),
+    ),
     (NodeProgressed, Mark.ISSUED): (issued, lambda play: play.progresses("n")),
     (NodeProgressed, Mark.RUNNING): (running, lambda play: play.progresses("n")),
     (BatchStored, Mark.ISSUED): (issued, lambda play: play.stores_a_batch("n")),

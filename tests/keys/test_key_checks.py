@@ -35,6 +35,8 @@ def test_a_node_that_is_being_cancelled_holds_its_place_however_long_that_takes(
     play.cancel()
     assert not is_over(play.task, claim())
     play.later(1_000)
+    assert not is_over(play.task, claim())
+    play.stops("a")
     assert is_over(play.task, claim())
 
 

@@ -57,14 +57,6 @@ def test_a_resolved_node_that_runs_holds_its_place_until_its_attempt_has_ended(
     assert (play.status("a"), play.status("b")) == (outcome, "queued")
 
 
-def test_a_worker_has_time_to_report_that_it_has_cut_off_a_run_with_a_place() -> None:
-    play = Play(graph("a", a=KEYED), cancel_grace_sec=10.0, lease_ttl_sec=45.0)
-    play.starts("a")
-    play.resolve("a", "finished")
-    assert returned(play, play.later(50).effects) == []
-    assert returned(play, play.later(5).effects) == ["return the key of a"]
-
-
 def test_the_children_of_a_resolved_map_leave_the_queue() -> None:
     play = Play(graph("m", m={**KEYED, "map": {"over": [1, 2, 3]}}))
     play.opens("m", 3)
@@ -80,6 +72,7 @@ def test_a_coordinator_returns_the_keys_of_nodes_that_a_client_has_ended() -> No
     assert returned(play, pending_effects(play.task)) == []
     for name in ("a", "b"):
         play.resolve(name, "skipped" if name == "a" else "finished")
+        play.is_withdrawn(name)
     assert returned(play, pending_effects(play.task)) == [
         "return the key of a",
         "return the key of b",

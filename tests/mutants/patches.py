@@ -206,7 +206,7 @@ message = AskRun(
     ),
     Mutant(
         "every worker is lost at once",
-        "_overdue",
+        "_loss",
         "silence >= patience_sec(record, settings)",
         "silence >= 0.0",
     ),
@@ -315,8 +315,8 @@ return task.issued_token_matches(index, record, event.attempt, event.token)
     ),
     Mutant(
         "a cancelled node never ends",
-        "_node_woke",
-        "now >= (record.cancel_by or now)",
+        "_stop_is_over",
+        "draft.now >= (record.cancel_by or draft.now)",
         "False",
     ),
     Mutant(
@@ -942,6 +942,20 @@ if not task.terminal:
         "claim.number > claimant.number",
         "claim.number >= claimant.number",
         suite="tests/keys/test_key_checks.py",
+    ),
+    Mutant(
+        "an attempt beyond its limit gives its place back before it has ended",
+        "_node_woke",
+        "exceeded is not None and record.holds_key",
+        "False",
+        suite="tests/keys/test_ends_of_attempts.py",
+    ),
+    Mutant(
+        "a place is given back before the worker has reported the end of a cancelled run",
+        "ends_by_proof",
+        "record.holds_key and plan.nodes[index].type != COORDINATOR_FUNCTION",
+        "False",
+        suite="tests/keys/test_ends_of_attempts.py",
     ),
     # ------------------------------------------------ runs and their worker
     Mutant(

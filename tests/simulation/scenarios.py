@@ -1025,8 +1025,11 @@ def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
     key = pick([*KEY_CHOICES[:3], {}])
     inner = graph(node("x", **pick([key, {}])), node("y", "third_time", **key))
     mapped = {"over": [1, 2, 3], "max_parallel": pick([None, 1, 2]), "on_item_failure": "continue"}
+    limits = {"start_to_close_sec": 4.0, "schedule_to_start_sec": 4.0}
+    limited = pick([{}, {"timeouts": limits, "retry_policy": {"max": 1}}])
+    role = pick(["work", "slow", "third_time", *(["deaf"] if limited else [])])
     return graph(
-        node("a", pick(["work", "slow", "third_time"]), **pick(KEY_CHOICES)),
+        node("a", role, **limited, **pick(KEY_CHOICES)),
         node("b", pick(["work", "slow"]), after=pick([[], ["a"]]), **pick(KEY_CHOICES)),
         {**call("f", "noop", after=["a"]), "fan_in": "ended", **pick(KEY_CHOICES)},
         node("m", map=mapped, **pick(KEY_CHOICES[:4])),

@@ -589,6 +589,8 @@ class KeyClaim:
     """
     asked_at: Moment
     """Time at which the node has asked, which is its rank in the queue."""
+    overdue: bool = False
+    """The attempt has exceeded a limit, and fails when it is known to have ended."""
 
     @property
     def is_over(self) -> bool:
@@ -729,6 +731,16 @@ class NodeRecord:
     def waits_for_key(self) -> bool:
         """Whether the node is in the queue of its concurrency key."""
         return self.key is not None and self.key.state == "queued"
+
+    @property
+    def holds_key(self) -> bool:
+        """Whether the attempt has a place of its concurrency key, or shares one."""
+        return self.key is not None and self.key.state in ("held", "shared")
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the attempt has exceeded a limit, and is not known to have ended."""
+        return self.holds_key and self.key is not None and self.key.overdue
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from flowkit._engine.events import (
     CommandsLost,
     CommandsSent,
     CommandWaiting,
+    CommandWithdrawn,
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
@@ -90,6 +91,7 @@ from flowkit._engine.readiness import awaits_output, edge_outcomes, fails_task
 from flowkit._engine.reports import (
     batch_stored,
     batches_retried,
+    command_withdrawn,
     function_failed,
     function_returned,
     node_failed,
@@ -412,6 +414,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     KeyGranted: key_granted,
     KeyQueued: key_queued,
     KeyBusy: key_busy,
+    CommandWithdrawn: command_withdrawn,
     Woke: woke,
     CommandsSent: commands_sent,
     CommandWaiting: command_waiting,

@@ -11,6 +11,7 @@ from typing import Any
 from flowkit._engine.readiness import awaits_output
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
+from flowkit.graph import Plan
 from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
@@ -22,6 +23,7 @@ from flowkit.task import (
     ParentNode,
     Resolution,
     Task,
+    TaskSpec,
     TaskStatus,
 )
 
@@ -364,6 +366,15 @@ class KeyBusy:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandWithdrawn:
+    """The command of an attempt was withdrawn before a worker started it. No worker will."""
+
+    index: int
+    attempt: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """A timer of the task is due."""
 
@@ -448,6 +459,7 @@ Event = (
     | ChildEnded
     | FollowParent
     | KeyEvent
+    | CommandWithdrawn
     | Woke
     | CommandsLost
     | WorkerReport
@@ -569,6 +581,17 @@ class ReturnKey:
 
 
 @dataclass(slots=True)
+class WithdrawCommand:
+    """Withdraw the command of an attempt, and report whether a worker has started it. Repeating
+    this is harmless.
+    """
+
+    index: int
+    attempt: int
+    token: str
+
+
+@dataclass(slots=True)
 class TellParent:
     """Notify the parent's coordinator that the child task has ended."""
 
@@ -640,6 +663,7 @@ Effect = (
     | RunChild
     | AskKey
     | ReturnKey
+    | WithdrawCommand
     | TellParent
     | SendCancel
     | CheckCommand
@@ -669,7 +693,9 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     plan = task.spec.plan
     for index, record in task.records.items():
         mark = task.marks[index]
-        if mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
+        if record.is_overdue:
+            effects += stop_effects(task.spec, index, record, record.error or "")
+        elif mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
             effects.append(SendCommand(index, record.attempt))
         elif mark == Mark.ASKING:
             assert record.key is not None
@@ -682,9 +708,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         elif mark == Mark.MAPPING:
             effects += map_effects(task, index, record.attempt)
         elif mark == Mark.CANCELLING:
-            token = task.spec.token(index, record.attempt, record.handovers)
             code, cause = stop_cause(task, index)
-            effects.append(SendCancel(index, record.attempt, token, cause or code))
+            effects += stop_effects(task.spec, index, record, cause or code)
         elif mark == Mark.DEFERRED and lacks_arguments(record):
             effects.append(EvaluateArguments(index, record.attempt))
     start = task.marks.find(Mark.CHECKING)
@@ -692,6 +717,26 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         effects.append(EvaluateCondition(start))
         start = task.marks.find(Mark.CHECKING, start + 1)
     return effects
+
+
+def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) -> list[Effect]:
+    """Return the effects that stop an attempt. If it has a place of a key, and no worker is known
+    to have started it, its command is withdrawn.
+    """
+    token = spec.token(index, record.attempt, record.handovers)
+    effects: list[Effect] = [SendCancel(index, record.attempt, token, reason)]
+    if record.worker_id is None and ends_by_proof(spec.plan, index, record):
+        effects.append(WithdrawCommand(index, record.attempt, token))
+    return effects
+
+
+def ends_by_proof(plan: Plan, index: int, record: NodeRecord) -> bool:
+    """Return whether an attempt counts as ended only when that is proved: by its report, by the
+    loss of its worker, or because its command was withdrawn before a worker started it. Until then
+    no other node may have its place. A function in a coordinator has no worker whose loss could be
+    seen, so time ends it.
+    """
+    return record.holds_key and plan.nodes[index].type != COORDINATOR_FUNCTION
 
 
 def _returns(task: Task) -> Iterator[ReturnKey]:

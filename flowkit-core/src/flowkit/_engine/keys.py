@@ -1,9 +1,16 @@
-"""Concurrency keys of nodes: the answers to their claims."""
+"""Concurrency keys of nodes: the answers to their claims, and attempts that exceed a limit."""
 
 from dataclasses import replace
 
-from flowkit._engine.events import KeyBusy, KeyEvent, KeyGranted, KeyQueued, ReturnKey
-from flowkit._engine.node_ends import fail_node, skip
+from flowkit._engine.events import (
+    KeyBusy,
+    KeyEvent,
+    KeyGranted,
+    KeyQueued,
+    ReturnKey,
+    stop_effects,
+)
+from flowkit._engine.node_ends import fail_node, give_grace, skip
 from flowkit._engine.node_starts import start_node
 from flowkit._engine.readiness import KEY_BUSY
 from flowkit._engine.settings import EngineSettings
@@ -57,6 +64,20 @@ def key_busy(draft: Transition, event: KeyBusy, settings: EngineSettings) -> Non
         record = draft.edit(event.index)
         record.reason_code, record.error = KEY_BUSY, event.error
         fail_node(draft, event.index, settings)
+
+
+def let_overdue_end(
+    draft: Transition, index: int, reason_code: str, error: str, settings: EngineSettings
+) -> None:
+    """Stop an attempt that has exceeded a limit. It fails, and gives its place back, when it is
+    known to have ended.
+    """
+    record = draft.edit(index)
+    assert record.key is not None
+    record.key = replace(record.key, overdue=True)
+    record.reason_code, record.error = reason_code, error
+    draft.effects += stop_effects(draft.task.spec, index, record, reason_code)
+    give_grace(draft, index, settings)
 
 
 def _open_claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:

@@ -10,8 +10,9 @@ from flowkit._engine.events import (
     KeepLetter,
     ReadArtifacts,
     RunChild,
-    SendCancel,
     TellReaders,
+    ends_by_proof,
+    stop_effects,
 )
 from flowkit._engine.map_expansion import begun_children
 from flowkit._engine.readiness import (
@@ -57,7 +58,8 @@ def fail_attempt(
     permanent: bool = False,
     parked: bool = False,
 ) -> None:
-    """Retry the current attempt later if the policy allows; otherwise fail the node.
+    """Retry the current attempt later if the policy allows; otherwise fail the node. An attempt
+    that is overdue fails with the reason of that.
 
     A failed node gets a dead letter, unless the worker has ``parked`` one.
     """
@@ -65,11 +67,14 @@ def fail_attempt(
         end_cancelled(draft, index, settings)
         return
     record = draft.edit(index)
-    record.reason_code, record.error = reason_code, error
+    if record.is_overdue:
+        permanent = False
+    else:
+        record.reason_code, record.error = reason_code, error
     delay = retry_delay(
         draft.task.spec.plan.nodes[index].retry_policy,
         attempts_made=record.attempt - record.first_attempt + 1,
-        reason_code=reason_code,
+        reason_code=record.reason_code or reason_code,
         permanent=permanent,
         spent_sec=draft.now - record.first_issued_at,
         token=draft.task.spec.token(index, record.attempt, record.handovers),
@@ -85,7 +90,11 @@ def fail_attempt(
     draft.move(
         index,
         Mark.DEFERRED,
-        data={"reason_code": reason_code, "error": error, "attempt": record.attempt},
+        data={
+            "reason_code": record.reason_code,
+            "error": record.error,
+            "attempt": record.attempt,
+        },
     )
     draft.schedule(index, record.next_retry_at)
 
@@ -269,21 +278,10 @@ def stop_node(
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return
     if mark in (Mark.ISSUED, Mark.RUNNING):
-        token = draft.task.spec.token(index, record.attempt, record.handovers)
-        draft.effects.append(
-            SendCancel(
-                index,
-                record.attempt,
-                token,
-                stop_cause(draft, index)[1] or reason_code,
-            )
-        )
-    if mark == Mark.RUNNING:
-        record.cancel_by = draft.now + settings.cancel_grace_sec
-        if record.key is not None and not record.key.is_over:
-            # Its worker cuts the run off a moment after the grace, and then reports that.
-            record.cancel_by += settings.lease_ttl_sec
-        draft.schedule(index, min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
+        cause = stop_cause(draft, index)[1]
+        draft.effects += stop_effects(draft.task.spec, index, record, cause or reason_code)
+    if mark == Mark.RUNNING or (mark == Mark.ISSUED and record.holds_key):
+        give_grace(draft, index, settings)
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return
     if record.resolution is not None:
@@ -291,6 +289,15 @@ def stop_node(
         return
     record.finished_at = draft.now
     _end_stopped(draft, index, record, {"reason_code": reason_code})
+
+
+def give_grace(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Give an attempt that is asked to stop the time to end by itself."""
+    record = draft.edit(index)
+    record.cancel_by = draft.now + settings.cancel_grace_sec
+    if record.holds_key and not ends_by_proof(draft.task.spec.plan, index, record):
+        record.cancel_by += settings.lease_ttl_sec
+    draft.schedule(index, min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
 
 
 def cancel_other_parents(draft: Transition, index: int, settings: EngineSettings) -> None:

@@ -3,11 +3,13 @@
 from hmac import compare_digest
 
 from flowkit._engine.events import (
+    CommandWithdrawn,
     FunctionFailed,
     FunctionReturned,
     ReadArtifacts,
     SendCancel,
     TaskEnding,
+    stop_effects,
 )
 from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node, stop_everything
 from flowkit._engine.settings import EngineSettings
@@ -34,14 +36,36 @@ def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings
     """Record the start of the current attempt. Answer the start of a cancelled one with a
     cancellation.
     """
-    if _is_current(draft, event):
+    if _is_current(draft, event) and draft.mark(event.index) == Mark.ISSUED:
         _record_start(draft, event.index, event.worker_id, event.at, settings)
+        return
+    if _is_current(draft, event) and draft.record(event.index).worker_id is None:
+        _note_start_of_stopped(draft, event)
         return
     draft.ignored = True
     if event.index < len(draft.task.marks) and was_stopped(draft, event.index):
         # The command was in the queue when the node was cancelled: stop the worker that started it.
         code, cause = stop_cause(draft, event.index)
         draft.effects.append(SendCancel(event.index, event.attempt, event.token, cause or code))
+
+
+def _note_start_of_stopped(draft: Transition, event: NodeStarted) -> None:
+    """Record which worker has started an attempt that was being stopped before it began."""
+    record = draft.edit(event.index)
+    record.worker_id = event.worker_id
+    code, cause = stop_cause(draft, event.index)
+    draft.effects += stop_effects(draft.task.spec, event.index, record, cause or code)
+
+
+def command_withdrawn(draft: Transition, event: CommandWithdrawn, settings: EngineSettings) -> None:
+    """End an attempt that was being stopped and has never begun."""
+    if not _is_current(draft, event) or not (
+        draft.mark(event.index) == Mark.CANCELLING or draft.record(event.index).is_overdue
+    ):
+        draft.ignored = True
+        return
+    error = "its command was withdrawn before a worker started it"
+    fail_attempt(draft, event.index, "withdrawn", error, settings)
 
 
 def node_progressed(draft: Transition, event: NodeProgressed, settings: EngineSettings) -> None:
@@ -95,7 +119,7 @@ def batches_retried(draft: Transition, event: BatchesRetried, settings: EngineSe
 
 def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
     """Finish a node with the result of any attempt that was issued."""
-    if _is_foreign(draft, event):
+    if _is_foreign(draft, event) or _is_beside_holder(draft, event):
         draft.ignored = True
         return
     index = event.index
@@ -224,8 +248,8 @@ def node_released(draft: Transition, event: NodeReleased, settings: EngineSettin
     if not _is_current(draft, event):
         draft.ignored = True
         return
-    if draft.mark(event.index) == Mark.CANCELLING:
-        end_cancelled(draft, event.index, settings)
+    if draft.mark(event.index) == Mark.CANCELLING or draft.record(event.index).is_overdue:
+        fail_attempt(draft, event.index, "stopped", "its worker handed it back", settings)
         return
     record = draft.edit(event.index)
     record.progress = event.progress if event.progress is not None else record.progress
@@ -236,7 +260,15 @@ def node_released(draft: Transition, event: NodeReleased, settings: EngineSettin
     draft.queue(event.index)
 
 
-def _is_current(draft: Transition, event: WorkerReport | FunctionFailed) -> bool:
+def _is_beside_holder(draft: Transition, event: NodeSucceeded) -> bool:
+    """Return whether an earlier attempt has succeeded while the current one has a place of a key.
+    The node cannot end before the current one, which has a result of its own soon.
+    """
+    record = draft.record(event.index)
+    return record.holds_key and event.attempt != record.attempt
+
+
+def _is_current(draft: Transition, event: WorkerReport | FunctionFailed | CommandWithdrawn) -> bool:
     """Return whether a report is about the current attempt of a node in a state for such a
     report.
     """
@@ -271,6 +303,10 @@ def _record_start(
     now = draft.now
     draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
     record.worker_id = worker_id
+    if record.is_overdue:
+        draft.effects += stop_effects(
+            draft.task.spec, index, record, record.reason_code or "overdue"
+        )
     # Limit the time to that between the command and its report: a worker whose clock is wrong must
     # not change a timeout.
     record.started_at = min(max(at, record.issued_at), now)

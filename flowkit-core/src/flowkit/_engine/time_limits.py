@@ -27,8 +27,10 @@ def time_limits(
     """Yield the time limits of an attempt that is issued or runs.
 
     Of an attempt that was last heard before ``heard_since``, a report may have been delayed, so it
-    exceeds no limit until such reports have arrived.
+    exceeds no limit until such reports have arrived. One that is overdue exceeds no other limit.
     """
+    if record.is_overdue:
+        return
     timeouts = task.spec.plan.nodes[index].timeouts
     earliest = heard_since + LATE_REPORTS_SEC
 

@@ -12,8 +12,11 @@ from flowkit._engine.events import (
     EvaluateCondition,
     SendCancel,
     Woke,
+    ends_by_proof,
     map_effects,
+    stop_effects,
 )
+from flowkit._engine.keys import let_overdue_end
 from flowkit._engine.node_ends import (
     RESEND_CANCEL_SEC,
     end_cancelled,
@@ -32,6 +35,7 @@ from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
 LONGEST_PAUSE_SEC = 600.0
 LONGEST_ASK_PAUSE_SEC = 300.0
+LONGEST_STOP_PAUSE_SEC = 60.0
 LONGEST_READ_PAUSE_SEC = 60.0
 """Longest time after which a map looks for artifacts of its parent without a report of new ones."""
 
@@ -87,19 +91,27 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     elif mark == Mark.MAPPING:
         draft.effects += map_effects(draft.task, index, record.attempt)
     elif mark == Mark.CANCELLING:
-        if now >= (record.cancel_by or now):
+        if _stop_is_over(draft, index, event, settings):
             end_cancelled(draft, index, settings)
         else:
-            token = draft.task.spec.token(index, record.attempt, record.handovers)
             code, cause = stop_cause(draft, index)
-            draft.effects.append(SendCancel(index, record.attempt, token, cause or code))
+            _stop_again(draft, index, cause or code)
     elif mark in (Mark.ISSUED, Mark.RUNNING):
-        overdue = _overdue(draft, index, mark, record, event, settings)
-        if overdue is not None:
+        exceeded = _exceeded(draft, index, mark, record, event)
+        failure = exceeded or _loss(mark, record, event, settings)
+        if exceeded is not None and record.holds_key:
+            let_overdue_end(draft, index, *exceeded, settings)
+        elif failure is not None:
             if mark == Mark.RUNNING:
                 token = draft.task.spec.token(index, record.attempt, record.handovers)
-                draft.effects.append(SendCancel(index, record.attempt, token, overdue[0]))
-            fail_attempt(draft, index, *overdue, settings)
+                draft.effects.append(SendCancel(index, record.attempt, token, failure[0]))
+            fail_attempt(draft, index, *failure, settings)
+        elif record.is_overdue:
+            code, error = record.reason_code or "overdue", record.error or ""
+            if _stop_is_over(draft, index, event, settings):
+                fail_attempt(draft, index, code, error, settings)
+            else:
+                _stop_again(draft, index, code)
         elif now - record.issued_at >= settings.resend_sec or record.worker_id in event.restarted:
             _check_attempt(draft, index, mark, event, settings)
 
@@ -137,19 +149,38 @@ def _suspect(record: NodeRecord, event: Woke, settings: EngineSettings) -> bool:
     return event.silent.get(record.worker_id or "", 0.0) >= settings.worker_suspect_sec
 
 
-def _overdue(
-    draft: Transition,
-    index: int,
-    mark: int,
-    record: NodeRecord,
-    event: Woke,
-    settings: EngineSettings,
+def _stop_is_over(draft: Transition, index: int, event: Woke, settings: EngineSettings) -> bool:
+    """Return whether an attempt that is being stopped counts as ended without a report."""
+    record = draft.record(index)
+    if ends_by_proof(draft.task.spec.plan, index, record):
+        return _loss(Mark.CANCELLING, record, event, settings) is not None
+    return draft.now >= (record.cancel_by or draft.now)
+
+
+def _stop_again(draft: Transition, index: int, reason: str) -> None:
+    """Repeat the stop of an attempt. After its grace, ask its worker whether it has ended."""
+    record = draft.record(index)
+    draft.effects += stop_effects(draft.task.spec, index, record, reason)
+    if record.worker_id is not None and draft.now >= (record.cancel_by or draft.now):
+        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        draft.effects.append(AskWorker(index, record.attempt, token, record.worker_id))
+
+
+def _exceeded(
+    draft: Transition, index: int, mark: int, record: NodeRecord, event: Woke
 ) -> tuple[str, str] | None:
     """Return the reason code and the error of an attempt that has exceeded a limit, or None."""
     now = min(draft.now, event.heard_until)
     for limit in time_limits(draft.task, index, mark, record, event.heard_since):
         if now >= limit.at:
             return limit.reason_code, limit.error
+    return None
+
+
+def _loss(
+    mark: int, record: NodeRecord, event: Woke, settings: EngineSettings
+) -> tuple[str, str] | None:
+    """Return the reason code and the error of an attempt whose worker is lost, or None."""
     if mark == Mark.ISSUED:
         return None
     silence = event.silent.get(record.worker_id or "")
@@ -196,9 +227,11 @@ def _next_wake(
             pause = max(pause, min(now - (record.heard_at or now), LONGEST_READ_PAUSE_SEC))
         return now + pause
     if mark == Mark.CANCELLING:
-        return min(now + RESEND_CANCEL_SEC, record.cancel_by or now)
+        return _next_stop(record, now)
     if mark not in (Mark.ISSUED, Mark.RUNNING):
         return None
+    if record.is_overdue:
+        return _next_stop(record, now)
     if mark == Mark.ISSUED:
         look_at = next_check(record, now, settings)
     elif record.worker_id is not None:
@@ -207,6 +240,14 @@ def _next_wake(
         look_at = now + settings.lease_ttl_sec
     limits = time_limits(draft.task, index, mark, record, event.heard_since)
     return min([look_at, *(limit.at for limit in limits)])
+
+
+def _next_stop(record: NodeRecord, now: float) -> float:
+    """Return when to stop an attempt again. After its grace the pauses double."""
+    grace_ends_at = record.cancel_by or now
+    if now < grace_ends_at:
+        return min(now + RESEND_CANCEL_SEC, grace_ends_at)
+    return now + min(max(now - grace_ends_at, RESEND_CANCEL_SEC), LONGEST_STOP_PAUSE_SEC)
 
 
 def _next_ask(record: NodeRecord, now: float, event: Woke, settings: EngineSettings) -> float:

@@ -10,6 +10,7 @@ from flowkit._engine.events import (
     ChildFinished,
     ChildrenCreated,
     ChildrenDue,
+    CommandWithdrawn,
     ConditionDelayed,
     ConditionEvaluated,
     DecisionMade,
@@ -51,7 +52,7 @@ def _statuses(names: str) -> frozenset[TaskStatus]:
 
 
 NODE_REPORTS: dict[type, frozenset[int]] = {
-    NodeStarted: _marks("issued"),
+    NodeStarted: _marks("issued cancelling"),
     NodeProgressed: _marks("issued running"),
     BatchStored: _marks("issued running"),
     BatchesRetried: _marks("issued running"),
@@ -70,6 +71,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     KeyGranted: _marks("asking deferred"),
     KeyQueued: _marks("asking"),
     KeyBusy: _marks("asking"),
+    CommandWithdrawn: _marks("issued running cancelling"),
     ArgumentsEvaluated: _marks("deferred"),
     DecisionMade: _marks("deferred"),
     RunNowRequested: _marks("deferred"),
@@ -95,7 +97,7 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.ASKING: _marks(
         "ready issued running deferred finished failed cancelled skipped upstream_failed"
     ),
-    Mark.ISSUED: _marks("running ready deferred finished failed cancelled skipped"),
+    Mark.ISSUED: _marks("running cancelling ready deferred finished failed cancelled skipped"),
     Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
     Mark.MAPPING: _marks("finished failed closing cancelled skipped"),
     Mark.CLOSING: _marks("finished failed cancelled skipped"),

@@ -81,6 +81,8 @@ def explain_node(
     match mark:
         case Mark.RUNNING | Mark.CANCELLING if record is not None and runs_child_task(plan, index):
             return _runs_child(task, index, record, records, below)
+        case Mark.ISSUED | Mark.RUNNING if record is not None and record.is_overdue:
+            return f"{name} is being stopped{because}. {_holds_key(record)}."
         case Mark.RUNNING:
             return (
                 f"{name} is running on {record.worker_id!r}."
@@ -101,6 +103,10 @@ def explain_node(
             return f"{name} waits for {_phases_before(task, index)}."
         case Mark.UPSTREAM_FAILED:
             return f"{name} was skipped because {_failure_above(task, index)}."
+        case Mark.CANCELLING if record is not None and record.holds_key:
+            return (
+                f"{name} is being cancelled: {_stop(task, index, records)}. {_holds_key(record)}."
+            )
         case Mark.CANCELLING:
             return (
                 f"{name} is being cancelled: {_stop(task, index, records)}. It has a grace period"
@@ -160,6 +166,13 @@ def explain_node(
         f"{name} was issued {_ago(record, now)} and waits in the queue until a worker that serves"
         f" the role {plan.nodes[index].type!r} is free."
     )
+
+
+def _holds_key(record: NodeRecord) -> str:
+    """Return how long a node that is being stopped keeps the place of its key."""
+    key = "" if record.key is None else f" {record.key.key!r}"
+    where = "" if record.worker_id is None else f" on {record.worker_id!r}"
+    return f"It holds its key{key} until its attempt{where} is known to have ended"
 
 
 def _waits_for_undos(name: str) -> str:

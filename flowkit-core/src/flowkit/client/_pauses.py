@@ -33,8 +33,9 @@ def _refusal(node: StoredNode) -> TaskRefused:
     does = f"is {shown_status(node.task, node.index, mark)}"
     if mark == Mark.DEFERRED and wait is not None:
         does = _INSTEAD.get(wait.kind, does)
-    if record.key is not None and (mark == Mark.ASKING or record.waits_for_key):
-        does = f"waits for its concurrency key {record.key.key!r}"
+    key = node.record.key
+    if key is not None and (mark == Mark.ASKING or node.record.waits_for_key):
+        does = f"waits for its concurrency key {key.key!r}"
     return TaskRefused(
         f"{node.name} {does}; it has no pause to end: it neither sleeps nor waits for its next"
         " attempt or round"

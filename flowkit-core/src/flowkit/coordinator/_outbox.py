@@ -28,6 +28,7 @@ from flowkit._engine import (
     SentCommand,
     TellParent,
     TellReaders,
+    WithdrawCommand,
     sources_of,
 )
 from flowkit._records.claims import withdraw
@@ -76,6 +77,7 @@ OwnEffect = (
     | ReadEnds
     | AskKey
     | ReturnKey
+    | WithdrawCommand
     | SendCancel
 )
 """Effects that a coordinator carries out itself."""

@@ -31,6 +31,7 @@ from flowkit._engine import (
     ReturnKey,
     SendCancel,
     SentCommand,
+    WithdrawCommand,
     Woke,
     due_nodes,
     is_late,
@@ -63,6 +64,7 @@ from flowkit.coordinator._retention import purge_regularly
 from flowkit.coordinator._schedules import ScheduleService
 from flowkit.coordinator._timers import Timers, Wake
 from flowkit.coordinator._triggers import TriggerService
+from flowkit.coordinator._withdrawals import Withdrawals
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
 from flowkit.messages import NodeStarted
@@ -184,6 +186,13 @@ class Scheduler:
             report=partial(self._handle, ()),
             leaving=self._leaving,
         )
+        self._withdrawals = Withdrawals(
+            group=group,
+            store=store,
+            clock=clock,
+            report=self._report,
+            leaving=self._leaving,
+        )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
         self._turns = Turns(least=TURNS, most=TURNS)
@@ -298,6 +307,8 @@ class Scheduler:
                     self._keys.ask(held.task, index, number)
                 case ReturnKey():
                     self._keys.give_back(held.task, effect)
+                case WithdrawCommand():
+                    self._withdrawals.start(held.task, effect)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)
         if ends:

@@ -21,6 +21,7 @@ from flowkit.task import Mark, Task, TaskStatus
 logger = logging.getLogger(__name__)
 
 PAGE = 100
+_BEGUN = (Mark.RUNNING, Mark.CANCELLING)
 MAX_ENDED = 1_000
 
 
@@ -184,7 +185,7 @@ class WorkerWatch:
         for task, indexes in nodes:
             for index in indexes:
                 record = task.records[index]
-                if record.worker_id is not None and task.marks[index] == Mark.RUNNING:
+                if record.worker_id is not None and task.marks[index] in _BEGUN:
                     _, since = self._heartbeats.setdefault(record.worker_id, (-1, self._read_at))
                     silent[record.worker_id] = self._read_at - since
                     if record.worker_id in self.ended:
