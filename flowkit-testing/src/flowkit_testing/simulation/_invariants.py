@@ -395,6 +395,8 @@ class Invariants:
     def _check_finish(self, known: _Known, task: Task | None, index: int, node: NodeRecord) -> None:
         plan = known.spec.plan
         node_id, role = plan.ids[index], plan.nodes[index].type
+        if node.resolution is not None and node.attempt < node.first_attempt:
+            return  # it was settled before its first attempt, which a retry runs
         if (index, node.first_attempt) in known.finished:
             raise InvariantBroken(
                 f"node {node_id!r} finished twice in the run that began with attempt"
