@@ -109,6 +109,8 @@ class Order:
             and record is not None
             and task.marks[report.index] not in ENDED
         ):
+            if record.holds_key and report.attempt != record.attempt:
+                return True  # the attempt that holds the key decides
             return not task.issued_token_matches(report.index, record, report.attempt, report.token)
         return advance(task, report, now=self._world.wall()).ignored
 
@@ -120,6 +122,7 @@ class Order:
             or record is None
             or task.marks[command.index] != Mark.ISSUED
             or record.attempt != command.attempt
+            or record.is_overdue  # the coordinator withdraws the command
         ):
             return False
         return task.spec.token(command.index, record.attempt, record.handovers) == command.token
