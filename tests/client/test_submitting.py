@@ -56,7 +56,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "parameters in a list": ({"params": []}, "params must be an object, not a list"),
     "a parameter that cannot be written": (
         {"params": {"a": LONE}},
-        "params.a '\\ud800' is not valid Unicode",
+        "params.a is '\\ud800', which is not valid Unicode",
     ),
     "a parameter that is no number": (
         {"params": {"a": float("inf")}},

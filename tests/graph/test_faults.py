@@ -177,7 +177,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a lone surrogate": (
         chain({"labels": {"x": "\ud800"}}),
-        "node 'a': labels.x '\\ud800' is not valid Unicode",
+        "node 'a': labels.x is '\\ud800', which is not valid Unicode",
     ),
     "a lone surrogate in a key": (
         chain({"labels": {"\udfff": "x"}}),
@@ -189,7 +189,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a lone surrogate as an id": (
         {"nodes": [node("\ud800")]},
-        "node_id '\\ud800' is not valid Unicode",
+        "node_id is '\\ud800', which is not valid Unicode",
     ),
     "a number of too many digits": (
         chain({"io": {"input_inline": 10**400}}),

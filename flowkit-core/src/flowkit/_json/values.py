@@ -231,17 +231,14 @@ class _Copier:
 
 _CONTAINERS = frozenset({dict, list, tuple})
 _NOT_FINITE = "which is not a finite number"
+_NOT_UNICODE = "which is not valid Unicode (it has a lone surrogate)"
 
 
 def _why_not(item: Any) -> str | None:
     if item is None or isinstance(item, bool):
         return None
     if isinstance(item, str):
-        return (
-            None
-            if is_unicode(item)
-            else f"{short(item)} is not valid Unicode (it has a lone surrogate)"
-        )
+        return None if is_unicode(item) else f"is {short(item)}, {_NOT_UNICODE}"
     if isinstance(item, int):
         return None if item.bit_length() <= MAX_INTEGER_BITS else "is a number of too many digits"
     if isinstance(item, float):
