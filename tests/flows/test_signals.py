@@ -105,10 +105,10 @@ async def test_a_signal_that_cannot_be_taken_is_refused_and_not_stored(name: str
         await client.cancel("t")
 
 
-async def test_a_refusal_names_the_signal_that_a_node_waits_for() -> None:
+async def test_a_refusal_names_once_each_signal_that_nodes_wait_for() -> None:
     async with Cluster(handlers=[work]) as cluster:
         client = cluster.client
-        flow = graph(wait("a", "paid-${params.n}"))
+        flow = graph(wait("a", "paid-${params.n}"), wait("b", "paid-${params.n}"))
         task_id = await client.create_task(graph=flow, params={"n": 7})
         await cluster.clock.sleep(1)
         with pytest.raises(SignalRefused, match="its nodes wait for 'paid-7'$"):

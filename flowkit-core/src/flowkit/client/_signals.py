@@ -126,11 +126,12 @@ def _too_many(task: Task) -> SignalRefused:
 
 
 def _known(task: Task) -> str:
-    names = [
-        short(_awaited(task, index)[0])
+    signals = (
+        _awaited(task, index)[0]
         for index, node in enumerate(task.spec.plan.nodes)
         if node.type == "wait_signal"
-    ]
+    )
+    names = list(map(short, dict.fromkeys(signals)))
     return f"its nodes wait for {', '.join(names[:MOST_NAMES])}" if names else "none waits for any"
 
 
