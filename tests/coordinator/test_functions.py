@@ -12,8 +12,10 @@ import pytest
 
 from flowkit._engine.vars import VarsOp, apply
 from flowkit.clock import SystemClock
+from flowkit.config import CommonConfig
 from flowkit.coordinator._builtin_functions import BUILTIN_FUNCTIONS
 from flowkit.coordinator._function_invocation import Returned, call_function
+from flowkit.coordinator._shared_resources import SharedResources
 from flowkit.coordinator.functions import ENDINGS, BatchMetrics, FunctionContext
 from flowkit.errors import NodeFailure, StoreUnavailable, VarsError
 from flowkit.graph._function_arguments import BUILTIN_ARGUMENTS
@@ -54,6 +56,7 @@ def context(
         errors={},
         clock=SystemClock(),
         reading=Reading(results or {}, batches or {}),
+        resources=SharedResources(CommonConfig()),
     )
 
 

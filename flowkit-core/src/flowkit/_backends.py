@@ -51,6 +51,15 @@ class Backends:
             plugins=plugins if isinstance(plugins, Plugins) else Plugins(plugins or ()),
         )
 
+    @property
+    def effective_config(self) -> CommonConfig:
+        """The configuration, in which ``bus`` is the address of the bus that is used. It is None if
+        the bus was given as an object.
+        """
+        bus = self._bus_or_address()
+        address = bus if isinstance(bus, str) else None
+        return self.cfg.model_copy(update={"bus": address, "kafka_bootstrap": None})
+
     async def open(
         self, stack: AsyncExitStack, *, topics: Sequence[TopicSpec]
     ) -> tuple[Store, BusConnection]:
@@ -79,19 +88,18 @@ class Backends:
         return await stack.enter_async_context(self.plugins.open_store(self.db, self.cfg))
 
     def _bus_connection(self, topics: Sequence[TopicSpec]) -> BusConnection:
-        given = self.bus
-        if given is None or isinstance(given, str):
-            address = given or self.cfg.bus_address(self.db)
-            bus, enter = self.plugins.open_bus(address, self.cfg), True
-        else:
-            bus, enter = given, False
+        given = self._bus_or_address()
+        bus = self.plugins.open_bus(given, self.cfg) if isinstance(given, str) else given
         return BusConnection(
             bus=bus,
             sealed=sealed(bus, self.cfg, self.plugins),
-            enter=enter,
+            enter=isinstance(given, str),
             topics=topics,
             clock=self.clock,
         )
+
+    def _bus_or_address(self) -> Bus | str:
+        return self.bus or self.cfg.bus_address(self.db)
 
 
 def topics_for(cfg: CommonConfig, roles: Iterable[str]) -> list[TopicSpec]:

@@ -209,6 +209,17 @@ class CommonConfig(BaseModel):
     def dead_letter_topic(self) -> str:
         return self.topic_dlq_fmt.format(namespace=self.namespace)
 
+    def owns_topic(self, topic: str) -> bool:
+        """Return whether this installation uses a topic, or would use it for the commands to a
+        role.
+        """
+        if topic in (self.events_topic, self.control_topic, self.dead_letter_topic):
+            return True
+        mark = "\0"
+        commands = self.topic_cmd_fmt.format(namespace=self.namespace, role=mark, type=mark)
+        first, *_, last = commands.split(mark)
+        return topic.startswith(first) and topic.endswith(last)
+
     @property
     def coordinators_group(self) -> str:
         """Consumer group in which coordinators share the reports."""

@@ -20,6 +20,7 @@ from flowkit.client._hints import Hints
 from flowkit.client._session import Session, engine_settings, new_lifecycle
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._scheduler import Scheduler
+from flowkit.coordinator._shared_resources import SharedResources
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store
 
@@ -116,6 +117,8 @@ class Coordinator(TaskVerbs):
             store, connection = await self._backends.open(
                 stack, topics=topics_for(self.cfg, self.cfg.worker_types)
             )
+            shared = SharedResources(self._backends.effective_config)
+            stack.push_async_callback(shared.close)
             resources = stack.pop_all()
         try:
             bus = await connection.connect(patience_sec=None)
@@ -125,7 +128,7 @@ class Coordinator(TaskVerbs):
                 ) as reports,
                 anyio.create_task_group() as group,
             ):
-                self._scheduler = scheduler = self._new_scheduler(group, store, connection)
+                self._scheduler = scheduler = self._new_scheduler(group, store, connection, shared)
                 scheduler.start(group, reports)
                 self._life.open(self._session(store, connection, scheduler))
                 logger.info(
@@ -154,7 +157,11 @@ class Coordinator(TaskVerbs):
             )
 
     def _new_scheduler(
-        self, group: anyio.abc.TaskGroup, store: Store, connection: BusConnection
+        self,
+        group: anyio.abc.TaskGroup,
+        store: Store,
+        connection: BusConnection,
+        resources: SharedResources,
     ) -> Scheduler:
         return Scheduler(
             group=group,
@@ -173,6 +180,7 @@ class Coordinator(TaskVerbs):
                 keep_nodes=self.cfg.max_cached_nodes,
                 patience_sec=None,
             ),
+            resources=resources,
         )
 
     def _session(self, store: Store, connection: BusConnection, scheduler: Scheduler) -> Session:

@@ -30,6 +30,7 @@ from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.foreign_contexts import contain_tasks
 from flowkit._user_code.reason_codes import UNEXPECTED, carried_reason, shown_reason
 from flowkit.coordinator._function_invocation import call_function
+from flowkit.coordinator._shared_resources import SharedResources
 from flowkit.coordinator.functions import FunctionContext
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
@@ -59,6 +60,7 @@ class FunctionCalls:
         plugins: Plugins,
         worker_id: str,
         report: Report,
+        resources: SharedResources,
         leaving: Callable[[], bool],
     ) -> None:
         """``leaving`` returns True while the coordinator cancels its calls because it stops."""
@@ -68,6 +70,7 @@ class FunctionCalls:
         self._plugins = plugins
         self._worker_id = worker_id
         self._report = report
+        self._resources = resources
         self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
         self._leaving = leaving
         self._evaluations = Evaluations()
@@ -136,6 +139,7 @@ class FunctionCalls:
                 errors=context["errors"],
                 clock=self._clock,
                 reading=_TaskReader(self._store, task),
+                resources=self._resources,
             )
             name = node.io.fn or ""
             returned = await call_function(

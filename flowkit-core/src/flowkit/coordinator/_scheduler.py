@@ -62,6 +62,7 @@ from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._report_inbox import read_reports
 from flowkit.coordinator._retention import purge_regularly
 from flowkit.coordinator._schedules import ScheduleService
+from flowkit.coordinator._shared_resources import SharedResources
 from flowkit.coordinator._timers import Timers, Wake
 from flowkit.coordinator._triggers import TriggerService
 from flowkit.coordinator._withdrawals import Withdrawals
@@ -96,6 +97,7 @@ class Scheduler:
         bus: Bus,
         hints: Hints,
         processor: EventProcessor,
+        resources: SharedResources,
     ) -> None:
         self.processor = processor
         self._cfg = cfg
@@ -130,6 +132,7 @@ class Scheduler:
             plugins=plugins,
             worker_id=coordinator_id,
             report=self._report,
+            resources=resources,
             leaving=self._leaving,
         )
         self._evaluator = Evaluator(

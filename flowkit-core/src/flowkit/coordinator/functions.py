@@ -9,19 +9,22 @@ node's end, and so count once.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from pydantic_core import from_json, to_json
 
 from flowkit._engine import TaskEnding
 from flowkit._engine.vars import VarsOp, check
 from flowkit._json.values import NotJson, json_copy
+from flowkit.coordinator._shared_resources import Opener, SharedResources
 from flowkit.errors import NodeFailure, VarsError
 from flowkit.protocols import Clock
 from flowkit.task import TaskStatus
 
 ENDINGS = ("finished", "failed", "cancelled")
 """Statuses in which a coordinator function can end its task."""
+
+T = TypeVar("T")
 
 
 class TaskReading(Protocol):
@@ -54,6 +57,7 @@ class FunctionContext:
         "_ops",
         "_params",
         "_reading",
+        "_resources",
         "_results",
         "_vars",
         "clock",
@@ -72,12 +76,14 @@ class FunctionContext:
         errors: Mapping[str, dict[str, Any]],
         clock: Clock,
         reading: TaskReading,
+        resources: SharedResources,
     ) -> None:
         self.task_id = task_id
         self.node_id = node_id
         self.clock = clock
         self._params, self._vars, self._results, self._errors = params, vars, results, errors
         self._reading = reading
+        self._resources = resources
         self._copies: dict[str, Any] = {}
         self._ops: list[VarsOp] = []
         self._ending: TaskEnding | None = None
@@ -193,6 +199,19 @@ class FunctionContext:
         """
         await self.results_of([node_id])
         return BatchMetrics(*await self._reading.batch_metrics(node_id))
+
+    async def resource(self, opener: Opener[T]) -> T:
+        """Return a resource that all calls in this coordinator share, such as a connection.
+
+        ``opener(config)`` returns an asynchronous context manager. It is called and entered at the
+        first use of this opener, so give a function or class of a module, not a lambda. The
+        resource is left when the coordinator stops, after its calls have ended. Both happen in a
+        task of its own. In ``config``, ``bus`` is the address of the coordinator's bus, or None if
+        the bus was given as an object.
+
+        Raises the error of the opener, or of entering; the next call tries again.
+        """
+        return await self._resources.get(opener)
 
     def _record(self, name: Any, **args: Any) -> None:
         try:
