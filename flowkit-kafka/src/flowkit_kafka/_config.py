@@ -61,6 +61,17 @@ class KafkaConfig(BaseModel):
     )
     prefetch: int = Field(500, ge=1, description="Messages that a subscription fetches in advance.")
 
+    publish_topics: list[str] = Field(
+        default_factory=list,
+        description="Topics to which `kafka.publish` may write; by default none.",
+    )
+    publish_bootstrap: str | None = Field(
+        None,
+        description=(
+            "Brokers of `kafka.publish`, as `host:9092,host2:9092`; by default those of the bus."
+        ),
+    )
+
     patience_sec: float = Field(
         30.0,
         gt=0,

@@ -1,11 +1,17 @@
-"""Plugin of the entry-point group ``flowkit``: buses at ``kafka://`` addresses.
+"""Plugin of the entry-point group ``flowkit``: buses at ``kafka://`` addresses, and the
+coordinator function ``kafka.publish``.
 
-The client library is imported when a bus is opened, so that an installed plugin costs nothing.
+The client library is imported when a bus is opened or a message is published, so that an installed
+plugin costs nothing.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 from flowkit.config import CommonConfig
 from flowkit.protocols import Bus
 from flowkit_kafka._address import SCHEME
+from flowkit_kafka._publish import publish
 
 
 def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
@@ -15,3 +21,8 @@ def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
     from flowkit_kafka._bus import KafkaBus
 
     return KafkaBus(address, config)
+
+
+def flowkit_register_functions(register: Callable[[str, Any], None]) -> None:
+    """Register the coordinator function ``kafka.publish``."""
+    register("kafka.publish", publish)

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -14,7 +14,10 @@ from aiokafka.errors import (
 from aiokafka.structs import RecordMetadata
 
 from flowkit.protocols import Message, Place
-from flowkit_kafka._messages import key_bytes, partition_of
+from flowkit_kafka._messages import key_bytes
+
+PartitionRule = Callable[[bytes, int], int]
+"""Rule that gives the partition of a key among so many."""
 
 _NO_TIMESTAMP = -1
 """Messages carry no time of this machine, whose clock may be wrong.
@@ -30,8 +33,14 @@ _METADATA_PAUSE_SEC = 0.1
 class PublishBatch:
     """The messages of one call, sent in order and confirmed one by one."""
 
-    def __init__(self, producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        messages: Sequence[Message],
+        partition_of: PartitionRule | None,
+    ) -> None:
         self._producer = producer
+        self._partition_of = partition_of
         self._messages = messages
         self._confirmations: list[Future[RecordMetadata]] = []
 
@@ -49,7 +58,8 @@ class PublishBatch:
                 partitions[topic] = await _partition_count(self._producer, topic)
             key = key_bytes(message.key)
             headers = list(message.headers.items()) if message.headers else None
-            partition = partition_of(key, partitions[topic])
+            rule = self._partition_of
+            partition = None if rule is None else rule(key, partitions[topic])
             self._confirmations.append(
                 await self._producer.send(
                     topic,
