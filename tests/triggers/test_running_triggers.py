@@ -71,6 +71,22 @@ async def test_each_end_makes_one_task_with_the_end_in_its_params() -> None:
     assert "bad input" in two.params["end"]["error"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"source": 7}, "source: .* string"),
+        ({"source": "task:"}, "source names no pipeline"),
+        ({"flow": "f"}, "give exactly one of graph and flow"),
+        ({"priority": "high"}, "priority"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_a_copy_of_a_trigger_is_checked_when_it_is_put(changed: Any, why: str) -> None:
+    async with Cluster(coordinators=0, workers=0) as cluster:
+        with pytest.raises(TriggerRefused, match=f"the trigger is not valid: .*{why}"):
+            await cluster.client.put_trigger(on_end().model_copy(update=changed))
+
+
 async def test_a_condition_that_is_false_makes_no_task() -> None:
     async with Cluster(handlers=[work]) as cluster:
         await cluster.client.put_trigger(on_end(when="event.value.status == 'failed'"))

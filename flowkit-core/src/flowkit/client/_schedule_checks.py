@@ -2,15 +2,12 @@
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from flowkit._expressions import BudgetExceeded
 from flowkit._records.schedule_records import Definition
 from flowkit._schedules import Schedule, Timing, faults_in_params, params_at, timetable_of
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._tasks.submission import checked
-from flowkit._text.validation_errors import message_of
 from flowkit.client._session import Session
 from flowkit.errors import (
     CorruptRecord,
@@ -18,26 +15,7 @@ from flowkit.errors import (
     FlowNotFound,
     GraphError,
     NodeFailure,
-    ScheduleRefused,
 )
-
-
-def valid_schedule(schedule: Any) -> Schedule:
-    """Return a schedule whose fields were checked: a copy of one can have any fields.
-
-    Raises:
-        ScheduleRefused: it is none, or has a wrong field.
-    """
-    if not isinstance(schedule, Schedule):
-        raise ScheduleRefused(f"a schedule is a flowkit.Schedule, not {type(schedule).__name__}")
-    try:
-        return Schedule(**{name: getattr(schedule, name) for name in schedule.model_fields_set})
-    except ValidationError as error:
-        faults = [
-            ": ".join([*map(str, item["loc"]), message_of(item)])
-            for item in error.errors(include_url=False, include_input=False)
-        ]
-        raise ScheduleRefused(f"the schedule is not valid: {'; '.join(faults)}") from None
 
 
 async def checked_definition(session: Session, schedule: Schedule) -> Definition:

@@ -31,16 +31,18 @@ from flowkit._schedules import (
     triggered,
     wake_at,
 )
-from flowkit.client._schedule_checks import checked_definition, valid_schedule
+from flowkit.client._schedule_checks import checked_definition
 from flowkit.client._schedule_runs import TRIES, ScheduleRuns, StoredSchedule, check_id
 from flowkit.client._session import Session
 from flowkit.client._task_filters import checked_limit
 from flowkit.client._task_maker import services_of
+from flowkit.client._valid_models import valid_model
 from flowkit.errors import (
     CorruptRecord,
     FlowNotFound,
     GraphError,
     ScheduleNotFound,
+    ScheduleRefused,
     StoreUnavailable,
     TaskRefused,
 )
@@ -60,7 +62,7 @@ def _runs(session: Session) -> ScheduleRuns:
 
 async def put_schedule(session: Session, schedule: Schedule) -> ScheduleView:
     """Check a schedule and store it."""
-    schedule = valid_schedule(schedule)
+    schedule = valid_model(Schedule, schedule, ScheduleRefused)
     try:
         definition = await checked_definition(session, schedule)
     except (GraphError, FlowNotFound, CorruptRecord) as error:

@@ -21,6 +21,7 @@ from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._triggers import Trigger, TriggerView, faults_in_expressions, pipeline_of
 from flowkit.client._session import Session
 from flowkit.client._trigger_runs import log_damage
+from flowkit.client._valid_models import valid_model
 from flowkit.errors import (
     CorruptRecord,
     Fault,
@@ -49,8 +50,7 @@ def _view(stored: StoredTrigger) -> TriggerView:
 
 async def put_trigger(session: Session, trigger: Trigger) -> TriggerView:
     """Check a trigger and store it."""
-    if not isinstance(trigger, Trigger):
-        raise TriggerRefused(f"a trigger is a flowkit.Trigger, not {type(trigger).__name__}")
+    trigger = valid_model(Trigger, trigger, TriggerRefused)
     if pipeline_of(trigger.source) is None:
         raise TriggerRefused(
             f"no installed package knows the source {trigger.source!r}; FlowKit itself knows"
