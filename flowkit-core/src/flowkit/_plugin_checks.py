@@ -25,6 +25,8 @@ NEEDED_ARGUMENTS = {
     "flowkit_encode_payload": "data",
     "flowkit_decode_payload": "data",
 }
+CONTEXTS = frozenset({"flowkit_around_attempt"})
+"""Hooks that return a context manager."""
 PAIRS = (("flowkit_encode_payload", "flowkit_decode_payload"),)
 NOT_PLUGINS = {str: "a string", type: "a class; give an instance of it", NoneType: "None"}
 
@@ -101,6 +103,8 @@ def _fault_of_kind(plugin: object, attribute: str) -> str | None:
 
 def _fault_of_hook(function: Any, hook: str) -> str | None:
     """Return why pluggy would accept this hook and not call it as intended, or None."""
+    if hook in CONTEXTS and (fault := _fault_of_context(function)) is not None:
+        return fault
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return "is async; hooks are plain functions, called and not awaited"
     if inspect.isgeneratorfunction(function):
@@ -127,6 +131,15 @@ def _fault_of_hook(function: Any, hook: str) -> str | None:
         if needed is None or needed in parameters
         else f"does not take {needed!r}, which it needs"
     )
+
+
+def _fault_of_context(function: Any) -> str | None:
+    """Return why a generator cannot be a hook that returns a context manager, or None."""
+    if inspect.isasyncgenfunction(inspect.unwrap(function)):
+        return "is async; its context manager is not awaited"
+    if inspect.isgeneratorfunction(function):
+        return "is a generator; decorate it with contextlib.contextmanager"
+    return None
 
 
 _USABLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {

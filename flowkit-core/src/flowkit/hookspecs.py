@@ -8,6 +8,7 @@ An error that a hook raises after the start does not end the process.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -77,6 +78,26 @@ def flowkit_classify_error(error: BaseException, node: "NodeSpec") -> tuple[str,
     """Return a reason code and whether the error is permanent.
 
     None leaves the decision to the handler.
+    """
+
+
+@hookspec
+def flowkit_around_attempt(node: "NodeSpec", ctx: Any) -> AbstractContextManager[Any] | None:
+    """Return a context manager that is open during an attempt in a worker, or None.
+
+    It is entered when the input of the attempt is known, and left when the handler has ended,
+    before the end is reported. ``node`` has its id, role and evaluated ``io``; ``ctx`` is the
+    :class:`~flowkit.worker.RunContext` that the handler gets. The handler, also one that runs in a
+    thread, sees the context variables that the manager sets. The managers of all plugins are
+    nested; that of the first called plugin is the outermost.
+
+    ``__exit__`` gets the error of the handler or of its cancellation. It cannot suppress it. An
+    error on entering fails the attempt, and so does an error on leaving if the handler has
+    succeeded: the node is then retried by its policy. After another error, an error on leaving is
+    only logged.
+
+    Managers are not async and do not block: they run in the event loop. For a resource whose end
+    has to be awaited, use ``ctx.on_cleanup`` as well.
     """
 
 

@@ -121,6 +121,7 @@ class Plugins:
         self.observes_tasks = bool(self._implementations("flowkit_task_changed"))
         self.observes_nodes = bool(self._implementations("flowkit_node_changed"))
         self.checks_submissions = bool(self._implementations("flowkit_before_submit"))
+        self.surrounds_attempts = bool(self._implementations("flowkit_around_attempt"))
         self._encoders = self._implementations("flowkit_encode_payload")
         self._decoders = self._implementations("flowkit_decode_payload")
 
@@ -208,11 +209,19 @@ class Plugins:
             FlowKitError: the plugin or ``check`` raised; the message names the plugin. An error
                 of FlowKit keeps its type, any other becomes a ``PluginError``.
         """
+        return next(self.answers(hook, check=check, **arguments), None)
+
+    def answers(
+        self, hook: str, *, check: Callable[[Any], Any] | None = None, **arguments: Any
+    ) -> Iterator[Answer]:
+        """Yield the answers to a hook that are not None, as :meth:`first` returns them.
+
+        A plugin is called when the answer of the one before it has been used.
+        """
         for implementation in reversed(self._implementations(hook)):
             value = _call(hook, implementation, arguments, check)
             if value is not None:
-                return Answer(implementation.plugin_name, value)
-        return None
+                yield Answer(implementation.plugin_name, value)
 
     def asks(self, hook: str) -> bool:
         """Return whether a plugin implements a hook."""
@@ -383,7 +392,7 @@ def _call(
     except _Clash:
         raise
     except Exception as error:
-        _raise_named(implementation.plugin_name, hook, origin(error))
+        raise_named(implementation.plugin_name, hook, origin(error))
 
 
 def _does_answer(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> bool:
@@ -397,7 +406,7 @@ def _does_answer(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[
         return False
 
 
-def _raise_named(plugin: str, hook: str, error: BaseException) -> NoReturn:
+def raise_named(plugin: str, hook: str, error: BaseException) -> NoReturn:
     """Raise the error with the name of the plugin.
 
     The type stays the same if it is one of FlowKit's that takes only a message; else it is

@@ -103,9 +103,11 @@ def _by_plugins(
     if not plugins.asks("flowkit_classify_error"):
         return None
     try:
-        node = NodeSpec.model_validate({"node_id": command.node_id, "type": command.role, "io": io})
         answer = plugins.first(
-            "flowkit_classify_error", check=checked_reason, error=error, node=node
+            "flowkit_classify_error",
+            check=checked_reason,
+            error=error,
+            node=node_of(command, io),
         )
     except Exception as failed:
         log_failure(
@@ -119,6 +121,11 @@ def _by_plugins(
         )
         return None
     return None if answer is None else answer.value
+
+
+def node_of(command: RunNode, io: dict[str, Any]) -> NodeSpec:
+    """Return the node of a command as plugins see it."""
+    return NodeSpec.model_validate({"node_id": command.node_id, "type": command.role, "io": io})
 
 
 def own_classification(handler: object) -> Classify | None:

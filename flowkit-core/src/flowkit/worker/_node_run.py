@@ -26,11 +26,19 @@ from flowkit.tracing import use_trace
 from flowkit.worker._batch_work import BatchWork
 from flowkit.worker._batches import latest_sources, read_node, sources_of
 from flowkit.worker._context import RunArtifacts, RunContext, Services, log_extra
-from flowkit.worker._failures import BatchFailed, Verdict, judge, own_classification, unclassified
+from flowkit.worker._failures import (
+    BatchFailed,
+    Verdict,
+    judge,
+    node_of,
+    own_classification,
+    unclassified,
+)
 from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import Numbers, PerRun, json_value
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._roles import AnyHandler, Served, make_handler
+from flowkit.worker._surroundings import surrounded
 from flowkit.worker._task_params import TaskParams
 
 logger = logging.getLogger(__name__)
@@ -245,7 +253,17 @@ class Run:
         context = self._context
         context.params, context.vars = params_json or data.params, data.vars
         context.results, context.errors = data.results, data.errors
-        served = self._served
+        if not self._services.plugins.surrounds_attempts:
+            return await self._handle(data)
+        node = node_of(self.command, data.io)
+        async with surrounded(
+            self._services.plugins, "flowkit_around_attempt", node=node, ctx=context
+        ):
+            return await self._handle(data)
+
+    async def _handle(self, data: RunContextData) -> Any:
+        """Call the handler, and return the result."""
+        context, served = self._context, self._served
         handler = self._handler = (
             make_handler(self.command.role, served) if isinstance(served, PerRun) else served
         )
