@@ -196,6 +196,7 @@ FULL = NodeRecord(
     child=ChildLink(created=True, overdue=True, iteration=2, due=False, previous=[1]),
     resolution=Resolution("finished", "ann", "by hand", {"n": 1}),
     key=KeyClaim("k", 2, "held", 9.5),
+    overdue=True,
 )
 
 

@@ -5,10 +5,14 @@ from typing import Any
 import anyio
 import pytest
 
+from flowkit._engine import Event, WithdrawCommand
+from flowkit._records.claims import Claim, claim_record
 from flowkit._tasks.explanations import explain_node
-from flowkit.task import TaskStatus
+from flowkit.coordinator._withdrawals import Withdrawals
+from flowkit.messages import NodeStarted
+from flowkit.task import ParentNode, TaskStatus
 from flowkit.worker import RunContext, handler
-from flowkit_testing import Cluster
+from flowkit_testing import Cluster, InMemoryStore, ManualClock
 from tests.engine.drive import FUNCTION, STEADY, Play, effects, graph
 from tests.keys.test_nodes_with_keys import finish, keyed
 
@@ -137,6 +141,38 @@ def test_a_function_beyond_its_limit_ends_after_a_grace() -> None:
     assert "return the key of f" not in effects(play.later(29))
     assert "return the key of f" in effects(play.later(1))
     assert play.record("f").reason_code == "start_to_close_timeout"
+
+
+def test_a_node_without_a_key_below_one_that_holds_a_key_ends_by_proof_too() -> None:
+    above = ParentNode("above", "s", 0, 0, 1, exclusive=True)
+    play = Play(graph("a", a={"timeouts": LIMITS, "retry_policy": STEADY}), parent=above)
+    assert "withdraw a" in effects(play.later(6))
+    assert "stop a" in effects(play.starts("a"))
+    assert effects(play.cancel()) == ["stop a"]
+    assert explained(play).endswith(
+        "It holds the key of its task until its attempt on 'w' is known to have ended."
+    )
+    play.later(1_000)
+    assert play.status("a") == "cancelling"
+    play.stops("a")
+    assert play.status("a") == "cancelled"
+
+
+async def test_a_withdrawal_that_comes_after_the_claim_of_a_worker_names_that_worker() -> None:
+    play, store, reported = Play(graph("a", a=KEYED)), InMemoryStore(), list[Event]()
+    token = play.token("a")
+    claim = claim_record("t", "a", token, Claim("w", 5.0, "run"))
+    await store.artifacts.put([claim])
+
+    async def report(task_id: str, event: Event) -> None:
+        reported.append(event)
+
+    async with anyio.create_task_group() as group:
+        withdrawals = Withdrawals(
+            group=group, store=store, clock=ManualClock(), report=report, leaving=bool
+        )
+        withdrawals.start(play.task, WithdrawCommand(0, 1, token))
+    assert [type(event) for event in reported] == [NodeStarted]
 
 
 async def test_the_next_node_starts_when_a_run_beyond_its_limit_has_really_ended() -> None:

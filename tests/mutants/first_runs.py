@@ -4,6 +4,7 @@ It is tried first. If it catches nothing, the whole search follows.
 """
 
 FIRST_RUNS = {
+    "a place has two owners": "a_key_excludes_runs",
     "compare-and-set is off": "the_first_success_counts",
     "dead letters are stored after the commit": "what_cannot_start_ends_at_once",
     "a refused commit's effects are carried out": "commands_get_through",

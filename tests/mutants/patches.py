@@ -946,16 +946,69 @@ if not task.terminal:
     Mutant(
         "an attempt beyond its limit gives its place back before it has ended",
         "_node_woke",
-        "exceeded is not None and record.holds_key",
+        "exceeded is not None and draft.task.spec.is_exclusive(index)",
         "False",
         suite="tests/keys/test_ends_of_attempts.py",
     ),
     Mutant(
         "a place is given back before the worker has reported the end of a cancelled run",
         "ends_by_proof",
-        "record.holds_key and plan.nodes[index].type != COORDINATOR_FUNCTION",
+        "spec.is_exclusive(index) and spec.plan.nodes[index].type != COORDINATOR_FUNCTION",
         "False",
         suite="tests/keys/test_ends_of_attempts.py",
+    ),
+    Mutant(
+        "a place has two owners",
+        "step",
+        "state.without(work.returned)",
+        "state.without([one.claimant for one in state.holders])",
+        scenarios=("keys_of_many_tasks",),
+    ),
+    Mutant(
+        "a place is given back when the grace of a cancelled run is over",
+        "_stop_is_over",
+        "_loss(Mark.CANCELLING, record, event, settings) is not None",
+        "draft.now >= (record.cancel_by or draft.now)",
+        suite="tests/keys/test_ends_of_attempts.py",
+    ),
+    Mutant(
+        "an earlier attempt ends the one that has the place",
+        "_is_beside_holder",
+        "draft.task.spec.is_exclusive(event.index)",
+        "False",
+        suite="tests/keys/test_ends_of_attempts.py",
+    ),
+    Mutant(
+        "a withdrawn command counts as one that no worker has started",
+        "Withdrawals._claimed",
+        "first.owner == CANCELLED",
+        "True",
+        suite="tests/keys/test_ends_of_attempts.py",
+    ),
+    Mutant(
+        "the end of a function is reported while its thread goes on",
+        "Run._execute",
+        """
+while calls.names:
+    with suppress(Escaped):
+        await awaited(calls.wait_until_quiet(), ending=self._leaving)
+""",
+        "",
+        suite="tests/worker/test_runs_with_keys.py",
+    ),
+    Mutant(
+        "the end of a run that goes on with its key is reported",
+        "Run.abandon",
+        "not self.command.exclusive",
+        "True",
+        suite="tests/worker/test_runs_with_keys.py",
+    ),
+    Mutant(
+        "a worker ends its session while a run goes on with its key",
+        "Attempts.holds_keys",
+        "run.command.exclusive and not run.reports.ended",
+        "False",
+        suite="tests/worker/test_runs_with_keys.py",
     ),
     # ------------------------------------------------ runs and their worker
     Mutant(

@@ -1,6 +1,8 @@
 """Promises beyond a correct result: flows end soon, and no work is done twice."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -8,6 +10,7 @@ import anyio
 from flowkit.task import NodeView, TaskView
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing.simulation import Faults, Setup, SimCluster, setup_of
+from flowkit_testing.simulation._process import Process, current_process
 from tests.builders import graph
 from tests.simulation.scenarios import HANDLERS, node, subflow
 
@@ -17,6 +20,11 @@ STEADY = Faults(write_unconfirmed=0.2, publish_unconfirmed=0.1, period_sec=600, 
 
 DEAF_BUS = Faults(publish_refused=0.7, period_sec=600, period_min_sec=600)
 """Faults that refuse most publish requests."""
+
+DEATHS = Faults(
+    crash=0.5, kills_per_run=3.0, duplicate=0.1, delay=0.1, write_unconfirmed=0.1, conflict=0.1
+)
+"""Faults that kill processes and confuse messages. No process that goes on counts as lost."""
 
 
 @handler("at_once")
@@ -37,6 +45,42 @@ async def stubborn(item: Any, ctx: RunContext) -> None:
         await ctx.clock.sleep(30)
 
 
+class Runs:
+    """Runs of a handler that are in progress in live processes, and the most at a time."""
+
+    def __init__(self) -> None:
+        self._running: dict[object, Process] = {}
+        self.most = self.begun = 0
+
+    @property
+    def now(self) -> int:
+        return sum(process.alive for process in self._running.values())
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        run, process = object(), current_process()
+        assert process is not None
+        self._running[run] = process
+        self.begun += 1
+        self.most = max(self.most, self.now)
+        try:
+            yield
+        finally:
+            del self._running[run]
+
+
+@handler("alone")
+async def alone(item: Any, ctx: RunContext) -> None:
+    """Run for a while, sometimes longer than a cancelled run has time to end."""
+    assert RUNS is not None
+    seconds = random.choice([0.1, 3.0, 3.0, 25.0])
+    with RUNS.one(), anyio.CancelScope(shield=random.random() < 0.5):
+        await ctx.clock.sleep(seconds)
+
+
+RUNS: Runs | None = None
+
+
 class Drip(Handler):
     """A handler of forty batches."""
 
@@ -55,6 +99,7 @@ ALL_HANDLERS = {
     "second_time": second_time,
     "stubborn": stubborn,
     "drip": Drip,
+    "alone": alone,
 }
 CHAIN = graph(
     node("a", "at_once"),
@@ -206,6 +251,29 @@ async def commands_get_through(cluster: SimCluster) -> None:
         cluster.assert_finished(await cluster.run(CHAIN))
 
 
+async def a_key_excludes_runs(cluster: SimCluster) -> None:
+    """Handlers of nodes with a key never run at the same time, although processes die."""
+    global RUNS
+    RUNS = Runs()
+    once, limited = {"retry_policy": {"max": 1}}, {"timeouts": {"start_to_close_sec": 4.0}}
+
+    async def run(number: int) -> None:
+        await cluster.clock.sleep(cluster.random.choice([0.0, 1.0, 5.0]))
+        more = cluster.random.choice([{}, limited])
+        nodes = [node(name, "alone", concurrency_key="k", **once, **more) for name in ("a", "b")]
+        inner = node("s", "subflow", io={"graph": graph(node("x", "alone"))}, concurrency_key="k")
+        task_id = await cluster.client.create_task(graph=graph(*nodes, inner))
+        await cluster.clock.sleep(cluster.random.choice([1.0, 10.0, 60.0]))
+        if number % 3:
+            await cluster.client.cancel(task_id)
+        await cluster.client.wait(task_id)
+
+    async with anyio.create_task_group() as group:
+        for number in range(6):
+            group.start_soon(run, number)
+    assert RUNS.most == 1, f"{RUNS.most} of {RUNS.begun} runs were in progress at once"
+
+
 def setups() -> dict[str, Setup]:
     """Return the setup of each promise, each in its own cluster."""
 
@@ -229,5 +297,6 @@ def setups() -> dict[str, Setup]:
             setup(a_dead_worker_is_missed),
             setup(the_first_success_counts),
             setup(commands_get_through, DEAF_BUS),
+            setup(a_key_excludes_runs, DEATHS),
         ]
     )

@@ -173,6 +173,10 @@ class RunNode(_NodeMessage):
     """Maps read this node's artifacts while it runs: each stored batch is reported."""
     progress: Any = None
     """Progress that the last attempt reported."""
+    exclusive: bool = False
+    """The attempt runs in the place of a concurrency key, which must not be given back too early:
+    its end is reported when its handler has ended.
+    """
 
 
 class CancelRun(_NodeMessage):

@@ -589,8 +589,6 @@ class KeyClaim:
     """
     asked_at: Moment
     """Time at which the node has asked, which is its rank in the queue."""
-    overdue: bool = False
-    """The attempt has exceeded a limit, and fails when it is known to have ended."""
 
     @property
     def is_over(self) -> bool:
@@ -686,6 +684,8 @@ class NodeRecord:
     resolution: Resolution | None = None
     key: KeyClaim | None = None
     """Last claim of the node to its concurrency key."""
+    overdue: bool = False
+    """The attempt has exceeded a limit, and fails when it is known to have ended."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -725,6 +725,7 @@ class NodeRecord:
             self.child,
             self.resolution,
             self.key,
+            self.overdue,
         )
 
     @property
@@ -736,11 +737,6 @@ class NodeRecord:
     def holds_key(self) -> bool:
         """Whether the attempt has a place of its concurrency key, or shares one."""
         return self.key is not None and self.key.state in ("held", "shared")
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether the attempt has exceeded a limit, and is not known to have ended."""
-        return self.holds_key and self.key is not None and self.key.overdue
 
 
 @dataclass(frozen=True, slots=True)
@@ -793,6 +789,8 @@ class ParentNode:
     """Number of pauses and resumes of the parent before that."""
     iteration: Count | None = None
     """Round of a loop, from 0; None for a sub-flow."""
+    exclusive: bool = False
+    """The node has a concurrency key, or its task runs in the place of one."""
 
     def child_id(self) -> str:
         """Return the id of the child task: a hash, so that every coordinator computes the same."""
@@ -883,6 +881,13 @@ class TaskSpec:
     def given_params(self) -> dict[str, Any]:
         """The params as they were submitted."""
         return without(self.params, self.defaulted)
+
+    def is_exclusive(self, index: int) -> bool:
+        """Return whether a node has a concurrency key, or its task runs in the place of one. Such
+        an attempt counts as ended only when that is known.
+        """
+        in_place = self.parent is not None and self.parent.exclusive
+        return in_place or self.plan.nodes[index].key is not None
 
     def token(self, index: int, attempt: int, handovers: int) -> str:
         """Return the token of one issue of a node's command."""

@@ -49,6 +49,7 @@ def child_node(task: Task, index: int, record: NodeRecord) -> ParentNode:
         record.attempt,
         task.pauses,
         None if record.child is None else record.child.iteration,
+        task.spec.is_exclusive(index),
     )
 
 

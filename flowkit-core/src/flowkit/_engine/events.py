@@ -11,7 +11,6 @@ from typing import Any
 from flowkit._engine.readiness import awaits_output
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
-from flowkit.graph import Plan
 from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
@@ -693,7 +692,7 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     plan = task.spec.plan
     for index, record in task.records.items():
         mark = task.marks[index]
-        if record.is_overdue:
+        if record.overdue:
             effects += stop_effects(task.spec, index, record, record.error or "")
         elif mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
             effects.append(SendCommand(index, record.attempt))
@@ -725,18 +724,18 @@ def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) ->
     """
     token = spec.token(index, record.attempt, record.handovers)
     effects: list[Effect] = [SendCancel(index, record.attempt, token, reason)]
-    if record.worker_id is None and ends_by_proof(spec.plan, index, record):
+    if record.worker_id is None and ends_by_proof(spec, index):
         effects.append(WithdrawCommand(index, record.attempt, token))
     return effects
 
 
-def ends_by_proof(plan: Plan, index: int, record: NodeRecord) -> bool:
+def ends_by_proof(spec: TaskSpec, index: int) -> bool:
     """Return whether an attempt counts as ended only when that is proved: by its report, by the
     loss of its worker, or because its command was withdrawn before a worker started it. Until then
     no other node may have its place. A function in a coordinator has no worker whose loss could be
     seen, so time ends it.
     """
-    return record.holds_key and plan.nodes[index].type != COORDINATOR_FUNCTION
+    return spec.is_exclusive(index) and spec.plan.nodes[index].type != COORDINATOR_FUNCTION
 
 
 def _returns(task: Task) -> Iterator[ReturnKey]:

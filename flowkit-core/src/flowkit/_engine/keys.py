@@ -73,8 +73,7 @@ def let_overdue_end(
     known to have ended.
     """
     record = draft.edit(index)
-    assert record.key is not None
-    record.key = replace(record.key, overdue=True)
+    record.overdue = True
     record.reason_code, record.error = reason_code, error
     draft.effects += stop_effects(draft.task.spec, index, record, reason_code)
     give_grace(draft, index, settings)

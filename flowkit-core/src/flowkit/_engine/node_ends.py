@@ -67,7 +67,7 @@ def fail_attempt(
         end_cancelled(draft, index, settings)
         return
     record = draft.edit(index)
-    if record.is_overdue:
+    if record.overdue:
         permanent = False
     else:
         record.reason_code, record.error = reason_code, error
@@ -280,7 +280,7 @@ def stop_node(
     if mark in (Mark.ISSUED, Mark.RUNNING):
         cause = stop_cause(draft, index)[1]
         draft.effects += stop_effects(draft.task.spec, index, record, cause or reason_code)
-    if mark == Mark.RUNNING or (mark == Mark.ISSUED and record.holds_key):
+    if mark == Mark.RUNNING or (mark == Mark.ISSUED and ends_by_proof(draft.task.spec, index)):
         give_grace(draft, index, settings)
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return
@@ -295,7 +295,7 @@ def give_grace(draft: Transition, index: int, settings: EngineSettings) -> None:
     """Give an attempt that is asked to stop the time to end by itself."""
     record = draft.edit(index)
     record.cancel_by = draft.now + settings.cancel_grace_sec
-    if record.holds_key and not ends_by_proof(draft.task.spec.plan, index, record):
+    if draft.task.spec.is_exclusive(index) and not ends_by_proof(draft.task.spec, index):
         record.cancel_by += settings.lease_ttl_sec
     draft.schedule(index, min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
 

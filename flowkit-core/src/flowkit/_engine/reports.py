@@ -29,7 +29,7 @@ from flowkit.messages import (
     NodeSucceeded,
     WorkerReport,
 )
-from flowkit.task import Mark, NodeRecord, TaskOutput, TaskStatus
+from flowkit.task import ATTEMPTED, Mark, NodeRecord, TaskOutput, TaskStatus
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
@@ -60,7 +60,7 @@ def _note_start_of_stopped(draft: Transition, event: NodeStarted) -> None:
 def command_withdrawn(draft: Transition, event: CommandWithdrawn, settings: EngineSettings) -> None:
     """End an attempt that was being stopped and has never begun."""
     if not _is_current(draft, event) or not (
-        draft.mark(event.index) == Mark.CANCELLING or draft.record(event.index).is_overdue
+        draft.mark(event.index) == Mark.CANCELLING or draft.record(event.index).overdue
     ):
         draft.ignored = True
         return
@@ -248,7 +248,7 @@ def node_released(draft: Transition, event: NodeReleased, settings: EngineSettin
     if not _is_current(draft, event):
         draft.ignored = True
         return
-    if draft.mark(event.index) == Mark.CANCELLING or draft.record(event.index).is_overdue:
+    if draft.mark(event.index) == Mark.CANCELLING or draft.record(event.index).overdue:
         fail_attempt(draft, event.index, "stopped", "its worker handed it back", settings)
         return
     record = draft.edit(event.index)
@@ -264,8 +264,11 @@ def _is_beside_holder(draft: Transition, event: NodeSucceeded) -> bool:
     """Return whether an earlier attempt has succeeded while the current one has a place of a key.
     The node cannot end before the current one, which has a result of its own soon.
     """
-    record = draft.record(event.index)
-    return record.holds_key and event.attempt != record.attempt
+    return (
+        event.attempt != draft.record(event.index).attempt
+        and draft.mark(event.index) in ATTEMPTED
+        and draft.task.spec.is_exclusive(event.index)
+    )
 
 
 def _is_current(draft: Transition, event: WorkerReport | FunctionFailed | CommandWithdrawn) -> bool:
@@ -303,7 +306,7 @@ def _record_start(
     now = draft.now
     draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
     record.worker_id = worker_id
-    if record.is_overdue:
+    if record.overdue:
         draft.effects += stop_effects(
             draft.task.spec, index, record, record.reason_code or "overdue"
         )

@@ -29,7 +29,7 @@ def time_limits(
     Of an attempt that was last heard before ``heard_since``, a report may have been delayed, so it
     exceeds no limit until such reports have arrived. One that is overdue exceeds no other limit.
     """
-    if record.is_overdue:
+    if record.overdue:
         return
     timeouts = task.spec.plan.nodes[index].timeouts
     earliest = heard_since + LATE_REPORTS_SEC

@@ -99,14 +99,14 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     elif mark in (Mark.ISSUED, Mark.RUNNING):
         exceeded = _exceeded(draft, index, mark, record, event)
         failure = exceeded or _loss(mark, record, event, settings)
-        if exceeded is not None and record.holds_key:
+        if exceeded is not None and draft.task.spec.is_exclusive(index):
             let_overdue_end(draft, index, *exceeded, settings)
         elif failure is not None:
             if mark == Mark.RUNNING:
                 token = draft.task.spec.token(index, record.attempt, record.handovers)
                 draft.effects.append(SendCancel(index, record.attempt, token, failure[0]))
             fail_attempt(draft, index, *failure, settings)
-        elif record.is_overdue:
+        elif record.overdue:
             code, error = record.reason_code or "overdue", record.error or ""
             if _stop_is_over(draft, index, event, settings):
                 fail_attempt(draft, index, code, error, settings)
@@ -152,7 +152,7 @@ def _suspect(record: NodeRecord, event: Woke, settings: EngineSettings) -> bool:
 def _stop_is_over(draft: Transition, index: int, event: Woke, settings: EngineSettings) -> bool:
     """Return whether an attempt that is being stopped counts as ended without a report."""
     record = draft.record(index)
-    if ends_by_proof(draft.task.spec.plan, index, record):
+    if ends_by_proof(draft.task.spec, index):
         return _loss(Mark.CANCELLING, record, event, settings) is not None
     return draft.now >= (record.cancel_by or draft.now)
 
@@ -230,7 +230,7 @@ def _next_wake(
         return _next_stop(record, now)
     if mark not in (Mark.ISSUED, Mark.RUNNING):
         return None
-    if record.is_overdue:
+    if record.overdue:
         return _next_stop(record, now)
     if mark == Mark.ISSUED:
         look_at = next_check(record, now, settings)

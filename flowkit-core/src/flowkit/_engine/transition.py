@@ -211,6 +211,8 @@ class Transition:
         plan = self.task.spec.plan
         if (before in ATTEMPTED and mark not in ATTEMPTED) or mark in ENDED:
             self._end_claim(index)
+            if self.record(index).overdue:
+                self.edit(index).overdue = False
         if mark in ENDED:
             self.due[index] = None
             self.open -= 1

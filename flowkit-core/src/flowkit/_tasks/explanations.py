@@ -81,7 +81,7 @@ def explain_node(
     match mark:
         case Mark.RUNNING | Mark.CANCELLING if record is not None and runs_child_task(plan, index):
             return _runs_child(task, index, record, records, below)
-        case Mark.ISSUED | Mark.RUNNING if record is not None and record.is_overdue:
+        case Mark.ISSUED | Mark.RUNNING if record is not None and record.overdue:
             return f"{name} is being stopped{because}. {_holds_key(record)}."
         case Mark.RUNNING:
             return (
@@ -103,7 +103,7 @@ def explain_node(
             return f"{name} waits for {_phases_before(task, index)}."
         case Mark.UPSTREAM_FAILED:
             return f"{name} was skipped because {_failure_above(task, index)}."
-        case Mark.CANCELLING if record is not None and record.holds_key:
+        case Mark.CANCELLING if record is not None and task.spec.is_exclusive(index):
             return (
                 f"{name} is being cancelled: {_stop(task, index, records)}. {_holds_key(record)}."
             )
@@ -170,9 +170,9 @@ def explain_node(
 
 def _holds_key(record: NodeRecord) -> str:
     """Return how long a node that is being stopped keeps the place of its key."""
-    key = "" if record.key is None else f" {record.key.key!r}"
+    key = "the key of its task" if record.key is None else f"its key {record.key.key!r}"
     where = "" if record.worker_id is None else f" on {record.worker_id!r}"
-    return f"It holds its key{key} until its attempt{where} is known to have ended"
+    return f"It holds {key} until its attempt{where} is known to have ended"
 
 
 def _waits_for_undos(name: str) -> str:

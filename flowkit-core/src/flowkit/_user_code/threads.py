@@ -29,9 +29,11 @@ IDLE_SEC = 10.0
 
 
 class Calls:
-    """Calls of one worker that run in threads, including abandoned ones."""
+    """Calls of one worker or run that are made in threads, including abandoned ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: "Calls | None" = None) -> None:
+        """``outer`` counts them, too."""
+        self._outer = outer
         self._running: dict[object, str] = {}
         self._quiet = asyncio.Event()
 
@@ -43,11 +45,15 @@ class Calls:
     def begin(self, call: object, name: str) -> None:
         self._running[call] = name
         self._quiet.clear()
+        if self._outer is not None:
+            self._outer.begin(call, name)
 
     def end(self, call: object) -> None:
         self._running.pop(call, None)
         if not self._running:
             self._quiet.set()
+        if self._outer is not None:
+            self._outer.end(call)
 
     async def wait_until_quiet(self) -> None:
         """Return when no function runs."""
@@ -61,7 +67,7 @@ _counted_in: ContextVar[Calls | None] = ContextVar("flowkit_calls", default=None
 @contextlib.contextmanager
 def counted() -> Iterator[Calls]:
     """Count the calls that are made from this context, and from copies of it."""
-    calls = Calls()
+    calls = Calls(_counted_in.get())
     token = _counted_in.set(calls)
     try:
         yield calls

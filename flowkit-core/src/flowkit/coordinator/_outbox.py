@@ -413,6 +413,8 @@ class Outbox:
             "progress": record.progress,
         }
         command.update(_failure_fields(node, record))
+        if task.spec.is_exclusive(index):
+            command["exclusive"] = True
         most = self._bus.max_message_bytes
         try:
             value = encode(

@@ -135,6 +135,11 @@ class Attempts:
         for run in list(self._runs.values()):
             self._abandon(run)
 
+    @property
+    def holds_keys(self) -> bool:
+        """Whether a run that has the place of a concurrency key goes on."""
+        return any(run.command.exclusive and not run.reports.ended for run in self._runs.values())
+
     # ------------------------------------------------ cancellation
 
     def cancel(self, order: CancelRun) -> None:
@@ -145,11 +150,13 @@ class Attempts:
         run = self._run_of(order)
         if run is None:
             self._cancelled[order.task_id, order.token] = None
-        elif not self._slots.is_running(run):
-            self._withdraw(run)
-        elif not run.cancelled:  # the coordinator repeats a cancel until the run has ended
+        elif run.cancelled:
+            return  # the coordinator repeats a cancel until the run has ended
+        elif self._slots.is_running(run):
             run.cancel(order.reason or "the run was cancelled")
             self._group.start_soon(self._cut_off_later, run)
+        else:
+            self._withdraw(run)
 
     def _run_of(self, order: CancelRun) -> Run | None:
         token = order.token.encode()

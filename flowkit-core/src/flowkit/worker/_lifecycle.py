@@ -291,7 +291,14 @@ class WorkerService:
             raise RuntimeError(
                 f"a loop of worker {self._worker_id} has ended, and the worker with it"
             )
-        if not await within(END_SESSION_SEC, membership.leave, clock=self._clock):
+        if parts.attempts.holds_keys:
+            logger.warning(
+                "Worker %s stops, and runs with concurrency keys go on: end its process. They keep"
+                " their places until the worker counts as lost",
+                self._worker_id,
+                extra={"action": "session_left"},
+            )
+        elif not await within(END_SESSION_SEC, membership.leave, clock=self._clock):
             logger.warning(
                 "Worker %s stops and its session is not ended",
                 self._worker_id,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,9 @@ import anyio
 
 from flowkit._runtime.retries import patiently
 from flowkit._tasks.run_inputs import evaluated_data, run_data
-from flowkit._user_code.containment import awaited, error_text, origin, take_back
+from flowkit._user_code.containment import Escaped, awaited, error_text, origin, take_back
 from flowkit._user_code.failure_logs import log_failure
+from flowkit._user_code.threads import counted
 from flowkit.errors import NodeFailure
 from flowkit.messages import (
     NodeFailed,
@@ -115,13 +117,22 @@ class Run:
         self._cut_off = True
 
     def abandon(self) -> None:
-        """Report the end of a run that ignores its cancellation. Its later reports are ignored."""
+        """Report the end of a run that ignores its cancellation, unless it has the place of a
+        concurrency key: then it reports its end when it has ended. Later reports are ignored.
+        """
+        then = (
+            "it holds the place of its concurrency key until it ends or the worker is killed"
+            if self.command.exclusive
+            else "the worker abandons this run"
+        )
         logger.warning(
-            "Node %s was cut off and goes on: the worker abandons this run",
+            "Node %s was cut off and goes on: %s",
             self.command.node_id,
+            then,
             extra=log_extra(self.command, "run_abandoned"),
         )
-        self.reports.end(self._given_up({}))
+        if not self.command.exclusive:
+            self.reports.end(self._given_up({}))
 
     def broke(self, error: BaseException) -> None:
         """Report the end, unless it is reported, of a run whose :meth:`execute` raised an error."""
@@ -175,6 +186,17 @@ class Run:
 
     async def _execute(self) -> None:
         self.reports.start(self._services.clock.now())
+        if not self.command.exclusive:
+            self.reports.end(await self._end_of_attempt())
+            return
+        with counted() as calls:
+            end = await self._end_of_attempt()
+            while calls.names:
+                with suppress(Escaped):
+                    await awaited(calls.wait_until_quiet(), ending=self._leaving)
+        self.reports.end(end)
+
+    async def _end_of_attempt(self) -> End:
         try:
             end = self._end = await self._attempt()
             await self._close()
@@ -192,7 +214,7 @@ class Run:
                     self.command.node_id,
                     extra={"action": "thread_abandoned", "task_id": self.command.task_id},
                 )
-        self.reports.end(end)
+        return end
 
     async def _close(self) -> None:
         """Run the cleanups.

@@ -15,7 +15,7 @@ from flowkit.messages import (
     decode,
 )
 from flowkit.protocols import Commit, Delivery, Message, TaskRecord
-from flowkit.task import ENDED, Mark, Task
+from flowkit.task import ATTEMPTED, ENDED, Mark, Task
 from flowkit_testing.simulation._invariants import InvariantBroken
 from flowkit_testing.simulation._store import StoreServer, at_once
 from flowkit_testing.simulation._world import World
@@ -109,7 +109,11 @@ class Order:
             and record is not None
             and task.marks[report.index] not in ENDED
         ):
-            if record.holds_key and report.attempt != record.attempt:
+            if (
+                report.attempt != record.attempt
+                and task.marks[report.index] in ATTEMPTED
+                and task.spec.is_exclusive(report.index)
+            ):
                 return True  # the attempt that holds the key decides
             return not task.issued_token_matches(report.index, record, report.attempt, report.token)
         return advance(task, report, now=self._world.wall()).ignored
@@ -122,7 +126,7 @@ class Order:
             or record is None
             or task.marks[command.index] != Mark.ISSUED
             or record.attempt != command.attempt
-            or record.is_overdue  # the coordinator withdraws the command
+            or record.overdue  # the coordinator withdraws the command
         ):
             return False
         return task.spec.token(command.index, record.attempt, record.handovers) == command.token
