@@ -90,6 +90,7 @@ from flowkit.messages import (
 from flowkit.protocols import TaskRecord
 from flowkit.task import (
     STATUS_OF_MARK,
+    WHOLE_TASK,
     LogEntry,
     MapStream,
     Mark,
@@ -113,6 +114,7 @@ def graph(
     max_parallel: int | None = None,
     output: Any = None,
     final: tuple[dict[str, Any], ...] = (),
+    concurrency: dict[str, Any] | None = None,
     **nodes: dict[str, Any],
 ) -> Graph:
     """Build a graph from lines such as ``"a -> b c"`` (b and c wait for a) and fields of nodes.
@@ -151,6 +153,7 @@ def graph(
             "on_node_failure": on_node_failure,
             "max_parallel": max_parallel,
             "output": output,
+            "concurrency": concurrency,
         }
     )
 
@@ -264,10 +267,10 @@ class KeyTable:
             if isinstance(effect, ReturnKey):
                 found += self._returned(task, effect.claim.key, effect.index, effect.claim.number)
         for effect in list(step.effects):
-            claim = None if not isinstance(effect, AskKey) else task.record(effect.index).key
+            claim = task.claim(effect.index) if isinstance(effect, AskKey) else None
             if claim is None or (claim.state, claim.number) != ("asked", effect.number):
                 continue
-            limit = task.spec.plan.nodes[effect.index].key
+            limit = task.spec.key_of(effect.index)
             held = self.holders.setdefault(claim.key, [])
             if limit is not None and len(held) < limit.limit:
                 held.append((effect.index, effect.number))
@@ -768,6 +771,8 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         if isinstance(effect, EvaluateOutput)
         else "tell parent"
         if isinstance(effect, TellParent)
+        else f"{words[type(effect)]} the task"
+        if effect.index == WHOLE_TASK
         else f"{words[type(effect)]} {ids[effect.index]}"
         for effect in effects
     ]

@@ -1018,12 +1018,27 @@ KEY_CHOICES: Sequence[dict[str, Any]] = (
 )
 
 
+TASK_KEY_CHOICES: Sequence[dict[str, Any] | None] = (
+    *(None, None, None),
+    {"key": "t"},
+    {"key": "t", "limit": 2},
+    {"key": "t", "on_conflict": "skip"},
+    {"key": "t", "on_conflict": "fail"},
+    {"key": "t", "on_conflict": "cancel_running"},
+)
+
+
 def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
-    """Return a graph of nodes with keys: handlers, a function, a map, and a sub-flow, whose nodes
-    have the same key. With two keys, tasks might wait for each other.
+    """Return a graph of nodes with keys: handlers, a function, a map, and a sub-flow, whose graph
+    and nodes have the same keys. With others, tasks might wait for each other.
     """
     key = pick([*KEY_CHOICES[:3], {}])
-    inner = graph(node("x", **pick([key, {}])), node("y", "third_time", **key))
+    whole = pick(TASK_KEY_CHOICES)
+    inner = graph(
+        node("x", **pick([key, {}])),
+        node("y", "third_time", **key),
+        concurrency=pick([whole, None]),
+    )
     mapped = {"over": [1, 2, 3], "max_parallel": pick([None, 1, 2]), "on_item_failure": "continue"}
     limits = {"start_to_close_sec": 4.0, "schedule_to_start_sec": 4.0}
     limited = pick([{}, {"timeouts": limits, "retry_policy": {"max": 1}}])
@@ -1036,6 +1051,7 @@ def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
         {"node_id": "s", "type": "subflow", "io": {"graph": inner}, **key},
         on_node_failure="continue",
         max_parallel=pick([None, None, 1, 2]),
+        concurrency=whole,
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
 from flowkit._json.limits import MAX_WORKER_ID_CHARS, Count, Moment
-from flowkit.graph import FlowRef, Plan
+from flowkit.graph import Concurrency, FlowRef, Plan, TaskConcurrency
 from flowkit.tracing import TraceContext
 
 
@@ -142,6 +142,8 @@ class TaskView(_View):
     """Id of the task whose graph and params this task has, if it was submitted by ``rerun``."""
     schedule: str | None = None
     """Id of the schedule that made this task."""
+    waiting: Literal["key"] | None = None
+    """``key`` while the task waits for the concurrency key of its graph."""
     schedule_at: datetime | None = None
     """Nominal time of the schedule for which it made this task."""
     trigger: str | None = None
@@ -369,6 +371,8 @@ class Mark:
     """Skipped because a node above it failed or was cancelled. Its children treat it as failed."""
 
 
+WHOLE_TASK = -1
+"""Index of a task as a whole, beside those of its nodes."""
 UNUSED_PLACE = ord("-")
 """Mark of a place that is kept for a child of a map over artifacts, and is no node yet."""
 
@@ -578,22 +582,35 @@ class ChildLink:
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """Claim of a node to a place of its concurrency key, for its next or its current attempt."""
+    """Claim to a place of a concurrency key: of a node for its next or its current attempt, or of a
+    task as a whole.
+    """
 
     key: str
     number: Annotated[Count, Field(ge=1)]
-    """1 for the first claim of the node, and so on. It identifies the holder of a place."""
-    state: Literal["asked", "queued", "held", "shared", "unused", "over"]
-    """``shared``: an ancestor holds the place, and gives it back. ``unused``: the node has given
-    back its place because it could not start. Its next claim has the same rank.
+    """1 for the first claim of the node or task, and so on. It identifies the holder of a place."""
+    state: Literal["asked", "queued", "held", "shared", "unused", "over", "busy"]
+    """``shared``: an ancestor holds the place, and gives it back. ``unused``: the place was given
+    back because the node or task could not start. Its next claim has the same rank. ``busy``: the
+    task has ended because it does not wait.
     """
     asked_at: Moment
-    """Time at which the node has asked, which is its rank in the queue."""
+    """Time of the question, which is the rank in the queue."""
 
     @property
     def is_over(self) -> bool:
-        """Whether the node needs the place no more."""
-        return self.state in ("unused", "over")
+        """Whether the place is not needed any more."""
+        return self.state in ("unused", "over", "busy")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no answer that decides."""
+        return self.state in ("asked", "queued")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it has a place, or shares one."""
+        return self.state in ("held", "shared")
 
 
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -736,7 +753,7 @@ class NodeRecord:
     @property
     def holds_key(self) -> bool:
         """Whether the attempt has a place of its concurrency key, or shares one."""
-        return self.key is not None and self.key.state in ("held", "shared")
+        return self.key is not None and self.key.is_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -882,12 +899,16 @@ class TaskSpec:
         """The params as they were submitted."""
         return without(self.params, self.defaulted)
 
+    def key_of(self, index: int) -> Concurrency | TaskConcurrency | None:
+        """Return the concurrency key of a node, or of the task as a whole."""
+        return self.plan.key if index == WHOLE_TASK else self.plan.nodes[index].key
+
     def is_exclusive(self, index: int) -> bool:
         """Return whether a node has a concurrency key, or its task runs in the place of one. Such
         an attempt counts as ended only when that is known.
         """
         in_place = self.parent is not None and self.parent.exclusive
-        return in_place or self.plan.nodes[index].key is not None
+        return in_place or self.plan.key is not None or self.plan.nodes[index].key is not None
 
     def token(self, index: int, attempt: int, handovers: int) -> str:
         """Return the token of one issue of a node's command."""
@@ -947,6 +968,8 @@ class Task:
     """Attempt of the parent's node for which a child task runs."""
     parent_pauses: int = 0
     """Number of pauses and resumes of the parent that a child task has followed."""
+    key: KeyClaim | None = None
+    """Last claim of the task to the concurrency key of its graph."""
     failed_codes: dict[str, int] = field(default_factory=dict)
     """Numbers of failed nodes by reason code, of the first codes that failed."""
 
@@ -999,6 +1022,13 @@ class Task:
     def record(self, index: int) -> NodeRecord:
         """Return the record of a node, or an empty one if it has none in memory."""
         return self.records.get(index) or NodeRecord()
+
+    def claim(self, index: int) -> KeyClaim | None:
+        """Return the last claim of a node or of the whole task to its concurrency key."""
+        if index == WHOLE_TASK:
+            return self.key
+        record = self.records.get(index)
+        return None if record is None else record.key
 
     def issued_token_matches(
         self, index: int, record: NodeRecord, attempt: int, token: str

@@ -87,7 +87,7 @@ from flowkit._engine.phases import (
     main_outcome,
     run_later_phases,
 )
-from flowkit._engine.readiness import awaits_output, edge_outcomes, fails_task
+from flowkit._engine.readiness import awaits_output, edge_outcomes, fails_task, lacks_place
 from flowkit._engine.reports import (
     batch_stored,
     batches_retried,
@@ -105,6 +105,7 @@ from flowkit._engine.reruns import blocked_nodes, nodes_to_reset, reset_record, 
 from flowkit._engine.resolutions import node_resolved
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import signal_received
+from flowkit._engine.task_keys import return_place
 from flowkit._engine.timers import woke
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import arguments_evaluated
@@ -153,6 +154,7 @@ def settle(draft: Transition, settings: EngineSettings) -> None:
             draft.finished_at = draft.now
         draft.wake_at = None
         draft.paused = False
+        return_place(draft)
         status = end_status(draft.task.spec.plan, draft) or draft.outcome
         draft.set_status(status, draft.error if status is TaskStatus.FAILED else draft.reason)
         if draft.task.spec.parent is not None:
@@ -172,7 +174,8 @@ def _status_of_open(draft: Transition) -> TaskStatus:
     """Return the status of a task that is not being stopped, with open nodes or without output."""
     if draft.paused:
         return TaskStatus.PAUSED
-    if draft.deferred and not draft.in_flight:
+    waits = draft.key is not None and draft.key.state == "queued"
+    if waits or (draft.deferred and not draft.in_flight):
         return TaskStatus.DEFERRED
     return TaskStatus.QUEUED if draft.started_at is None else TaskStatus.RUNNING
 
@@ -183,8 +186,9 @@ def _submitted(draft: Transition, event: TaskSubmitted, settings: EngineSettings
         return
     draft.note(-1, "status", TaskStatus.QUEUED.value)
     _set_deadline(draft)
-    for index in draft.task.spec.plan.roots:
-        decide_waiting(draft, index, settings)
+    if not lacks_place(draft):
+        for index in draft.task.spec.plan.roots:
+            decide_waiting(draft, index, settings)
 
 
 def _set_deadline(draft: Transition) -> None:
@@ -205,7 +209,7 @@ def _cancel(draft: Transition, event: CancelRequested, settings: EngineSettings)
         draft.reason = event.reason
     if event.force:
         force_children(draft)
-        abandon_later_phases(draft, settings)
+        abandon_later_phases(draft, "cancelled", settings)
         draft.ignored = (
             not draft.marks
             and draft.outcome is draft.task.outcome
@@ -330,7 +334,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     draft.failures = len(failed)
     _set_deadline(draft)
     _recount(draft, marks)
-    for index in in_order:
+    for index in () if lacks_place(draft) else in_order:
         if draft.marks[index] == Mark.WAITING:
             decide_waiting(draft, index, settings)
 

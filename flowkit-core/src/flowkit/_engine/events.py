@@ -15,6 +15,7 @@ from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
 from flowkit.task import (
+    WHOLE_TASK,
     KeyClaim,
     MapStream,
     Mark,
@@ -338,9 +339,10 @@ class FollowParent:
 
 @dataclass(frozen=True, slots=True)
 class KeyGranted:
-    """A node has got a place of its concurrency key."""
+    """A node or task has got a place of its concurrency key."""
 
     index: int
+    """The node, or ``WHOLE_TASK``."""
     number: int
     """Number of its claim."""
     shared: bool = False
@@ -349,7 +351,7 @@ class KeyGranted:
 
 @dataclass(frozen=True, slots=True)
 class KeyQueued:
-    """A node is in the queue of its concurrency key."""
+    """A node or task is in the queue of its concurrency key."""
 
     index: int
     number: int
@@ -357,7 +359,7 @@ class KeyQueued:
 
 @dataclass(frozen=True, slots=True)
 class KeyBusy:
-    """The concurrency key of a node that does not wait for it is held by others."""
+    """The concurrency key of a node or task that does not wait for it is held by others."""
 
     index: int
     number: int
@@ -561,7 +563,7 @@ class RunChild:
 
 @dataclass(slots=True)
 class AskKey:
-    """Ask for a place of a node's concurrency key. Repeating this is harmless."""
+    """Ask for a place of the concurrency key of a node or task. Repeating this is harmless."""
 
     index: int
     number: int
@@ -570,7 +572,7 @@ class AskKey:
 
 @dataclass(slots=True)
 class ReturnKey:
-    """Give back the place of a node whose claim is over, or take it out of the queue. Repeating
+    """Give back the place of a claim that is over, or take it out of the queue. Repeating
     this is harmless.
     """
 
@@ -685,6 +687,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     coordinator has crashed, a timer finds them.
     """
     effects: list[Effect] = [*_returns(task)]
+    if task.key is not None and task.key.state == "asked":
+        effects.append(AskKey(WHOLE_TASK, task.key.number))
     if task.terminal:
         return effects if task.spec.parent is None else [*effects, TellParent()]
     if awaits_output(task):
@@ -740,8 +744,10 @@ def ends_by_proof(spec: TaskSpec, index: int) -> bool:
 
 def _returns(task: Task) -> Iterator[ReturnKey]:
     """Yield the effects that give back the places of claims that are over. A client that has ended
-    a node leaves that to the coordinators, and a coordinator may have crashed before it.
+    a node or task leaves that to the coordinators, and a coordinator may have crashed before it.
     """
+    if task.key is not None and task.key.is_over:
+        yield ReturnKey(WHOLE_TASK, replace(task.key, state="queued"))
     for index, record in task.records.items():
         claim = record.key
         if claim is not None and claim.is_over:

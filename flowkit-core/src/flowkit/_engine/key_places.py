@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 
 class Claimant(NamedTuple):
-    """Claim of a node to a place of a key."""
+    """Claim of a node or task to a place of a key."""
 
     task_id: str
     node: int
-    """Index of the node."""
+    """Index of the node, or ``WHOLE_TASK``."""
     number: int
-    """Number of the claim among those of the node."""
+    """Number of the claim among those of the node or task."""
 
 
 class Holder(NamedTuple):
@@ -29,6 +29,8 @@ class Candidate(NamedTuple):
     claimant: Claimant
     limit: int
     """Most holders that the claim allows, itself included."""
+    cancels: bool = False
+    """The task of the oldest holder is cancelled if no place is free."""
 
 
 class KeyState(NamedTuple):

@@ -1,4 +1,4 @@
-"""Concurrency keys of nodes: the answers to their claims, and attempts that exceed a limit."""
+"""Concurrency keys: the answers to their claims, and attempts that exceed a limit."""
 
 from dataclasses import replace
 
@@ -12,15 +12,14 @@ from flowkit._engine.events import (
 )
 from flowkit._engine.node_ends import fail_node, give_grace, skip
 from flowkit._engine.node_starts import start_node
-from flowkit._engine.readiness import KEY_BUSY
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.sources import sources_progress
+from flowkit._engine.stop_reasons import KEY_BUSY
+from flowkit._engine.task_keys import task_busy, task_granted
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit.graph._expanded_plan import map_of
-from flowkit.task import KeyClaim, Mark
-
-_OPEN = frozenset({"asked", "queued"})
+from flowkit.task import WHOLE_TASK, KeyClaim, Mark
 
 
 def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) -> None:
@@ -33,6 +32,9 @@ def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) 
         draft.ignored = True
         if not event.shared:
             _return_stale(draft, event)
+        return
+    if index == WHOLE_TASK:
+        task_granted(draft, replace(claim, state="shared" if event.shared else "held"), settings)
         return
     draft.edit(index).key = replace(claim, state="shared" if event.shared else "held")
     if draft.paused or not _has_room(draft, index, settings):
@@ -47,6 +49,9 @@ def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) ->
     if claim is None or claim.state == "queued":
         draft.ignored = True
         return
+    if event.index == WHOLE_TASK:
+        draft.key = replace(claim, state="queued")
+        return
     draft.edit(event.index).key = replace(claim, state="queued")
     draft.due[event.index] = None
     draft.move(event.index, Mark.DEFERRED, data={"waiting": "key", "key": claim.key})
@@ -55,9 +60,11 @@ def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) ->
 def key_busy(draft: Transition, event: KeyBusy, settings: EngineSettings) -> None:
     """Skip or fail a node that does not wait for its key."""
     claim = _open_claim(draft, event)
-    key = draft.task.spec.plan.nodes[event.index].key
+    key = None if claim is None else draft.task.spec.key_of(event.index)
     if claim is None or key is None:
         draft.ignored = True
+    elif event.index == WHOLE_TASK:
+        task_busy(draft, replace(claim, state="busy"), event.error, settings)
     elif key.on_conflict == "skip":
         skip(draft, event.index, KEY_BUSY, settings)
     else:
@@ -82,19 +89,25 @@ def let_overdue_end(
 def _open_claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
     """Return the claim that an event answers; None if the node needs no answer."""
     index = event.index
-    if index >= len(draft.task.marks) or draft.mark(index) not in NODE_REPORTS[type(event)]:
+    if index != WHOLE_TASK and (
+        index >= len(draft.task.marks) or draft.mark(index) not in NODE_REPORTS[type(event)]
+    ):
         return None
-    claim = draft.record(index).key
-    if claim is None or claim.number != event.number or claim.state not in _OPEN:
+    claim = _claim(draft, index)
+    if claim is None or claim.number != event.number or not claim.is_open:
         return None
     return claim
+
+
+def _claim(draft: Transition, index: int) -> KeyClaim | None:
+    return draft.key if index == WHOLE_TASK else draft.record(index).key
 
 
 def _return_stale(draft: Transition, event: KeyGranted) -> None:
     """Give back a place that came after the end of the claim. An old copy of a task may not know a
     later claim, but a claim that is over in any copy stays so.
     """
-    claim = draft.record(event.index).key
+    claim = _claim(draft, event.index)
     if claim is None:
         return
     if claim.number > event.number or (claim.number == event.number and claim.is_over):

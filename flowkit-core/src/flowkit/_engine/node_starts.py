@@ -14,14 +14,14 @@ from flowkit._engine.loops import round_due
 from flowkit._engine.map_undos import read_ends
 from flowkit._engine.maps import begin_map
 from flowkit._engine.node_ends import cancel_other_parents, skip
-from flowkit._engine.readiness import BROKEN, Readiness, never_because, readiness
+from flowkit._engine.readiness import BROKEN, Readiness, lacks_place, never_because, readiness
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import begin_nodes
 from flowkit.graph import NodeSpec
 from flowkit.graph._expanded_plan import is_map, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
-from flowkit.task import KeyClaim, Mark, NodeRecord, Phase
+from flowkit.task import WHOLE_TASK, KeyClaim, Mark, NodeRecord, Phase
 
 
 def decide_waiting(draft: Transition, index: int, settings: EngineSettings) -> None:
@@ -41,6 +41,9 @@ def issue_ready_nodes(draft: Transition, settings: EngineSettings) -> None:
     ``max_parallel`` of the graph, are in flight.
     """
     if draft.paused:
+        return
+    if lacks_place(draft):
+        ask_for_task(draft, settings)
         return
     if draft.beginning:
         begin_nodes(draft, settings)
@@ -104,15 +107,31 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
 
 def _ask_for_key(draft: Transition, index: int, key: str, settings: EngineSettings) -> None:
     record = draft.edit(index)
-    before = record.key
-    number = 1 if before is None else before.number + 1
-    keeps_rank = before is not None and before.state == "unused"
-    asked_at = before.asked_at if before is not None and keeps_rank else draft.now
-    record.key = KeyClaim(key, number, "asked", asked_at)
+    record.key = _next_claim(key, record.key, draft.now)
     record.next_retry_at = None
     draft.move(index, Mark.ASKING)
-    draft.effects.append(AskKey(index, number))
+    draft.effects.append(AskKey(index, record.key.number))
     draft.schedule(index, draft.now + settings.resend_sec)
+
+
+def ask_for_task(draft: Transition, settings: EngineSettings) -> None:
+    """Ask for a place of the concurrency key of the graph, unless the task has asked or is being
+    stopped.
+    """
+    key, before = draft.task.spec.plan.key, draft.key
+    if key is None or draft.outcome is not None or draft.open == 0:
+        return
+    if before is None or before.is_over:
+        draft.key = _next_claim(key.key, before, draft.now)
+        draft.effects.append(AskKey(WHOLE_TASK, draft.key.number))
+        draft.wake(draft.now + settings.resend_sec)
+
+
+def _next_claim(key: str, before: KeyClaim | None, now: float) -> KeyClaim:
+    """Return the next claim of a node or task. It keeps the rank of one that was not used."""
+    number = 1 if before is None else before.number + 1
+    keeps_rank = before is not None and before.state == "unused"
+    return KeyClaim(key, number, "asked", before.asked_at if before and keeps_rank else now)
 
 
 def start_node(draft: Transition, index: int, settings: EngineSettings) -> None:

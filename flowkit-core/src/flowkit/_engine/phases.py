@@ -5,8 +5,9 @@ from typing import Protocol
 from flowkit._engine.map_undos import begin_undo_of_map
 from flowkit._engine.node_ends import stop_everything
 from flowkit._engine.node_starts import decide_waiting, issue_ready_nodes
-from flowkit._engine.readiness import fails_task, phase_of
+from flowkit._engine.readiness import fails_task, lacks_place, phase_of
 from flowkit._engine.settings import EngineSettings
+from flowkit._engine.stop_reasons import task_stop_code
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
 from flowkit.graph._expanded_plan import is_map
@@ -38,6 +39,11 @@ def hold_later_phases(plan: Plan, marks: bytearray) -> None:
 
 def run_later_phases(draft: Transition, settings: EngineSettings) -> None:
     """Begin the next phases, until one has a node to run or none is left."""
+    if lacks_place(draft):
+        # It ends before its first node.
+        draft.outcome = draft.outcome or main_outcome(draft)
+        abandon_later_phases(draft, task_stop_code(draft), settings)
+        return
     while draft.open == 0 and (phase := _next_phase(draft)) is not None:
         draft.outcome = draft.outcome or main_outcome(draft)
         draft.phase = phase
@@ -77,7 +83,7 @@ def error_of(state: TaskError) -> str | None:
     return state.error
 
 
-def abandon_later_phases(draft: Transition, settings: EngineSettings) -> None:
+def abandon_later_phases(draft: Transition, reason_code: str, settings: EngineSettings) -> None:
     """Cancel the nodes of later phases, also of those that have not begun."""
     ends = draft.task.spec.plan.ends
     if ends is not None:
@@ -85,7 +91,7 @@ def abandon_later_phases(draft: Transition, settings: EngineSettings) -> None:
             if draft.mark(index) == Mark.HELD:
                 _admit(draft, index)
         draft.phase = phase_of(ends, draft.mark)
-    stop_everything(draft, "cancelled", settings)
+    stop_everything(draft, reason_code, settings)
 
 
 def _next_phase(draft: Transition) -> Phase | None:

@@ -6,11 +6,12 @@ from typing import Protocol
 
 from flowkit._engine.map_expansion import derive_maps
 from flowkit._engine.queue_ranks import queue_rank
+from flowkit._engine.stop_reasons import KEY_BUSY
 from flowkit._engine.tags import derive_tags
 from flowkit.graph import Plan, Route
 from flowkit.graph._later_phases import LaterPhases
 from flowkit.graph._models import ALL, ALL_ENDED
-from flowkit.task import ENDED, IN_FLIGHT, Mark, Phase, Task, TaskSpec, TaskStatus
+from flowkit.task import ENDED, IN_FLIGHT, KeyClaim, Mark, Phase, Task, TaskSpec, TaskStatus
 
 TAKEN, EMPTY, BROKEN = range(3)
 """Outcome of an edge whose parent has ended: data exists, none was due, or due data is missing."""
@@ -39,8 +40,6 @@ OPTIONAL_OUTCOMES: Mapping[int, Outcomes] = {
 
 UPSTREAM_SKIPPED = "upstream_skipped"
 """Reason code of a node whose parents ended without data, and none of them owed it any."""
-KEY_BUSY = "key_busy"
-"""Reason code of a node that does not wait for its concurrency key, which others hold."""
 SKIPPED_AS: Mapping[str, int] = {
     "condition_false": Mark.SKIPPED,
     KEY_BUSY: Mark.SKIPPED,
@@ -139,6 +138,22 @@ class TaskEnd(Protocol):
     def outcome(self) -> TaskStatus | None: ...
 
 
+class Placed(Protocol):
+    """State of a task that may need a place of a concurrency key, stored or in transition."""
+
+    key: KeyClaim | None
+
+    @property
+    def spec(self) -> TaskSpec: ...
+
+
+def lacks_place(state: Placed) -> bool:
+    """Return whether a task has no place of the concurrency key of its graph. Then none of its
+    nodes begins.
+    """
+    return state.spec.plan.key is not None and (state.key is None or not state.key.is_held)
+
+
 def awaits_output(state: TaskEnd) -> bool:
     """Return whether a task would finish, and its output must be evaluated first."""
     return (
@@ -198,7 +213,7 @@ def contradiction(task: Task) -> str | None:
     plan = task.spec.plan
     if task.terminal != (task.open == 0) and not awaits_output(task):
         return f"the task is {task.status.value}, and {task.open} of its nodes have not ended"
-    for index, mark in enumerate(task.marks[: plan.size]):
+    for index, mark in enumerate(() if lacks_place(task) else task.marks[: plan.size]):
         if mark == Mark.WAITING:
             counts = task.taken[index], task.empty[index], task.broken[index]
             if readiness(plan.need[index], len(plan.parents[index]), *counts) is not Readiness.WAIT:

@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from flowkit.graph._expanded_plan import map_of, node_of
-from flowkit.task import STOPPED, UNBEGUN, NodeRecord, TaskSpec, TaskStatus
+from flowkit.task import STOPPED, UNBEGUN, KeyClaim, NodeRecord, TaskSpec, TaskStatus
 
 MAP_ITEM_FAILED = "map_item_failed"
 """Reason code of a map of which a child failed, and of the other children of the map."""
 RESOLVED = "resolved"
 """Reason code of a node that an operator resolved as failed or skipped, and of what is stopped for
 a resolution.
+"""
+KEY_BUSY = "key_busy"
+"""Reason code of what does not wait for its concurrency key, which others hold: a node, or the
+nodes of a task.
 """
 _NONE: Mapping[int, NodeRecord] = {}
 DEADLINE_PASSED = "the task's deadline passed"
@@ -22,6 +26,7 @@ class TaskState(Protocol):
     outcome: TaskStatus | None
     error: str | None
     reason: str | None
+    key: KeyClaim | None
 
     @property
     def spec(self) -> TaskSpec: ...
@@ -51,6 +56,8 @@ def stop_cause(
             text = state.reason
         case "task_failed" | "deadline_exceeded":
             text = state.error
+        case "key_busy":
+            text = state.reason or state.error
         case "task_ended":
             text = "the task was ended by task.end"
         case "map_item_failed":
@@ -77,6 +84,8 @@ def was_stopped(state: TaskState, index: int) -> bool:
 
 def task_stop_code(state: TaskState) -> str:
     """Return the reason code of a node that was stopped with its task."""
+    if state.key is not None and state.key.state == "busy":
+        return KEY_BUSY
     if state.outcome is TaskStatus.CANCELLED:
         return "cancelled"
     if state.outcome is TaskStatus.FINISHED:

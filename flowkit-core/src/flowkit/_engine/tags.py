@@ -7,6 +7,7 @@ to date, so that no commit looks at all nodes.
 from collections.abc import Collection, Mapping
 from typing import get_args
 
+from flowkit._engine.stop_reasons import KEY_BUSY
 from flowkit.task import Mark, NodeRecord, Task, WaitingFor, WaitKind
 
 RETRYING = "retrying"
@@ -36,7 +37,7 @@ def reason_tag(code: str) -> str:
 def tags_of(task: Task) -> frozenset[str]:
     """Return the tags of a task."""
     counts, codes, parent = task.tag_counts, task.failed_codes, task.spec.parent
-    if not codes and parent is None:
+    if not codes and parent is None and task.key is None:
         if not counts:
             return _ONLY_ROOT
         if len(counts) == 1 and "waiting:worker" in counts:
@@ -44,6 +45,8 @@ def tags_of(task: Task) -> frozenset[str]:
     tags = {tag for tag in counts if not tag.startswith(_REASON)}
     tags.add(ROOT if parent is None else parent_tag(parent.task_id))
     tags.update(map(reason_tag, codes))
+    if task.key is not None:
+        tags.update(_OF_CLAIM.get(task.key.state, ()))
     if RETRYING in tags:
         retried = sorted(tag for tag in counts if tag.startswith(_REASON) and tag not in tags)
         tags.update(retried[: MOST_CODES - len(codes)])
@@ -137,6 +140,8 @@ _ONLY_ROOT = frozenset({ROOT})
 _ROOT_FOR_WORKER = frozenset({ROOT, waiting_tag("worker")})
 _REASON = reason_tag("")
 _FOR_KEY = (waiting_tag("key"),)
+_OF_CLAIM = {"queued": _FOR_KEY, "busy": (reason_tag(KEY_BUSY),)}
+"""Tags of tasks by the states of their claims to the concurrency keys of their graphs."""
 _FOR_WORKER = (waiting_tag("worker"),)
 _WAITS: Mapping[WaitKind, tuple[str, ...]] = {
     kind: (waiting_tag(kind),) for kind in get_args(WaitKind)

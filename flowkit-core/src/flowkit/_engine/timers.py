@@ -31,7 +31,7 @@ from flowkit._engine.transition import Transition
 from flowkit._engine.waits import next_wait_wake, wait_woke
 from flowkit.graph._expanded_plan import runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
-from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
+from flowkit.task import ENDED, WHOLE_TASK, KeyClaim, Mark, NodeRecord, TaskStatus
 
 LONGEST_PAUSE_SEC = 600.0
 LONGEST_ASK_PAUSE_SEC = 300.0
@@ -58,6 +58,8 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
         for index in sorted(examined):
             if task.marks[index] not in ENDED:
                 _node_woke(draft, index, event, settings)
+    if draft.key is not None and draft.key.state == "asked":
+        draft.effects.append(AskKey(WHOLE_TASK, draft.key.number))
     for index in {*examined, *draft.records}:
         mark = draft.mark(index)
         draft.due[index] = (
@@ -67,6 +69,13 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
     draft.wake_at = first_due(None if draft.due_again else task.due, draft.due)
     if draft.outcome is None:
         draft.wake(draft.deadline_at)
+    if draft.key is not None and draft.key.state == "asked":
+        draft.wake(now + _pause_of_question(draft.key, now, settings))
+
+
+def _pause_of_question(claim: KeyClaim, now: float, settings: EngineSettings) -> float:
+    """Return the time until a question for a place is repeated."""
+    return min(max(now - claim.asked_at, settings.resend_sec), LONGEST_PAUSE_SEC)
 
 
 def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSettings) -> None:
@@ -210,8 +219,8 @@ def _next_wake(
     if mark == Mark.CHECKING:
         return now + min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
     if mark == Mark.ASKING:
-        since = now if record.key is None else record.key.asked_at
-        return now + min(max(now - since, settings.resend_sec), LONGEST_PAUSE_SEC)
+        assert record.key is not None
+        return now + _pause_of_question(record.key, now, settings)
     if mark == Mark.DEFERRED and record.waits_for_key:
         return None
     if mark == Mark.DEFERRED:

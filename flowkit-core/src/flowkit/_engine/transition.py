@@ -70,6 +70,7 @@ class Transition:
         "ignored",
         "in_flight",
         "in_order",
+        "key",
         "letters",
         "log",
         "maps",
@@ -145,6 +146,7 @@ class Transition:
         self.forced = task.forced
         self.parent_attempt = task.parent_attempt
         self.parent_pauses = task.parent_pauses
+        self.key = task.key
         self.vars = task.vars
         self.error = task.error
         self.reason = task.reason
@@ -464,6 +466,7 @@ class Transition:
         task.signals = self.signals
         task.pauses, task.forced = self.pauses, self.forced
         task.parent_attempt, task.parent_pauses = self.parent_attempt, self.parent_pauses
+        task.key = self.key
         task.started_at, task.finished_at = self.started_at, self.finished_at
         task.deadline_at, task.wake_at = self.deadline_at, self.wake_at
         task.open, task.in_flight = self.open, self.in_flight

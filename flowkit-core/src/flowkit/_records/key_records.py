@@ -5,16 +5,17 @@ with a hash of the key, and are in the order in which places are given.
 """
 
 from hashlib import blake2b
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flowkit._engine.key_places import FREE, Candidate, Claimant, Holder, KeyState
 from flowkit._json.limits import Count, Moment
 from flowkit._records.record_parts import corrupt
 from flowkit.errors import CorruptRecord
+from flowkit.graph import TaskConcurrency
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
-from flowkit.task import ENDED, KeyClaim, Task
+from flowkit.task import ENDED, WHOLE_TASK, KeyClaim, Task
 
 KIND = "key"
 QUEUE = "key_queue"
@@ -22,6 +23,9 @@ _LOWEST = 2**33
 """More than twice the highest priority of a task or node."""
 _EARLIEST = 62_135_596_800.0
 _MICROSECONDS = 1_000_000
+
+
+_Index = Annotated[int, Field(ge=WHOLE_TASK)]
 
 
 class _Data(BaseModel):
@@ -33,7 +37,7 @@ class _Data(BaseModel):
 class _Key(_Data):
     """Data of the record of a key."""
 
-    holders: list[tuple[str, Count, Count, Moment]]
+    holders: list[tuple[str, _Index, Count, Moment]]
     contended: bool
 
 
@@ -44,9 +48,10 @@ class _Queued(_Data):
     priority: int
     asked_at: Moment
     task_id: str
-    index: Count
+    index: _Index
     number: Count
     limit: Count
+    cancels: bool = False
 
 
 def key_record(key: str, state: KeyState, revision: str, due_at: float) -> KeyedRecord:
@@ -87,13 +92,15 @@ def key_state(record: KeyedRecord | None) -> KeyState:
 
 
 def candidate_of(task: Task, index: int, claim: KeyClaim) -> Candidate:
-    """Return the claim of a node in the order in which places are given."""
-    node = task.spec.plan.nodes[index]
+    """Return the claim of a node or task in the order in which places are given."""
+    spec, key = task.spec, task.spec.key_of(index)
+    own = 0 if index == WHOLE_TASK else spec.plan.nodes[index].priority
     return Candidate(
-        -(task.spec.priority + node.priority),
+        -(spec.priority + own),
         claim.asked_at,
         Claimant(task.task_id, index, claim.number),
-        1 if node.key is None else node.key.limit,
+        1 if key is None else key.limit,
+        isinstance(key, TaskConcurrency) and key.on_conflict == "cancel_running",
     )
 
 
@@ -121,6 +128,7 @@ def queued_record(key: str, one: Candidate) -> KeyedRecord:
         index=index,
         number=number,
         limit=one.limit,
+        cancels=one.cancels,
     )
     return KeyedRecord(QUEUE, queue_key(key, one), data.model_dump_json().encode(), task_id=task_id)
 
@@ -134,7 +142,7 @@ def queued_claim(record: KeyedRecord) -> Candidate | None:
     except ValidationError:
         return None
     claimant = Claimant(found.task_id, found.index, found.number)
-    return Candidate(-found.priority, found.asked_at, claimant, found.limit)
+    return Candidate(-found.priority, found.asked_at, claimant, found.limit, found.cancels)
 
 
 def is_over(task: Task | None, claimant: Claimant) -> bool:
@@ -145,19 +153,15 @@ def is_over(task: Task | None, claimant: Claimant) -> bool:
         return True
     if claimant.node >= len(task.marks):
         return False
-    record = task.records.get(claimant.node)
-    if record is None:
+    if claimant.node not in task.records and claimant.node != WHOLE_TASK:
         return task.marks[claimant.node] in ENDED
-    claim = record.key
+    claim = task.claim(claimant.node)
     return claim is not None and (
         claim.number > claimant.number or (claim.number == claimant.number and claim.is_over)
     )
 
 
 def awaits_place(task: Task | None, claimant: Claimant) -> bool:
-    """Return whether the node of a claim does not know that it has a place."""
-    record = None if task is None else task.records.get(claimant.node)
-    claim = None if record is None else record.key
-    return (
-        claim is not None and claim.number == claimant.number and claim.state in ("asked", "queued")
-    )
+    """Return whether the node or task of a claim does not know that it has a place."""
+    claim = None if task is None else task.claim(claimant.node)
+    return claim is not None and claim.number == claimant.number and claim.is_open

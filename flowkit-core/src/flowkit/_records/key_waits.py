@@ -14,7 +14,7 @@ from flowkit._records.key_records import (
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Store, utc
-from flowkit.task import NodeRecord, Task
+from flowkit.task import WHOLE_TASK, NodeRecord, Task
 
 MOST_COUNTED = 1_000
 MOST_NAMED = 3
@@ -23,13 +23,16 @@ MOST_NAMED = 3
 async def key_wait(
     store: Store, task: Task, index: int, records: Mapping[int, NodeRecord]
 ) -> str | None:
-    """Return for which key a node waits, who holds it, and how many claims are ahead; None if the
-    node waits for no key.
+    """Return for which key a node or its task waits, who holds it, and how many claims are ahead;
+    None if the node waits for no key.
     """
     record = records.get(index)
-    if record is None or record.key is None or not record.waits_for_key:
+    claim = None if record is None else record.key
+    if task.key is not None and task.key.is_open:
+        index, claim = WHOLE_TASK, task.key
+    if claim is None or not claim.is_open:
         return None
-    key, one = record.key.key, candidate_of(task, index, record.key)
+    key, one = claim.key, candidate_of(task, index, claim)
     stored = (await store.records.get(KIND, [key])).get(key)
     try:
         held = await _held_by(store, key_state(stored))
@@ -51,7 +54,7 @@ async def _held_by(store: Store, state: KeyState) -> str:
     texts = []
     for claimant, since in named:
         node = ""
-        if claimant.task_id in stored:
+        if claimant.task_id in stored and claimant.node != WHOLE_TASK:
             task = decode_task(stored[claimant.task_id], to_look_at=True)
             node = f"node {task.spec.plan.ids[claimant.node]!r} of "
         texts.append(f"{node}task {claimant.task_id!r} since {utc(since):%Y-%m-%d %H:%M:%S} UTC")

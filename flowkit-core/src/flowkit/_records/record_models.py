@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from flowkit._json.limits import Count, Moment, PositiveSeconds, Priority
 from flowkit.task import (
+    KeyClaim,
     LogEntry,
     NodeRecord,
     ParentNode,
@@ -82,6 +83,7 @@ class State:
     parent_attempt: Count = 0
     parent_pauses: Count = 0
     failed_codes: dict[str, Annotated[Count, Field(ge=1)]] = field(default_factory=dict)
+    key: KeyClaim | None = None
 
 
 HEAD: TypeAdapter[Head] = TypeAdapter(Head)

@@ -8,7 +8,7 @@ number 3 * 1,024.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import compress
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -70,6 +70,8 @@ def encode_state(task: Task) -> bytes:
         state["forced"] = True
     if task.failed_codes:
         state["failed_codes"] = task.failed_codes
+    if task.key is not None:
+        state["key"] = asdict(task.key)
     if task.spec.parent is not None:
         state["parent_attempt"] = task.parent_attempt
         state["parent_pauses"] = task.parent_pauses

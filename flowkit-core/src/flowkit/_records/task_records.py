@@ -255,6 +255,7 @@ def _task(record: TaskRecord) -> Task:
         parent_attempt=state.parent_attempt,
         parent_pauses=state.parent_pauses,
         failed_codes=state.failed_codes,
+        key=state.key,
     )
     if len(task.marks) != len(spec.plan.ids):
         raise ValueError("its marks do not fit its nodes")

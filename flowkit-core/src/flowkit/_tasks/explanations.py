@@ -134,6 +134,8 @@ def explain_node(
             )
     if task.paused:
         return f"{name} waits because the task is paused."
+    if task.key is not None and task.key.is_open:
+        return f"{name} waits until its task has {key_wait or f'key {task.key.key!r}'}."
     match mark:
         case Mark.WAITING if is_undo(plan, index):
             return _waits_for_undos(name)

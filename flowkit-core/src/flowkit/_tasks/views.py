@@ -140,6 +140,7 @@ def task_view(
         parent_node=None if spec.parent is None else spec.parent.node_id,
         rerun_of=spec.rerun_of,
         schedule=None if spec.schedule is None else spec.schedule.schedule_id,
+        waiting="key" if state.key is not None and state.key.state == "queued" else None,
         schedule_at=None if spec.schedule is None else _time(spec.schedule.at),
         trigger=None if spec.trigger is None else spec.trigger.trigger_id,
         status=state.status,

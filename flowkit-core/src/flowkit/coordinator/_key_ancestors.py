@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from flowkit._engine.key_places import Claimant
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.concurrency import Recent
 from flowkit.coordinator._key_work import Ask
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Store
-from flowkit.task import ParentNode, Task
+from flowkit.task import WHOLE_TASK, ParentNode, Task
 
 MOST_KNOWN = 10_000
 
@@ -30,13 +31,14 @@ class Ancestors:
         """Set the ancestors of claims."""
         for ask in asks:
             if not ask.ancestors:
-                ask.ancestors = await self._above(ask.candidate.claimant.task_id)
+                ask.ancestors = await self._above(ask.candidate.claimant)
 
-    async def _above(self, task_id: str) -> list[tuple[str, int]]:
-        found: list[tuple[str, int]] = []
+    async def _above(self, claimant: Claimant) -> list[tuple[str, int]]:
+        task_id = claimant.task_id
+        found = [] if claimant.node == WHOLE_TASK else [(task_id, WHOLE_TASK)]
         above = await self._parent(task_id)
         while above is not None:
-            found.append(above)
+            found += [above, (above[0], WHOLE_TASK)]
             above = await self._parent(above[0])
         return found
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from flowkit._engine.key_places import FREE, Candidate, Claimant, KeyState, admit
+from flowkit._engine.key_places import FREE, Candidate, Claimant, Holder, KeyState, admit
 
 MOST_READ = 20
 """Claims that are read from the queue for a step."""
@@ -34,14 +34,14 @@ class Ask:
     waits: bool
     """Whether it waits for a place if none is free."""
     ancestors: Collection[tuple[str, int]] = ()
-    """Nodes that run the task of the claim, and the tasks above it."""
+    """The task of a node, the nodes that run that task, and the tasks above it."""
     enters: bool = False
     """It is to get a record in the queue."""
     queued: bool = False
     """It has a record in the queue."""
 
     def shares(self, state: KeyState) -> bool:
-        """Return whether a node that runs the task of the claim, or a task above it, has a place.
+        """Return whether the task of a node, a node that runs it, or a task above it has a place.
         Then the claim takes none of its own.
         """
         return any(holder.claimant[:2] in self.ancestors for holder in state.holders)
@@ -86,6 +86,8 @@ class Step:
     """Claims that must come into the queue first."""
     serve: bool = False
     """The queue is to be read again: there may be claims that this step has not seen."""
+    cancelled: Holder | None = None
+    """The oldest holder, if the first claim without a place has it cancelled."""
     needs_proof: bool = False
     """The step counts only if the state that was read is known to be the last one."""
 
@@ -106,7 +108,9 @@ def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float)
     has_others = bool(left) or not whole
     for ask in work.asks:
         _answer(done, ask, has_others, now)
-    done.needs_proof = bool(done.answers or work.returned or work.serve)
+    if left and left[0].cancels:
+        done.cancelled = min(after.holders, key=lambda holder: holder.since)
+    done.needs_proof = bool(done.answers or work.returned or work.serve or done.cancelled)
     fewer = len(done.state.holders) < len(state.holders)
     done.serve = state.contended and (fewer or not (whole or left))
     if whole and not (state.holders or done.state.holders or present or done.unanswered):

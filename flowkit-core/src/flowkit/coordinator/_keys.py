@@ -8,7 +8,7 @@ from itertools import count
 import anyio
 from anyio.abc import TaskGroup
 
-from flowkit._engine import Event, KeyBusy, KeyGranted, KeyQueued, ReturnKey
+from flowkit._engine import CancelRequested, Event, KeyBusy, KeyGranted, KeyQueued, ReturnKey
 from flowkit._engine.key_places import Candidate, Claimant, KeyState
 from flowkit._records.key_records import (
     KIND,
@@ -80,19 +80,19 @@ class Keys:
     # ------------------------------------------------------------ work
 
     def ask(self, task: Task, index: int, number: int) -> None:
-        """Ask for a place for a node."""
-        claim, key = task.record(index).key, task.spec.plan.nodes[index].key
+        """Ask for a place for a node, or for the whole task."""
+        claim, key = task.claim(index), task.spec.key_of(index)
         if claim is None or claim.number != number or key is None:
             return
         one = candidate_of(task, index, claim)
         if one.claimant not in self._asked:
             self._asked.add(one.claimant)
-            ask = Ask(one, key.on_conflict == "queue")
+            ask = Ask(one, key.on_conflict in ("queue", "cancel_running"))
             self._ancestors.note(task)
             self._of(claim.key).asks.append(ask)
 
     def give_back(self, task: Task, effect: ReturnKey) -> None:
-        """Give back the place of a node, or take it out of the queue."""
+        """Give back the place of a node or task, or take it out of the queue."""
         claim = effect.claim
         one = candidate_of(task, effect.index, claim)
         work = self._of(claim.key)
@@ -270,6 +270,8 @@ class Keys:
         for one in rest.withdrawn:
             if one not in asking:
                 _add(events, one.claimant, KeyGranted(one.claimant.node, one.claimant.number))
+        if done.cancelled is not None:
+            _add(events, done.cancelled.claimant, CancelRequested(f"its key {key!r} is taken over"))
         for ask in done.unanswered:
             ask.enters = True
         return rest if rest != KeyWork() else None

@@ -11,6 +11,7 @@ from flowkit.graph._models import (
     NodeSpec,
     RetryPolicy,
     Routing,
+    TaskConcurrency,
     Timeouts,
     UndoSpec,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "RetryPolicy",
     "Route",
     "Routing",
+    "TaskConcurrency",
     "Timeouts",
     "UndoSpec",
     "check_condition",

@@ -73,6 +73,7 @@ class Graph:
         on_node_failure: str = "stop",
         deadline_sec: float | None = None,
         max_parallel: int | None = None,
+        concurrency: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         output: str | Mapping[str, Any] | None = None,
     ) -> None:
@@ -85,6 +86,7 @@ class Graph:
             "on_node_failure": on_node_failure,
             "deadline_sec": deadline_sec,
             "max_parallel": max_parallel,
+            "concurrency": concurrency,
             "params": params,
             "output": output,
         }

@@ -202,14 +202,28 @@ class UndoSpec(DocumentPart):
     timeouts: Timeouts = Field(default_factory=lambda: _DEFAULT_TIMEOUTS)
 
 
-class Concurrency(DocumentPart):
+class ConcurrencyKey(DocumentPart):
     """Concurrency key: at any time, at most ``limit`` holders have a place of it."""
 
     key: Name
     """Name of the key in the namespace."""
     limit: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+
+class Concurrency(ConcurrencyKey):
+    """Concurrency key of a node."""
+
     on_conflict: Literal["queue", "skip", "fail"] = "queue"
     """If no place is free: wait for one, or skip or fail the node."""
+
+
+class TaskConcurrency(ConcurrencyKey):
+    """Concurrency key of a graph, of which a task takes a place as a whole."""
+
+    on_conflict: Literal["queue", "skip", "fail", "cancel_running"] = "queue"
+    """If no place is free: wait for one, end the task as cancelled or failed, or cancel the task of
+    the oldest holder and wait.
+    """
 
 
 class NodeSpec(DocumentPart):
@@ -319,6 +333,8 @@ class GraphDocument(DocumentPart):
     deadline_sec: PositiveSeconds | None = None
     max_parallel: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Maximum number of nodes in flight at the same time."""
+    concurrency: TaskConcurrency | None = None
+    """Concurrency key of the task as a whole, from its first node until it has ended."""
     params: dict[str, Any] | None = None
     """JSON Schema of the task's params."""
     output: Annotated[Any, AfterValidator(_object_or_string)] = None

@@ -14,7 +14,7 @@ from flowkit.graph._control_types import (
     with_control_defaults,
 )
 from flowkit.graph._later_phases import LaterPhases, later_phases, with_later_nodes
-from flowkit.graph._models import ALL_ENDED, FlowRef, GraphDocument, NodeSpec
+from flowkit.graph._models import ALL_ENDED, FlowRef, GraphDocument, NodeSpec, TaskConcurrency
 from flowkit.graph._nested_graphs import graph_of
 
 BRANCH_ENDED = -3
@@ -92,6 +92,8 @@ class Plan:
     on_node_failure: str
     deadline_sec: float | None
     max_parallel: int | None
+    key: TaskConcurrency | None
+    """Concurrency key of the task as a whole."""
     output: Any
     """Template of the task's result; None for the results of the nodes without children."""
     ends: LaterPhases | None = None
@@ -158,6 +160,7 @@ def make_plan(document: GraphDocument) -> Plan:
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
+        key=document.concurrency,
         output=document.output,
         ends=ends,
     )
@@ -213,6 +216,7 @@ def _plan_of_one(
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
+        key=document.concurrency,
         output=document.output,
     )
 

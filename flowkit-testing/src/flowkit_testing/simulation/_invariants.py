@@ -301,7 +301,7 @@ class Invariants:
         ):
             raise InvariantBroken(wrong)
         self._check_tags(known, marks, task, after)
-        if wrong := self._keys.fault(commit.task_id, known.spec.plan, marks, nodes):
+        if wrong := self._keys.fault(current, nodes):
             raise InvariantBroken(wrong)
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
@@ -471,7 +471,8 @@ class Invariants:
         )
         dropped = () if task is None else [one for one in task.blocks if one not in current]
         tags, parent = record.header.tags, known.spec.parent
-        wrong = broken_tags(tags, marks, known.nodes, parent=parent, dropped=dropped)
+        claim = from_json(record.parts["state"]).get("key", {"state": None})["state"]
+        wrong = broken_tags(tags, marks, known.nodes, parent=parent, claim=claim, dropped=dropped)
         if wrong is not None:
             raise InvariantBroken(wrong)
 

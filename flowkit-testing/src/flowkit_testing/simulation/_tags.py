@@ -13,12 +13,17 @@ def broken_tags(
     nodes: Mapping[int, NodeRecord],
     *,
     parent: ParentNode | None,
+    claim: str | None = None,
     dropped: Collection[MapBlock] = (),
 ) -> str | None:
     """Describe how the tags differ from what the nodes do; None if they do not. ``dropped`` are
-    the children of earlier runs of maps.
+    the children of earlier runs of maps, ``claim`` is the state of that to the key of the graph.
     """
     expected = {"root" if parent is None else f"parent:{parent.task_id}"}
+    if claim == "queued":
+        expected.add("waiting:key")
+    if claim == "busy":
+        expected.add("reason:key_busy")
     for index, mark in enumerate(map(ord, marks)):
         node = nodes.get(index)
         if node is None or any(block.first <= index < block.end for block in dropped):

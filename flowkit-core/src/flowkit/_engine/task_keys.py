@@ -1,0 +1,44 @@
+"""Concurrency key of a graph, of which a task has a place from its first node until its end."""
+
+from dataclasses import replace
+
+from flowkit._engine.events import ReturnKey
+from flowkit._engine.node_ends import stop_everything
+from flowkit._engine.node_starts import decide_waiting
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.stop_reasons import KEY_BUSY
+from flowkit._engine.transition import Transition
+from flowkit.task import WHOLE_TASK, KeyClaim, Mark, TaskStatus
+
+
+def task_granted(draft: Transition, claim: KeyClaim, settings: EngineSettings) -> None:
+    """Begin a task that has a place. A paused one gives it back, and keeps its rank."""
+    draft.key = claim
+    if draft.paused:
+        return_place(draft)
+        draft.key = replace(claim, state="unused")
+        return
+    for index in draft.task.spec.plan.order:
+        if draft.mark(index) == Mark.WAITING and index < draft.task.spec.plan.main:
+            decide_waiting(draft, index, settings)
+
+
+def task_busy(draft: Transition, claim: KeyClaim, error: str, settings: EngineSettings) -> None:
+    """End a task that does not wait for its key. None of its nodes has begun."""
+    draft.key = claim
+    key = draft.task.spec.plan.key
+    if key is not None and key.on_conflict == "skip":
+        draft.outcome, draft.reason = TaskStatus.CANCELLED, error
+    else:
+        draft.outcome, draft.error = TaskStatus.FAILED, error
+    stop_everything(draft, KEY_BUSY, settings)
+
+
+def return_place(draft: Transition) -> None:
+    """Give back the place of a task, or take the task out of the queue."""
+    claim = draft.key
+    if claim is None or claim.is_over:
+        return
+    draft.key = replace(claim, state="over")
+    if claim.state != "shared":
+        draft.effects.append(ReturnKey(WHOLE_TASK, claim))
