@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 from flowkit import messages
 from flowkit._engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._exports.lines import AnyLine, HeaderLine
-from flowkit.config import CommonConfig, CoordinatorConfig, GraphLimits, WorkerConfig
+from flowkit.config import CommonConfig, CoordinatorConfig, GraphLimits, LogConfig, WorkerConfig
 from flowkit.coordinator._builtin_functions import BUILTIN_FUNCTIONS
 from flowkit.task import STATUS_OF_MARK, Mark
 from flowkit_kafka import KafkaConfig
@@ -234,6 +234,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "coordinator-settings": lambda: settings(CoordinatorConfig, without=CommonConfig),
     "worker-settings": lambda: settings(WorkerConfig, without=CommonConfig),
     "limit-settings": lambda: settings(GraphLimits),
+    "log-settings": lambda: settings(LogConfig),
     "kafka-settings": lambda: settings(KafkaConfig),
     "mongo-settings": lambda: settings(MongoConfig),
     "sqlite-settings": lambda: settings(SqliteConfig),

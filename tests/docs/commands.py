@@ -105,6 +105,7 @@ NOT_RUN_PROGRAMS = {
     "flowkit schedule ": "it needs the file of a coordinator: tests/cli/test_schedule_verbs.py",
     "flowkit submit --flow ": "it needs the file of a coordinator: tests/cli/test_flow_verbs.py",
     "flowkit trigger ": "it needs the file of a coordinator: tests/cli/test_trigger_verbs.py",
+    "flowkit logs TASK": "it needs a task that has logged: tests/cli/test_log_verbs.py",
     "kafka-topics.sh ": KAFKA_TOOL,
     "kafka-acls.sh ": f"{KAFKA_TOOL}; tests/services/test_rights.py grants the rights of the page",
     "python tools/chaos.py": "it takes 20 minutes; tests/chaos/test_chaos.py runs for two",

@@ -12,7 +12,7 @@ from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing.simulation import Faults, Setup, SimCluster, setup_of
 from flowkit_testing.simulation._process import Process, current_process
 from tests.builders import graph
-from tests.simulation.scenarios import HANDLERS, node, subflow
+from tests.simulation.scenarios import HANDLERS, WITHOUT_LOGS, node, subflow
 
 SOON_SEC = 4.0
 STEADY = Faults(write_unconfirmed=0.2, publish_unconfirmed=0.1, period_sec=600, period_min_sec=600)
@@ -281,7 +281,12 @@ def setups() -> dict[str, Setup]:
         scenario: Callable[[SimCluster], Any], faults: Faults | str = "none", **options: Any
     ) -> tuple[str, Setup]:
         return scenario.__name__, setup_of(
-            scenario, faults=faults, handlers=ALL_HANDLERS, converge_sec=300, **options
+            scenario,
+            faults=faults,
+            handlers=ALL_HANDLERS,
+            worker_config=WITHOUT_LOGS,
+            converge_sec=300,
+            **options,
         )
 
     return dict(

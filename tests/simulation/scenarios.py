@@ -12,6 +12,7 @@ import anyio
 
 from flowkit import Client, Schedule, ScheduleRefused, ScheduleView, Trigger
 from flowkit._schedules import next_times
+from flowkit.config import LogConfig
 from flowkit.errors import (
     AlreadyDecided,
     NotRunning,
@@ -23,6 +24,7 @@ from flowkit.errors import (
 from flowkit.task import TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
+from flowkit_testing.simulation._cluster import WORKER
 from tests.builders import graph
 
 PATIENT = {"max": 60, "backoff_sec": 0.2, "max_backoff_sec": 5.0, "jitter": 0.5}
@@ -1891,6 +1893,10 @@ async def refusals(cluster: SimCluster) -> None:
     assert (await cluster.client.get_task(view.id)).status == "finished"
 
 
+# Log lines of failures would add writes to the store. Only one scenario keeps log lines.
+WITHOUT_LOGS = WORKER.model_copy(update={"logs": LogConfig(max_lines=0)})
+
+
 @dataclass(frozen=True)
 class Standard:
     """A scenario and the settings of its cluster."""
@@ -1910,7 +1916,12 @@ class Standard:
             self.scenario,
             faults=faults,
             handlers=HANDLERS,
-            **{"converge_sec": CONVERGE_SEC, **self.options, **more},
+            **{
+                "converge_sec": CONVERGE_SEC,
+                "worker_config": WITHOUT_LOGS,
+                **self.options,
+                **more,
+            },
         )
 
 

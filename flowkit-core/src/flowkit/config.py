@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_origin
+from typing import Any, Literal, Self, TypeVar, get_origin
 
 from pydantic import (
     BaseModel,
@@ -70,6 +70,34 @@ class GraphLimits(BaseModel):
         ge=1,
         description=(
             "Length of the output of a task, or of the result of a map, as JSON, in bytes."
+        ),
+    )
+
+
+class LogConfig(BaseModel):
+    """Log lines of handlers that are kept in the store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "info", description="Lowest level of the lines that are kept."
+    )
+    max_lines: int = Field(
+        1_000,
+        ge=0,
+        description=(
+            "Lines kept of an attempt of a node: the first half, and of the rest the newest. With"
+            " 0, no lines are kept."
+        ),
+    )
+    max_bytes: int = Field(
+        262_144, ge=1, description="Length of these lines as JSON, in bytes, in the same way."
+    )
+    loggers: list[str] = Field(
+        default_factory=list,
+        description=(
+            "Loggers of Python's `logging` whose lines are kept besides those of `ctx.log`, with"
+            " the loggers below them: `myapp`, or `root` for all."
         ),
     )
 
@@ -378,6 +406,9 @@ class WorkerConfig(CommonConfig):
     )
     cancel_grace_sec: Seconds = Field(
         10.0, description="Time that a cancelled run has to end, before it is interrupted."
+    )
+    logs: LogConfig = Field(
+        default_factory=LogConfig, description="Log lines of handlers that are kept in the store."
     )
 
 

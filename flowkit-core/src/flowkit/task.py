@@ -214,6 +214,30 @@ class Artifact(_View):
     created_at: datetime
 
 
+class LogLine(_View):
+    """Line that a handler logged, or the error of a failed attempt or batch."""
+
+    at: datetime
+    task_id: str
+    node_id: str
+    attempt: int
+    batch_uid: str | None = None
+    """Batch that the handler processed."""
+    worker_id: str
+    level: str
+    """``debug``, ``info``, ``warning``, ``error`` or ``critical``."""
+    logger: str
+    """Name of the logger; ``flowkit.run`` is that of ``ctx.log``."""
+    text: str
+    fields: dict[str, JsonValue] = {}
+    """The ``extra`` that was logged with the line."""
+    traceback: str | None = None
+    number: int
+    """Number of the line among those of its attempt on this worker: 1, 2, 3, …"""
+    dropped: int = 0
+    """Number of lines of this attempt directly before this one that are not kept."""
+
+
 class Approval(_View):
     """Node that waits for the decision of a human."""
 

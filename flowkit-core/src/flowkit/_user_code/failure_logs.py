@@ -48,6 +48,11 @@ def log_failure(
         )
 
 
+def users_traceback(error: BaseException) -> str:
+    """Return the traceback of an error as text. It begins with the user's first frame, if any."""
+    return logging.Formatter().formatException(_from_users_code(loggable(error)))
+
+
 def _from_users_code(error: BaseException | None) -> Any:
     """Return the error to log. Its traceback begins with the user's first frame, if any."""
     if error is None:

@@ -15,6 +15,7 @@ from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import EVERY_SEC
 from flowkit._text.redaction import escaped_for, printable, printable_json, redacted, redacted_value
 from flowkit._user_code.containment import error_text
+from flowkit._user_code.log_records import extra_of
 
 DRIVERS = ("aiokafka", "pymongo", "motor")
 MOST_REMEMBERED = 1_000
@@ -26,7 +27,6 @@ OUTAGES = frozenset(
     }
 )
 """Actions of the log lines about a store or a bus that cannot be used."""
-_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class Level(StrEnum):
@@ -54,7 +54,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **{name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD},
+            **extra_of(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

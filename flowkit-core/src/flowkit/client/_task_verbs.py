@@ -20,6 +20,7 @@ from flowkit.client import (
     _dead_letters,
     _explanations,
     _flows,
+    _logs,
     _nodes,
     _pauses,
     _queries,
@@ -43,6 +44,7 @@ from flowkit.task import (
     DeadLetter,
     FlowInfo,
     FlowVersion,
+    LogLine,
     NodeView,
     Page,
     ResolvedAs,
@@ -305,6 +307,22 @@ class TaskVerbs(ABC):
             CorruptRecord: an artifact is damaged.
         """
         return _artifacts.read_artifacts(self._life.resource, task_id, node_id)
+
+    def logs(
+        self, task_id: str, node_id: str | None = None, *, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """Yield what the handlers of a task have logged, or those of one of its nodes.
+
+        The lines of a map include those of its children. Lines are ordered by time, and the lines
+        of an attempt by their number. With ``follow``, further lines are yielded when they are
+        stored, until the task has ended. Lines of a worker that was killed may be missing, and
+        lines that were stored late come after those that were yielded already.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            CorruptRecord: the record of the task is damaged.
+        """
+        return _logs.read_logs(self._life.resource, task_id, node_id, follow=follow)
 
     async def explain(self, task_id: str, node_id: str) -> str:
         """Return a sentence that says why a node is not running.

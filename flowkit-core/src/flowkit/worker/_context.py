@@ -9,7 +9,6 @@ from collections.abc import (
     Callable,
     Generator,
     Mapping,
-    MutableMapping,
     Sequence,
 )
 from contextlib import suppress
@@ -37,11 +36,10 @@ from flowkit.worker._artifacts import (
     StreamHints,
     StreamWatches,
 )
+from flowkit.worker._log_lines import LogLines
+from flowkit.worker._run_log import RunLog
 from flowkit.worker._subprocesses import run_process
 from flowkit.worker._task_params import TaskParamsCache
-
-logger = logging.getLogger(__name__)
-run_logger = logging.getLogger("flowkit.run")
 
 T = TypeVar("T")
 MAX_TURNS = 20
@@ -115,16 +113,6 @@ def _named(node_id: str, sources: Sequence[Source]) -> Source | None:
     return next((source for source in sources if source.node_id == node_id), None)
 
 
-class _RunLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds the ids of the run to the ``extra`` of the caller."""
-
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs
-
-
 class _Done:
     """The result of :meth:`RunContext.heartbeat`. It may be awaited and returns at once."""
 
@@ -153,11 +141,14 @@ class RunContext:
         artifacts: RunArtifacts | None = None,
         progress: Any = None,
         report: Callable[[Any], None] | None = None,
+        log_lines: LogLines | None = None,
     ) -> None:
         self.task_id = task_id
         self.node_id = node_id
         self.attempt = attempt
         """1 for the first."""
+        self.batch_uid: str | None = None
+        """Batch that is being processed, if the node works in batches."""
         self.worker_id = worker_id
         self._params: Mapping[str, Any] | bytes = params if params is not None else {}
         self.vars = vars if vars is not None else {}
@@ -176,7 +167,8 @@ class RunContext:
         self._scopes: set[anyio.CancelScope] = set()
         self._stops: list[Callable[[], None]] = []
         self._cleanups: list[Callable[[], Any]] = []
-        self._log: _RunLog | None = None
+        self._log_lines = log_lines
+        self._log: RunLog | None = None
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -200,13 +192,10 @@ class RunContext:
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose records carry the ids of the run."""
-        if self._log is None:
-            self._log = _RunLog(
-                run_logger,
-                {"task_id": self.task_id, "node_id": self.node_id, "attempt": self.attempt},
-            )
-        return self._log
+        """A logger whose records carry the ids of the run. The worker keeps its lines in the store,
+        for :meth:`flowkit.Client.logs`.
+        """
+        return self._run_log
 
     def heartbeat(self, progress: Any = None) -> Awaitable[None]:
         """Report that the run is alive, and its progress.
@@ -287,6 +276,12 @@ class RunContext:
         self._cleanups.append(function)
 
     # ------------------------------------------------ for the worker
+
+    @property
+    def _run_log(self) -> RunLog:
+        if self._log is None:
+            self._log = RunLog(self, self._log_lines)
+        return self._log
 
     def _cancel(self, reason: str) -> None:
         if self._cancelled:
@@ -369,6 +364,7 @@ class Services:
     watches: StreamWatches
     evaluations: Evaluations
     params: TaskParamsCache
+    log_lines: LogLines
     turns: Turns
     """Lets other tasks run between two batches: a handler may never wait for anything."""
 
@@ -397,6 +393,7 @@ class Services:
             watches=StreamWatches(),
             evaluations=Evaluations(),
             params=TaskParamsCache(store),
+            log_lines=LogLines(store.records, worker_id=worker_id, cfg=cfg.logs, clock=clock),
             turns=Turns(least=1, most=MAX_TURNS),
         )
 
@@ -406,4 +403,5 @@ class Services:
             "artifact": self.writer.store_records,
             "claim": self.claims.write_claims,
             "hint": self.hints.send_hints,
+            "log line": self.log_lines.store_lines,
         }

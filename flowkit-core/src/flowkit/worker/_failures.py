@@ -160,6 +160,18 @@ def unclassified(error: BaseException) -> Verdict:
     return Verdict("unexpected_error", False, error_text(error))
 
 
+def keep_failure(
+    context: RunContext, what: str, verdict: Verdict, error: BaseException | None
+) -> None:
+    """Keep a failure among the log lines of its run. That of FlowKit itself has no traceback."""
+    context._run_log.keep(  # noqa: SLF001 - the worker's side of the context
+        logging.ERROR,
+        "flowkit.worker",
+        lambda: f"{what}: {verdict.reason_code}: {verdict.error}",
+        error=None if isinstance(error, NodeFailure) else error,
+    )
+
+
 @dataclass(order=True, slots=True)
 class _Failed:
     """A failed batch that waits for its retry."""
@@ -269,7 +281,7 @@ class BatchProcessor:
             )
             return
         self._context.attempt = self._command.attempt + further
-        self._trying = batch.batch_uid
+        self._trying = self._context.batch_uid = batch.batch_uid
         try:
             await awaited(process(batch), ending=self._ending)
         except BatchFailed:
@@ -280,7 +292,7 @@ class BatchProcessor:
             await self._failed(item, number, error, sole=sole)
         else:
             self._further.pop(batch.batch_uid, None)
-        self._trying = None
+        self._trying = self._context.batch_uid = None
         self._context.attempt = self._command.attempt
         if self._stored.refused:
             await self.give_up_refused()
@@ -290,6 +302,7 @@ class BatchProcessor:
     ) -> None:
         command, batch, clock = self._command, item.batch, self._services.clock
         verdict = await self._judge(error)
+        keep_failure(self._context, f"batch {batch.batch_uid!r} failed", verdict, origin(error))
         spent = clock.monotonic() - item.first_at
         if sole and command.first_issued_at:
             spent = clock.now() - command.first_issued_at
@@ -359,7 +372,9 @@ class BatchProcessor:
         """Give up the processed batches that the store refused."""
         while self._stored.refused:
             batch, error = self._stored.refused.pop()
-            await self._give_up(batch, await self._judge(error), error)
+            verdict = await self._judge(error)
+            keep_failure(self._context, f"batch {batch.batch_uid!r} failed", verdict, error)
+            await self._give_up(batch, verdict, error)
 
     async def _give_up(self, batch: Batch, verdict: Verdict, error: BaseException | None) -> None:
         """Store the batch as a dead letter. The node fails too, unless it skips failed batches."""

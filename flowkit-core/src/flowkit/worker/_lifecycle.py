@@ -28,6 +28,7 @@ from flowkit.worker._functions import allow_threads
 from flowkit.worker._membership import Membership
 from flowkit.worker._reports import ReportBuffer, ReportSender
 from flowkit.worker._roles import Served
+from flowkit.worker._run_log import other_loggers_kept
 from flowkit.worker._slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -232,6 +233,7 @@ class WorkerService:
             slots_of_worker = Slots(cfg.max_concurrency)
         async with (
             _children_logged(f"worker {self._worker_id}"),
+            other_loggers_kept(services.log_lines),
             slots_of_worker as slots,
             anyio.create_task_group() as group,
         ):
@@ -286,6 +288,7 @@ class WorkerService:
                 clock=self._clock,
             )
             await let_threads_end(calls, self._stop, until=until, clock=self._clock)
+            await services.log_lines.wait_all_stored()
             group.cancel_scope.cancel()
         if not self._stop.asked.is_set():
             raise RuntimeError(

@@ -32,6 +32,7 @@ from flowkit.worker._failures import (
     BatchFailed,
     Verdict,
     judge,
+    keep_failure,
     node_of,
     own_classification,
     unclassified,
@@ -40,6 +41,7 @@ from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import Numbers, PerRun, json_value
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._roles import AnyHandler, Served, make_handler
+from flowkit.worker._run_log import keep_other_loggers
 from flowkit.worker._surroundings import surrounded
 from flowkit.worker._task_params import TaskParams
 
@@ -93,6 +95,7 @@ class Run:
             clock=services.clock,
             progress=command.progress,
             report=reports.progressed,
+            log_lines=services.log_lines,
             artifacts=RunArtifacts(
                 services.reader,
                 command,
@@ -186,6 +189,8 @@ class Run:
 
     async def _execute(self) -> None:
         self.reports.start(self._services.clock.now())
+        if self._services.cfg.logs.loggers:
+            keep_other_loggers(self._context._run_log)  # noqa: SLF001
         if not self.command.exclusive:
             self.reports.end(await self._end_of_attempt())
             return
@@ -200,6 +205,7 @@ class Run:
         try:
             end = self._end = await self._attempt()
             await self._close()
+            await self._store_logs()
         except asyncio.CancelledError:
             if not self.cancelled:
                 raise
@@ -233,6 +239,13 @@ class Run:
                 error_text(error),
                 extra=log_extra(self.command, "cleanup_failed"),
             )
+
+    async def _store_logs(self) -> None:
+        """Wait a moment for the log lines, so that they are there when the end is."""
+        log = self._context._log  # noqa: SLF001
+        if log is not None:
+            with suppress(Escaped):  # the handler cancels its task after its end
+                await awaited(log.wait_stored(), ending=self._ending)
 
     def _ending(self) -> bool:
         """Return whether the worker cancels the run. Other cancellations are the handler's."""
@@ -374,6 +387,8 @@ class Run:
             error=None if isinstance(cause, NodeFailure) else cause,
             extra=log_extra(self.command, "node_failed"),
         )
+        if not isinstance(error, BatchFailed):
+            keep_failure(self._context, "the attempt failed", verdict, cause)
         return self._failed(verdict, await self._stored_metrics(), parked=parked)
 
     async def _stored_metrics(self) -> Numbers:

@@ -15,6 +15,7 @@ from flowkit.task import (
     DeadLetter,
     FlowInfo,
     FlowVersion,
+    LogLine,
     Page,
     TaskEvent,
     TaskStatus,
@@ -130,6 +131,22 @@ class PatientClient(Client):
         await self._patiently(collect)
         for artifact in found:
             yield artifact
+
+    async def logs(
+        self, task_id: str, node_id: str | None = None, *, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        seen_before: set[str] = set()
+        while True:
+            seen: set[str] = set()
+            try:
+                async for line in super().logs(task_id, node_id, follow=follow):
+                    seen.add(line.model_dump_json())
+                    if line.model_dump_json() not in seen_before:
+                        yield line
+                return
+            except StoreUnavailable:
+                seen_before |= seen
+                await self.clock.sleep(PAUSE_SEC)
 
     async def list_tasks(self, **query: Any) -> Any:
         find = super().list_tasks

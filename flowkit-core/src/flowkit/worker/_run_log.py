@@ -1,0 +1,216 @@
+"""Logs of runs: ``ctx.log``, and the lines of other loggers of ``logging``."""
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from pydantic_core import to_json
+
+from flowkit._text.redaction import encodable, redacted, redacted_value, shortened
+from flowkit._user_code.containment import error_text
+from flowkit._user_code.failure_logs import users_traceback
+from flowkit._user_code.log_records import extra_of
+from flowkit.worker._log_lines import LogLines
+from flowkit.worker._run_lines import RunLines
+
+run_logger = logging.getLogger("flowkit.run")
+
+MOST_CHARS = 16_000
+"""Length of the text of a line."""
+MOST_FIELDS_BYTES = 16_000
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_ROOT = "root"
+_OWN = ("flowkit.", "flowkit_")
+"""Beginnings of the names of FlowKit's own loggers, whose lines belong to no run."""
+
+
+class Place(Protocol):
+    """The place in a run at which a line is logged."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def batch_uid(self) -> str | None: ...
+
+
+class RunLog(logging.LoggerAdapter[logging.Logger]):
+    """Logger of one run.
+
+    It adds the ids of the run to the ``extra`` of the caller, and keeps the lines. The level of the
+    process's own log does not matter for that.
+    """
+
+    def __init__(self, place: Place, lines: LogLines | None) -> None:
+        """Without ``lines``, no line is kept."""
+        ids = {"task_id": place.task_id, "node_id": place.node_id, "attempt": place.attempt}
+        super().__init__(run_logger, ids)
+        self._place = place
+        self._all = lines if lines is not None and lines.cfg.max_lines else None
+        self._level = _LEVELS[lines.cfg.level] if lines is not None else 0
+        self._lines: RunLines | None = None
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+    def isEnabledFor(self, level: int) -> bool:
+        return self._keeps(level) or super().isEnabledFor(level)
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if self._keeps(level):
+            error = _error_of(kwargs.get("exc_info"))
+            self.keep(
+                level, run_logger.name, lambda: _formatted(msg, args), kwargs.get("extra"), error
+            )
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        super().log(level, msg, *args, **kwargs)
+
+    def keep(
+        self,
+        level: int,
+        name: str,
+        text: Callable[[], str],
+        fields: Mapping[str, Any] | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Keep a line, unless its level is too low. It raises no error."""
+        if self._all is None or not self._keeps(level):
+            return
+        if self._lines is None:
+            self._lines = self._all.new_run(self._place.task_id)
+        at = self._all.clock.now()
+        try:
+            data = _line(self._place, at, level, name, text, fields, error)
+        except Exception as raised:
+            failure = f"a line of the logger {name} cannot be formatted: {error_text(raised)}"
+            data = _line(self._place, at, level, name, lambda: failure, None, None)
+        self._all.add(self._lines, at, data)
+
+    async def wait_stored(self) -> None:
+        """Return when the lines are stored, or soon if that takes long."""
+        if self._all is not None and self._lines is not None:
+            await self._all.wait_stored(self._lines)
+
+    def is_kept_by(self, lines: LogLines) -> bool:
+        """Return whether the lines are kept among these ones."""
+        return self._all is lines
+
+    def _keeps(self, level: int) -> bool:
+        return self._all is not None and level >= self._level
+
+
+# ---------------------------------------------------------------- lines
+
+
+def _line(
+    place: Place,
+    at: float,
+    level: int,
+    name: str,
+    text: Callable[[], str],
+    fields: Mapping[str, Any] | None,
+    error: BaseException | None,
+) -> bytes:
+    line: dict[str, Any] = {
+        "at": at,
+        "node": place.node_id,
+        "attempt": place.attempt,
+        "level": logging.getLevelName(level).lower(),
+        "logger": encodable(shortened(name, 200)),
+        "text": _shown(text()),
+    }
+    if place.batch_uid is not None:
+        line["batch"] = place.batch_uid
+    if error is not None:
+        line["traceback"] = redacted(users_traceback(error))
+    if fields:
+        line["fields"] = None
+        end = b'"fields":%b}' % _fields(fields)
+        return to_json(line).removesuffix(b'"fields":null}') + end
+    return to_json(line)
+
+
+def _shown(text: str) -> str:
+    # A secret that the cut divides may not be found any more.
+    return shortened(redacted(encodable(text[: 2 * MOST_CHARS])), MOST_CHARS)
+
+
+def _fields(fields: Mapping[str, Any]) -> bytes:
+    shown = {
+        encodable(str(name)): redacted_value(value, str(name)) for name, value in fields.items()
+    }
+    data = to_json(shown, fallback=lambda value: _shown(str(value)), inf_nan_mode="strings")
+    return data if len(data) <= MOST_FIELDS_BYTES else to_json({"left_out_bytes": len(data)})
+
+
+def _formatted(msg: object, args: tuple[object, ...]) -> str:
+    return logging.LogRecord("", 0, "", 0, msg, args, None).getMessage()
+
+
+def _error_of(exc_info: Any) -> BaseException | None:
+    if isinstance(exc_info, tuple):
+        return exc_info[1]  # type: ignore[no-any-return]
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    return sys.exc_info()[1] if exc_info else None
+
+
+# ---------------------------------------------------------------- other loggers
+
+_current: ContextVar[RunLog | None] = ContextVar("flowkit_run_log", default=None)
+
+
+def keep_other_loggers(log: RunLog) -> None:
+    """Keep what other loggers log in the current context, and in copies of it, with this run."""
+    _current.set(log)
+
+
+class _OtherLoggers(logging.Handler):
+    """Handler that keeps the lines of other loggers with the run in which they are logged."""
+
+    def __init__(self, lines: LogLines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = _current.get()
+        if log is None or not log.is_kept_by(self._lines) or f"{record.name}.".startswith(_OWN):
+            return
+        error = _error_of(record.exc_info)
+        log.keep(record.levelno, record.name, record.getMessage, extra_of(record), error)
+
+
+@asynccontextmanager
+async def other_loggers_kept(lines: LogLines) -> AsyncIterator[None]:
+    """Keep the lines of the configured loggers in the runs of this worker."""
+    handler = _OtherLoggers(lines)
+    loggers = [logging.getLogger(name) for name in highest(lines.cfg.loggers)]
+    for each in loggers:
+        each.addHandler(handler)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeHandler(handler)
+
+
+def highest(names: Sequence[str]) -> list[str]:
+    """Return those of these loggers that are below no other of them: their handlers get the lines
+    of the loggers below.
+    """
+    if _ROOT in names:
+        return [_ROOT]
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if not any(name.startswith(f"{other}.") for other in names)
+    ]
