@@ -300,7 +300,7 @@ async def test_what_no_task_could_be_made_with_is_found_when_the_trigger_is_put(
                 await client.put_trigger(on_end(**fields))
         with pytest.raises(FlowNotFound, match="no flow 'f'"):
             await client.put_trigger(on_end(graph=None, flow="f"))
-        for source in ("kafka://localhost/orders", "etl"):
+        for source in ("nats://localhost/orders", "etl"):
             with pytest.raises(TriggerRefused, match="no installed package knows the source"):
                 await client.put_trigger(on_end(source=source))
         with pytest.raises(TriggerRefused, match="is a flowkit.Trigger, not dict"):

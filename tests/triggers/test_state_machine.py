@@ -13,7 +13,9 @@ from tests.builders import graph, node
 
 NOON = 1_000_000.0
 EVENT = EndEvent("t", "k", "x", 5)
-STORED = StoredTrigger(Trigger("t", source="task:etl", graph=graph(node("a"))), b"{}", NOON, "k")
+STORED = StoredTrigger(
+    Trigger("t", source="task:etl", graph=graph(node("a"))), b"{}", NOON, "k", NOON
+)
 
 
 def ended(seq: int = 5, status: TaskStatus = TaskStatus.FINISHED) -> Any:

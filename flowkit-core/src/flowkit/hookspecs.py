@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from flowkit.config import CommonConfig
-from flowkit.protocols import Bus, Store
+from flowkit.protocols import Bus, Store, TriggerSource
 
 if TYPE_CHECKING:
     from flowkit.graph import NodeSpec
@@ -45,6 +45,16 @@ def flowkit_open_store(source: Any, config: CommonConfig) -> Store | None:
 
     None means that the plugin does not open this address or object. Every plugin is asked for every
     address, as for :func:`flowkit_open_bus`: connect when the store is entered.
+    """
+
+
+@hookspec(firstresult=True)
+def flowkit_open_trigger(source: str, config: CommonConfig) -> TriggerSource | None:
+    """Return a source of events for the address in a trigger's ``source``, or None.
+
+    None means that the plugin does not know this address. Every plugin is asked for every address,
+    as for :func:`flowkit_open_bus`: connect when the source is used. Raise a
+    :class:`~flowkit.errors.ConfigError` for an address that is wrong: then the trigger is refused.
     """
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import pluggy
 
 from flowkit import hookspecs
+from flowkit._json.values import short
 from flowkit._plugin_checks import (
     HOOK_PREFIX,
     HOOKS,
@@ -33,7 +34,7 @@ from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.foreign_contexts import apart
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
-from flowkit.protocols import Bus, Store
+from flowkit.protocols import Bus, Store, TriggerSource
 
 logger = logging.getLogger(__name__)
 
@@ -253,6 +254,23 @@ class Plugins:
             raise ConfigError(f"no plugin opens a store from {_place(source)!r}{_advice(source)}")
         return opened
 
+    def open_trigger(self, source: str, config: CommonConfig) -> TriggerSource:
+        """Return the source of events that the first plugin opens for this address.
+
+        Raises:
+            ConfigError: no plugin opens the address, or it is wrong.
+            PluginError: the plugin raised, or its source lacks a part of the protocol.
+        """
+        opened: TriggerSource | None = self._opened(
+            "flowkit_open_trigger", TriggerSource, source=source, config=config
+        )
+        if opened is None:
+            raise ConfigError(
+                f"no installed package knows the source {short(_scheme(source))}; FlowKit itself"
+                " knows task:PIPELINE"
+            )
+        return opened
+
     def _opened(self, hook: str, protocol: type[Any], **arguments: Any) -> Any:
         first: Answer | None = None
         unused: list[str] = []
@@ -343,11 +361,12 @@ class Plugins:
 
     def _answered(self, config: CommonConfig) -> Iterator[Provided]:
         """Yield a row for each plugin that opens a configured address or one of a known scheme."""
-        for kind, hook, argument, configured in (
-            ("bus", "flowkit_open_bus", "address", config.bus_address(config.db)),
-            ("store", "flowkit_open_store", "source", config.db),
+        for kind, hook, argument, configured, host in (
+            ("bus", "flowkit_open_bus", "address", config.bus_address(config.db), "localhost"),
+            ("store", "flowkit_open_store", "source", config.db, "localhost"),
+            ("trigger", "flowkit_open_trigger", "source", None, "localhost/topic"),
         ):
-            places = {f"{scheme}://": f"{scheme}://localhost" for scheme in KNOWN_ADDRESSES}
+            places = {f"{scheme}://": f"{scheme}://{host}" for scheme in KNOWN_ADDRESSES}
             places["sqlite://"] = "sqlite:///flowkit.db"  # a file has no host
             if configured:
                 places[_place(configured)] = configured

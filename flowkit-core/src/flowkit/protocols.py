@@ -1,4 +1,4 @@
-"""Protocols of a message bus, a store and a clock.
+"""Protocols of a message bus, a store, a clock and a source of triggers.
 
 Each sentence in these docstrings is a promise that :mod:`flowkit_testing.conformance` tests. The
 core relies on nothing else, so it can run on any adapter that passes the suites. The values here
@@ -89,13 +89,15 @@ class Delivery:
 
     ``partition`` and ``position`` are numbers from 0 to 2**63 - 1, which together identify a
     message within its topic. Positions increase within a partition. A position is used again only
-    after the message that had it was lost. ``handle`` belongs to the bus.
+    after the message that had it was lost. ``handle`` belongs to the bus. ``timestamp`` is the time
+    of the message in seconds since 1970, if the bus knows it.
     """
 
     message: Message
     partition: int
     position: int
     handle: Any = None
+    timestamp: float | None = None
 
 
 class Subscription(Protocol):
@@ -256,6 +258,58 @@ class Bus(Protocol):
         """Return the results for ``flowkit doctor``.
 
         It does not raise: the results name the problems.
+        """
+
+
+# ---------------------------------------------------------------- sources of triggers
+
+
+class EventStream(Protocol):
+    """The events of a source, for one process that reads them.
+
+    One task at a time calls its methods.
+    """
+
+    async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+        """Wait for events and return between 1 and ``max_messages`` of them.
+
+        Each event is delivered to the readers of its group at least once. Each time it has the same
+        topic, partition, position and ``timestamp``, and no other event of the source has these
+        four. A bounded number of events is taken from the server before the caller receives them. A
+        cancelled ``receive`` loses no event.
+
+        Raises:
+            BusUnavailable: the source was unavailable for longer than the adapter waits.
+        """
+
+    async def ack(self, deliveries: Collection[Delivery]) -> None:
+        """Acknowledge events, so that they are not delivered to the group again.
+
+        Events that are not acknowledged are delivered again when their reader is gone. After a
+        crash or an outage, events that were acknowledged a few seconds before may be, too.
+        """
+
+
+class TriggerSource(Protocol):
+    """A source of events for triggers, opened for one address.
+
+    It connects when it is used. Several tasks may use it at the same time.
+    """
+
+    def subscribe(self, group: str, *, since: float) -> AbstractAsyncContextManager[EventStream]:
+        """Read events while the context is open. The readers of a group share them.
+
+        A new group begins with the first event at or after ``since``, in seconds since 1970, unless
+        the address says otherwise. Leaving gives events that are not acknowledged to the other
+        readers, or to the next one. A source that does not exist yet is waited for, and not
+        created.
+        """
+
+    async def behind(self, group: str, *, since: float) -> int:
+        """Return how many events are waiting for a group. ``since`` is that of its readers.
+
+        Raises:
+            BusUnavailable: the source is unavailable, or does not exist.
         """
 
 
@@ -708,6 +762,7 @@ __all__ = [
     "Commit",
     "DamagedRecord",
     "Delivery",
+    "EventStream",
     "KeyedRecord",
     "Message",
     "Place",
@@ -723,5 +778,6 @@ __all__ = [
     "TaskQuery",
     "TaskRecord",
     "TopicSpec",
+    "TriggerSource",
     "utc",
 ]

@@ -3,8 +3,12 @@
 A trigger is one record under its id. A second record for each pipeline lists the triggers on the
 ends of its tasks. Each end that a trigger is to handle is a record whose key begins with the id of
 the trigger; it is deleted once the trigger's task is stored.
+
+A trigger with a source of a plugin has no such records, because the source keeps its events. Its
+own record is always due, so that coordinators find it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,7 +18,7 @@ from pydantic_core import from_json, to_json
 
 from flowkit._json.limits import Moment
 from flowkit._records.record_parts import damage_of
-from flowkit._triggers import Trigger
+from flowkit._triggers import Trigger, pipeline_of
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import KeyedRecord
 
@@ -23,6 +27,9 @@ PIPELINE_KIND = "trigger_pipeline"
 EVENT_KIND = "trigger_event"
 MOST_OF_PIPELINE = 100
 """Triggers on the ends of one pipeline."""
+MOST_READ = 500
+"""Triggers with sources of plugins. Each coordinator has a connection for each of them."""
+_NOT_IN_GROUP = re.compile(r"[^A-Za-z0-9._-]")
 _ELSEWHERE = "stored"
 """Mark of a graph that is not in the fields of the trigger."""
 _EVENT_DATA = b'{"v":1}'
@@ -39,8 +46,23 @@ class StoredTrigger:
     created_at: float
     token: str
     """Random text that tells the trigger apart from a deleted one with the same id."""
+    since: float
+    """Time of the first event that counts: when the trigger got its source."""
     paused: bool = False
     revision: str = ""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether coordinators read its events from a source of a plugin."""
+        return pipeline_of(self.trigger.source) is None
+
+    def group_in(self, namespace: str) -> str:
+        """Return the name of the group in which coordinators share the events of its source.
+
+        Another source, and another trigger with the same id, have another one.
+        """
+        name = _NOT_IN_GROUP.sub("_", self.trigger.id)[:100]
+        return f"{namespace}.trigger.{name}.{self.token}.{round(self.since * 1000)}"
 
     @property
     def whole(self) -> Trigger:
@@ -59,6 +81,7 @@ class _Head:
     v: Literal[1]
     created_at: Moment
     token: str
+    since: Moment
     paused: bool
     trigger: dict[str, Any]
 
@@ -79,9 +102,10 @@ _OF_PIPELINE: TypeAdapter[_OfPipeline] = TypeAdapter(_OfPipeline)
 def trigger_record(stored: StoredTrigger) -> KeyedRecord:
     """Return the record of a trigger, in place of the one with its revision."""
     fields = stored.trigger.model_dump(mode="json", exclude={"id", "graph"}, exclude_unset=True)
-    head = _Head(1, stored.created_at, stored.token, stored.paused, fields)
+    head = _Head(1, stored.created_at, stored.token, stored.since, stored.paused, fields)
     data = _HEAD.dump_json(head) + b"\n" + stored.graph
-    return KeyedRecord(KIND, stored.trigger.id, data, stored.revision)
+    due_at = stored.since if stored.is_read else None
+    return KeyedRecord(KIND, stored.trigger.id, data, stored.revision, due_at)
 
 
 def decode_trigger(record: KeyedRecord) -> StoredTrigger:
@@ -99,7 +123,9 @@ def decode_trigger(record: KeyedRecord) -> StoredTrigger:
         trigger = Trigger(**head.trigger, **mark, id=record.key)
     except (ValueError, TypeError) as error:
         raise _corrupt(record.key, damage_of(error)) from None
-    return StoredTrigger(trigger, graph, head.created_at, head.token, head.paused, record.revision)
+    return StoredTrigger(
+        trigger, graph, head.created_at, head.token, head.since, head.paused, record.revision
+    )
 
 
 def _corrupt(trigger_id: str, why: str) -> CorruptRecord:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowkit._expressions import Budget
+from flowkit._expressions import Budget, Timestamp
 from flowkit._json.values import short
 from flowkit._triggers._trigger import Trigger
 from flowkit.graph._conditions import Names, evaluate_condition, expression_fault
@@ -25,10 +25,14 @@ class TriggerEvent:
     topic: str | None = None
     partition: int | None = None
     offset: int | None = None
+    timestamp: float | None = None
 
     def scope(self) -> dict[str, Any]:
         """Return the values of the names in expressions."""
-        return {"event": {name: getattr(self, name) for name in EVENT_FIELDS}}
+        fields = {name: getattr(self, name) for name in EVENT_FIELDS}
+        if self.timestamp is not None:
+            fields["timestamp"] = Timestamp(round(self.timestamp * 1_000_000) * 1_000)
+        return {"event": fields}
 
 
 def faults_in_expressions(trigger: Trigger) -> Iterator[str]:

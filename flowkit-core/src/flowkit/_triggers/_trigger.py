@@ -25,7 +25,9 @@ class Trigger(BaseModel):
 
     id: ScheduleId
     source: Source
-    """Address of the events: ``task:PIPELINE`` for the ends of all tasks of that pipeline."""
+    """Address of the events: ``task:PIPELINE`` for the ends of all tasks of that pipeline, or one
+    that a plugin knows, such as ``kafka://host:9092/topic``.
+    """
     graph: Any = None
     """Graph of the tasks: a dict, a :class:`~flowkit.Graph` or a flow in Python."""
     flow: Name | None = None

@@ -16,6 +16,7 @@ from flowkit._text.redaction import redacted
 from flowkit.cli._connection import NAME_A_STORE, without_creation
 from flowkit.cli._log_output import LastWarning
 from flowkit.cli._process_checks import check_processes
+from flowkit.cli._trigger_checks import check_triggers
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
 from flowkit.errors import ConfigError, FlowKitError
@@ -121,8 +122,15 @@ async def check_store(
                 lambda _: check_processes(store, SystemClock()),
                 patience_sec=patience_sec,
             )
+            triggers = await _check_server(
+                "triggers",
+                address,
+                lambda _: check_triggers(store, plugins, cfg),
+                patience_sec=patience_sec,
+            )
             is_sound = all(item.ok for item in found)
-            return [*found, *(processes if is_sound else map(_after_the_store, processes))]
+            others = processes if is_sound else map(_after_the_store, processes)
+            return [*found, *others, *triggers]
 
     return await _check_server("store", address, ask, patience_sec=patience_sec)
 

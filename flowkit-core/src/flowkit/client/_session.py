@@ -64,7 +64,7 @@ class Dispatcher(Protocol):
         """Read a schedule that was put or changed."""
 
     async def trigger_changed(self, trigger_id: str) -> None:
-        """Read the events of a trigger that was resumed."""
+        """Read the events of a trigger that was put, resumed or deleted."""
 
 
 class Session:

@@ -721,12 +721,13 @@ class TaskVerbs(ABC):
         """Store a trigger, in place of one with the same id. Coordinators make its tasks.
 
         A new trigger begins now: a task that ended before makes none. One that is put again keeps
-        its pause and its place.
+        its pause, and its place if it keeps its source.
 
         Raises:
             GraphError: the graph, the condition or the params have faults; all of them are listed.
             FlowNotFound: its flow does not exist, or has no such version.
-            TriggerRefused: its source is not known, or a hundred triggers have the same source.
+            TriggerRefused: its source is not known or wrong, or has too many triggers: a hundred
+                on the ends of one pipeline, 500 with sources of plugins.
             RecordTooLarge: the trigger is larger than a record of the store may be, which is at
                 least two million bytes. Nothing is stored.
             StoreUnavailable: the trigger may or may not have been stored; call this again.

@@ -26,10 +26,17 @@ from flowkit._records.trigger_records import (
 )
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.views import result_of
-from flowkit._triggers import TriggerEvent, params_for, pipeline_of, wants
+from flowkit._triggers import (
+    TriggerEvent,
+    cause_of,
+    event_of_delivery,
+    params_for,
+    pipeline_of,
+    wants,
+)
 from flowkit.client._task_maker import Planned, Services, TaskMaker
 from flowkit.errors import CorruptRecord, NodeFailure, TaskRefused, TriggerNotFound
-from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
+from flowkit.protocols import Delivery, KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import DeadLetter, Task, TriggerOrigin
 
 logger = logging.getLogger(__name__)
@@ -48,6 +55,8 @@ class Happened:
     cause: str
     event: TriggerEvent
     chain: int
+    fault: str | None = None
+    """Why its value cannot be read."""
 
     @property
     def origin(self) -> TriggerOrigin:
@@ -66,7 +75,7 @@ class Happened:
 
     def letter(self, error: str, at: float) -> DeadLetter:
         """Return the dead letter of the event, for which no task can be made."""
-        data = to_json({"event": self.event, "chain": self.chain})
+        data = to_json({"event": self.event, "chain": self.chain, "fault": self.fault})
         trigger = self.stored.trigger
         return DeadLetter(
             letter_id("trigger", to_json([trigger.id, self.cause])),
@@ -100,7 +109,7 @@ class TriggerRuns:
         are not due any more. Others wait for the commit in which their task ends.
         """
         events = {record.key: event for record in records if (event := event_of(record))}
-        triggers = await self._triggers({event.trigger_id for event in events.values()})
+        triggers = await self.triggers({event.trigger_id for event in events.values()})
         tasks = await self._tasks({event.task_id for event in events.values()})
         done = [record.key for record in records if record.key not in events]
         paused, happened = list[KeyedRecord](), dict[str, Happened]()
@@ -121,7 +130,7 @@ class TriggerRuns:
         await self._delete([*done, *happened])
         return len(done) + len(happened) + await self._put_aside(paused, triggers)
 
-    async def _triggers(self, names: Collection[str]) -> dict[str, StoredTrigger | None]:
+    async def triggers(self, names: Collection[str]) -> dict[str, StoredTrigger | None]:
         """Return those of these triggers that exist; None for a damaged one, which is logged."""
         found: dict[str, StoredTrigger | None] = {}
         for name, record in (await self._records.get(KIND, names)).items():
@@ -185,6 +194,16 @@ class TriggerRuns:
             len(change.put) - 1 for change, success in zip(changes, applied, strict=True) if success
         )
 
+    # ------------------------------------------------------------ events of other sources
+
+    async def make_read(self, stored: StoredTrigger, deliveries: Sequence[Delivery]) -> None:
+        """Make the tasks of events that were read from the source of a trigger."""
+        happened = []
+        for delivery in deliveries:
+            event, fault = event_of_delivery(delivery)
+            happened.append(Happened(stored, cause_of(delivery), event, chain=1, fault=fault))
+        await self.make(happened)
+
     # ------------------------------------------------------------ tasks
 
     async def make(self, happened: Sequence[Happened]) -> None:
@@ -217,8 +236,11 @@ class TriggerRuns:
         """Return whether a task is to be made for an event.
 
         Raises:
-            NodeFailure: the condition cannot be evaluated, or the chain is too long.
+            NodeFailure: the condition cannot be evaluated, the event cannot be read, or the chain
+                is too long.
         """
+        if one.fault is not None:
+            raise NodeFailure(one.fault)
         if one.chain > LONGEST_CHAIN:
             raise NodeFailure(
                 f"{LONGEST_CHAIN} tasks were made by triggers one after the other, each at the end"
@@ -239,11 +261,13 @@ class TriggerRuns:
         """
         if letter.trigger is None or letter.uid is None or len(letter.data) != letter.size:
             raise TaskRefused("the event was too large to be kept in full")
-        stored = (await self._triggers([letter.trigger])).get(letter.trigger)
+        stored = (await self.triggers([letter.trigger])).get(letter.trigger)
         if stored is None:
             raise TriggerNotFound(letter.trigger)
         kept = from_json(letter.data)
-        one = Happened(stored, letter.uid, TriggerEvent(**kept["event"]), kept["chain"])
+        one = Happened(
+            stored, letter.uid, TriggerEvent(**kept["event"]), kept["chain"], kept["fault"]
+        )
         try:
             if not await self._wants(one):
                 return f"trigger {letter.trigger!r} makes no task for it: its when is false"

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from secrets import token_hex
 
+from flowkit._json.limits import LAST_MOMENT
 from flowkit._json.values import is_unicode
 from flowkit._records.record_pages import PAGE, pages_of
 from flowkit._records.trigger_records import (
     EVENT_KIND,
     KIND,
     MOST_OF_PIPELINE,
+    MOST_READ,
     PIPELINE_KIND,
     StoredTrigger,
     decode_trigger,
@@ -23,9 +25,11 @@ from flowkit.client._session import Session
 from flowkit.client._trigger_runs import log_damage
 from flowkit.client._valid_models import valid_model
 from flowkit.errors import (
+    ConfigError,
     CorruptRecord,
     Fault,
     GraphError,
+    PluginError,
     StoreUnavailable,
     TriggerNotFound,
     TriggerRefused,
@@ -52,12 +56,14 @@ async def put_trigger(session: Session, trigger: Trigger) -> TriggerView:
     """Check a trigger and store it."""
     trigger = valid_model(Trigger, trigger, TriggerRefused)
     if pipeline_of(trigger.source) is None:
-        raise TriggerRefused(
-            f"no installed package knows the source {trigger.source!r}; FlowKit itself knows"
-            " task:PIPELINE"
-        )
+        try:
+            session.plugins.open_trigger(trigger.source, session.cfg)
+        except (ConfigError, PluginError) as error:
+            raise TriggerRefused(str(error)) from error
     graph = await _checked(session, trigger)
-    return await session.patiently(lambda: _put(session, trigger, graph))
+    view = await session.patiently(lambda: _put(session, trigger, graph))
+    await session.dispatcher.trigger_changed(trigger.id)
+    return view
 
 
 async def _put(session: Session, trigger: Trigger, graph: bytes) -> TriggerView:
@@ -65,14 +71,25 @@ async def _put(session: Session, trigger: Trigger, graph: bytes) -> TriggerView:
     for _ in range(TRIES):
         record = (await records.get(KIND, [trigger.id])).get(trigger.id)
         before = None if record is None else decode_trigger(record)
+        now = session.clock.now()
         if before is None:
-            stored = StoredTrigger(trigger, graph, session.clock.now(), token_hex(8))
+            stored = StoredTrigger(trigger, graph, now, token_hex(8), since=now)
         else:
-            stored = replace(before, trigger=trigger, graph=graph)
+            has_moved = trigger.source != before.trigger.source
+            since = now if has_moved else before.since
+            stored = replace(before, trigger=trigger, graph=graph, since=since)
+        if stored.is_read and not (before is not None and before.is_read):
+            await _check_number(session)
         put = [trigger_record(stored), *await _moved(session, trigger.id, stored, before)]
         if (await records.change([RecordChange(token_hex(8), put)]))[0]:
             return _view(stored)
     raise _too_often(trigger.id)
+
+
+async def _check_number(session: Session) -> None:
+    read = await session.store.records.due(KIND, before=LAST_MOMENT, limit=MOST_READ)
+    if len(read) == MOST_READ:
+        raise TriggerRefused(f"{MOST_READ} triggers have sources of plugins already")
 
 
 async def _moved(
@@ -212,6 +229,7 @@ async def delete_trigger(session: Session, trigger_id: str) -> None:
 
     await session.patiently(delete)
     await session.patiently(lambda: _drop_events(session, prefix_of(trigger_id, token)))
+    await session.dispatcher.trigger_changed(trigger_id)
 
 
 async def _drop_events(session: Session, prefix: str) -> None:

@@ -64,6 +64,7 @@ from flowkit.coordinator._retention import purge_regularly
 from flowkit.coordinator._schedules import ScheduleService
 from flowkit.coordinator._shared_resources import SharedResources
 from flowkit.coordinator._timers import Timers, Wake
+from flowkit.coordinator._trigger_sources import TriggerSources
 from flowkit.coordinator._triggers import TriggerService
 from flowkit.coordinator._withdrawals import Withdrawals
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
@@ -179,8 +180,18 @@ class Scheduler:
             runs=ScheduleRuns(services, check_sec=cfg.scheduler_tick_sec),
             tick_sec=cfg.scheduler_tick_sec,
         )
+        runs = TriggerRuns(services)
         self._triggers = TriggerService(
-            store=store, clock=clock, runs=TriggerRuns(services), tick_sec=cfg.scheduler_tick_sec
+            store=store, clock=clock, runs=runs, tick_sec=cfg.scheduler_tick_sec
+        )
+        self._sources = TriggerSources(
+            group=group,
+            store=store,
+            clock=clock,
+            plugins=plugins,
+            cfg=cfg,
+            runs=runs,
+            leaving=self._leaving,
         )
         self._keys = Keys(
             group=group,
@@ -224,6 +235,7 @@ class Scheduler:
             "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self.wake),
             "schedules": self._schedules.run,
             "triggers": self._triggers.run,
+            "trigger sources": self._sources.run,
             "keys": lambda: check_keys(
                 store,
                 clock,
@@ -350,8 +362,9 @@ class Scheduler:
         self._schedules.wake()
 
     async def trigger_changed(self, trigger_id: str) -> None:
-        """Read events that are due."""
+        """Read events that are due, and start to read new sources."""
         self._triggers.wake()
+        self._sources.wake()
 
     async def _start_new(self) -> None:
         """Carry out the first effects of new tasks, for many submissions together."""

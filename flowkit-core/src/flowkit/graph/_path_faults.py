@@ -14,7 +14,7 @@ ERROR_FIELDS = ("reason_code", "error", "attempt")
 """Fields of the error of a failed node."""
 SCHEDULE_FIELDS = ("id", "at")
 """Fields of the name ``schedule``."""
-EVENT_FIELDS = ("value", "key", "headers", "topic", "partition", "offset")
+EVENT_FIELDS = ("value", "key", "headers", "topic", "partition", "offset", "timestamp")
 """Fields of the name ``event``."""
 MAX_NAMES = 12
 _DASHED = re.compile(r"\b(results|errors)\.(\w+(?:-\w+)+)")
