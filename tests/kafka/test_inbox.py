@@ -19,7 +19,8 @@ def filled(*positions: int, max_unacked: int | None = 100) -> Inbox:
 
 def fetch(inbox: Inbox, *positions: int) -> None:
     records: list[Any] = [
-        SimpleNamespace(offset=position, key=b"k", value=b"v", headers=()) for position in positions
+        SimpleNamespace(offset=position, key=b"k", value=b"v", headers=(), timestamp=1_000)
+        for position in positions
     ]
     inbox.put({PARTITION: records})
 

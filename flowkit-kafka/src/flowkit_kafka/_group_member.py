@@ -52,8 +52,8 @@ class GroupMember(SupervisedConsumer):
     async def attach(self, consumer: AIOKafkaConsumer) -> None:
         # With topics in its constructor, the driver's ``start`` would wait for the rebalance.
         topics = [topic for topic in self.topics if topic not in self.denied] or self.topics
-        _retrieve_commit_errors(consumer)
-        consumer.subscribe(topics=topics, listener=_Rebalances(self, consumer))
+        retrieve_commit_errors(consumer)
+        consumer.subscribe(topics=topics, listener=Rebalances(self, consumer))
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> None:
         """Read denied topics again after their time.
@@ -162,6 +162,12 @@ class GroupMember(SupervisedConsumer):
 
     # ------------------------------------------------------------ rebalances
 
+    async def assigned(
+        self, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+    ) -> None:
+        """Begin to deliver the messages of a new assignment."""
+        self.between_assignments = False
+
     async def revoked(self, consumer: AIOKafkaConsumer) -> None:
         """Commit the acknowledged messages of an assignment that ends, then forget it."""
         with anyio.move_on_after(self.config.session_timeout_sec / 4):
@@ -197,7 +203,7 @@ class GroupMember(SupervisedConsumer):
             return {}
 
 
-def _retrieve_commit_errors(consumer: AIOKafkaConsumer) -> None:
+def retrieve_commit_errors(consumer: AIOKafkaConsumer) -> None:
     """Retrieve the errors of requests that continue after their commit was cancelled.
 
     The driver shields such a request and forgets it, so asyncio would report its error as never
@@ -217,7 +223,7 @@ def _retrieve_commit_errors(consumer: AIOKafkaConsumer) -> None:
         coordinator._do_commit_offsets = retrieving  # noqa: SLF001
 
 
-class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
+class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     """The driver's callbacks at a rebalance; those of a replaced consumer have no effect."""
 
     def __init__(self, member: GroupMember, consumer: AIOKafkaConsumer) -> None:
@@ -230,7 +236,7 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         if self._member.current is self._consumer:
-            self._member.between_assignments = False
+            await self._member.assigned(self._consumer, assigned)
         logger.info(
             "%d partitions of %s are assigned to this process",
             len(assigned),

@@ -32,8 +32,13 @@ class GroupOffsets:
         self._consumer: AIOKafkaConsumer
         self._lock = anyio.Lock()
 
-    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+    async def outstanding(
+        self, topic: str, group: str, *, since: float | None = None
+    ) -> Mapping[int, tuple[int, int]]:
         """Return for each partition the next position of the group and the end.
+
+        In a partition where it has read nothing, a group begins with the first message at or after
+        ``since``, or with the oldest one.
 
         Raises:
             BusUnavailable: the brokers do not answer.
@@ -42,7 +47,7 @@ class GroupOffsets:
             try:
                 with anyio.fail_after(self._config.patience_sec):
                     await self._connect()
-                    return await self._read_with_retries(topic, group)
+                    return await self._read_with_retries(topic, group, since)
             except DRIVER_ERRORS as error:
                 await self._disconnect()
                 raise translated(
@@ -56,17 +61,21 @@ class GroupOffsets:
         async with self._lock:
             await self._disconnect()
 
-    async def _read_with_retries(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+    async def _read_with_retries(
+        self, topic: str, group: str, since: float | None
+    ) -> Mapping[int, tuple[int, int]]:
         # At the first request for any group, the brokers create the topic of the groups' offsets.
         # Until it exists, they answer with a retriable error.
         return await retry(
-            lambda: self._read(topic, group),
+            lambda: self._read(topic, group, since),
             on=lambda error: isinstance(error, KafkaError) and error.retriable,
             sleep=anyio.sleep,
             backoff=Backoff(first_sec=_RETRY_PAUSE_SEC, longest_sec=_RETRY_PAUSE_SEC),
         )
 
-    async def _read(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+    async def _read(
+        self, topic: str, group: str, since: float | None
+    ) -> Mapping[int, tuple[int, int]]:
         found = (await described(self._admin, [topic])).get(topic)
         if found is None:
             return {}
@@ -75,13 +84,26 @@ class GroupOffsets:
         committed = await self._admin.list_consumer_group_offsets(group, partitions=partitions)
         oldest = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
+        starts = oldest if since is None else await self._since(ends, since)
         offsets = {}
         for partition in partitions:
             known = committed.get(partition)
-            offsets[partition.partition] = _range(
-                -1 if known is None else known.offset, oldest[partition], ends[partition]
-            )
+            has_begun = known is not None and known.offset >= 0
+            position = known.offset if has_begun else starts[partition]
+            offsets[partition.partition] = _range(position, oldest[partition], ends[partition])
         return offsets
+
+    async def _since(
+        self, ends: Mapping[TopicPartition, int], since: float
+    ) -> Mapping[TopicPartition, int]:
+        """Return the positions of the first messages at or after a time. They are not above the
+        ends, which were read before: no message that is published meanwhile is left out.
+        """
+        found = await self._consumer.offsets_for_times(dict.fromkeys(ends, round(since * 1000)))
+        return {
+            partition: end if found[partition] is None else min(found[partition].offset, end)
+            for partition, end in ends.items()
+        }
 
     async def _connect(self) -> None:
         if self._stack is not None:

@@ -40,7 +40,8 @@ def delivery(progress: Progress, record: ConsumerRecord[Any, Any]) -> Delivery:
         "" if key is None else key.decode("utf-8", "surrogateescape"),
         {name: value or b"" for name, value in record.headers} if record.headers else _NO_HEADERS,
     )
-    return Delivery(message, progress.partition, record.offset, progress)
+    at = record.timestamp / 1000 if record.timestamp >= 0 else None
+    return Delivery(message, progress.partition, record.offset, progress, at)
 
 
 def check_size(message: Message, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Subscription of :meth:`KafkaBus.subscribe`."""
+"""Subscription of :meth:`KafkaBus.subscribe`, and the events of a source of triggers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -10,13 +10,12 @@ from flowkit_kafka._inbox import Inbox
 Park = Callable[[Sequence[Delivery], str], Awaitable[None]]
 
 
-class KafkaSubscription:
-    """A :class:`~flowkit.protocols.Subscription` over an inbox that a consumer fills."""
+class KafkaEvents:
+    """An :class:`~flowkit.protocols.EventStream` over an inbox that a consumer fills."""
 
-    def __init__(self, inbox: Inbox, consumer: SupervisedConsumer, park: Park) -> None:
+    def __init__(self, inbox: Inbox, consumer: SupervisedConsumer) -> None:
         self._inbox = inbox
         self._consumer = consumer
-        self._park = park
 
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
         # Let other tasks run even when the inbox is never empty. Nothing is awaited between taking
@@ -34,6 +33,14 @@ class KafkaSubscription:
 
     async def ack(self, deliveries: Collection[Delivery]) -> None:
         self._inbox.acknowledge(deliveries)
+
+
+class KafkaSubscription(KafkaEvents):
+    """A :class:`~flowkit.protocols.Subscription` over an inbox that a consumer fills."""
+
+    def __init__(self, inbox: Inbox, consumer: SupervisedConsumer, park: Park) -> None:
+        super().__init__(inbox, consumer)
+        self._park = park
 
     async def release(self, deliveries: Collection[Delivery]) -> None:
         self._inbox.release(deliveries)

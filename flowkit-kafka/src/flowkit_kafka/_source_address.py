@@ -1,0 +1,46 @@
+"""Addresses of sources of triggers: ``kafka://host:9092,host2:9092/topic?from=beginning``."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from flowkit.adapters import redacted
+from flowkit.errors import ConfigError
+from flowkit_kafka._address import SCHEME, bootstrap_servers
+
+FORM = "kafka://host:9092,host2:9092/topic"
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_STARTS = {"now": False, "beginning": True}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAddress:
+    """Brokers and topic of a source."""
+
+    servers: list[str]
+    topic: str
+    from_beginning: bool
+
+    @classmethod
+    def parse(cls, address: str) -> "SourceAddress":
+        """Read an address.
+
+        Raises:
+            ConfigError: it is wrong.
+        """
+        place, _, query = address.removeprefix(SCHEME).partition("?")
+        brokers, _, topic = place.partition("/")
+        servers = bootstrap_servers(SCHEME + brokers, field="source", form=FORM)
+        if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+            raise ConfigError(f"source: {redacted(address)!r} names no topic; write {FORM}")
+        return cls(servers, topic, _from_beginning(query))
+
+
+def _from_beginning(query: str) -> bool:
+    given = parse_qsl(query, keep_blank_values=True)
+    wrong = [name for name, value in given if name != "from" or value not in _STARTS]
+    if wrong or len(given) > 1 or (query and not given):
+        raise ConfigError(
+            f"source: {query!r} after the topic is not known; write from=beginning or from=now"
+        )
+    return any(_STARTS[value] for _, value in given)
