@@ -688,6 +688,26 @@ if not task.terminal:
         "",
         suite="tests/triggers/test_state_machine.py",
     ),
+    Mutant(
+        "an event of a source is acknowledged before its task is stored",
+        "TriggerSources._read",
+        """
+await self._make(stored, deliveries)
+await stream.ack(deliveries)
+""",
+        """
+await stream.ack(deliveries)
+await self._make(stored, deliveries)
+""",
+        suite="tests/triggers/test_sources_of_plugins.py",
+    ),
+    Mutant(
+        "another source is read where the one before was",
+        "StoredTrigger.group_in",
+        "self.since * 1000",
+        "self.created_at * 1000",
+        suite="tests/triggers/test_sources_of_plugins.py",
+    ),
     # ------------------------------------------------ maps
     Mutant(
         "one child more than max_parallel is in flight",

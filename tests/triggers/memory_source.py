@@ -47,8 +47,7 @@ class MemorySource:
         try:
             yield reader
         finally:
-            readers.present -= 1
-            readers.leave(reader.out)
+            readers.give_back(reader)
             self.wake()
 
     async def behind(self, group: str, *, since: float) -> int:
@@ -68,8 +67,10 @@ class Readers:
         self.taken: set[int] = set()
         self.done: set[int] = set()
 
-    def leave(self, out: Collection[int]) -> None:
-        self.taken -= set(out)
+    def give_back(self, reader: "Reader") -> None:
+        """Deliver events again that a reader has not acknowledged, and some that it has."""
+        self.present -= 1
+        self.taken -= reader.out
         repeated = sorted(self.done)[-REPEATED:]
         self.taken.difference_update(repeated)
         self.done.difference_update(repeated)
