@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from flowkit.plugins import Plugins
 from flowkit_testing.simulation import Report, run_seed
 from tests.simulation.scenarios import of_seed
+from tests.simulation.trigger_sources import SOURCES
 
 CHUNK = 25
 
@@ -48,7 +49,7 @@ class Chunk:
 
 def run_chunk(first: int, count: int, faults: str) -> Chunk:
     """Run some seeds in this process."""
-    plugins = Plugins()
+    plugins = Plugins([SOURCES])
     chunk = Chunk()
     for seed in range(first, first + count):
         standard = of_seed(seed)

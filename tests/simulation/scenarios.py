@@ -26,6 +26,7 @@ from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunConte
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
 from flowkit_testing.simulation._cluster import WORKER
 from tests.builders import graph
+from tests.simulation.trigger_sources import SOURCES, SimulatedSource
 
 PATIENT = {"max": 60, "backoff_sec": 0.2, "max_backoff_sec": 5.0, "jitter": 0.5}
 """More attempts than any series of lost workers uses up."""
@@ -1848,6 +1849,38 @@ async def triggers(cluster: SimCluster) -> None:
         cluster.assert_finished(await cluster.client.wait(one.id))
 
 
+async def trigger_sources(cluster: SimCluster) -> None:
+    """Each event of a source makes one task, however often it is delivered."""
+    address = f"mem://{cluster.random.random()}"
+    source = SOURCES.open[address] = SimulatedSource()
+    put = Trigger(
+        "t", source=address, graph=graph(node("a")), params={"n": "${event.value}"}, pipeline="read"
+    )
+    view = await cluster.client.put_trigger(put)
+
+    async def made() -> list[TaskView]:
+        page = await cluster.client.list_tasks(pipeline="read", limit=100)
+        return [one for one in page.items if one.trigger == "t"]
+
+    numbers = list(range(12))
+    for number in numbers:
+        source.publish(b"%d" % number, timestamp=view.created_at.timestamp() + 60)
+        await cluster.clock.sleep(cluster.random.choice([0.0, 0.1, 3.0]))
+    if cluster.random.random() < 0.3:
+        await cluster.client.pause_trigger("t")
+        await cluster.clock.sleep(cluster.random.choice([1.0, 15.0]))
+        await cluster.client.resume_trigger("t")
+    while len(await made()) < len(numbers):
+        source.expire()
+        await cluster.clock.sleep(5)
+    await cluster.clock.sleep(20)
+    tasks = await made()
+    assert sorted(one.params["n"] for one in tasks) == numbers
+    for one in tasks:
+        cluster.assert_finished(await cluster.client.wait(one.id))
+    del SOURCES.open[address]
+
+
 async def submitting_at_coordinators(cluster: SimCluster) -> None:
     task_ids: list[str] = []
     for number in range(4):
@@ -1990,6 +2023,7 @@ STANDARD = {
         Standard(watching, 3, once=False),
         Standard(refusals),
         Standard(triggers, 1, once=False),
+        Standard(trigger_sources, 1, once=False, options={"plugins": [SOURCES]}),
     )
 }
 ROUND = [name for name, standard in STANDARD.items() for _ in range(standard.share)]

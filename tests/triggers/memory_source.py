@@ -43,12 +43,18 @@ class MemorySource:
             raise BusUnavailable("the source is away")
         readers = self.groups.setdefault(group, Readers())
         reader = Reader(self, readers, since)
-        readers.present += 1
+        self.joined(readers, reader)
         try:
             yield reader
         finally:
-            readers.give_back(reader)
-            self.wake()
+            self.left(readers, reader)
+
+    def joined(self, readers: "Readers", reader: "Reader") -> None:
+        readers.present += 1
+
+    def left(self, readers: "Readers", reader: "Reader") -> None:
+        readers.give_back(reader)
+        self.wake()
 
     async def behind(self, group: str, *, since: float) -> int:
         if self.away:
