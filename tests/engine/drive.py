@@ -41,6 +41,7 @@ from flowkit._engine import (
     MapFailed,
     MapGrew,
     MapOpened,
+    NameKey,
     NextRound,
     NodeResolved,
     OpenMap,
@@ -763,6 +764,7 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         TellReaders: "tell readers of",
         RunChild: "follow",
         AskKey: "ask for the key of",
+        NameKey: "name the key of",
         ReturnKey: "return the key of",
         WithdrawCommand: "withdraw",
     }

@@ -24,6 +24,7 @@ from flowkit._engine import (
     IllegalMove,
     KeyBusy,
     KeyGranted,
+    KeyNamed,
     KeyQueued,
     MapCollected,
     MapFailed,
@@ -150,6 +151,14 @@ def queued_function() -> Play:
     play = asking_function()
     comes_in_the_queue(play)
     return play
+
+
+def unnamed() -> Play:
+    return Play(graph("n", n={"concurrency_key": "${params.key}"}), keys=False)
+
+
+def named(play: Play) -> Transition:
+    return play.do(KeyNamed(play.index("n"), play.record("n").key.number, "k"))
 
 
 def granted(play: Play) -> Transition:
@@ -560,6 +569,7 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (NodeSucceeded, Mark.CANCELLING): (cancelling, lambda play: play.succeeds("n")),
     (NodeSucceeded, Mark.ASKING): (asking_again, lambda play: play.succeeds("n")),
     (FunctionReturned, Mark.ASKING): (asking_function_again, lambda play: play.returns("n")),
+    (KeyNamed, Mark.ASKING): (unnamed, named),
     (KeyGranted, Mark.ASKING): (asking, granted),
     (KeyGranted, Mark.DEFERRED): (queued, granted),
     (KeyQueued, Mark.ASKING): (asking, comes_in_the_queue),

@@ -1997,17 +1997,25 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"io": {"input_inline": [f"${{'{n:04}{'x' * 4_000}'}}" for n in range(70)]}}),
         "the expressions have more than 262144 characters in total; shorten them",
     ),
-    "an expression in the key of a concurrency": (
-        chain({"concurrency": {"key": "${params.x}"}}),
-        "node 'a': concurrency.key: expressions (${…}) are not supported here; write the key",
+    "an unknown name in the key of a node": (
+        chain({"concurrency": {"key": "${parms.x}"}}),
+        "node 'a': /concurrency/key: 'parms.x' uses the unknown name 'parms' (at character 3)",
+    ),
+    "an expression of a key that is not closed": (
+        chain({"concurrency_key": "a-${params.x"}),
+        "node 'a': /concurrency/key: 'a-${params.x' is not a valid expression: it has no closing",
+    ),
+    "a result in the key of a graph": (
+        chain({}) | {"concurrency": {"key": "${results.a}"}},
+        "'results.a' uses the unknown name 'results' (at character 3); known names: params, task",
+    ),
+    "a result that is not above the node in its key": (
+        chain({"concurrency_key": "${results.b}"}, {}),
+        "node 'a': /concurrency/key: 'results.b' reads results of 'b', which is not upstream",
     ),
     "two concurrency keys": (
         chain({"concurrency": {"key": "k"}, "concurrency_key": "k"}),
         "node 'a': concurrency and concurrency_key both name a key; remove one of them",
-    ),
-    "a key with an expression": (
-        chain({"concurrency_key": "${params.x}"}),
-        "node 'a': concurrency_key: expressions (${…}) are not supported here; write the key",
     ),
     # the schema of params
     "params that are a list": (chain({}, params=[]), "params must be an object, not a list"),

@@ -1014,6 +1014,7 @@ async def cancelled_sleep(cluster: SimCluster) -> None:
 KEY_CHOICES: Sequence[dict[str, Any]] = (
     {"concurrency": {"key": "k", "limit": 2}},
     {"concurrency_key": "l"},
+    {"concurrency_key": "${'l'}"},
     {"concurrency": {"key": "l"}, "priority": 3},
     {"concurrency": {"key": "k", "limit": 2, "on_conflict": "skip"}},
     {"concurrency": {"key": "l", "on_conflict": "fail"}, "optional": True},
@@ -1024,6 +1025,7 @@ KEY_CHOICES: Sequence[dict[str, Any]] = (
 TASK_KEY_CHOICES: Sequence[dict[str, Any] | None] = (
     *(None, None, None),
     {"key": "t"},
+    {"key": "${'t'}"},
     {"key": "t", "limit": 2},
     {"key": "t", "on_conflict": "skip"},
     {"key": "t", "on_conflict": "fail"},
@@ -1035,7 +1037,7 @@ def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
     """Return a graph of nodes with keys: handlers, a function, a map, and a sub-flow, whose graph
     and nodes have the same keys. With others, tasks might wait for each other.
     """
-    key = pick([*KEY_CHOICES[:3], {}])
+    key = pick([*KEY_CHOICES[:4], {}])
     whole = pick(TASK_KEY_CHOICES)
     inner = graph(
         node("x", **pick([key, {}])),
@@ -1050,7 +1052,7 @@ def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
         node("a", role, **limited, **pick(KEY_CHOICES)),
         node("b", pick(["work", "slow"]), after=pick([[], ["a"]]), **pick(KEY_CHOICES)),
         {**call("f", "noop", after=["a"]), "fan_in": "ended", **pick(KEY_CHOICES)},
-        node("m", map=mapped, **pick(KEY_CHOICES[:4])),
+        node("m", map=mapped, **pick(KEY_CHOICES[:5])),
         {"node_id": "s", "type": "subflow", "io": {"graph": inner}, **key},
         on_node_failure="continue",
         max_parallel=pick([None, None, 1, 2]),

@@ -611,12 +611,14 @@ class KeyClaim:
     """
 
     key: str
+    """Name of the key, or the text with expressions that gives the name."""
     number: Annotated[Count, Field(ge=1)]
     """1 for the first claim of the node or task, and so on. It identifies the holder of a place."""
-    state: Literal["asked", "queued", "held", "shared", "unused", "over", "busy"]
-    """``shared``: an ancestor holds the place, and gives it back. ``unused``: the place was given
-    back because the node or task could not start. Its next claim has the same rank. ``busy``: the
-    task has ended because it does not wait.
+    state: Literal["unnamed", "asked", "queued", "held", "shared", "unused", "over", "busy"]
+    """``unnamed``: the expressions of the key are being evaluated. ``shared``: an ancestor has the
+    place, and gives it back. ``unused``: the place was given back because the node or task could
+    not start. Its next claim has the same rank. ``busy``: the task has ended because it does not
+    wait.
     """
     asked_at: Moment
     """Time of the question, which is the rank in the queue."""
@@ -627,8 +629,13 @@ class KeyClaim:
         return self.state in ("unused", "over", "busy")
 
     @property
+    def is_asking(self) -> bool:
+        """Whether it has no answer yet."""
+        return self.state in ("unnamed", "asked")
+
+    @property
     def is_open(self) -> bool:
-        """Whether it has no answer that decides."""
+        """Whether it has no answer that decides, and its key is known."""
         return self.state in ("asked", "queued")
 
     @property

@@ -37,6 +37,7 @@ from flowkit._engine.events import (
     FunctionReturned,
     KeyBusy,
     KeyGranted,
+    KeyNamed,
     KeyQueued,
     MapCollected,
     MapFailed,
@@ -55,7 +56,7 @@ from flowkit._engine.events import (
     TellParent,
     Woke,
 )
-from flowkit._engine.keys import key_busy, key_granted, key_queued
+from flowkit._engine.keys import key_busy, key_granted, key_named, key_queued
 from flowkit._engine.later_reruns import (
     only_later_nodes,
     rerun_later_nodes,
@@ -415,6 +416,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     ChildFinished: child_finished,
     ChildFailed: child_failed,
     RoundChecked: round_checked,
+    KeyNamed: key_named,
     KeyGranted: key_granted,
     KeyQueued: key_queued,
     KeyBusy: key_busy,

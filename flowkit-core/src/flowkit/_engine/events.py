@@ -338,6 +338,18 @@ class FollowParent:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyNamed:
+    """The expressions of a concurrency key have been evaluated."""
+
+    index: int
+    """The node, or ``WHOLE_TASK``."""
+    number: int
+    """Number of the claim."""
+    key: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KeyGranted:
     """A node or task has got a place of its concurrency key."""
 
@@ -441,7 +453,7 @@ DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.
 """
-KeyEvent = KeyGranted | KeyQueued | KeyBusy
+KeyEvent = KeyNamed | KeyGranted | KeyQueued | KeyBusy
 MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected | EndsRead
 Event = (
     ClientEvent
@@ -500,7 +512,7 @@ class EvaluateOutput:
     """
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EvaluateArguments:
     """Evaluate the expressions in the arguments of a control node, which has begun."""
 
@@ -564,6 +576,15 @@ class RunChild:
 @dataclass(slots=True)
 class AskKey:
     """Ask for a place of the concurrency key of a node or task. Repeating this is harmless."""
+
+    index: int
+    number: int
+    """Number of the claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameKey:
+    """Evaluate the expressions of the concurrency key of a node or task."""
 
     index: int
     number: int
@@ -663,6 +684,7 @@ Effect = (
     | ReadEnds
     | RunChild
     | AskKey
+    | NameKey
     | ReturnKey
     | WithdrawCommand
     | TellParent
@@ -687,8 +709,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     coordinator has crashed, a timer finds them.
     """
     effects: list[Effect] = [*_returns(task)]
-    if task.key is not None and task.key.state == "asked":
-        effects.append(AskKey(WHOLE_TASK, task.key.number))
+    if task.key is not None and task.key.is_asking:
+        effects.append(question(WHOLE_TASK, task.key))
     if task.terminal:
         return effects if task.spec.parent is None else [*effects, TellParent()]
     if awaits_output(task):
@@ -702,7 +724,7 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
             effects.append(SendCommand(index, record.attempt))
         elif mark == Mark.ASKING:
             assert record.key is not None
-            effects.append(AskKey(index, record.key.number))
+            effects.append(question(index, record.key))
         elif runs_child_task(plan, index):
             if mark in (Mark.RUNNING, Mark.CANCELLING):
                 effects.append(RunChild(index, record.attempt))
@@ -720,6 +742,13 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         effects.append(EvaluateCondition(start))
         start = task.marks.find(Mark.CHECKING, start + 1)
     return effects
+
+
+def question(index: int, claim: KeyClaim) -> AskKey | NameKey:
+    """Return the effect that goes on with a claim without an answer."""
+    if claim.state == "unnamed":
+        return NameKey(index, claim.number)
+    return AskKey(index, claim.number)
 
 
 def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) -> list[Effect]:

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from flowkit._engine.events import (
+    AskKey,
     KeyBusy,
     KeyEvent,
     KeyGranted,
+    KeyNamed,
     KeyQueued,
     ReturnKey,
     stop_effects,
@@ -15,11 +17,31 @@ from flowkit._engine.node_starts import start_node
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.stop_reasons import KEY_BUSY
-from flowkit._engine.task_keys import task_busy, task_granted
+from flowkit._engine.task_keys import task_busy, task_granted, task_unnamed
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit.graph._expanded_plan import map_of
 from flowkit.task import WHOLE_TASK, KeyClaim, Mark
+
+
+def key_named(draft: Transition, event: KeyNamed, settings: EngineSettings) -> None:
+    """Ask for the key whose expressions have been evaluated; fail the node or task on an error."""
+    index, claim = event.index, _current_claim(draft, event)
+    if claim is None or claim.state != "unnamed":
+        draft.ignored = True
+    elif event.error is None:
+        named = replace(claim, key=event.key, state="asked")
+        if index == WHOLE_TASK:
+            draft.key = named
+        else:
+            draft.edit(index).key = named
+        draft.effects.append(AskKey(index, claim.number))
+    elif index == WHOLE_TASK:
+        task_unnamed(draft, event.error, settings)
+    else:
+        record = draft.edit(index)
+        record.reason_code, record.error = "bad_expression", event.error
+        fail_node(draft, index, settings)
 
 
 def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) -> None:
@@ -87,16 +109,20 @@ def let_overdue_end(
 
 
 def _open_claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
-    """Return the claim that an event answers; None if the node needs no answer."""
+    """Return the claim that an event answers; None if the node or task needs no answer."""
+    claim = _current_claim(draft, event)
+    return claim if claim is not None and claim.is_open else None
+
+
+def _current_claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
+    """Return the claim of an event, if it is the last one of the node or task."""
     index = event.index
     if index != WHOLE_TASK and (
         index >= len(draft.task.marks) or draft.mark(index) not in NODE_REPORTS[type(event)]
     ):
         return None
     claim = _claim(draft, index)
-    if claim is None or claim.number != event.number or not claim.is_open:
-        return None
-    return claim
+    return None if claim is None or claim.number != event.number else claim
 
 
 def _claim(draft: Transition, index: int) -> KeyClaim | None:

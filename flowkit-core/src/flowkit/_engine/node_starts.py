@@ -1,14 +1,16 @@
 """Starts of nodes: from waiting to issued, and their commands until a worker starts them."""
 
+from dataclasses import replace
+
 from flowkit._engine.child_tasks import start_child
 from flowkit._engine.events import (
-    AskKey,
     CallFunction,
     CommandsLost,
     CommandsSent,
     CommandWaiting,
     SendCommand,
     SentCommand,
+    question,
 )
 from flowkit._engine.loops import round_due
 from flowkit._engine.map_undos import read_ends
@@ -18,6 +20,7 @@ from flowkit._engine.readiness import BROKEN, Readiness, lacks_place, never_beca
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import begin_nodes
+from flowkit._expressions.templates import OPENING
 from flowkit.graph import NodeSpec
 from flowkit.graph._expanded_plan import is_map, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
@@ -107,10 +110,11 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
 
 def _ask_for_key(draft: Transition, index: int, key: str, settings: EngineSettings) -> None:
     record = draft.edit(index)
-    record.key = _next_claim(key, record.key, draft.now)
+    same_run = record.attempt >= record.first_attempt
+    record.key = _next_claim(key, record.key, draft.now, same_run=same_run)
     record.next_retry_at = None
     draft.move(index, Mark.ASKING)
-    draft.effects.append(AskKey(index, record.key.number))
+    draft.effects.append(question(index, record.key))
     draft.schedule(index, draft.now + settings.resend_sec)
 
 
@@ -123,15 +127,23 @@ def ask_for_task(draft: Transition, settings: EngineSettings) -> None:
         return
     if before is None or before.is_over:
         draft.key = _next_claim(key.key, before, draft.now)
-        draft.effects.append(AskKey(WHOLE_TASK, draft.key.number))
+        draft.effects.append(question(WHOLE_TASK, draft.key))
         draft.wake(draft.now + settings.resend_sec)
 
 
-def _next_claim(key: str, before: KeyClaim | None, now: float) -> KeyClaim:
-    """Return the next claim of a node or task. It keeps the rank of one that was not used."""
-    number = 1 if before is None else before.number + 1
-    keeps_rank = before is not None and before.state == "unused"
-    return KeyClaim(key, number, "asked", before.asked_at if before and keeps_rank else now)
+def _next_claim(
+    key: str, before: KeyClaim | None, now: float, *, same_run: bool = False
+) -> KeyClaim:
+    """Return the next claim of a node or task. It keeps the rank of one that was not used. The
+    expressions of a key are evaluated once in each run.
+    """
+    if before is None:
+        return KeyClaim(key, 1, "unnamed" if OPENING in key else "asked", now)
+    if before.state == "unused":
+        return replace(before, number=before.number + 1, state="asked")
+    if same_run:
+        return KeyClaim(before.key, before.number + 1, "asked", now)
+    return replace(_next_claim(key, None, now), number=before.number + 1)
 
 
 def start_node(draft: Transition, index: int, settings: EngineSettings) -> None:

@@ -7,7 +7,7 @@ from flowkit._engine.node_ends import stop_everything
 from flowkit._engine.node_starts import decide_waiting
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import KEY_BUSY
-from flowkit._engine.transition import Transition
+from flowkit._engine.transition import NOTHING_TO_RETURN, Transition
 from flowkit.task import WHOLE_TASK, KeyClaim, Mark, TaskStatus
 
 
@@ -34,11 +34,17 @@ def task_busy(draft: Transition, claim: KeyClaim, error: str, settings: EngineSe
     stop_everything(draft, KEY_BUSY, settings)
 
 
+def task_unnamed(draft: Transition, error: str, settings: EngineSettings) -> None:
+    """Fail a task of which the key cannot be evaluated."""
+    draft.outcome, draft.error = TaskStatus.FAILED, f"bad_expression: {error}"
+    stop_everything(draft, "task_failed", settings)
+
+
 def return_place(draft: Transition) -> None:
     """Give back the place of a task, or take the task out of the queue."""
     claim = draft.key
     if claim is None or claim.is_over:
         return
     draft.key = replace(claim, state="over")
-    if claim.state != "shared":
+    if claim.state not in NOTHING_TO_RETURN:
         draft.effects.append(ReturnKey(WHOLE_TASK, claim))

@@ -5,7 +5,6 @@ import math
 from flowkit._engine.child_tasks import FOLLOWED, child_woke, next_child_wake
 from flowkit._engine.due_times import due_nodes, first_due
 from flowkit._engine.events import (
-    AskKey,
     AskWorker,
     CallFunction,
     CheckCommand,
@@ -14,6 +13,7 @@ from flowkit._engine.events import (
     Woke,
     ends_by_proof,
     map_effects,
+    question,
     stop_effects,
 )
 from flowkit._engine.keys import let_overdue_end
@@ -58,8 +58,8 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
         for index in sorted(examined):
             if task.marks[index] not in ENDED:
                 _node_woke(draft, index, event, settings)
-    if draft.key is not None and draft.key.state == "asked":
-        draft.effects.append(AskKey(WHOLE_TASK, draft.key.number))
+    if draft.key is not None and draft.key.is_asking:
+        draft.effects.append(question(WHOLE_TASK, draft.key))
     for index in {*examined, *draft.records}:
         mark = draft.mark(index)
         draft.due[index] = (
@@ -69,7 +69,7 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
     draft.wake_at = first_due(None if draft.due_again else task.due, draft.due)
     if draft.outcome is None:
         draft.wake(draft.deadline_at)
-    if draft.key is not None and draft.key.state == "asked":
+    if draft.key is not None and draft.key.is_asking:
         draft.wake(now + _pause_of_question(draft.key, now, settings))
 
 
@@ -86,7 +86,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
         draft.effects.append(EvaluateCondition(index))
     elif mark == Mark.ASKING:
         assert record.key is not None
-        draft.effects.append(AskKey(index, record.key.number))
+        draft.effects.append(question(index, record.key))
     elif mark == Mark.DEFERRED and record.waits_for_key:
         return
     elif mark in FOLLOWED and runs_child_task(draft.task.spec.plan, index):

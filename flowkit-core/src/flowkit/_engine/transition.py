@@ -376,7 +376,7 @@ class Transition:
         if claim is None or claim.is_over:
             return
         self.edit(index).key = replace(claim, state="over")
-        if claim.state != "shared":
+        if claim.state not in NOTHING_TO_RETURN:
             self.effects.append(ReturnKey(index, claim))
 
     # ------------------------------------------------------------ maps
@@ -520,6 +520,8 @@ _NOTHING = NodeRecord()
 _SHOWN_AS = {mark: status.value for mark, status in STATUS_OF_MARK.items()}
 """Statuses of nodes in the history, by mark."""
 _QUEUED = frozenset({Mark.READY, Mark.MAPPING})
+NOTHING_TO_RETURN = frozenset({"unnamed", "shared"})
+"""States of claims that have no place of their own and did not ask for one."""
 MOST_WAITING_FOR_KEYS = 1_000
 """Nodes of a task that may wait for concurrency keys before no further node asks for one."""
 _WAITING_FOR_KEY = waiting_tag("key")

@@ -134,7 +134,7 @@ def explain_node(
             )
     if task.paused:
         return f"{name} waits because the task is paused."
-    if task.key is not None and task.key.is_open:
+    if task.key is not None and (task.key.is_asking or task.key.is_open):
         return f"{name} waits until its task has {key_wait or f'key {task.key.key!r}'}."
     match mark:
         case Mark.WAITING if is_undo(plan, index):

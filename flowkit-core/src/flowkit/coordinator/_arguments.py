@@ -1,12 +1,15 @@
-"""Evaluation of the arguments of control nodes, beside the other work of the coordinator."""
+"""Evaluation of the arguments of control nodes, and of concurrency keys, beside the other work of
+the coordinator.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 
 from anyio.abc import TaskGroup
 
-from flowkit._engine import ArgumentsEvaluated, Event
+from flowkit._engine import ArgumentsEvaluated, EvaluateArguments, Event, KeyNamed, NameKey
 from flowkit._tasks.evaluation import Evaluations
+from flowkit._tasks.key_names import name_of_key
 from flowkit._tasks.run_inputs import evaluated_io, needed_by
 from flowkit._tasks.scopes import scope_of
 from flowkit._user_code.containment import awaited
@@ -19,12 +22,13 @@ from flowkit.task import Task
 MOST_AT_ONCE = 200
 """Nodes of a task whose arguments are stored in one commit."""
 
-_Waiting = dict[tuple[int, int], Task]
-"""Control nodes of one task that have begun, by node and attempt."""
+Order = EvaluateArguments | NameKey
+_Waiting = dict[Order, Task]
+"""Evaluations that are due for one task."""
 
 
 class Arguments:
-    """Evaluator of the arguments of control nodes, task by task."""
+    """Evaluator of the arguments of control nodes, and of concurrency keys, task by task."""
 
     def __init__(
         self,
@@ -42,13 +46,13 @@ class Arguments:
         self._evaluations = Evaluations()
         self._waiting: dict[str, _Waiting] = {}
 
-    def start(self, task: Task, index: int, attempt: int) -> None:
-        """Evaluate the arguments of a node, unless their evaluation is in progress."""
+    def start(self, task: Task, order: Order) -> None:
+        """Evaluate the arguments or the key of a node, unless the evaluation is in progress."""
         waiting = self._waiting.get(task.task_id)
         if waiting is None:
             waiting = self._waiting[task.task_id] = {}
             self._group.start_soon(self._evaluate_all, task.task_id, waiting)
-        waiting.setdefault((index, attempt), task)
+        waiting.setdefault(order, task)
 
     async def _evaluate_all(self, task_id: str, waiting: _Waiting) -> None:
         try:
@@ -66,10 +70,25 @@ class Arguments:
         """
         message = "The arguments of nodes were not recorded"
         with failures_logged(message, action="report_lost", task_id=task_id):
-            events = [await self._evaluate(task, *place) for place, task in some.items()]
-            await self._report(task_id, events)
+            await self._report(
+                task_id, [await self._evaluate(task, order) for order, task in some.items()]
+            )
 
-    async def _evaluate(self, task: Task, index: int, attempt: int) -> ArgumentsEvaluated:
+    async def _evaluate(self, task: Task, order: Order) -> Event:
+        match order:
+            case NameKey(index, number):
+                try:
+                    return KeyNamed(
+                        index,
+                        number,
+                        await name_of_key(self._store, task, index, self._evaluations),
+                    )
+                except NodeFailure as error:
+                    return KeyNamed(index, number, error=str(error))
+            case EvaluateArguments(index, attempt):
+                return await self._evaluate_arguments(task, index, attempt)
+
+    async def _evaluate_arguments(self, task: Task, index: int, attempt: int) -> ArgumentsEvaluated:
         given, names = evaluated_fields(task.spec.plan.nodes[index])
         try:
             scope = await scope_of(self._store, task, index, await needed_by(task, index))

@@ -19,6 +19,7 @@ from flowkit._engine import (
     EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
+    NameKey,
     OpenMap,
     ReadArtifacts,
     ReadEnds,
@@ -76,6 +77,7 @@ OwnEffect = (
     | CollectMap
     | ReadEnds
     | AskKey
+    | NameKey
     | ReturnKey
     | WithdrawCommand
     | SendCancel

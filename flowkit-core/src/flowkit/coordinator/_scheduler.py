@@ -25,6 +25,7 @@ from flowkit._engine import (
     EvaluateCondition,
     EvaluateOutput,
     Event,
+    NameKey,
     OpenMap,
     ReadArtifacts,
     ReadEnds,
@@ -310,8 +311,8 @@ class Scheduler:
             match effect:
                 case CallFunction(index, attempt):
                     self._functions.start(held.task, index, attempt)
-                case EvaluateArguments(index, attempt):
-                    self._arguments.start(held.task, index, attempt)
+                case EvaluateArguments() | NameKey():
+                    self._arguments.start(held.task, effect)
                 case EvaluateCondition(index):
                     self._evaluator.start(held.task, index)
                 case EvaluateOutput():

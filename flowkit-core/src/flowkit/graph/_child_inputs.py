@@ -1,5 +1,6 @@
 """Data that the children of a map see."""
 
+from itertools import chain
 from typing import NamedTuple
 
 from flowkit._expressions import compile_expression
@@ -9,7 +10,7 @@ from flowkit.graph._expanded_plan import ExpandedPlan, map_of
 from flowkit.graph._expression_checks import INDEX
 from flowkit.graph._map_items import over_expressions
 from flowkit.graph._plan import Plan
-from flowkit.graph._templates import expressions_in
+from flowkit.graph._templates import expressions_in, expressions_in_key
 
 
 class ChildInput(NamedTuple):
@@ -50,7 +51,9 @@ def _input_of(plan: Plan, index: int) -> ChildInput:
     own = {node.map.as_, INDEX} if node.map is not None else set()
     names = {
         path[0]
-        for expression in expressions_in(*evaluated_fields(node))
+        for expression in chain(
+            expressions_in(*evaluated_fields(node)), expressions_in_key(node.key)
+        )
         for path in compile_expression(expression).paths
     }
     return ChildInput(tuple(parents), frozenset(own & names))

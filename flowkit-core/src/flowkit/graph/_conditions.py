@@ -33,6 +33,8 @@ class Names(NamedTuple):
 
 PLAIN_NAMES = Names()
 FINALLY_NAMES = Names(task=(*TASK_FIELDS, "status", "error"))
+KEY_NAMES = Names(names=("params", "task"))
+"""Names in the concurrency key of a graph: those that have values before the first node."""
 UNDO_NAMES = Names(names=(*NAMES, "result"))
 NodesRead = Mapping[str, frozenset[str] | None]
 """Nodes that an expression reads, for each of ``NAMES_BY_NODE``; None if it may read any node."""

@@ -8,6 +8,7 @@ from flowkit._expressions import InvalidExpression
 from flowkit._expressions.templates import OPENING, Placed, split_template
 from flowkit._json.values import short
 from flowkit.graph._conditions import (
+    KEY_NAMES,
     MAX_TOTAL_LENGTH,
     MAX_TOTAL_PATTERN_WEIGHT,
     PLAIN_NAMES,
@@ -26,11 +27,13 @@ from flowkit.graph._models import GraphDocument, NodeSpec
 from flowkit.graph._path_faults import dash_advice
 from flowkit.graph._plan import topological_order
 from flowkit.graph._templates import (
+    KEY,
     Found,
     has_expressions,
     pointer,
     templates_in,
     templates_in_items,
+    templates_in_key,
     templates_in_output,
 )
 
@@ -39,6 +42,7 @@ BARE = frozenset(
     {"when", *(f"/io/{field}" for control in CONTROL_TYPES.values() for field in control.bare)}
 )
 """Places of expressions that are written without ``${`` and ``}``."""
+_KEY = pointer(KEY)
 INDEX = "index"
 """Name of the number of an item in the input of a map."""
 MAX_USES = 50_000
@@ -90,11 +94,18 @@ class Expressions:
             for found in templates_in(*evaluated_fields(node)):
                 names = own_names(node, str(found.path[0]))
                 self._collect_templates(faults, [found], node.node_id, place, names)
+        self._collect_templates(
+            faults, templates_in_key(node.key), node.node_id, place, own_names(node, "concurrency")
+        )
         for name, expression in bare_expressions(node).items():
             self._add(expression, Use(place, f"/io/{name}", names=own_names(node, name)))
 
-    def collect_output(self, faults: Faults, output: Any) -> None:
-        """Add the expressions of the output of the graph, and report what is wrong with it."""
+    def collect_of_graph(self, faults: Faults, document: GraphDocument) -> None:
+        """Add the expressions of the output and the key of the graph, and report what is wrong with
+        them.
+        """
+        self._collect_templates(faults, templates_in_key(document.concurrency), None, None)
+        output = document.output
         if isinstance(output, str) and OPENING not in output:
             faults.add(None, f"output: {short(output)} has no expression; write it in '${{ … }}'")
         self._collect_templates(faults, templates_in_output(output), None, None)
@@ -186,12 +197,18 @@ def _advice(use: Use, expression: str) -> str:
 
 def _by_names(uses: list[Use], phases: LaterPhases | None) -> dict[Names, list[Use]]:
     """Return the uses of an expression by the names that it can read there."""
-    if phases is None and not any(use.names for use in uses):
+    if phases is None and not any(use.names or _is_of_key(use) for use in uses):
         return {PLAIN_NAMES: uses}
     found: dict[Names, list[Use]] = {}
     for use in uses:
-        found.setdefault(names_in_scope(phases, use.node, use.names), []).append(use)
+        names = KEY_NAMES if _is_of_key(use) else names_in_scope(phases, use.node, use.names)
+        found.setdefault(names, []).append(use)
     return found
+
+
+def _is_of_key(use: Use) -> bool:
+    """Return whether an expression is in the concurrency key of the graph."""
+    return use.node is None and use.where == _KEY
 
 
 def check_nodes_read(

@@ -14,10 +14,6 @@ def literal_field_faults(node: NodeSpec, *, is_undo: bool) -> Iterator[str]:
         yield not_here("type", "the role")
     if OPENING in node.node_id and not is_undo:
         yield not_here("node_id", "the id")
-    if node.concurrency_key is not None and OPENING in node.concurrency_key:
-        yield not_here("concurrency_key", "the key")
-    if node.concurrency is not None and OPENING in node.concurrency.key:
-        yield not_here("concurrency.key", "the key")
     if node.io.fn is not None and OPENING in node.io.fn:
         yield not_here("io.fn", "the name of the function")
     if isinstance(node.io.input_adapter, str) and OPENING in node.io.input_adapter:

@@ -25,8 +25,6 @@ MAX_SHOWN = 12
 
 def check_graph(faults: Faults, document: GraphDocument) -> Mapping[str, Any] | None:
     """Check the fields of the graph itself. Return the schema of its params, if it is valid."""
-    if document.concurrency is not None and OPENING in document.concurrency.key:
-        faults.add(None, not_here("concurrency.key", "the key"))
     if document.params is None:
         return None
     wrong = schema_faults(document.params)

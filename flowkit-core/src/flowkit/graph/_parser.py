@@ -386,7 +386,7 @@ def _check(
     phases, document = _with_later_nodes(faults, document)
     index = index_of(faults, document.nodes)
     expressions = check_nodes(faults, document.nodes, functions)
-    expressions.collect_output(faults, document.output)
+    expressions.collect_of_graph(faults, document)
     valid = check_expressions(faults, document.nodes, expressions, phases, params)
     check_references(faults, document.nodes, index)
     links = collect_links(faults, document, _written(index, phases), phases=phases)
@@ -417,7 +417,7 @@ def _check_parts(
     whole = [*parts.whole, *(() if phases is None else phases.undos)]
     index = index_of(faults, document.nodes)
     expressions = check_nodes(faults, document.nodes, functions, only=whole)
-    expressions.collect_output(faults, document.output)
+    expressions.collect_of_graph(faults, document)
     valid = check_expressions(faults, document.nodes, expressions, phases, params)
     check_references(faults, document.nodes, written | index.keys())
     links = collect_links(

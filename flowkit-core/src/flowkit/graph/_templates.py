@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from flowkit._expressions import (
@@ -18,10 +19,10 @@ from flowkit._expressions import (
 from flowkit._expressions.conversions import text_of
 from flowkit._expressions.templates import OPENING, Placed, Template, json_value, split_template
 from flowkit._expressions.values import type_name
-from flowkit._json.limits import MAX_VALUE_LEVELS
+from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS
 from flowkit._json.values import short
 from flowkit.errors import NodeFailure
-from flowkit.graph._models import NodeIO
+from flowkit.graph._models import Concurrency, Name, NodeIO, TaskConcurrency
 
 FIELDS = ("input_inline", "input_ref", "fn_args")
 """Fields of the ``io`` of work and coordinator functions whose strings may contain expressions."""
@@ -39,6 +40,7 @@ Path = tuple[str | int, ...]
 """Place of a value: in ``io``, or in a graph if it begins with ``output``."""
 OVER: Path = ("map", "over")
 OUTPUT: Path = ("output",)
+KEY: Path = ("concurrency", "key")
 SCHEDULE: Path = ("schedule",)
 """Beginning of the places in a schedule or trigger."""
 
@@ -107,9 +109,19 @@ def expressions_in_items(items: Any) -> Iterator[str]:
                 yield part.source
 
 
+def templates_in_key(key: Concurrency | TaskConcurrency | None) -> Iterator[Found]:
+    """Yield the text of a concurrency key if it contains ``${``."""
+    return _strings(None if key is None else key.key, KEY, frozenset())
+
+
+def expressions_in_key(key: Concurrency | TaskConcurrency | None) -> Iterator[str]:
+    """Yield the expressions of a valid concurrency key."""
+    return _expressions(templates_in_key(key))
+
+
 def pointer(path: Path) -> str:
     """Return a place as a JSON pointer: from the graph in its output, else from the node."""
-    steps = path if path[:1] in (OUTPUT, OVER[:1]) else ("io", *path)
+    steps = path if path[:1] in (OUTPUT, OVER[:1], KEY[:1]) else ("io", *path)
     steps = path[1:] if path[:1] == SCHEDULE else steps
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
@@ -190,6 +202,32 @@ def evaluate_output(
         BudgetExceeded: the budget does not suffice.
     """
     return _Evaluation(scope, budget, frozenset(), at_once).value(output, OUTPUT)
+
+
+def evaluate_key(
+    key: str, scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
+) -> str:
+    """Return the name of a concurrency key with the values of its expressions, which are texts,
+    numbers, true or false.
+
+    Raises:
+        NodeFailure: an expression has no value, or the name is not valid; permanent, with the
+            reason code ``bad_expression``.
+        BudgetExceeded: the budget does not suffice.
+    """
+    value = _Evaluation(scope, budget, frozenset(), at_once).value(key, KEY)
+    if isinstance(value, bool | int | float):
+        value = to_json(value).decode()
+    try:
+        return _NAME.validate_python(value, strict=True)
+    except ValidationError:
+        raise bad_expression(
+            f"{pointer(KEY)}: the value of {short(key)} is {short(value)}; the name of a key is a"
+            f" text of 1 to {MAX_ID_CHARS} characters without control characters, or a number"
+        ) from None
+
+
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 def evaluate_bare(
