@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ async def test_each_node_publishes_its_record_with_a_header_that_names_it(
     }
     items = [{"shop": f"s{number % 3}", "sum": number} for number in range(12)]
     told = node("tell/all", "coordinator_fn", io=io, map={"over": items})
+    before = time.time()
     view = await published(graph(told), kafka_address, topic, task_id="t%1")
     assert view.status == "finished"
     came = await records(kafka_address, topic, len(items))
@@ -146,6 +148,7 @@ async def test_each_node_publishes_its_record_with_a_header_that_names_it(
     for record in came:
         value = json.loads(record.value)
         assert record.key == value["shop"].encode()
+        assert record.timestamp / 1000 >= before - 1
         identity = f"t%251/tell%2Fall[{value['sum']}]".encode()
         assert dict(record.headers) == {"kind": b"sale", "flowkit-idempotency-key": identity}
         place = view.result["tell/all"][value["sum"]]

@@ -7,16 +7,19 @@ from typing import Any
 
 import anyio
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit import Client, Coordinator, CoordinatorConfig, Trigger, WorkerConfig
 from flowkit.config import CommonConfig
 from flowkit.errors import TopicUnavailable
 from flowkit.protocols import Message, TopicSpec
 from flowkit.worker import Worker, handler
 from flowkit_kafka import KafkaBus
+from flowkit_kafka._config import KafkaConfig
 from tests.builders import chain, graph, node, work
 from tests.servers.kafka_fixtures import start_kafka
 from tests.servers.kafka_security import (
+    ADMIN,
     ALLOW,
     CLUSTER,
     DENY,
@@ -40,6 +43,7 @@ KINDS = {
     "topic": (TOPIC, LITERAL),
     "topic prefix": (TOPIC, PREFIXED),
     "group": (GROUP, LITERAL),
+    "group prefix": (GROUP, PREFIXED),
     "cluster": (CLUSTER, LITERAL),
 }
 WITHIN_SEC = 60
@@ -85,12 +89,19 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
             Right("worker", TOPIC, "flowkit.cmd.denied", "Read", permission=DENY),
             Right("coordinator", TOPIC, "flowkit.cmd.refused", "Write", permission=DENY),
         ]
-        await grant(server.address, pem, [*documented(), *refused])
+        own_topic = [
+            Right("coordinator", TOPIC, "orders", operation)
+            for operation in ("Describe", "Read", "Write")
+        ]
+        await grant(server.address, pem, [*documented(), *own_topic, *refused])
+        await create_topic(server.address, pem, "orders")
         roles = ["work", "endless", "denied", "refused"]
         async with (
             Coordinator(
                 cfg=CoordinatorConfig(
-                    **common("coordinator"), worker_types=roles, cancel_grace_sec=60
+                    **common("coordinator", publish_topics=["orders"]),
+                    worker_types=roles,
+                    cancel_grace_sec=60,
                 )
             ) as coordinator,
             Worker(cfg=WorkerConfig(**common("worker")), handlers=[work, endless, denied]),
@@ -108,6 +119,15 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
                 await begun.wait()
             await client.cancel(task_id)
             assert (await client.wait(task_id, timeout=WITHIN_SEC - 20)).status == "cancelled"
+            # Records of a topic that is not FlowKit's own.
+            source = f"{installation.bus}/orders"
+            await client.put_trigger(Trigger("orders", source=source, graph=chain("work")))
+            publish = {"fn": "kafka.publish", "fn_args": {"topic": "orders", "value": 1}}
+            task_id = await client.create_task(graph=graph(node("n", "coordinator_fn", io=publish)))
+            assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
+            with anyio.fail_after(WITHIN_SEC):
+                while "orders" not in {one.trigger for one in (await client.list_tasks()).items}:
+                    await anyio.sleep(0.1)
             # Dead letters of a coordinator and of a worker.
             async with KafkaBus(installation.bus, client.cfg) as bus:
                 await bus.publish([Message("flowkit.events", b"poison")])
@@ -126,6 +146,17 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
         assert results["kafka"].ok
         assert "accepts" in results["topic flowkit.events"].detail
     await installation.drop()
+
+
+async def create_topic(address: str, pem: Path, topic: str) -> None:
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=address, **KafkaConfig(**login(ADMIN, pem)).connection()
+    )
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+    finally:
+        await admin.close()
 
 
 async def dead(coordinator: Coordinator) -> int:

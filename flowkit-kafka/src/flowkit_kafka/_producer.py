@@ -13,8 +13,8 @@ from flowkit.protocols import Message, Place
 from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._driver_lifecycle import close_producer, start
 from flowkit_kafka._errors import DRIVER_ERRORS, HARMLESS_TO_PRODUCER, translated
-from flowkit_kafka._messages import OVERHEAD_BYTES, partition_of
-from flowkit_kafka._publish_batch import PartitionRule, PublishBatch, StuckTopic
+from flowkit_kafka._messages import OVERHEAD_BYTES
+from flowkit_kafka._publish_batch import PublishBatch, StuckTopic
 
 _BATCH_BYTES = 256 * 1024
 _STUCK_CLOSE_SEC = 2.0
@@ -35,10 +35,12 @@ class SupervisedProducer:
         servers: Sequence[str],
         config: KafkaConfig,
         *,
-        partition_of: PartitionRule | None = partition_of,
+        as_other_clients: bool = False,
     ) -> None:
-        """With ``partition_of=None``, the driver chooses partitions as Kafka's own clients do."""
-        self._partition_of = partition_of
+        """With ``as_other_clients``, messages have the partitions and times that Kafka's own
+        clients give them: they are for topics that other programs read.
+        """
+        self._as_other_clients = as_other_clients
         self._servers = list(servers)
         self._config = config
         self._producer: AIOKafkaProducer | None = None
@@ -104,7 +106,7 @@ class SupervisedProducer:
     async def _publish(
         self, producer: AIOKafkaProducer, messages: Sequence[Message]
     ) -> list[Place | None]:
-        batch = PublishBatch(producer, messages, self._partition_of)
+        batch = PublishBatch(producer, messages, as_other_clients=self._as_other_clients)
         try:
             await batch.buffer()
             return await batch.confirmed()

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -14,13 +14,10 @@ from aiokafka.errors import (
 from aiokafka.structs import RecordMetadata
 
 from flowkit.protocols import Message, Place
-from flowkit_kafka._messages import key_bytes
-
-PartitionRule = Callable[[bytes, int], int]
-"""Rule that gives the partition of a key among so many."""
+from flowkit_kafka._messages import key_bytes, partition_of
 
 _NO_TIMESTAMP = -1
-"""Messages carry no time of this machine, whose clock may be wrong.
+"""Messages of FlowKit's own topics carry no time of this machine, whose clock may be wrong.
 
 A broker refuses a time far in the future, and deletes early what has a time far in the past.
 """
@@ -37,10 +34,11 @@ class PublishBatch:
         self,
         producer: AIOKafkaProducer,
         messages: Sequence[Message],
-        partition_of: PartitionRule | None,
+        *,
+        as_other_clients: bool,
     ) -> None:
         self._producer = producer
-        self._partition_of = partition_of
+        self._as_other_clients = as_other_clients
         self._messages = messages
         self._confirmations: list[Future[RecordMetadata]] = []
 
@@ -58,15 +56,14 @@ class PublishBatch:
                 partitions[topic] = await _partition_count(self._producer, topic)
             key = key_bytes(message.key)
             headers = list(message.headers.items()) if message.headers else None
-            rule = self._partition_of
-            partition = None if rule is None else rule(key, partitions[topic])
+            as_others = self._as_other_clients
             self._confirmations.append(
                 await self._producer.send(
                     topic,
                     message.value,
                     key or None,
-                    partition,
-                    timestamp_ms=_NO_TIMESTAMP,
+                    None if as_others else partition_of(key, partitions[topic]),
+                    timestamp_ms=None if as_others else _NO_TIMESTAMP,
                     headers=headers,
                 )
             )

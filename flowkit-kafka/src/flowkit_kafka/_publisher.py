@@ -26,7 +26,7 @@ class Publisher:
         self._common = config
         self._config = KafkaConfig.parse(config.options.get("kafka", {}))
         self._producer = SupervisedProducer(
-            bootstrap_servers(self._address()), self._config, partition_of=None
+            bootstrap_servers(self._address()), self._config, as_other_clients=True
         )
 
     async def __aenter__(self) -> Self:
