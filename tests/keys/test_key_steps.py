@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flowkit._engine.key_places import FREE, Candidate, Claimant, Holder, KeyState
-from flowkit.coordinator._key_work import MOST_READ, Answer, Ask, KeyWork, Step, step
+from flowkit.coordinator._key_work import FEW_READ, Answer, Ask, KeyWork, Step, step
 
 NOW = 100.0
 
@@ -80,7 +80,7 @@ def test_the_key_stays_marked_while_others_hold_it() -> None:
 
 
 def test_a_claim_passes_none_that_was_not_read_from_the_queue() -> None:
-    queue = [claim(f"q{number:02}", at=number, limit=99) for number in range(MOST_READ)]
+    queue = [claim(f"q{number:02}", at=number, limit=99) for number in range(FEW_READ)]
     late = Ask(claim("z", at=1_000.0, limit=99), waits=True, queued=True)
     done = asked(KeyState((), contended=True), late, queue=queue)
     assert answers(done) == {"z": Answer.QUEUED}

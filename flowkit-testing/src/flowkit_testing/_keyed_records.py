@@ -2,8 +2,9 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields
 from itertools import islice
+from operator import attrgetter
 
 from flowkit.errors import RecordTooLarge
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
@@ -40,7 +41,7 @@ class InMemoryRecordStore:
 
     async def get(self, kind: str, keys: Collection[str]) -> Mapping[str, KeyedRecord]:
         records = self._of(kind).records
-        return {key: replace(records[key]) for key in keys if key in records}
+        return {key: _copy(records[key]) for key in keys if key in records}
 
     async def change(self, changes: Sequence[RecordChange]) -> Sequence[bool]:
         for change in changes:
@@ -65,13 +66,11 @@ class InMemoryRecordStore:
             )
         else:
             places = range(max(first, bisect_right(keys, after)), end)
-        return [replace(records.records[keys[place]]) for place in islice(places, limit)]
+        return [_copy(records.records[keys[place]]) for place in islice(places, limit)]
 
     async def due(self, kind: str, *, before: float, limit: int) -> Sequence[KeyedRecord]:
         records = self._of(kind)
-        return [
-            replace(records.records[key]) for _, key in records.times.first(limit, until=before)
-        ]
+        return [_copy(records.records[key]) for _, key in records.times.first(limit, until=before)]
 
     def forget(self, task_id: str) -> None:
         """Delete the records of a task."""
@@ -89,7 +88,9 @@ class InMemoryRecordStore:
             for deletion in change.delete:
                 self._delete(deletion.kind, deletion.key)
             for record in change.put:
-                self._put(replace(record, data=bytes(record.data), revision=change.op_id))
+                stored = _copy(record)
+                stored.data, stored.revision = bytes(record.data), change.op_id
+                self._put(stored)
         return fits
 
     def _has(self, wanted: KeyedRecord | RecordDeletion) -> bool:
@@ -116,3 +117,11 @@ class InMemoryRecordStore:
                 del self._by_task[before.task_id]
         if after is not None and after.task_id is not None:
             self._by_task.setdefault(after.task_id, set()).add((after.kind, after.key))
+
+
+_VALUES = attrgetter(*(field.name for field in fields(KeyedRecord)))
+
+
+def _copy(record: KeyedRecord) -> KeyedRecord:
+    """Return a copy. This is faster than ``dataclasses.replace``."""
+    return KeyedRecord(*_VALUES(record))

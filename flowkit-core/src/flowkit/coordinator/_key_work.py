@@ -13,8 +13,10 @@ from enum import Enum, auto
 
 from flowkit._engine.key_places import FREE, Candidate, Claimant, Holder, KeyState, admit
 
-MOST_READ = 20
-"""Claims that are read from the queue for a step."""
+FEW_READ = 3
+"""Claims that are read from the queue for a step at first. Most steps give one place."""
+MOST_READ = 100
+"""Claims that are read for a step at most, after steps in which all that were read got places."""
 
 
 class Answer(Enum):
@@ -57,6 +59,8 @@ class KeyWork:
     """Claims whose records are to be deleted from the queue."""
     serve: bool = False
     """Look whether a claim in the queue may have a place."""
+    reads: int = FEW_READ
+    """Claims that are to be read from the queue."""
     due_at: float | None = None
     """Time for the next check of the holders, if that is to be stored."""
 
@@ -71,6 +75,7 @@ class KeyWork:
         self.returned |= other.returned
         self.withdrawn += other.withdrawn
         self.serve = self.serve or other.serve
+        self.reads = max(self.reads, other.reads)
         self.due_at = self.due_at if other.due_at is None else other.due_at
 
 
@@ -86,6 +91,8 @@ class Step:
     """Claims that must come into the queue first."""
     serve: bool = False
     """The queue is to be read again: there may be claims that this step has not seen."""
+    reads: int = FEW_READ
+    """Claims that are to be read then."""
     cancelled: Holder | None = None
     """The oldest holder, if the first claim without a place has it cancelled."""
     needs_proof: bool = False
@@ -96,7 +103,7 @@ def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float)
     """Return what follows from the work on a key with this state. ``queue`` are the first claims in
     its queue; empty if the key is not contended.
     """
-    whole = len(queue) < MOST_READ
+    whole = len(queue) < work.reads
     gone = {one.claimant for one in work.withdrawn} | work.returned
     present = {one for one in queue if one.claimant not in gone}
     last = None if whole else queue[-1]
@@ -113,6 +120,8 @@ def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float)
     done.needs_proof = bool(done.answers or work.returned or work.serve or done.cancelled)
     fewer = len(done.state.holders) < len(state.holders)
     done.serve = state.contended and (fewer or not (whole or left))
+    if done.serve and not (whole or left):
+        done.reads = min(2 * work.reads, MOST_READ)
     if whole and not (state.holders or done.state.holders or present or done.unanswered):
         done.state = FREE
     return done

@@ -1,11 +1,11 @@
 """Concurrency keys: places for the nodes that ask, for many nodes and keys at a time."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import count
 
-import anyio
 from anyio.abc import TaskGroup
 
 from flowkit._engine import CancelRequested, Event, KeyBusy, KeyGranted, KeyQueued, ReturnKey
@@ -26,7 +26,7 @@ from flowkit._runtime.retries import notices_of
 from flowkit._tasks.event_processor import log_store_error
 from flowkit._user_code.containment import awaited
 from flowkit.coordinator._key_ancestors import Ancestors
-from flowkit.coordinator._key_work import MOST_READ, Answer, Ask, KeyWork, Step, step
+from flowkit.coordinator._key_work import Answer, Ask, KeyWork, Step, step
 from flowkit.coordinator._logged_failures import failures_logged
 from flowkit.errors import CorruptRecord, StoreError
 from flowkit.protocols import Clock, RecordChange, RecordDeletion, Store
@@ -144,7 +144,9 @@ class Keys:
         fresh = await self._read([key for key in work if key not in self._known])
         known = {key: self._known[key] for key in work if key in self._known}
         contended = [key for key, (state, _) in known.items() if state.contended]
-        queues = await self._queues([key for key in contended if work[key].reads_queue])
+        queues = await self._queues(
+            {key: work[key].reads for key in contended if work[key].reads_queue}
+        )
         now = self._clock.now()
         steps = {
             key: step(work[key], state, queues.get(key, ()), now)
@@ -198,28 +200,16 @@ class Keys:
                 logger.error("%s", error, extra={"action": "key_damaged"})
         return keys
 
-    async def _queues(self, keys: Sequence[str]) -> dict[str, list[Candidate]]:
-        """Return the first claims in the queues of keys."""
-        queues: dict[str, list[Candidate]] = {}
-        errors: list[StoreError] = []
-
-        async def read(key: str) -> None:
-            try:
-                records = await self._store.records.scan(
-                    QUEUE, prefix=queue_prefix(key), limit=MOST_READ
-                )
-            except StoreError as error:
-                errors.append(error)
-            else:
-                queues[key] = [one for one in map(queued_claim, records) if one is not None]
-
-        if keys:
-            async with anyio.create_task_group() as group:
-                for key in keys:
-                    group.start_soon(read, key)
-        if errors:
-            raise errors[0]
-        return queues
+    async def _queues(self, reads: Mapping[str, int]) -> dict[str, list[Candidate]]:
+        """Return the first claims in the queues of keys, as many as are to be read of each."""
+        scan = self._store.records.scan
+        found = await asyncio.gather(
+            *(scan(QUEUE, prefix=queue_prefix(key), limit=most) for key, most in reads.items())
+        )
+        return {
+            key: [one for one in map(queued_claim, records) if one is not None]
+            for key, records in zip(reads, found, strict=True)
+        }
 
     def _change(
         self, key: str, state: KeyState, revision: str, due_at: float | None, now: float
@@ -259,7 +249,7 @@ class Keys:
         for the key.
         """
         admitted = set(done.admitted)
-        rest = KeyWork(done.unanswered, serve=done.serve)
+        rest = KeyWork(done.unanswered, serve=done.serve, reads=done.reads)
         rest.withdrawn = [one for one in queue if one in admitted]
         for ask, answer in done.answers:
             self._asked.discard(ask.candidate.claimant)

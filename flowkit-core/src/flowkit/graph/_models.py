@@ -4,6 +4,7 @@ The models are strict: ``"3"`` is not a number and ``1`` is not a string. They a
 reject unknown fields. :mod:`flowkit.graph._node_checks` has the checks across nodes.
 """
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -278,13 +279,18 @@ class NodeSpec(DocumentPart):
         """Concurrency key of the node, or None."""
         if self.concurrency_key is None:
             return self.concurrency
-        return Concurrency(key=self.concurrency_key)
+        return _short_key(self.concurrency_key)
 
     @property
     def need(self) -> int:
         """Number of parents that must succeed, or ``ALL`` or ``ALL_ENDED``."""
         named = _NEEDS.get(self.fan_in)
         return int(self.fan_in.removeprefix("count:")) if named is None else named
+
+
+@lru_cache(maxsize=10_000)
+def _short_key(key: str) -> Concurrency:
+    return Concurrency(key=key)
 
 
 _NEEDS = {"all": ALL, "any": 1, "ended": ALL_ENDED}
