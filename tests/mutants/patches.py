@@ -1062,4 +1062,19 @@ raise raised from error
         "await subscription.release([delivery])",
         suite="tests/worker/test_commands.py",
     ),
+    # ------------------------------------------------ log lines
+    Mutant(
+        "a run does not wait until its log lines are stored",
+        "LogLines.wait_stored",
+        "run.unsettled and not self._late",
+        "False",
+        suite="tests/client/test_logs.py",
+    ),
+    Mutant(
+        "each run waits for a store that takes no log lines",
+        "LogLines.wait_stored",
+        "run.unsettled and not self._late",
+        "run.unsettled",
+        suite="tests/client/test_logs.py",
+    ),
 )

@@ -21,13 +21,15 @@ from flowkit.errors import (
     TaskNotFound,
     TaskRefused,
 )
-from flowkit.task import TaskView
+from flowkit.task import LogLine, TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
 from flowkit_testing.simulation._cluster import WORKER
 from tests.builders import graph
 from tests.simulation.trigger_sources import SOURCES, SimulatedSource
 
+TALK = 40
+"""Lines that a run of the handler ``talk`` logs."""
 PATIENT = {"max": 60, "backoff_sec": 0.2, "max_backoff_sec": 5.0, "jitter": 0.5}
 """More attempts than any series of lost workers uses up."""
 CONVERGE_SEC = 240.0
@@ -70,6 +72,19 @@ async def a_while(ctx: RunContext) -> None:
 async def work(item: Any, ctx: RunContext) -> Any:
     await a_while(ctx)
     return {"node": ctx.node_id, "item": item, "from": sorted(ctx.results)}
+
+
+@handler("talk")
+async def talk(item: Any, ctx: RunContext) -> None:
+    """Log numbered lines with a mark of this run."""
+    mark = f"{random.getrandbits(48):012x}"
+    for number in range(TALK):
+        ctx.log.info("%s %d", mark, number)
+        if number % 10 == 5:
+            await a_while(ctx)
+            ctx.raise_if_cancelled()
+    if ctx.attempt == 1 and item == "fails":
+        raise RuntimeError("the first attempt fails")
 
 
 @handler("slow")
@@ -216,6 +231,7 @@ class Report(Handler):
 
 HANDLERS = {
     "work": work,
+    "talk": talk,
     "slow": slow,
     "deaf": deaf,
     "third_time": third_time,
@@ -1916,6 +1932,50 @@ async def watching(cluster: SimCluster) -> None:
     assert (events[0].status, events[-1].status, events[-1].node_id) == ("queued", "finished", None)
 
 
+async def log_lines(cluster: SimCluster) -> None:
+    """No line is stored twice, and the lines of a run are in order. If its worker dies, the last
+    lines of a run may be missing. Others are lost only with a power failure of the store, and are
+    counted then.
+    """
+    io = {"input_inline": "fails"}
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            node("a", "talk"),
+            node("b", "talk", io=io),
+            node("c", "talk", ["a", "b"]),
+            node("d", "talk", ["a"], map={"over": [1, 2, 3]}),
+        )
+    )
+    followed = by_run([line async for line in cluster.client.logs(task_id, follow=True)])
+    cluster.assert_finished(await cluster.client.get_task(task_id))
+    await cluster.clock.sleep(cluster.quiet_after_sec + 60)
+    stored = by_run([line async for line in cluster.client.logs(task_id)])
+    for mark, lines in stored.items():
+        numbers = [line.number for line in lines]
+        dropped = sum(line.dropped for line in lines)
+        assert numbers == sorted(set(numbers)), (mark, numbers)
+        assert dropped == numbers[-1] - len(numbers), (mark, numbers, dropped)
+        assert not dropped or cluster.injected["session_lost"], (mark, numbers)
+    for mark, lines in followed.items():
+        numbers = [line.number for line in lines]
+        assert numbers == sorted(set(numbers)), (mark, numbers)
+        assert set(numbers) <= {line.number for line in stored[mark]}, (mark, numbers)
+    if not cluster.faults.any:
+        assert [len(lines) for lines in stored.values()] == 7 * [TALK]
+        assert stored == followed
+
+
+def by_run(lines: Sequence[LogLine]) -> dict[str, list[LogLine]]:
+    """Return the lines of the handler ``talk`` by the mark of their run."""
+    found: dict[str, list[LogLine]] = {}
+    for line in lines:
+        if line.logger == "flowkit.run":
+            mark, number = line.text.split()
+            assert line.number == int(number) + 1
+            found.setdefault(mark, []).append(line)
+    return found
+
+
 async def refusals(cluster: SimCluster) -> None:
     view = await cluster.run(graph(node("a")))
     try:
@@ -2024,6 +2084,7 @@ STANDARD = {
         Standard(submitting_at_coordinators, 3),
         Standard(watching, 3, once=False),
         Standard(refusals),
+        Standard(log_lines, 2, once=False, options={"worker_config": WORKER}),
         Standard(triggers, 1, once=False),
         Standard(trigger_sources, 1, once=False, options={"plugins": [SOURCES]}),
     )
