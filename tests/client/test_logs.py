@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowkit import LogLine, TaskNotFound, TaskView
+from flowkit import LogLine, TaskNotFound, TaskView, hookimpl
 from flowkit.config import LogConfig
 from flowkit.errors import RecordRefused, StoreUnavailable
 from flowkit.protocols import KeyedRecord, RecordChange
@@ -134,6 +134,30 @@ async def test_secrets_in_texts_fields_and_tracebacks_are_redacted() -> None:
     assert "sesame" not in line.model_dump_json()
     assert line.text == "at mongodb://***@host/db"
     assert line.fields == {"token": "***", "a": {"pwd": "***"}}
+
+
+class Reversed:
+    """A codec that reverses payloads."""
+
+    @hookimpl
+    def flowkit_encode_payload(self, data: bytes) -> bytes:
+        return data[::-1]
+
+    @hookimpl
+    def flowkit_decode_payload(self, data: bytes) -> bytes:
+        return data[::-1]
+
+
+async def test_lines_are_encoded_in_the_store_if_payloads_are() -> None:
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        ctx.log.info("a patient")
+
+    async with Cluster(handlers=[work], plugins=[Reversed()]) as cluster:
+        view = await cluster.run(graph(NODE))
+        assert [line.text for line in await lines_of(cluster, view)] == ["a patient"]
+        (record,) = await cluster.store.records.scan("log")
+    assert b"a patient" not in record.data
 
 
 async def test_a_line_that_cannot_be_formatted_fails_nothing() -> None:

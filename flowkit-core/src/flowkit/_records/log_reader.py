@@ -22,8 +22,10 @@ from flowkit.task import LogLine
 
 logger = logging.getLogger(__name__)
 
-PAGE = 10
-"""Records of a writer that are read at a time. A record has up to a quarter of a megabyte."""
+PAGE = 25
+"""Records of a writer that are read at a time. Most have a few lines, and none has more than a
+quarter of a megabyte.
+"""
 
 
 class LogReader:

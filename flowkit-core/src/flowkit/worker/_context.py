@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import threading
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -42,6 +43,8 @@ from flowkit.worker._subprocesses import run_process
 from flowkit.worker._task_params import TaskParamsCache
 
 T = TypeVar("T")
+_first_use_of_log = threading.Lock()
+"""Held while a run gets its log: several threads of a handler may use it first."""
 MAX_TURNS = 20
 """Turns of the event loop between two batches: enough for the steps of a heartbeat."""
 
@@ -280,7 +283,8 @@ class RunContext:
     @property
     def _run_log(self) -> RunLog:
         if self._log is None:
-            self._log = RunLog(self, self._log_lines)
+            with _first_use_of_log:
+                self._log = self._log or RunLog(self, self._log_lines)
         return self._log
 
     def _cancel(self, reason: str) -> None:

@@ -80,7 +80,7 @@ class LogLines:
         """Keys of the records to delete."""
 
     def new_run(self, task_id: str) -> RunLines:
-        """Return the lines of a run that logs its first one."""
+        """Return the lines of a run that begins to log."""
         return RunLines(task_id, next(self._runs), self.cfg)
 
     def add(self, run: RunLines, at: float, data: bytes) -> None:

@@ -14,7 +14,6 @@ from flowkit._user_code.containment import error_text
 from flowkit._user_code.failure_logs import users_traceback
 from flowkit._user_code.log_records import extra_of
 from flowkit.worker._log_lines import LogLines
-from flowkit.worker._run_lines import RunLines
 
 run_logger = logging.getLogger("flowkit.run")
 
@@ -54,7 +53,7 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         self._place = place
         self._all = lines if lines is not None and lines.cfg.max_lines else None
         self._level = _LEVELS[lines.cfg.level] if lines is not None else 0
-        self._lines: RunLines | None = None
+        self._lines = None if self._all is None else self._all.new_run(place.task_id)
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
@@ -83,10 +82,8 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         error: BaseException | None = None,
     ) -> None:
         """Keep a line, unless its level is too low. It raises no error."""
-        if self._all is None or not self._keeps(level):
+        if self._all is None or self._lines is None or not self._keeps(level):
             return
-        if self._lines is None:
-            self._lines = self._all.new_run(self._place.task_id)
         at = self._all.clock.now()
         try:
             data = _line(self._place, at, level, name, text, fields, error)
