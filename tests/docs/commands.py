@@ -109,6 +109,7 @@ NOT_RUN_PROGRAMS = {
     "kafka-topics.sh ": KAFKA_TOOL,
     "kafka-acls.sh ": f"{KAFKA_TOOL}; tests/services/test_rights.py grants the rights of the page",
     "python tools/chaos.py": "it takes 20 minutes; tests/chaos/test_chaos.py runs for two",
+    "python tools/trigger_records.py": "it takes minutes; tests/kafka has its promises in small",
     "python tools/campaign.py": (
         "it takes 46 minutes; tests/simulation/test_standard_scenarios.py runs the same scenarios"
     ),
