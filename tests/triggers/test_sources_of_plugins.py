@@ -245,6 +245,46 @@ async def test_doctor_says_how_many_events_a_trigger_is_behind_and_which_source_
         assert (found.ok, found.remedy) == (False, "flowkit trigger rm t")
 
 
+async def test_a_damaged_trigger_is_not_read_and_holds_up_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = MemorySource()
+    async with running(source) as cluster:
+        await cluster.client.put_trigger(on_record())
+        await cluster.client.put_trigger(on_record("u"))
+        await settle(cluster)
+        (stored,) = (await cluster.store.records.get("trigger", ["t"])).values()
+        await cluster.store.records.change([RecordChange("x", [replace(stored, data=b"{}")])])
+        publish(source, 1)
+        await settle(cluster)
+        assert [one.trigger for one in await made(cluster)] == ["u"]
+        assert sorted(one.present for one in source.groups.values()) == [0, 1]
+        await cluster.client.delete_trigger("t")
+        await cluster.client.put_trigger(on_record())
+        publish(source, 2)
+        await settle(cluster)
+        assert sorted(one.trigger or "" for one in await made(cluster)) == ["t", "t", "u", "u"]
+    assert "A source cannot be read: the record of trigger 't' is damaged" in caplog.text
+
+
+async def test_values_of_all_kinds_make_a_task_or_a_dead_letter() -> None:
+    source = MemorySource()
+    values = [b"1" * 400, b"9" * 5000, b"[" * 127 + b"]" * 127, b"[" * 190 + b"]" * 190]
+    values += [b"[" * 100_000, rb'"\ud800"', rb'"\u0000"', b'{"": 1, "$x": 2, "a.b": 3}', b"null"]
+    values += [b'"' + 300_000 * b"x" + b'"', b"NaN", b"\xef\xbb\xbf1", b" \n", b'"end"']
+    async with running(source) as cluster:
+        trigger = on_record(params={"n": "${event.value}", "key": "${event.key}"})
+        await cluster.client.put_trigger(trigger)
+        for value in values:
+            source.publish(value, key="\udcff\x00", timestamp=LATER)
+        await settle(cluster)
+        tasks = await made(cluster)
+        letters = (await cluster.client.dead_letters(kind="trigger")).items
+    assert {one.params["key"] for one in tasks} == {"\\xff\x00"}
+    assert (len(tasks), len(letters)) == (6, 8)
+    assert "end" in [one.params["n"] for one in tasks]
+
+
 async def test_a_source_that_no_plugin_knows_or_a_plugin_refuses_is_refused_when_it_is_put() -> (
     None
 ):

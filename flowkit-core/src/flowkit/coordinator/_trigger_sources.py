@@ -12,7 +12,7 @@ from flowkit._json.limits import LAST_MOMENT
 from flowkit._records.trigger_records import KIND, StoredTrigger, decode_trigger
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import keep_alive, notices_of, patiently
-from flowkit.client._trigger_runs import TriggerRuns, log_damage
+from flowkit.client._trigger_runs import TriggerRuns
 from flowkit.config import CoordinatorConfig
 from flowkit.errors import BusError, ConfigError, CorruptRecord, PluginError
 from flowkit.plugins import Plugins
@@ -79,7 +79,13 @@ class TriggerSources:
             try:
                 stored = decode_trigger(record)
             except CorruptRecord as error:
-                log_damage(error)
+                notices_of(self._clock).trouble(
+                    logger,
+                    ("trigger", record.key),
+                    "A source cannot be read",
+                    error,
+                    action="trigger_damaged",
+                )
             else:
                 wanted[stored.group_in(self._cfg.namespace)] = stored
         return wanted
