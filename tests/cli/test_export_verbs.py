@@ -128,25 +128,28 @@ def test_a_task_that_was_archived_before_its_export_is_retried(
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-def test_registered_flows_and_schedules_are_exported_with_the_tasks(
+def test_registered_flows_schedules_and_triggers_are_exported_with_the_tasks(
     cli: Cli, installation: Installation, tmp_path: Path
 ):
     (tmp_path / "flow.json").write_text(json.dumps(ONE))
     (tmp_path / "schedule.json").write_text('{"id": "s", "flow": "f", "every_sec": 3600}')
+    (tmp_path / "trigger.json").write_text('{"id": "t", "flow": "f", "source": "task:p"}')
     there = ["--db", installation.address]
     assert cli("flow", "put", "f", tmp_path / "flow.json", *there).exit_code == 0
     assert cli("schedule", "put", tmp_path / "schedule.json", *there).exit_code == 0
+    assert cli("trigger", "put", tmp_path / "trigger.json", *there).exit_code == 0
     done = cli("export", *there, "-o", tmp_path / "export.jsonl")
     assert done.stderr.endswith(
-        "exported 0 tasks, 0 artifacts, 0 dead letters, 1 flow version and 1 schedule\n"
+        "exported 0 tasks, 0 artifacts, 0 dead letters, 1 flow version, 1 schedule, 1 trigger and"
+        " 0 waiting events\n"
     )
     store = file_of(tmp_path, "other.db")
-    for new, skipped in ((1, 0), (0, 2)):
+    for new, skipped in ((1, 0), (0, 3)):
         done = cli("import", tmp_path / "export.jsonl", "--db", store, "--json")
         numbers = json.loads(done.stdout)
-        found = (numbers["flow_versions"], numbers["schedules"], numbers["skipped"])
-        assert found == (new, new, skipped)
-    for verb in (["flow", "show", "f"], ["schedule", "show", "s"]):
+        names = ("flow_versions", "schedules", "triggers", "skipped")
+        assert [numbers[name] for name in names] == [new, new, new, skipped]
+    for verb in (["flow", "show", "f"], ["schedule", "show", "s"], ["trigger", "ls"]):
         shown = [cli(*verb, "--json", "--db", db).stdout for db in (installation.address, store)]
         assert shown[0] == shown[1] != ""
 
@@ -276,8 +279,8 @@ def test_a_pipe_moves_tasks(tmp_path: Path):
         check=True,
     )
     assert piped.stdout == (
-        "imported 1 task, 4,000 artifacts, 1 dead letter, 0 flow versions and 0 schedules; skipped"
-        " 0 already stored\n"
+        "imported 1 task, 4,000 artifacts, 1 dead letter, 0 flow versions, 0 schedules, 0 triggers"
+        " and 0 waiting events; skipped 0 already stored\n"
     )
 
 

@@ -22,8 +22,16 @@ from tests.store_records import NOON, artifact, change, task
 HEADER = HeaderLine(flowkit="0", encoded=False)
 ENCODED_HEADER = HeaderLine(flowkit="0", encoded=True)
 PLAIN = Plugins([], discover=False)
-DEFINITIONS = ("flow", "flow_version", "schedule", "schedule_definition")
-"""Kinds of the keyed records of registered flows and schedules."""
+DEFINITIONS = (
+    "flow",
+    "flow_version",
+    "schedule",
+    "schedule_definition",
+    "trigger",
+    "trigger_event",
+    "trigger_pipeline",
+)
+"""Kinds of the keyed records of registered flows, schedules and triggers."""
 
 
 class Reversing:

@@ -81,12 +81,7 @@ class DefinitionExport:
     def _is_sound(
         self, what: str, decode: Callable[[KeyedRecord], object], record: KeyedRecord
     ) -> bool:
-        fault: object = record.fault
-        if fault is None and not self._encoded:
-            try:
-                decode(record)
-            except CorruptRecord as error:
-                fault = error
+        fault = fault_of(record, decode, encoded=self._encoded)
         if fault is not None:
             self._leave_out(what, fault)
         return fault is None
@@ -94,3 +89,15 @@ class DefinitionExport:
 
 def _check_version(record: KeyedRecord) -> None:
     decode_version(record).document()
+
+
+def fault_of(
+    record: KeyedRecord, decode: Callable[[KeyedRecord], object], *, encoded: bool
+) -> object:
+    """Return the fault of a record, or None. One that is encoded is not decoded."""
+    if record.fault is None and not encoded:
+        try:
+            decode(record)
+        except CorruptRecord as error:
+            return error
+    return record.fault

@@ -1,4 +1,6 @@
-"""Export of a store: ended tasks with all that belongs to them, registered flows and schedules."""
+"""Export of a store: ended tasks with all that belongs to them, registered flows, schedules and
+triggers.
+"""
 
 import shutil
 import tempfile
@@ -21,7 +23,9 @@ from flowkit._exports.lines import (
     HeaderLine,
     Line,
     TaskLine,
+    TriggerLine,
 )
+from flowkit._exports.trigger_export import TriggerExport
 from flowkit._records import letter_records
 from flowkit._records.claims import is_artifact
 from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
@@ -58,6 +62,8 @@ class Exported:
     dead_letters: int = 0
     flow_versions: int = 0
     schedules: int = 0
+    triggers: int = 0
+    trigger_events: int = 0
     running: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     """Records that could not be read, or changed meanwhile."""
@@ -88,7 +94,8 @@ class Exporter:
         self._done = Exported()
 
     async def run(self, selection: Selection) -> Exported:
-        """Export the tasks that match; without a selection, also flows and schedules.
+        """Export the tasks that match; without a selection, also flows, schedules and
+        triggers.
 
         Raises:
             TaskNotFound: one of the selected tasks does not exist.
@@ -237,7 +244,7 @@ class Exporter:
                 self._write(DeadLetterLine.of(record))
                 self._done.dead_letters += 1
 
-    # ------------------------------------------------------------ flows and schedules
+    # ------------------------------------------------------------ flows, schedules, triggers
 
     async def _export_definitions(self) -> None:
         export = DefinitionExport(
@@ -249,3 +256,12 @@ class Exporter:
                 self._done.flow_versions += 1
             else:
                 self._done.schedules += 1
+        triggers = TriggerExport(
+            self._store.records, encoded=self._header.encoded, leave_out=self._leave_out
+        )
+        async for each in triggers.lines():
+            self._write(each)
+            if isinstance(each, TriggerLine):
+                self._done.triggers += 1
+            else:
+                self._done.trigger_events += 1

@@ -13,6 +13,8 @@ from flowkit._exports.lines import (
     HeaderLine,
     ScheduleLine,
     TaskLine,
+    TriggerEventLine,
+    TriggerLine,
 )
 from flowkit.errors import InvalidExport
 
@@ -20,6 +22,9 @@ LONGEST_HEADER = 10_000
 LONGEST_LINE = 500_000_000
 BATCH_BYTES = 4_000_000
 BATCH_LINES = 2_000
+
+DEFINITIONS = (FlowVersionLine, ScheduleLine, TriggerEventLine, TriggerLine)
+"""Lines that belong to no task."""
 
 Batch = list[tuple[int, AnyLine]]
 """Lines with their numbers in the file."""
@@ -104,7 +109,7 @@ class _Missing:
         Raises:
             ValueError: other lines are missing before it.
         """
-        if isinstance(line, TaskLine | FlowVersionLine | ScheduleLine | EndLine):
+        if isinstance(line, (TaskLine, *DEFINITIONS, EndLine)):
             self._check_none_left()
         elif self._counts.get(type(line)) and line.task_id == self._task_id:
             self._counts[type(line)] -= 1

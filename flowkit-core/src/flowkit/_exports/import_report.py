@@ -13,8 +13,10 @@ class Imported:
     dead_letters: int = 0
     flow_versions: int = 0
     schedules: int = 0
+    triggers: int = 0
+    trigger_events: int = 0
     skipped: int = 0
-    """Tasks, versions of flows and schedules that were there already."""
+    """Tasks, versions of flows, schedules and triggers that were there already."""
     refused: int = 0
 
 

@@ -6,23 +6,28 @@ from anyio import to_thread
 
 from flowkit._codecs.store_codec import decoded_record, encoded
 from flowkit._exports.definition_import import DefinitionImport
-from flowkit._exports.export_reader import Batch, ExportReader
+from flowkit._exports.export_reader import DEFINITIONS, Batch, ExportReader
 from flowkit._exports.import_report import Imported, ImportReport
-from flowkit._exports.lines import FlowVersionLine, HeaderLine, ScheduleLine
+from flowkit._exports.lines import (
+    FlowVersionLine,
+    HeaderLine,
+    ScheduleLine,
+    TriggerEventLine,
+    TriggerLine,
+)
 from flowkit._exports.task_import import TaskImport
+from flowkit._exports.trigger_import import TriggerImport
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
 from flowkit.protocols import KeyedRecord, Store
-
-DEFINITIONS = (FlowVersionLine, ScheduleLine)
 
 
 class Importer:
     """Imports an export into a store.
 
     Nothing that is in the store is changed. ``report`` is called with a sentence about what differs
-    from it. Tasks that a plugin has encoded are stored as they are. Flows and schedules are decoded
-    to compare them by their contents.
+    from it. Tasks that a plugin has encoded are stored as they are. Flows, schedules
+    and triggers are decoded to compare them by their contents.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Importer:
         self._report = ImportReport(report)
         self._tasks = TaskImport(store if header.encoded else usual, self._report)
         self._definitions = DefinitionImport(usual.records, self._report, decode=decode)
+        self._triggers = TriggerImport(usual, self._report, decode=decode)
 
     async def run(self, reader: ExportReader) -> Imported:
         """Import all lines after the header.
@@ -65,4 +71,10 @@ class Importer:
         )
         await self._definitions.add_schedules(
             [(number, line) for number, line in batch if isinstance(line, ScheduleLine)]
+        )
+        await self._triggers.add_events(
+            [(number, line) for number, line in batch if isinstance(line, TriggerEventLine)]
+        )
+        await self._triggers.add_triggers(
+            [(number, line) for number, line in batch if isinstance(line, TriggerLine)]
         )

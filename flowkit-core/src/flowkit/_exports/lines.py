@@ -3,8 +3,9 @@
 An export is a text file in UTF-8. Each line is a JSON object with a ``type`` and, as its last
 field, the CRC-32 of the text before that field. The first line is the header. Each task is followed
 by its archived parts, its artifacts and its dead letters; its line says how many there are. Dead
-letters without a task follow the tasks, then registered flows, then schedules, which may name the
-flows. The last line is the end, with the number of lines.
+letters without a task follow the tasks, then registered flows, then schedules and triggers, which
+may name the flows. A trigger follows its events. The last line is the end, with the number of
+lines.
 
 Later versions may add types of lines. Data is a JSON string if it is text in UTF-8, otherwise an
 object ``{"base64": "..."}``.
@@ -23,6 +24,8 @@ from flowkit._records.letter_records import KIND as LETTER
 from flowkit._records.letter_records import kind_and_task, task_of
 from flowkit._records.schedule_records import DEFINITION_KIND
 from flowkit._records.schedule_records import KIND as SCHEDULE
+from flowkit._records.trigger_records import KIND as TRIGGER
+from flowkit._records.trigger_records import EndEvent
 from flowkit.protocols import (
     ArtifactRecord,
     KeyedRecord,
@@ -31,6 +34,7 @@ from flowkit.protocols import (
     TaskRecord,
 )
 
+PartOfKey = Annotated[str, Field(pattern=r"\A[^\n]*\z")]
 Tags = Annotated[frozenset[str], PlainSerializer(sorted)]
 
 
@@ -216,6 +220,42 @@ class ScheduleLine(Line):
         )
 
 
+class TriggerEventLine(Line):
+    """End of a task that a trigger has not handled yet."""
+
+    type: Literal["trigger_event"] = "trigger_event"
+    trigger_id: PartOfKey
+    token: PartOfKey
+    task_id: PartOfKey
+    seq: Count
+
+    @classmethod
+    def of(cls, event: EndEvent) -> Self:
+        """Return the line of an event."""
+        return cls(**event._asdict())
+
+    def event(self) -> EndEvent:
+        """Return the event of the line."""
+        return EndEvent(**_values(self, list(EndEvent._fields)))
+
+
+class TriggerLine(Line):
+    """Trigger: its definition, its pause, and the token in its events."""
+
+    type: Literal["trigger"] = "trigger"
+    trigger_id: str
+    data: Data
+
+    @classmethod
+    def of(cls, record: KeyedRecord) -> Self:
+        """Return the line of the record of a trigger."""
+        return cls(trigger_id=record.key, data=record.data)
+
+    def record(self) -> KeyedRecord:
+        """Return the record of the line."""
+        return KeyedRecord(TRIGGER, self.trigger_id, self.data)
+
+
 class EndLine(Line):
     """Last line, with the number of all lines."""
 
@@ -230,5 +270,7 @@ AnyLine = (
     | DeadLetterLine
     | FlowVersionLine
     | ScheduleLine
+    | TriggerEventLine
+    | TriggerLine
     | EndLine
 )

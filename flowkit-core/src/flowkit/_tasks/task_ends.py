@@ -4,16 +4,14 @@ The events of an end are stored before the commit in which the task ends, so tha
 none. If that commit is refused, the triggers find by the stored task that the end did not happen.
 """
 
-import logging
 from collections.abc import Collection, Sequence
 from secrets import token_hex
 
+from flowkit._records.trigger_changes import log_damage
 from flowkit._records.trigger_records import PIPELINE_KIND, EndEvent, triggers_of
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Clock, RecordChange, Store
 from flowkit.task import Task
-
-logger = logging.getLogger(__name__)
 
 
 class TaskEnds:
@@ -55,5 +53,5 @@ class TaskEnds:
                 if triggers := triggers_of(record):
                     found[name] = triggers
             except CorruptRecord as error:
-                logger.error("%s", error, extra={"action": "trigger_damaged"})
+                log_damage(error)
         return found

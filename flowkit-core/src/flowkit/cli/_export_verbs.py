@@ -53,11 +53,12 @@ def export(
     bus: options.Bus = None,
     config: options.Config = None,
 ) -> None:
-    """Export ended tasks, registered flows and schedules as lines of JSON.
+    """Export ended tasks, registered flows, schedules and triggers as lines of JSON.
 
     Tasks are exported with their artifacts and dead letters. Those that have not ended are left out
     and counted on stderr. With a selection, only the tasks that match are exported; without one,
-    also all other dead letters, the registered flows and the schedules. Data that a plugin has
+    also all other dead letters, the registered flows, the schedules, and the triggers with the ends
+    of tasks that they have not handled. Data that a plugin has
     encoded stays encoded. The exit status is 1 if something could not be read, or if a task of
     --task-id has not ended.
     """
@@ -100,12 +101,13 @@ def import_(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Import the tasks, flows and schedules of an export.
+    """Import the tasks, flows, schedules and triggers of an export.
 
     Nothing that is in the store is changed. What is there already is skipped. If it differs, it is
     named on stderr, and the exit status is 1. Flows keep the numbers of their versions. Schedules
-    continue after the times that they have handled. After an interruption, the same import can be
-    run again, and completes what is missing.
+    continue after the times that they have handled, and triggers with the ends of tasks that they
+    have not handled. After an interruption, the same import can be run again, and completes what is
+    missing.
     """
 
     async def main() -> Imported:
@@ -130,8 +132,9 @@ def _contents(done: Exported | Imported) -> str:
     return (
         f"{_counted(done.tasks, 'task')}, {_counted(done.artifacts, 'artifact')},"
         f" {_counted(done.dead_letters, 'dead letter')},"
-        f" {_counted(done.flow_versions, 'flow version')} and"
-        f" {_counted(done.schedules, 'schedule')}"
+        f" {_counted(done.flow_versions, 'flow version')}, {_counted(done.schedules, 'schedule')},"
+        f" {_counted(done.triggers, 'trigger')} and"
+        f" {_counted(done.trigger_events, 'waiting event')}"
     )
 
 

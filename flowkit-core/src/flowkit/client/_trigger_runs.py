@@ -15,6 +15,7 @@ from flowkit._expressions import Budget, BudgetExceeded
 from flowkit._records.letter_records import letter_id, park_letters
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
+from flowkit._records.trigger_changes import log_damage
 from flowkit._records.trigger_records import (
     EVENT_KIND,
     KIND,
@@ -302,8 +303,3 @@ def decide(event: EndEvent, stored: StoredTrigger | None, task: Task | None) -> 
     if pipeline_of(stored.trigger.source) != task.spec.pipeline or event.token != stored.token:
         return Decision.DROP
     return Decision.PUT_ASIDE if stored.paused else Decision.MAKE
-
-
-def log_damage(error: CorruptRecord) -> None:
-    """Log a damaged record."""
-    logger.error("%s", error, extra={"action": "trigger_damaged"})

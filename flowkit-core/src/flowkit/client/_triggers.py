@@ -6,23 +6,19 @@ from secrets import token_hex
 from flowkit._json.limits import LAST_MOMENT
 from flowkit._json.values import is_unicode
 from flowkit._records.record_pages import PAGE, pages_of
+from flowkit._records.trigger_changes import changed_pipelines, log_damage, make_due
 from flowkit._records.trigger_records import (
     EVENT_KIND,
     KIND,
-    MOST_OF_PIPELINE,
     MOST_READ,
-    PIPELINE_KIND,
     StoredTrigger,
     decode_trigger,
-    pipeline_record,
     prefix_of,
     trigger_record,
-    triggers_of,
 )
 from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._triggers import Trigger, TriggerView, faults_in_expressions, pipeline_of
 from flowkit.client._session import Session
-from flowkit.client._trigger_runs import log_damage
 from flowkit.client._valid_models import valid_model
 from flowkit.errors import (
     ConfigError,
@@ -35,7 +31,7 @@ from flowkit.errors import (
     TriggerRefused,
 )
 from flowkit.graph._templates import templates_in_params
-from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion, utc
+from flowkit.protocols import RecordChange, RecordDeletion, utc
 
 TRIES = 20
 
@@ -80,7 +76,10 @@ async def _put(session: Session, trigger: Trigger, graph: bytes) -> TriggerView:
             stored = replace(before, trigger=trigger, graph=graph, since=since)
         if stored.is_read and not (before is not None and before.is_read):
             await _check_number(session)
-        put = [trigger_record(stored), *await _moved(session, trigger.id, stored, before)]
+        put = [
+            trigger_record(stored),
+            *await changed_pipelines(records, trigger.id, stored, before),
+        ]
         if (await records.change([RecordChange(token_hex(8), put)]))[0]:
             return _view(stored)
     raise _too_often(trigger.id)
@@ -90,39 +89,6 @@ async def _check_number(session: Session) -> None:
     read = await session.store.records.due(KIND, before=LAST_MOMENT, limit=MOST_READ)
     if len(read) == MOST_READ:
         raise TriggerRefused(f"{MOST_READ} triggers have sources of plugins already")
-
-
-async def _moved(
-    session: Session,
-    trigger_id: str,
-    now: StoredTrigger | None,
-    before: StoredTrigger | None,
-) -> list[KeyedRecord]:
-    """Return the records of the pipelines whose triggers change."""
-    old = None if before is None else pipeline_of(before.trigger.source)
-    new = None if now is None else pipeline_of(now.trigger.source)
-    changes: list[KeyedRecord] = []
-    names = [name for name in dict.fromkeys((old, new)) if name is not None]
-    found = await session.store.records.get(PIPELINE_KIND, names)
-    for name in names:
-        wanted = _known_triggers(found.get(name))
-        wanted.pop(trigger_id, None)
-        if now is not None and name == new:
-            wanted[trigger_id] = now.token
-        if len(wanted) > MOST_OF_PIPELINE:
-            raise TriggerRefused(f"pipeline {name!r} has {MOST_OF_PIPELINE} triggers already")
-        revision = found[name].revision if name in found else ""
-        changes.append(pipeline_record(name, wanted, revision))
-    return changes
-
-
-def _known_triggers(record: KeyedRecord | None) -> dict[str, str]:
-    """Return the triggers of a pipeline, with their tokens. A damaged record is replaced."""
-    try:
-        return {} if record is None else triggers_of(record)
-    except CorruptRecord as error:
-        log_damage(error)
-        return {}
 
 
 async def _checked(session: Session, trigger: Trigger) -> bytes:
@@ -190,16 +156,8 @@ async def _set_paused(session: Session, trigger_id: str, *, paused: bool) -> Non
 
 
 async def _make_due(session: Session, trigger_id: str) -> None:
-    records, now, after = session.store.records, session.clock.now(), ""
-    prefix = prefix_of(trigger_id, (await _get(session, trigger_id)).token)
-    while page := await records.scan(EVENT_KIND, prefix=prefix, after=after, limit=PAGE):
-        changes = [
-            RecordChange(token_hex(8), [replace(record, due_at=now)])
-            for record in page
-            if record.due_at is None
-        ]
-        if not changes or all(await records.change(changes)):
-            after = page[-1].key
+    stored = await _get(session, trigger_id)
+    await make_due(session.store.records, stored, session.clock.now())
 
 
 async def delete_trigger(session: Session, trigger_id: str) -> None:
@@ -219,7 +177,10 @@ async def delete_trigger(session: Session, trigger_id: str) -> None:
             tried = True
             try:
                 before = decode_trigger(record)
-                token, moved = before.token, await _moved(session, trigger_id, None, before)
+                token, moved = (
+                    before.token,
+                    await changed_pipelines(records, trigger_id, None, before),
+                )
             except CorruptRecord:
                 moved = []  # its pipeline is not known; an event without a trigger is dropped
             deletion = RecordDeletion(KIND, trigger_id, record.revision)
