@@ -244,4 +244,7 @@ def test_a_wait_in_finally_is_explained(fails: bool) -> None:
     play = in_finally(fails=fails, **ASK)
     index = play.index("w")
     said = explain_node(play.task, index, play.task.records, now=NOON)
-    assert said == "'w' waits for a decision."
+    assert said == (
+        "'w' waits for a decision since 1970-01-12T13:46:40+00:00. `flowkit decide t w CHOICE`"
+        " makes it: 'approve', 'reject'."
+    )

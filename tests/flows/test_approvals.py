@@ -42,7 +42,10 @@ async def test_what_waits_for_a_human_is_listed_until_it_is_decided() -> None:
             since=view.nodes["ok"].started_at,
         )
         assert view.nodes["ok"].waiting == "approval"
-        assert await client.explain(task_id, "ok") == "'ok' waits for a decision."
+        assert await client.explain(task_id, "ok") == (
+            "'ok' waits for a decision since 2026-01-01T00:00:00+00:00."
+            f" `flowkit decide {task_id} ok CHOICE` makes it: 'approve', 'reject'."
+        )
         await client.decide(task_id, "ok", "approve", by="ann", values={"amount": 5}, comment="!")
         assert (await client.approvals()).items == []
         result = (await client.wait(task_id)).result or {}

@@ -214,13 +214,14 @@ async def test_a_loop_says_what_it_waits_for() -> None:
         assert (view.status, view.waiting) == ("running", None)
         assert await client.explain(task_id, "l") == (
             f"'l' waits for round 1 of at most 7, task {first!r}, in which 'x' sleeps until"
-            " 2026-01-01T00:00:10+00:00 (5.0 s)."
+            f" 2026-01-01T00:00:10+00:00 (5.0 s). `flowkit run-now {first} x` ends that at once."
         )
         await cluster.clock.sleep(35)
         view = (await client.get_task(task_id)).nodes["l"]
         assert (view.status, view.waiting, view.child_task_id) == ("deferred", "timer", first)
         assert await client.explain(task_id, "l") == (
             "'l' waits until 2026-01-01T00:01:10+00:00 (30.0 s) before round 2 of at most 7."
+            f" `flowkit run-now {task_id} l` ends that at once."
         )
         await cluster.clock.sleep(35)
         view = (await client.get_task(task_id)).nodes["l"]
@@ -462,7 +463,8 @@ async def test_a_loop_that_is_paused_during_a_round_names_no_round_that_has_not_
         assert (paused.rounds, paused.child_task_id) == (running.rounds, running.child_task_id)
         assert (await client.get_task(str(paused.child_task_id))).status == "finished"
         explained = await client.explain(task_id, "l")
-        assert explained == "'l' waits because the task is paused."
+        resume = f"`flowkit resume {task_id}` ends that."
+        assert explained == f"'l' waits because the task is paused. {resume}"
         await client.resume(task_id)
         view = await client.wait(task_id, timeout=1000)
     assert (view.status, list(view.nodes["l"].rounds)) == ("finished", [0, 1, 2])

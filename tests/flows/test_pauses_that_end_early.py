@@ -45,6 +45,25 @@ async def test_an_operator_ends_the_pauses_of_a_task() -> None:
         assert told == [("a", "queued"), ("nap", "finished")]
 
 
+async def test_the_command_that_ends_a_pause_is_explained_and_quoted_for_a_shell() -> None:
+    nodes = [
+        node("fail", "second", retry_policy=LONG),
+        node("a nap", "sleep", io={"for_sec": 60}),
+        node("s", "wait_signal", io={"signal": "it's", "timeout_sec": 60}),
+    ]
+    async with Cluster(handlers=[second]) as cluster:
+        client = cluster.client
+        await client.create_task(graph=graph(*nodes), task_id="a task")
+        await cluster.clock.sleep(1)
+        said = [await client.explain("a task", name) for name in ("fail", "a nap", "s")]
+    assert [text.partition(". `")[2] for text in said] == [
+        "flowkit run-now 'a task' fail` ends that at once.",
+        "flowkit run-now 'a task' 'a nap'` ends that at once.",
+        """flowkit signal 'a task' 'it'"'"'s'` sends it.""",
+    ]
+    assert "until 2026-01-01T00:01:00+00:00 (59.0 s). " in said[2]
+
+
 async def test_what_has_no_pause_is_refused_with_what_to_do() -> None:
     io = {"signal": "go"}
     ask = {"prompt": "Go?"}

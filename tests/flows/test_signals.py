@@ -30,7 +30,10 @@ async def test_a_signal_wakes_the_node_that_waits_for_it_and_carries_its_payload
         task_id = await client.create_task(
             graph=graph(wait("paid", "payment", schema=AMOUNT), node("ship", "work", "paid"))
         )
-        assert await client.explain(task_id, "paid") == "'paid' waits for the signal 'payment'."
+        assert await client.explain(task_id, "paid") == (
+            "'paid' waits for the signal 'payment' since 2026-01-01T00:00:00+00:00."
+            f" `flowkit signal {task_id} payment` sends it."
+        )
         view = await client.get_task(task_id)
         assert (view.status, view.nodes["paid"].waiting) == ("deferred", "signal")
         await client.signal(task_id, "payment", {"amount": 5})

@@ -596,7 +596,11 @@ async def test_what_a_task_far_below_waits_for_is_named(mapped: bool) -> None:
         child_id = (await client.get_task(task_id)).nodes["s"].child_task_id or ""
         name = "t[0]" if mapped else "t"
         lowest = (await client.get_task(child_id)).nodes[name].child_task_id or ""
-        asks = f"{name!r} runs as task {lowest!r}, in which 'ok' waits for a decision."
+        asks = (
+            f"{name!r} runs as task {lowest!r}, in which 'ok' waits for a decision since"
+            f" 2026-01-01T00:00:00+00:00. `flowkit decide {lowest} ok CHOICE` makes it: 'approve',"
+            " 'reject'."
+        )
         assert await client.explain(child_id, name) == asks
         assert (
             await client.explain(task_id, "s") == f"'s' runs as task {child_id!r}, in which {asks}"

@@ -14,11 +14,17 @@ from flowkit._engine import (
     undone_node,
 )
 from flowkit._records.task_records import last_change_at
+from flowkit._tasks.wait_explanations import (
+    explain_pause,
+    explain_until,
+    explain_wait,
+    run_now_hint,
+)
 from flowkit.graph import FlowRef
 from flowkit.graph._control_types import most_rounds
 from flowkit.graph._expanded_plan import is_map, is_undo, map_of, node_of, runs_child_task
 from flowkit.graph._models import ALL
-from flowkit.protocols import TaskRecord, utc
+from flowkit.protocols import TaskRecord
 from flowkit.task import ENDED, DeadLetter, Mark, NodeRecord, Task, TaskStatus
 
 MOST_NAMES = 3
@@ -124,16 +130,17 @@ def explain_node(
             return f"{name} asks for key {record.key.key!r}."
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
             if index in plan.nested:
-                return f"{name} waits {_until(record, now)} before {_round(task, index, record)}."
-            return f"{name} {_waits(record, now)}."
+                before = f"{name} waits {explain_until(record, now)} before"
+                return f"{before} {_round(task, index, record)}. {run_now_hint(task, index)}"
+            return f"{name} {explain_wait(task, index, record, now)}"
         case Mark.DEFERRED:
             left = max((record.next_retry_at or now) - now, 0) if record else 0
             return (
                 f"{name} failed{because} and is tried again in {left:.1f} s, as attempt"
-                f" {record.attempt + 1 if record else 1}."
+                f" {record.attempt + 1 if record else 1}. {run_now_hint(task, index)}"
             )
     if task.paused:
-        return f"{name} waits because the task is paused."
+        return f"{name} {explain_pause(task)}"
     if task.key is not None and (task.key.is_asking or task.key.is_open):
         return f"{name} waits until its task has {key_wait or f'key {task.key.key!r}'}."
     match mark:
@@ -309,7 +316,7 @@ def _runs_child(
         )
         return f"{name} is being cancelled: {_stop(task, index, records)}. {ends}."
     if link is not None and not link.due and task.paused:
-        return f"{name} waits because the task is paused."
+        return f"{name} {explain_pause(task)}"
     if link is not None and not link.due:
         return f"{name} has its condition checked before {_round(task, index, record)}."
     flow = _flow_of(task, index)
@@ -432,28 +439,6 @@ def _failure_above(task: Task, index: int) -> str:
     path = path_to_failure(task, index)
     where = "which it depends on" if len(path) == 2 else "which stands above it"
     return f"{plan.ids[path[-1]]!r}, {where}, {_ENDED_AS[marks[path[-1]]]}"
-
-
-def _waits(record: NodeRecord, now: float) -> str:
-    """Return what a control node waits for."""
-    wait = record.wait
-    if wait is None:
-        return "waits for its arguments to be evaluated"
-    what = _WAITS_FOR[wait.kind].format_map(wait.arguments)
-    return what if wait.until is None else f"{what} {_until(record, now)}"
-
-
-def _until(record: NodeRecord, now: float) -> str:
-    """Return when the wait of a node ends."""
-    until = now if record.wait is None or record.wait.until is None else record.wait.until
-    return f"until {utc(until).isoformat(timespec='seconds')} ({max(until - now, 0):.1f} s)"
-
-
-_WAITS_FOR = {
-    "timer": "sleeps",
-    "signal": "waits for the signal {signal!r}",
-    "approval": "waits for a decision",
-}
 
 
 def _attempts(record: NodeRecord | None) -> str:
