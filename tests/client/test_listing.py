@@ -219,6 +219,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "waits": ({"waiting": ["timer"]}, r"waiting is one of .*, not \['timer'\]"),
     "a reason": ({"reason_code": 3}, "reason_code is a text, not 3"),
     "a limit": ({"limit": 0}, "limit is at least 1, not 0"),
+    "a limit beyond all": ({"limit": 10**30}, "limit is at most 2,147,483,647, not 1,000"),
+    "half a character": ({"pipeline": "a\ud800"}, r"pipeline is not Unicode: 'a\\ud800'"),
+    "half a label": ({"labels": {"a\ud800": ""}}, r"labels is not Unicode: 'a\\ud800'"),
+    "half a cursor": ({"after": "1|\ud800"}, r"after is not Unicode: '1\|\\ud800'"),
     "a limit as text": ({"limit": "5"}, "limit is a whole number, not '5'"),
 }
 

@@ -6,6 +6,7 @@ redaction. The adapters for Kafka, MongoDB and SQLite use them.
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -68,8 +69,8 @@ def read_page_cursor(cursor: str) -> tuple[float, str]:
     """
     created_at, bar, task_id = cursor.partition("|")
     try:
-        if bar:
-            return float(created_at), task_id
+        if bar and isfinite(moment := float(created_at)):
+            return moment, task_id
     except ValueError:
         pass
     raise StoreError(f"invalid page cursor {cursor!r}; use the `next` of an earlier page")

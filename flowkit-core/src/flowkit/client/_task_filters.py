@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, get_args
 
 from flowkit._engine import RETRYING, ROOT, parent_tag, reason_tag, waiting_tag
+from flowkit._json.values import is_unicode
 from flowkit.protocols import TaskQuery
 from flowkit.task import TaskStatus, WaitingFor
 
@@ -12,6 +13,7 @@ WAITING_FOR: tuple[WaitingFor, ...] = get_args(WaitingFor)
 HALF_A_MICROSECOND = 0.5e-6
 """Views round the times of tasks to microseconds. The time in a view is the same as the stored one.
 """
+MOST_OF_PAGE = 2**31 - 1
 OPEN = tuple(status.value for status in TaskStatus if not status.terminal)
 """Statuses of tasks that have not ended."""
 _STATUSES = tuple(status.value for status in TaskStatus)
@@ -75,6 +77,8 @@ def checked_limit(limit: Any) -> int:
         raise ValueError(f"limit is a whole number, not {limit!r}")
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
+    if limit > MOST_OF_PAGE:
+        raise ValueError(f"limit is at most {MOST_OF_PAGE:,}, not {limit:,}")
     return limit
 
 
@@ -128,12 +132,17 @@ def _labels(labels: Any) -> Mapping[str, str]:
         isinstance(text, str) for pair in labels.items() for text in pair
     ):
         raise ValueError(f"labels maps names to texts, and is not {labels!r}")
+    for pair in labels.items():
+        for text in pair:
+            _text(text, "labels")
     return labels
 
 
 def _text(value: Any, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{name} is a text, not {value!r}")
+    if value is not None and not is_unicode(value):
+        raise ValueError(f"{name} is not Unicode: {value!r}")
     return value
 
 
