@@ -8,6 +8,7 @@ from flowkit._records.worker_sessions import WorkerSession
 from flowkit.cli._loader import load_flow
 from flowkit.cli._run_verbs import warn_of_unserved_roles
 from flowkit.plugins import Plugins
+from tests.builders import graph, node
 from tests.cli.conftest import Cli
 from tests.cli.installations import FAILING, ONE, SKIPPING, STREAM, Installation
 from tests.store_records import put_session, task
@@ -343,10 +344,11 @@ def test_explain_says_why_a_node_is_not_running(cli: Cli, installation: Installa
 def test_explain_of_a_node_that_does_not_exist_is_a_usage_error(
     cli: Cli, installation: Installation
 ):
-    installation.submit(ONE, task_id="t1")
-    result = cli("explain", "t1", "nix", "--db", installation.address)
-    assert result.exit_code == 2
-    assert "task 't1' has no node 'nix'" in result.stderr
+    installation.submit(graph(node("resize"), node("mail")), task_id="t1")
+    for name, more in (("nix", ""), ("resise", ": did you mean 'resize'?")):
+        result = cli("explain", "t1", name, "--db", installation.address)
+        assert result.exit_code == 2
+        assert f"task 't1' has no node {name!r}{more}\n" in result.stderr
 
 
 def test_artifacts_are_printed_a_line_each(cli: Cli, installation: Installation):

@@ -1,13 +1,17 @@
 """Children of maps: their number in each status, and errors about ids that no child has."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
 from flowkit._engine import Transition
 from flowkit._engine.map_expansion import end_waiting_children
 from flowkit.errors import TaskNotFound
 from flowkit.graph._expanded_plan import child_id, is_map, is_undo, node_of, split_child_id
 from flowkit.task import Task
+
+MOST_COMPARED, MOST_COMPARED_CHARS = 200, 60
+"""Ids of nodes that are compared with one that does not exist. Longer ones take much longer."""
 
 
 def with_maps(task: Task, nodes: Iterable[int]) -> list[int]:
@@ -41,7 +45,9 @@ def no_such_node(task: Task, node_id: str) -> TaskNotFound:
     owner, number = split_child_id(node_id)
     index = task.spec.plan.index.get(owner)
     if number < 0 or index is None or not is_map(task.spec.plan, index):
-        return TaskNotFound(task.task_id, node_id=node_id)
+        return TaskNotFound(
+            task.task_id, node_id=node_id, why=_similar(node_id, task.spec.plan.ids)
+        )
     state = task.maps.get(index)
     if state is None and is_undo(task.spec.plan, index):
         why = f"{owner!r} has children when the task fails or is cancelled, if any are to be undone"
@@ -51,3 +57,12 @@ def no_such_node(task: Task, node_id: str) -> TaskNotFound:
         last = child_id(owner, state.size - 1)
         why = f"the children of {owner!r} are {child_id(owner, 0)!r} to {last!r}"
     return TaskNotFound(task.task_id, node_id=node_id, why=why)
+
+
+def _similar(node_id: str, known: Collection[str]) -> str:
+    """Return a question that names a similar node; empty if there is none."""
+    if len(node_id) > MOST_COMPARED_CHARS or len(known) > MOST_COMPARED:
+        return ""
+    short = [name for name in known if len(name) <= MOST_COMPARED_CHARS]
+    near = get_close_matches(node_id, short, n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
