@@ -8,7 +8,7 @@ import anyio
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from flowkit.errors import ConfigError, RecordRefused
+from flowkit.errors import ConfigError, RecordRefused, StoreUnavailable
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
 from flowkit_mongo import MongoStore
 from flowkit_mongo._marked_changes import MarkedChanges
@@ -109,7 +109,7 @@ async def test_a_writer_that_is_stopped_at_any_step_leaves_a_whole_change_or_non
     )
 
 
-@pytest.mark.parametrize("by", ["one", "many", "deletion"])
+@pytest.mark.parametrize("by", ["one", "many", "deletion", "updates"])
 async def test_a_writer_in_the_way_is_completed_or_prevented_by_each_kind_of_change(
     store: MongoStore, by: str
 ) -> None:
@@ -118,19 +118,26 @@ async def test_a_writer_in_the_way_is_completed_or_prevented_by_each_kind_of_cha
         change = await begin(store)
         await stopped(store, change, step, after=False)
         a = KeyedRecord("kind", "a", b"3", revision)
+        y = KeyedRecord("kind", "y", b"1")
+        await store.records.change([RecordChange("y", [y])])
         others = {
-            "one": RecordChange("three", [a]),
-            "many": RecordChange("three", [a, KeyedRecord("kind", "x", b"3")]),
-            "deletion": RecordChange("three", delete=[RecordDeletion("kind", "a")]),
+            "one": [RecordChange("three", [a])],
+            "many": [RecordChange("three", [a, KeyedRecord("kind", "x", b"3")])],
+            "deletion": [RecordChange("three", delete=[RecordDeletion("kind", "a")])],
+            "updates": [
+                RecordChange("three", [a]),
+                RecordChange("y3", [replace(y, data=b"3", revision="y")]),
+            ],
         }
         with anyio.fail_after(PATIENCE_SEC):
-            assert await store.records.change([others[by]]) == [True]
+            assert all(await store.records.change(others[by]))
         expected = dict(AFTER if revision == "two" else BEFORE)
         expected.pop("a")
         if by != "deletion":
             expected["a"] = b"3"
         if by == "many":
             expected["x"] = b"3"
+        expected["y"] = b"3" if by == "updates" else b"1"
         assert await contents(store) == expected
 
 
@@ -212,6 +219,79 @@ async def test_a_change_of_one_record_is_one_write(store: MongoStore, commands: 
     await store.records.change([RecordChange("two", [replace(first, revision="one")])])
     await store.records.change([RecordChange("three", delete=[RecordDeletion("kind", "a")])])
     assert commands.names() == ["insert", "update", "delete"]
+
+
+# ---------------------------------------------------------------- updates together
+
+
+async def put_some(store: MongoStore) -> list[RecordChange]:
+    """Store three records, and return a change of each."""
+    records = [KeyedRecord("kind", key, b"1") for key in "abc"]
+    await store.records.change([RecordChange(f"one {each.key}", [each]) for each in records])
+    return [
+        RecordChange(f"two {each.key}", [replace(each, data=b"2", revision=f"one {each.key}")])
+        for each in records
+    ]
+
+
+async def test_changes_of_one_record_each_are_one_read_and_one_write(
+    store: MongoStore, commands: Any
+) -> None:
+    changes = await put_some(store)
+    commands.sent.clear()
+    assert await store.records.change(changes) == [True, True, True]
+    assert commands.names() == ["find", "update"]
+    commands.sent.clear()
+    outdated = [replace(change, op_id=f"three {change.op_id}") for change in changes]
+    assert await store.records.change(outdated) == [False, False, False]
+    assert commands.names() == ["find"]
+    # A call that is repeated, because its answer was lost.
+    assert await store.records.change(changes) == [True, True, True]
+
+
+class Meddling(MarkedChanges):
+    """Changes with another writer, who is at work after the read and after the write."""
+
+    def __init__(self, store: MongoStore, *, again: bool) -> None:
+        super().__init__(store._life.resource.context)
+        self._store, self._again, self._updates = store, again, 0
+
+    async def states(self, concerned: Any) -> Any:
+        found = await super().states(concerned)
+        if not self._updates:
+            await self._put("a", "one a", "other a")
+        return found
+
+    async def update(self, changes: Any) -> int:
+        matched = await super().update(changes)
+        self._updates += 1
+        if self._again and self._updates == 1:
+            await self._put("b", "two b", "other b")
+        return matched
+
+    async def _put(self, key: str, revision: str, op_id: str) -> None:
+        change = RecordChange(op_id, [KeyedRecord("kind", key, b"9", revision)])
+        assert await self._store.records.change([change]) == [True]
+
+
+async def test_a_record_that_another_writer_changes_meanwhile_is_refused_alone(
+    store: MongoStore,
+) -> None:
+    changes = await put_some(store)
+    steps = Meddling(store, again=False)
+    applied = await RecordChanges(store._life.resource.context, steps).apply(changes)
+    assert applied == [False, True, True]
+    assert await contents(store) == {"a": b"9", "b": b"2", "c": b"2"}
+
+
+async def test_it_is_never_guessed_whether_a_record_was_changed_that_is_changed_again(
+    store: MongoStore,
+) -> None:
+    changes = await put_some(store)
+    steps = Meddling(store, again=True)
+    with pytest.raises(StoreUnavailable, match="the outcome of some changes .* is unknown"):
+        await RecordChanges(store._life.resource.context, steps).apply(changes)
+    assert await contents(store) == {"a": b"9", "b": b"9", "c": b"2"}
 
 
 async def test_a_store_of_an_earlier_layout_is_refused(

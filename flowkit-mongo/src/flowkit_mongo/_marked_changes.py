@@ -183,10 +183,16 @@ class MarkedChanges:
         )
         return {name_of(document["_id"]): document for document in found}
 
-    async def is_confirmed(self, record: KeyedRecord, op_id: str) -> bool:
-        """Return whether the majority has a record as a change has put it."""
-        where = {"_id": id_of(record), "revision": op_id}
-        return bool(await self._context.find("records", where, {"_id": 1}))
+    async def confirmed(
+        self, records: Sequence[KeyedRecord], operations: Sequence[str]
+    ) -> Collection[str]:
+        """Return those operations with whose records the majority agrees."""
+        where = {
+            "_id": {"$in": list(map(id_of, records))},
+            "revision": {"$in": list(operations)},
+        }
+        found = await self._context.find("records", where, {"revision": 1})
+        return {document["revision"] for document in found}
 
     async def matched(self, write: Callable[[], Awaitable[int]]) -> bool:
         """Repeat a write until it is answered, and return whether a document matched.

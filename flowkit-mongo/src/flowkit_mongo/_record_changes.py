@@ -1,9 +1,9 @@
-"""Changes of keyed records: of one record alone, and of several with marks."""
+"""Changes of keyed records: of one record each together, and of several with marks."""
 
 import random
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -46,19 +46,22 @@ class RecordChanges:
         for change in changes:
             for record in change.put:
                 _check_size(record)
-        applied = [False] * len(changes)
+        applied: dict[int, bool | None] = {}
         new = [number for number, change in enumerate(changes) if _is_new(change)]
         if new:
             taken = await self._insert([changes[number] for number in new])
-            for place, number in enumerate(new):
-                applied[number] = place not in taken
+            applied |= {number: True for place, number in enumerate(new) if place not in taken}
+        known = [number for number, change in enumerate(changes) if _is_update(change)]
+        if len(known) > 1:
+            outcomes = await self._update_together([changes[number] for number in known])
+            applied |= dict(zip(known, outcomes, strict=True))
 
         async def apply_one(number: int) -> None:
             applied[number] = await _Application(self, self._steps, changes[number]).outcome()
 
-        left = [partial(apply_one, number) for number, done in enumerate(applied) if not done]
-        await side_by_side(left, at_a_time=AT_A_TIME)
-        return applied
+        left = [number for number in range(len(changes)) if applied.get(number) is None]
+        await side_by_side([partial(apply_one, number) for number in left], at_a_time=AT_A_TIME)
+        return [bool(applied[number]) for number in range(len(changes))]
 
     # ------------------------------------------------------------ one record
 
@@ -69,6 +72,39 @@ class RecordChanges:
             lambda: self._context.database.insert(self._context.name("records"), documents)
         )
 
+    async def _update_together(self, changes: Sequence[RecordChange]) -> list[bool | None]:
+        """Update records in one call. Return the outcomes, None for those that are not known yet.
+
+        Raises:
+            StoreUnavailable: the outcome of one is unknown.
+        """
+        # MongoDB answers with the number of matches alone. So what does not fit is not sent.
+        found = await self._steps.states([change.put[0] for change in changes])
+        documents = [found.get(name_of(id_of(change.put[0])), {}) for change in changes]
+        sent = [
+            one for one, document in zip(changes, documents, strict=True) if _is_free(one, document)
+        ]
+        applied = await self._send(sent) if sent else ()
+        return [
+            True if change.op_id in applied else False if _has_another(change, document) else None
+            for change, document in zip(changes, documents, strict=True)
+        ]
+
+    async def _send(self, changes: Sequence[RecordChange]) -> Collection[str]:
+        """Update records, and return the operations that were applied.
+
+        Raises:
+            StoreUnavailable: some records were changed again before it was known which matched.
+        """
+        operations = [change.op_id for change in changes]
+        matched = await self._steps.update(list(map(_update_of, changes)))
+        if matched == len(changes):
+            return operations
+        applied = await self._steps.confirmed([change.put[0] for change in changes], operations)
+        if len(applied) < matched:
+            raise StoreUnavailable("the outcome of some changes of keyed records is unknown")
+        return applied
+
     async def apply_alone(self, change: RecordChange) -> bool:
         """Apply a change of one record, and return whether the record matched."""
         if change.delete:
@@ -76,8 +112,7 @@ class RecordChanges:
         (record,) = change.put
         if not record.revision:
             return not await self._insert([change])
-        where = {"_id": id_of(record), "revision": record.revision} | UNMARKED
-        return await self._steps.update([Change(where, record_update(record, change.op_id))]) > 0
+        return await self._steps.update([_update_of(change)]) > 0
 
     async def _delete_one(self, deletion: RecordDeletion) -> bool:
         where: Document = {"_id": id_of(deletion), "revision": {"$ne": ""}} | UNMARKED
@@ -156,7 +191,7 @@ class _Application:
         for record in self._change.put:
             if found.get(name_of(id_of(record)), {}).get("revision") == op_id:
                 # It was applied, and the answer was lost.
-                return True if await self._steps.is_confirmed(record, op_id) else None
+                return True if await self._steps.confirmed([record], [op_id]) else None
         marked = [document for document in found.values() if _is_in_the_way(document)]
         for document in marked:
             mark = mark_of(document)
@@ -182,6 +217,33 @@ def _is_in_the_way(document: Document) -> bool:
 def _is_new(change: RecordChange) -> bool:
     """Return whether a change puts one new record."""
     return len(change.put) == 1 and not change.delete and not change.put[0].revision
+
+
+def _is_update(change: RecordChange) -> bool:
+    """Return whether a change puts one record in place of another."""
+    return len(change.put) == 1 and not change.delete and bool(change.put[0].revision)
+
+
+def _update_of(change: RecordChange) -> Change:
+    (record,) = change.put
+    where = {"_id": id_of(record), "revision": record.revision} | UNMARKED
+    return Change(where, record_update(record, change.op_id))
+
+
+def _is_free(change: RecordChange, document: Document) -> bool:
+    """Return whether a document has the record that a change replaces, and no mark."""
+    return not _is_in_the_way(document) and document.get("revision") == change.put[0].revision
+
+
+def _has_another(change: RecordChange, document: Document) -> bool:
+    """Return whether a document certainly has neither the record that a change replaces, nor the
+    one that it puts.
+    """
+    revision = document.get("revision", "")
+    return not _is_in_the_way(document) and revision not in (
+        change.put[0].revision,
+        change.op_id,
+    )
 
 
 def _fits(wanted: Concerned, document: Document | None) -> bool:
