@@ -3,6 +3,7 @@
     python -m benchmarks.schedules                          everything; starts both servers
     python -m benchmarks.schedules memory sqlite            without servers
     python -m benchmarks.schedules memory --count 1000      fewer schedules
+    python -m benchmarks.schedules --puts 100               on a busy machine
 
 ``spread`` has schedules of one nominal time each, at random moments of a minute, and ``at once``
 has all of them at one moment. The tasks have one coordinator function, so that no worker takes
@@ -60,12 +61,12 @@ async def delays(client: Client) -> list[float]:
             return found
 
 
-async def measure_one(place: Place, name: str, count: int) -> None:
+async def measure_one(place: Place, name: str, count: int, puts_per_sec: float) -> None:
     """Measure schedules that are spread over a minute, or all at one moment."""
     async with place.coordinator():  # creates what is missing
         pass
     async with place.client() as client:
-        begin = time.time() + 5 + count / 300
+        begin = time.time() + 5 + count / puts_per_sec
         spread = name == "spread"
         times = [begin + (random.random() * MINUTE if spread else 0.0) for _ in range(count)]
         await put(client, times)
@@ -87,11 +88,13 @@ async def measure_one(place: Place, name: str, count: int) -> None:
         )
 
 
-async def measure(open_place: Callable[[], AbstractAsyncContextManager[Place]], count: int) -> None:
+async def measure(
+    open_place: Callable[[], AbstractAsyncContextManager[Place]], count: int, puts_per_sec: float
+) -> None:
     """Measure schedules of a minute, and of one moment."""
     for name in ("spread", "at once"):
         async with open_place() as place:
-            await measure_one(place, name, count)
+            await measure_one(place, name, count, puts_per_sec)
 
 
 def main() -> None:
@@ -101,6 +104,9 @@ def main() -> None:
     names = ["memory", "sqlite", "servers"]
     parser.add_argument("places", nargs="*", choices=[[], *names], help="all if none is named")
     parser.add_argument("--count", type=int, default=10_000, help="schedules")
+    parser.add_argument(
+        "--puts", type=float, default=300, help="schedules that can be put in a second"
+    )
     given = parser.parse_args()
     # As in the process of `flowkit coordinator`.
     with rare_collections():
@@ -108,9 +114,10 @@ def main() -> None:
             if name == "servers":
                 with KafkaServer.start() as kafka, MongoServers() as mongo:
                     place = partial(servers, kafka.address, mongo.address)
-                    asyncio.run(measure(place, given.count))
+                    asyncio.run(measure(place, given.count, given.puts))
             else:
-                asyncio.run(measure(memory if name == "memory" else sqlite, given.count))
+                opened = memory if name == "memory" else sqlite
+                asyncio.run(measure(opened, given.count, given.puts))
 
 
 if __name__ == "__main__":
