@@ -106,6 +106,7 @@ from flowkit.task import (
 NOON = 1_000_000.0
 FUNCTION = {"type": "coordinator_fn", "io": {"fn": "noop"}}
 ONCE = {"retry_policy": {"max": 0}}
+RATE = {"key": "r", "limit": 1, "per_sec": 60}
 STEADY = {"backoff_sec": 10.0, "multiplier": 1.0, "jitter": 0.0}
 
 
@@ -254,7 +255,7 @@ def record_of(task: Task, flow: Graph) -> TaskRecord:
 
 
 class KeyTable:
-    """Concurrency keys that only one task uses."""
+    """Concurrency keys that only one task uses, and rates that always have a free place."""
 
     def __init__(self) -> None:
         self.holders: dict[str, list[tuple[int, int]]] = {}
@@ -265,10 +266,14 @@ class KeyTable:
         """Return the answers to the claims that ask for places or give them back."""
         task, found = step.task, list[Event]()
         for effect in list(step.effects):
-            if isinstance(effect, ReturnKey):
+            if isinstance(effect, ReturnKey) and effect.kind == "key":
                 found += self._returned(task, effect.claim.key, effect.index, effect.claim.number)
-        for effect in list(step.effects):
-            claim = task.claim(effect.index) if isinstance(effect, AskKey) else None
+        asking = [effect for effect in step.effects if isinstance(effect, AskKey)]
+        for effect in asking:
+            if effect.kind == "rate":
+                found.append(KeyGranted(effect.index, effect.number, kind="rate"))
+                continue
+            claim = task.claim(effect.index)
             if claim is None or (claim.state, claim.number) != ("asked", effect.number):
                 continue
             limit = task.spec.key_of(effect.index)
@@ -386,9 +391,11 @@ class Play:
         token: str | None = None,
         worker: str = "w",
         at: float | None = None,
+        begun: bool = False,
     ) -> Transition:
         at = self.now if at is None else at
-        return self.do(NodeStarted(**self._address(name, attempt, token), worker_id=worker, at=at))
+        where = self._address(name, attempt, token)
+        return self.do(NodeStarted(**where, worker_id=worker, at=at, begun=begun))
 
     def progresses(
         self,
@@ -763,9 +770,7 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         AskWorker: "ask for",
         TellReaders: "tell readers of",
         RunChild: "follow",
-        AskKey: "ask for the key of",
         NameKey: "name the key of",
-        ReturnKey: "return the key of",
         WithdrawCommand: "withdraw",
     }
     return [
@@ -773,11 +778,21 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         if isinstance(effect, EvaluateOutput)
         else "tell parent"
         if isinstance(effect, TellParent)
-        else f"{words[type(effect)]} the task"
-        if effect.index == WHOLE_TASK
-        else f"{words[type(effect)]} {ids[effect.index]}"
+        else f"{_verb(effect, words)} {_whose(effect, ids)}"
         for effect in effects
     ]
+
+
+def _verb(effect: Any, words: dict[type, str]) -> str:
+    if isinstance(effect, AskKey):
+        return f"ask for the {effect.kind} of"
+    if isinstance(effect, ReturnKey):
+        return f"return the {effect.kind} of"
+    return words[type(effect)]
+
+
+def _whose(effect: Any, ids: Sequence[str]) -> str:
+    return "the task" if effect.index == WHOLE_TASK else ids[effect.index]
 
 
 def effects(step: Transition) -> list[str]:

@@ -197,6 +197,7 @@ FULL = NodeRecord(
     resolution=Resolution("finished", "ann", "by hand", {"n": 1}),
     key=KeyClaim("k", 2, "held", 9.5),
     overdue=True,
+    rate=KeyClaim("r", 3, "queued", 9.75),
 )
 
 

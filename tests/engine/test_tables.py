@@ -46,7 +46,7 @@ from flowkit.messages import (
     NodeSucceeded,
 )
 from flowkit.task import ENDED, STATUS_OF_MARK, Mark, NodeStatus, TaskStatus
-from tests.engine.drive import FUNCTION, NOON, ONCE, STEADY, Play, graph, new_task
+from tests.engine.drive import FUNCTION, NOON, ONCE, RATE, STEADY, Play, graph, new_task
 
 PATIENT: dict[str, Any] = {"retry_policy": STEADY}
 MAP: dict[str, Any] = {"map": {"over": [1, 2]}}
@@ -198,6 +198,20 @@ def running_with_a_key() -> Play:
     play = Play(graph("n", n=PATIENT | fields))
     play.starts("n")
     play.later(6)
+    return play
+
+
+def asking_for_a_rate() -> Play:
+    """Return a task whose node waits for its key, and asks for its rate next."""
+    play = Play(graph("n", n=PATIENT | {"concurrency_key": "k", "rate_limit": RATE}), keys=False)
+    comes_in_the_queue(play)
+    return play
+
+
+def running_with_a_rate() -> Play:
+    """Return a task whose node runs, and is not known to have begun."""
+    play = Play(graph("n", n=PATIENT | {"rate_limit": RATE}))
+    play.starts("n")
     return play
 
 
@@ -456,6 +470,7 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.ASKING, Mark.SKIPPED): (asks(on_conflict="skip"), busy),
     (Mark.ASKING, Mark.CANCELLED): (asking, lambda play: play.cancel()),
     (Mark.ASKING, Mark.UPSTREAM_FAILED): (asking, lambda play: play.breaks("p")),
+    (Mark.DEFERRED, Mark.ASKING): (asking_for_a_rate, granted),
     (Mark.DEFERRED, Mark.ISSUED): (queued, granted),
     (Mark.DEFERRED, Mark.RUNNING): (queued_function, granted),
     (Mark.DEFERRED, Mark.UPSTREAM_FAILED): (queued, lambda play: play.breaks("p")),
@@ -549,6 +564,7 @@ def test_statuses_are_equal_to_their_names_and_say_whether_they_are_terminal():
 
 REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (NodeStarted, Mark.ISSUED): (issued, lambda play: play.starts("n")),
+    (NodeStarted, Mark.RUNNING): (running_with_a_rate, lambda play: play.starts("n", begun=True)),
     (NodeStarted, Mark.CANCELLING): (cancelled_before_its_start, lambda play: play.starts("n")),
     (CommandWithdrawn, Mark.ISSUED): (issued_with_a_key, lambda play: play.is_withdrawn("n")),
     (CommandWithdrawn, Mark.RUNNING): (running_with_a_key, lambda play: play.is_withdrawn("n")),

@@ -22,7 +22,7 @@ def queued(name: str = "b") -> Play:
     """Return a task of which one node holds a key and another one waits for it."""
     play = Play(graph("a", "b", a=KEYED, b=KEYED))
     play.starts("a")
-    assert play.record(name).waits_for_key
+    assert play.record(name).queued_for == "key"
     return play
 
 
@@ -90,7 +90,7 @@ def test_a_node_that_does_not_ask_because_many_wait_for_keys_tells_so() -> None:
     play.succeeds("p")
     for name in (f"m[{size - 1}]", "z"):
         sentence = explain_node(play.task, play.index(name), play.task.records, now=play.now)
-        assert "waits because 1,000 nodes of the task wait for concurrency keys already" in sentence
+        assert "waits because 1,000 nodes of the task wait for keys or rates already" in sentence
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

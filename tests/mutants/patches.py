@@ -297,13 +297,13 @@ return task.issued_token_matches(index, record, event.attempt, event.token)
     ),
     Mutant(
         "an attempt that was handed back counts",
-        "node_released",
+        "_hand_back",
         "record.attempt -= 1",
         "",
     ),
     Mutant(
         "an attempt that was handed back is issued with the same token",
-        "node_released",
+        "_hand_back",
         "record.handovers += 1",
         "",
     ),
@@ -938,8 +938,8 @@ await self._make(stored, deliveries)
     Mutant(
         "a key has one holder too many",
         "admit",
-        "len(holders) < one.limit",
-        "len(holders) <= one.limit",
+        "one.fits(len(holders), begun(one.per_sec or 0.0))",
+        "one.fits(len(holders) - 1, begun(one.per_sec or 0.0))",
         suite="tests/keys/test_key_steps.py",
     ),
     Mutant(
@@ -966,14 +966,14 @@ await self._make(stored, deliveries)
     Mutant(
         "an attempt beyond its limit gives its place back before it has ended",
         "_node_woke",
-        "exceeded is not None and draft.task.spec.is_exclusive(index)",
+        "exceeded is not None and exclusive",
         "False",
         suite="tests/keys/test_ends_of_attempts.py",
     ),
     Mutant(
         "a place is given back before the worker has reported the end of a cancelled run",
         "ends_by_proof",
-        "spec.is_exclusive(index) and spec.plan.nodes[index].type != COORDINATOR_FUNCTION",
+        "proven and spec.plan.nodes[index].type != COORDINATOR_FUNCTION",
         "False",
         suite="tests/keys/test_ends_of_attempts.py",
     ),
@@ -1036,6 +1036,49 @@ while calls.names:
         "run.command.exclusive and not run.reports.ended",
         "False",
         suite="tests/worker/test_runs_with_keys.py",
+    ),
+    # ------------------------------------------------ rates
+    Mutant(
+        "attempts that have begun do not count",
+        "Candidate.fits",
+        "self.limit - begun",
+        "self.limit",
+        suite="tests/rates/test_rate_windows.py",
+    ),
+    Mutant(
+        "a place comes back by the time at which another coordinator stored its use",
+        "RateWindows._age",
+        "isinstance(self._clock, StoreClock) and self._clock.is_measured",
+        "True",
+        suite="tests/rates/test_rate_windows.py",
+    ),
+    Mutant(
+        "a place that an attempt has used up is free at once",
+        "RateWindows.renewed",
+        "sum(holder.claimant in work.begun for holder in state.holders)",
+        "0",
+        suite="tests/rates/test_rate_windows.py",
+    ),
+    Mutant(
+        "attempts count as begun when their worker claims them",
+        "node_started",
+        "event.begun and record.holds_rate",
+        "record.holds_rate",
+        suite="tests/rates/test_rated_attempts.py",
+    ),
+    Mutant(
+        "a late command stays in the queue with its place",
+        "_node_woke",
+        "mark == Mark.ISSUED and now >= (late_at(record) or math.inf)",
+        "False",
+        suite="tests/rates/test_rated_attempts.py",
+    ),
+    Mutant(
+        "a rate gives no place back by time",
+        "Keys._wake",
+        "self._of(key).serve = True",
+        "pass",
+        suite="tests/rates/test_nodes_with_rates.py",
     ),
     # ------------------------------------------------ runs and their worker
     Mutant(

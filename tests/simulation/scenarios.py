@@ -1078,10 +1078,19 @@ def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
 
 async def keys_of_many_tasks(cluster: SimCluster) -> None:
     """Run tasks that share keys. Pause, cancel and retry some of them, and settle some nodes."""
+    await with_verbs(cluster, random_keyed_graph, "abfms")
+
+
+async def with_verbs(
+    cluster: SimCluster,
+    random_graph: Callable[[Callable[[Sequence[Any]], Any]], dict[str, Any]],
+    settled: str,
+) -> None:
+    """Run four tasks. Pause, cancel and retry some of them, and settle some of these nodes."""
     pick, client = cluster.random.choice, cluster.client
 
     async def run() -> None:
-        task_id = await client.create_task(graph=random_keyed_graph(pick), priority=pick([0, 0, 5]))
+        task_id = await client.create_task(graph=random_graph(pick), priority=pick([0, 0, 5]))
         if pick([True, False, False]):
             await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
             await client.pause(task_id)
@@ -1094,7 +1103,7 @@ async def keys_of_many_tasks(cluster: SimCluster) -> None:
             await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
             with suppress(TaskRefused):
                 outcome = pick(["finished", "failed", "skipped"])
-                await client.resolve_node(task_id, pick("abfms"), outcome, by="ann")
+                await client.resolve_node(task_id, pick(settled), outcome, by="ann")
         view = await client.wait(task_id)
         if pick([True, False]) and view.status in ("failed", "cancelled"):
             await client.retry(task_id)
@@ -1103,6 +1112,36 @@ async def keys_of_many_tasks(cluster: SimCluster) -> None:
     async with anyio.create_task_group() as group:
         for _ in range(4):
             group.start_soon(run)
+
+
+RATE_CHOICES: Sequence[dict[str, Any]] = (
+    {"rate_limit": {"key": "r", "limit": 2, "per_sec": 10}},
+    {"rate_limit": {"key": "r", "limit": 2, "per_sec": 10}, "priority": 3},
+    {"rate_limit": {"key": "q", "limit": 1, "per_sec": 3}},
+    {"rate_limit": {"key": "q", "limit": 1, "per_sec": 3}, "concurrency_key": "k"},
+    {},
+)
+
+
+def random_rated_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
+    """Return a graph of nodes with rates, of which some are started late or fail."""
+    limits = {"start_to_close_sec": 4.0, "schedule_to_start_sec": pick([4.0, 40.0])}
+    limited = pick([{}, {"timeouts": limits, "retry_policy": {"max": 1}}])
+    role = pick(["work", "slow", "third_time", *(["deaf"] if limited else [])])
+    mapped = {"over": [1, 2, 3], "max_parallel": pick([None, 1, 2]), "on_item_failure": "continue"}
+    return graph(
+        node("a", role, **limited, **pick(RATE_CHOICES)),
+        node("b", pick(["work", "slow"]), after=pick([[], ["a"]]), **pick(RATE_CHOICES)),
+        node("c", "work", after=["a"], fan_in="ended", **pick(RATE_CHOICES)),
+        node("m", map=mapped, **pick(RATE_CHOICES)),
+        on_node_failure="continue",
+        max_parallel=pick([None, None, 1, 2]),
+    )
+
+
+async def rates_of_many_tasks(cluster: SimCluster) -> None:
+    """Run tasks that share rates. Pause, cancel and retry some of them, and settle some nodes."""
+    await with_verbs(cluster, random_rated_graph, "abcm")
 
 
 def wait(node_id: str, signal: str, after: list[str] | None = None, **io: Any) -> dict[str, Any]:
@@ -2067,6 +2106,7 @@ STANDARD = {
         Standard(loop_verbs, 4, once=False, options={"converge_sec": 2_000}),
         Standard(cancelled_sleep, 1),
         Standard(keys_of_many_tasks, 4, once=False),
+        Standard(rates_of_many_tasks, 3, once=False, options={"converge_sec": 2_000}),
         Standard(signals, 3, once=False),
         Standard(decisions, 2, once=False),
         Standard(random_waits, 4, once=False, options={"converge_sec": 2_000}),

@@ -62,6 +62,11 @@ class StoreClock(SystemClock):
         """Add this to ``uptime`` to get the time."""
         self._is_off = False
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the time is that of the store's server, on which all processes agree."""
+        return self._offset is not None
+
     def now(self) -> float:
         return time.time() if self._offset is None else self._uptime() + self._offset
 

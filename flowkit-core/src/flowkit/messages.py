@@ -177,6 +177,8 @@ class RunNode(_NodeMessage):
     """The attempt runs in the place of a concurrency key, which must not be given back too early:
     its end is reported when its handler has ended.
     """
+    rated: bool = False
+    """The node has a rate: that the handler begins is reported."""
 
 
 class CancelRun(_NodeMessage):
@@ -211,6 +213,10 @@ class NodeStarted(_NodeMessage):
     kind: Literal["node_started"] = "node_started"
     worker_id: HostId
     at: Moment
+    begun: bool = False
+    """The handler of a node with a rate has begun. False: it begins after this report, or another
+    process reports the start.
+    """
 
 
 class NodeProgressed(_NodeMessage):

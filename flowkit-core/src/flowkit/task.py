@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
 from flowkit._json.limits import MAX_WORKER_ID_CHARS, Count, Moment
-from flowkit.graph import Concurrency, FlowRef, Plan, TaskConcurrency
+from flowkit.graph import Concurrency, FlowRef, Plan, RateLimit, TaskConcurrency
 from flowkit.tracing import TraceContext
 
 
@@ -73,6 +73,9 @@ WaitKind = Literal["timer", "signal", "approval"]
 ResolvedAs = Literal["finished", "failed", "skipped"]
 """Outcome that an operator can choose for a node."""
 WaitingFor = Literal["timer", "signal", "approval", "key", "rate", "worker"]
+ClaimKind = Literal["key", "rate"]
+"""Kinds of places that a node claims before an attempt, in this order."""
+CLAIM_KINDS: tuple[ClaimKind, ...] = get_args(ClaimKind)
 """Reason why a node waits, by which tasks are listed."""
 
 
@@ -111,9 +114,9 @@ class NodeView(_View):
     """
     rounds: dict[int, str] = {}
     """Tasks of the last 20 rounds of a node of type ``loop``, by the number of the round from 0."""
-    waiting: WaitKind | Literal["key"] | None = None
+    waiting: WaitKind | ClaimKind | None = None
     """Kind of event for which a deferred node of a control type waits; ``key`` for a node that
-    waits for its concurrency key.
+    waits for its concurrency key, and ``rate`` for one that waits for its rate.
     """
     waiting_until: datetime | None = None
     """Time at which this wait ends in any case."""
@@ -372,7 +375,7 @@ class Mark:
     READY = ord("r")
     """It may start, and waits until fewer nodes are in flight."""
     ASKING = ord("k")
-    """It is about to start, and asks for its concurrency key."""
+    """It is about to start, and asks for its concurrency key or its rate."""
     ISSUED = ord("q")
     """Its command was issued, and no worker has started it."""
     RUNNING = ord("u")
@@ -606,8 +609,8 @@ class ChildLink:
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """Claim to a place of a concurrency key: of a node for its next or its current attempt, or of a
-    task as a whole.
+    """Claim to a place of a concurrency key or a rate: of a node for its next or its current
+    attempt, or of a task as a whole.
     """
 
     key: str
@@ -734,6 +737,8 @@ class NodeRecord:
     """Last claim of the node to its concurrency key."""
     overdue: bool = False
     """The attempt has exceeded a limit, and fails when it is known to have ended."""
+    rate: KeyClaim | None = None
+    """Last claim of the node to its rate. It is over when the attempt is known to have begun."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -774,17 +779,45 @@ class NodeRecord:
             self.resolution,
             self.key,
             self.overdue,
+            self.rate,
         )
 
+    def claim(self, kind: ClaimKind) -> KeyClaim | None:
+        """Return the last claim of this kind."""
+        return self.key if kind == "key" else self.rate
+
+    def set_claim(self, kind: ClaimKind, claim: KeyClaim) -> None:
+        """Replace the last claim of this kind."""
+        if kind == "key":
+            self.key = claim
+        else:
+            self.rate = claim
+
+    def kind_in(self, *states: str) -> ClaimKind | None:
+        """Return the kind of the claim that is in one of these states, or None."""
+        if self.key is not None and self.key.state in states:
+            return "key"
+        return "rate" if self.rate is not None and self.rate.state in states else None
+
     @property
-    def waits_for_key(self) -> bool:
-        """Whether the node is in the queue of its concurrency key."""
-        return self.key is not None and self.key.state == "queued"
+    def asks_for(self) -> ClaimKind | None:
+        """Kind of the place for which the node asks or waits."""
+        return self.kind_in("unnamed", "asked", "queued")
+
+    @property
+    def queued_for(self) -> ClaimKind | None:
+        """Kind of the place for which the node waits in a queue."""
+        return self.kind_in("queued")
 
     @property
     def holds_key(self) -> bool:
         """Whether the attempt has a place of its concurrency key, or shares one."""
         return self.key is not None and self.key.is_held
+
+    @property
+    def holds_rate(self) -> bool:
+        """Whether the attempt has a place of its rate, and is not known to have begun."""
+        return self.rate is not None and self.rate.is_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -930,6 +963,12 @@ class TaskSpec:
         """The params as they were submitted."""
         return without(self.params, self.defaulted)
 
+    def named(
+        self, index: int, kind: ClaimKind
+    ) -> Concurrency | TaskConcurrency | RateLimit | None:
+        """Return the concurrency key or the rate of a node, or the key of the task as a whole."""
+        return self.plan.nodes[index].rate_limit if kind == "rate" else self.key_of(index)
+
     def key_of(self, index: int) -> Concurrency | TaskConcurrency | None:
         """Return the concurrency key of a node, or of the task as a whole."""
         return self.plan.key if index == WHOLE_TASK else self.plan.nodes[index].key
@@ -1054,12 +1093,12 @@ class Task:
         """Return the record of a node, or an empty one if it has none in memory."""
         return self.records.get(index) or NodeRecord()
 
-    def claim(self, index: int) -> KeyClaim | None:
-        """Return the last claim of a node or of the whole task to its concurrency key."""
+    def claim(self, index: int, kind: ClaimKind = "key") -> KeyClaim | None:
+        """Return the last claim of a node, or of the whole task."""
         if index == WHOLE_TASK:
-            return self.key
+            return self.key if kind == "key" else None
         record = self.records.get(index)
-        return None if record is None else record.key
+        return None if record is None else record.claim(kind)
 
     def issued_token_matches(
         self, index: int, record: NodeRecord, attempt: int, token: str

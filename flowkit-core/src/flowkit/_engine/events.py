@@ -15,7 +15,9 @@ from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import ChildEnded, WorkerReport
 from flowkit.task import (
+    CLAIM_KINDS,
     WHOLE_TASK,
+    ClaimKind,
     KeyClaim,
     MapStream,
     Mark,
@@ -339,7 +341,7 @@ class FollowParent:
 
 @dataclass(frozen=True, slots=True)
 class KeyNamed:
-    """The expressions of a concurrency key have been evaluated."""
+    """The expressions of a concurrency key or a rate have been evaluated."""
 
     index: int
     """The node, or ``WHOLE_TASK``."""
@@ -347,6 +349,7 @@ class KeyNamed:
     """Number of the claim."""
     key: str = ""
     error: str | None = None
+    kind: ClaimKind = "key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,14 +362,16 @@ class KeyGranted:
     """Number of its claim."""
     shared: bool = False
     """An ancestor holds the place."""
+    kind: ClaimKind = "key"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyQueued:
-    """A node or task is in the queue of its concurrency key."""
+    """A node or task is in the queue of its concurrency key or its rate."""
 
     index: int
     number: int
+    kind: ClaimKind = "key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +381,7 @@ class KeyBusy:
     index: int
     number: int
     error: str
+    kind: ClaimKind = "key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -575,20 +581,26 @@ class RunChild:
 
 @dataclass(slots=True)
 class AskKey:
-    """Ask for a place of the concurrency key of a node or task. Repeating this is harmless."""
+    """Ask for a place of the concurrency key of a node or task, or of the rate of a node. Repeating
+    this is harmless.
+    """
 
     index: int
     number: int
     """Number of the claim."""
+    kind: ClaimKind = "key"
 
 
 @dataclass(frozen=True, slots=True)
 class NameKey:
-    """Evaluate the expressions of the concurrency key of a node or task."""
+    """Evaluate the expressions of the concurrency key of a node or task, or of the rate of a
+    node.
+    """
 
     index: int
     number: int
     """Number of the claim."""
+    kind: ClaimKind = "key"
 
 
 @dataclass(slots=True)
@@ -600,6 +612,9 @@ class ReturnKey:
     index: int
     claim: KeyClaim
     """The claim before its end."""
+    kind: ClaimKind = "key"
+    begun: bool = True
+    """Whether an attempt may have begun with the place."""
 
 
 @dataclass(slots=True)
@@ -697,7 +712,7 @@ Effect = (
 
 def lacks_arguments(record: NodeRecord) -> bool:
     """Return whether a deferred node has begun, and its arguments are not evaluated yet."""
-    return record.wait is None and record.next_retry_at is None and not record.waits_for_key
+    return record.wait is None and record.next_retry_at is None and record.queued_for is None
 
 
 def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
@@ -723,8 +738,7 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         elif mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
             effects.append(SendCommand(index, record.attempt))
         elif mark == Mark.ASKING:
-            assert record.key is not None
-            effects.append(question(index, record.key))
+            effects.append(node_question(index, record))
         elif runs_child_task(plan, index):
             if mark in (Mark.RUNNING, Mark.CANCELLING):
                 effects.append(RunChild(index, record.attempt))
@@ -744,31 +758,40 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     return effects
 
 
-def question(index: int, claim: KeyClaim) -> AskKey | NameKey:
+def node_question(index: int, record: NodeRecord) -> AskKey | NameKey:
+    """Return the effect that goes on with the claim of a node without an answer."""
+    kind = record.asks_for or "key"
+    claim = record.claim(kind)
+    assert claim is not None
+    return question(index, claim, kind)
+
+
+def question(index: int, claim: KeyClaim, kind: ClaimKind = "key") -> AskKey | NameKey:
     """Return the effect that goes on with a claim without an answer."""
     if claim.state == "unnamed":
-        return NameKey(index, claim.number)
-    return AskKey(index, claim.number)
+        return NameKey(index, claim.number, kind)
+    return AskKey(index, claim.number, kind)
 
 
 def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) -> list[Effect]:
-    """Return the effects that stop an attempt. If it has a place of a key, and no worker is known
-    to have started it, its command is withdrawn.
+    """Return the effects that stop an attempt. If it has a place of a key or a rate, and no worker
+    is known to have started it, its command is withdrawn.
     """
     token = spec.token(index, record.attempt, record.handovers)
     effects: list[Effect] = [SendCancel(index, record.attempt, token, reason)]
-    if record.worker_id is None and ends_by_proof(spec, index):
+    if record.worker_id is None and ends_by_proof(spec, index, record):
         effects.append(WithdrawCommand(index, record.attempt, token))
     return effects
 
 
-def ends_by_proof(spec: TaskSpec, index: int) -> bool:
+def ends_by_proof(spec: TaskSpec, index: int, record: NodeRecord) -> bool:
     """Return whether an attempt counts as ended only when that is proved: by its report, by the
     loss of its worker, or because its command was withdrawn before a worker started it. Until then
-    no other node may have its place. A function in a coordinator has no worker whose loss could be
-    seen, so time ends it.
+    no other node may have its place of a key, and a worker may begin it unseen by its rate. A
+    function in a coordinator has no worker whose loss could be seen, so time ends it.
     """
-    return spec.is_exclusive(index) and spec.plan.nodes[index].type != COORDINATOR_FUNCTION
+    proven = spec.is_exclusive(index) or record.holds_rate
+    return proven and spec.plan.nodes[index].type != COORDINATOR_FUNCTION
 
 
 def _returns(task: Task) -> Iterator[ReturnKey]:
@@ -778,10 +801,11 @@ def _returns(task: Task) -> Iterator[ReturnKey]:
     if task.key is not None and task.key.is_over:
         yield ReturnKey(WHOLE_TASK, replace(task.key, state="queued"))
     for index, record in task.records.items():
-        claim = record.key
-        if claim is not None and claim.is_over:
-            began = record.issued_at > claim.asked_at
-            yield ReturnKey(index, replace(claim, state="held" if began else "queued"))
+        for kind in CLAIM_KINDS:
+            claim = record.claim(kind)
+            if claim is not None and claim.is_over:
+                began = record.issued_at > claim.asked_at
+                yield ReturnKey(index, replace(claim, state="held" if began else "queued"), kind)
 
 
 def map_effects(task: Task, index: int, attempt: int) -> list[Effect]:

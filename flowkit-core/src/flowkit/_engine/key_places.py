@@ -1,11 +1,16 @@
-"""Places of concurrency keys: who holds them, and who gets those that are free."""
+"""Places of concurrency keys and rates: who holds them, and who gets those that are free.
 
-from collections.abc import Collection, Iterable, Sequence
+A rate is a key whose places come back by time. An attempt holds a place from the grant until it is
+known to have begun. From then on it counts as begun, for as long as the window of the rate.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 
 class Claimant(NamedTuple):
-    """Claim of a node or task to a place of a key."""
+    """Claim of a node or task to a place of a key, or of a node to one of a rate."""
 
     task_id: str
     node: int
@@ -31,13 +36,35 @@ class Candidate(NamedTuple):
     """Most holders that the claim allows, itself included."""
     cancels: bool = False
     """The task of the oldest holder is cancelled if no place is free."""
+    per_sec: float | None = None
+    """For a rate: the time in which at most ``limit`` attempts begin."""
+
+    def fits(self, held: int, begun: int) -> bool:
+        """Return whether there is a free place for the claim."""
+        if self.per_sec is None:
+            return held < self.limit
+        return held < min(self.limit - begun, MOST_UNBEGUN)
+
+
+class Begun(NamedTuple):
+    """Attempts that began in the window of a rate."""
+
+    name: str
+    """Unique name. Each coordinator counts the time from when it first saw it."""
+    at: float
+    """Time at which that was known."""
+    attempts: int
 
 
 class KeyState(NamedTuple):
-    """State of a key. ``contended``: there may be claims in its queue."""
+    """State of a key or a rate. ``contended``: there may be claims in its queue."""
 
     holders: tuple[Holder, ...] = ()
     contended: bool = False
+    begun: tuple[Begun, ...] = ()
+    """For a rate: attempts that began in the window, in the order in which that was known."""
+    window_sec: float = 0.0
+    """The longest ``per_sec`` of the claims since the record exists."""
 
     def holds(self, claimant: Claimant) -> bool:
         """Return whether a claim has a place."""
@@ -48,16 +75,41 @@ class KeyState(NamedTuple):
         kept = (holder for holder in self.holders if holder.claimant not in claimants)
         return self._replace(holders=tuple(kept))
 
+    def with_begun(self, one: Begun) -> "KeyState":
+        """Return the state after attempts began. The list is kept short: those closest together
+        count as if they had begun at the later of both times.
+        """
+        begun = [*self.begun, one]
+        if len(begun) > MOST_TIMES:
+            gaps = [later.at - earlier.at for earlier, later in pairwise(begun)]
+            place = gaps.index(min(gaps))
+            earlier, later = begun[place : place + 2]
+            together = earlier.attempts + later.attempts
+            begun[place : place + 2] = [later._replace(attempts=together)]
+        return self._replace(begun=tuple(begun))
+
 
 FREE = KeyState()
-"""State of a key that is not stored."""
+"""State of a key or a rate that is not stored."""
+MOST_UNBEGUN = 200
+"""Places of a rate that attempts hold at a time before they begin. It bounds the record."""
+MOST_TIMES = 100
+"""Times that the record of a rate distinguishes."""
+
+
+def none_begun(per_sec: float) -> int:
+    """Return the number of attempts that began in a time, for a key: its places do not count."""
+    return 0
 
 
 def admit(
-    state: KeyState, candidates: Iterable[Candidate], now: float
+    state: KeyState,
+    candidates: Iterable[Candidate],
+    now: float,
+    begun: Callable[[float], int] = none_begun,
 ) -> tuple[KeyState, Sequence[Candidate], Sequence[Candidate]]:
     """Give the free places to candidates in their order. Return the new state, the candidates that
-    have a place, and the others.
+    have a place, and the others. ``begun`` returns how many attempts began in the last seconds.
 
     The limit of the first candidate without a place decides: no later one passes it.
     """
@@ -66,7 +118,7 @@ def admit(
     for place, one in enumerate(in_order):
         if any(holder.claimant == one.claimant for holder in holders):
             admitted.append(one)
-        elif len(holders) < one.limit:
+        elif one.fits(len(holders), begun(one.per_sec or 0.0)):
             holders.append(Holder(one.claimant, now))
             admitted.append(one)
         else:

@@ -1,4 +1,4 @@
-"""Concurrency keys: the answers to their claims, and attempts that exceed a limit."""
+"""Concurrency keys and rates: the answers to claims, and attempts that exceed a limit."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from flowkit._engine.events import (
     stop_effects,
 )
 from flowkit._engine.node_ends import fail_node, give_grace, skip
-from flowkit._engine.node_starts import start_node
+from flowkit._engine.node_starts import start_with_places
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.stop_reasons import KEY_BUSY
@@ -34,8 +34,8 @@ def key_named(draft: Transition, event: KeyNamed, settings: EngineSettings) -> N
         if index == WHOLE_TASK:
             draft.key = named
         else:
-            draft.edit(index).key = named
-        draft.effects.append(AskKey(index, claim.number))
+            draft.edit(index).set_claim(event.kind, named)
+        draft.effects.append(AskKey(index, claim.number, event.kind))
     elif index == WHOLE_TASK:
         task_unnamed(draft, event.error, settings)
     else:
@@ -45,8 +45,8 @@ def key_named(draft: Transition, event: KeyNamed, settings: EngineSettings) -> N
 
 
 def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) -> None:
-    """Start a node that has got its key. Give the place back if it cannot start now, or needs it no
-    more.
+    """Start a node that has got its place, or let it ask for the next one. Give its places back if
+    it cannot start now, or needs them no more.
     """
     index = event.index
     claim = _open_claim(draft, event)
@@ -55,18 +55,19 @@ def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) 
         if not event.shared:
             _return_stale(draft, event)
         return
+    held = replace(claim, state="shared" if event.shared else "held")
     if index == WHOLE_TASK:
-        task_granted(draft, replace(claim, state="shared" if event.shared else "held"), settings)
+        task_granted(draft, held, settings)
         return
-    draft.edit(index).key = replace(claim, state="shared" if event.shared else "held")
+    draft.edit(index).set_claim(event.kind, held)
     if draft.paused or not _has_room(draft, index, settings):
         draft.return_unused(index)
     else:
-        start_node(draft, index, settings)
+        start_with_places(draft, index, settings)
 
 
 def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) -> None:
-    """Defer a node that is in the queue of its key."""
+    """Defer a node that is in the queue of its key or its rate."""
     claim = _open_claim(draft, event)
     if claim is None or claim.state == "queued":
         draft.ignored = True
@@ -74,9 +75,9 @@ def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) ->
     if event.index == WHOLE_TASK:
         draft.key = replace(claim, state="queued")
         return
-    draft.edit(event.index).key = replace(claim, state="queued")
+    draft.edit(event.index).set_claim(event.kind, replace(claim, state="queued"))
     draft.due[event.index] = None
-    draft.move(event.index, Mark.DEFERRED, data={"waiting": "key", "key": claim.key})
+    draft.move(event.index, Mark.DEFERRED, data={"waiting": event.kind, "key": claim.key})
 
 
 def key_busy(draft: Transition, event: KeyBusy, settings: EngineSettings) -> None:
@@ -98,7 +99,7 @@ def key_busy(draft: Transition, event: KeyBusy, settings: EngineSettings) -> Non
 def let_overdue_end(
     draft: Transition, index: int, reason_code: str, error: str, settings: EngineSettings
 ) -> None:
-    """Stop an attempt that has exceeded a limit. It fails, and gives its place back, when it is
+    """Stop an attempt that has exceeded a limit. It fails, and gives its places back, when it is
     known to have ended.
     """
     record = draft.edit(index)
@@ -121,24 +122,26 @@ def _current_claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
         index >= len(draft.task.marks) or draft.mark(index) not in NODE_REPORTS[type(event)]
     ):
         return None
-    claim = _claim(draft, index)
+    claim = _claim(draft, event)
     return None if claim is None or claim.number != event.number else claim
 
 
-def _claim(draft: Transition, index: int) -> KeyClaim | None:
-    return draft.key if index == WHOLE_TASK else draft.record(index).key
+def _claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
+    if event.index == WHOLE_TASK:
+        return draft.key
+    return draft.record(event.index).claim(event.kind)
 
 
 def _return_stale(draft: Transition, event: KeyGranted) -> None:
     """Give back a place that came after the end of the claim. An old copy of a task may not know a
     later claim, but a claim that is over in any copy stays so.
     """
-    claim = _claim(draft, event.index)
+    claim = _claim(draft, event)
     if claim is None:
         return
     if claim.number > event.number or (claim.number == event.number and claim.is_over):
         stale = replace(claim, number=event.number, state="held")
-        draft.effects.append(ReturnKey(event.index, stale))
+        draft.effects.append(ReturnKey(event.index, stale, event.kind))
 
 
 def _has_room(draft: Transition, index: int, settings: EngineSettings) -> bool:

@@ -280,7 +280,8 @@ def stop_node(
     if mark in (Mark.ISSUED, Mark.RUNNING):
         cause = stop_cause(draft, index)[1]
         draft.effects += stop_effects(draft.task.spec, index, record, cause or reason_code)
-    if mark == Mark.RUNNING or (mark == Mark.ISSUED and ends_by_proof(draft.task.spec, index)):
+    proven = ends_by_proof(draft.task.spec, index, record)
+    if mark == Mark.RUNNING or (mark == Mark.ISSUED and proven):
         give_grace(draft, index, settings)
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return
@@ -295,7 +296,8 @@ def give_grace(draft: Transition, index: int, settings: EngineSettings) -> None:
     """Give an attempt that is asked to stop the time to end by itself."""
     record = draft.edit(index)
     record.cancel_by = draft.now + settings.cancel_grace_sec
-    if draft.task.spec.is_exclusive(index) and not ends_by_proof(draft.task.spec, index):
+    spec = draft.task.spec
+    if spec.is_exclusive(index) and not ends_by_proof(spec, index, record):
         record.cancel_by += settings.lease_ttl_sec
     draft.schedule(index, min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
 
@@ -370,7 +372,9 @@ def pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -
 
 
 _MAY_BE_UNBEGUN = UNBEGUN | {Mark.ASKING, Mark.DEFERRED}
-"""Marks of nodes of which some have begun no attempt: a node may wait for its concurrency key."""
+"""Marks of nodes of which some have begun no attempt: a node may wait for its concurrency key
+or its rate.
+"""
 
 
 def _report_end(

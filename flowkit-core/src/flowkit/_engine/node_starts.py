@@ -24,7 +24,7 @@ from flowkit._expressions.templates import OPENING
 from flowkit.graph import NodeSpec
 from flowkit.graph._expanded_plan import is_map, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
-from flowkit.task import WHOLE_TASK, KeyClaim, Mark, NodeRecord, Phase
+from flowkit.task import WHOLE_TASK, ClaimKind, KeyClaim, Mark, NodeRecord, Phase
 
 
 def decide_waiting(draft: Transition, index: int, settings: EngineSettings) -> None:
@@ -99,22 +99,39 @@ def _issue_at_most(draft: Transition, limit: int, settings: EngineSettings) -> N
 
 
 def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Start a node, or ask for its concurrency key first. The children of a map ask for its key."""
-    plan = draft.task.spec.plan
-    key = plan.nodes[index].key
-    if key is None or is_map(plan, index):
+    """Start a node, or ask for the places that it needs first. The children of a map ask for its
+    places.
+    """
+    if is_map(draft.task.spec.plan, index):
         start_node(draft, index, settings)
     else:
-        _ask_for_key(draft, index, key.key, settings)
+        start_with_places(draft, index, settings)
 
 
-def _ask_for_key(draft: Transition, index: int, key: str, settings: EngineSettings) -> None:
+def start_with_places(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Start a node that has the places that it needs, or ask for the next one. The place of a rate
+    comes last, because a command is withdrawn if no worker starts it soon after the grant.
+    """
+    node, record = draft.task.spec.plan.nodes[index], draft.record(index)
+    if node.key is not None and not record.holds_key:
+        _ask_for(draft, index, "key", node.key.key, settings)
+    elif node.rate_limit is not None and not record.holds_rate:
+        _ask_for(draft, index, "rate", node.rate_limit.key, settings)
+    else:
+        start_node(draft, index, settings)
+
+
+def _ask_for(
+    draft: Transition, index: int, kind: ClaimKind, key: str, settings: EngineSettings
+) -> None:
     record = draft.edit(index)
     same_run = record.attempt >= record.first_attempt
-    record.key = _next_claim(key, record.key, draft.now, same_run=same_run)
+    claim = _next_claim(key, record.claim(kind), draft.now, same_run=same_run)
+    record.set_claim(kind, claim)
     record.next_retry_at = None
-    draft.move(index, Mark.ASKING)
-    draft.effects.append(question(index, record.key))
+    if draft.mark(index) != Mark.ASKING:
+        draft.move(index, Mark.ASKING)
+    draft.effects.append(question(index, claim, kind))
     draft.schedule(index, draft.now + settings.resend_sec)
 
 
@@ -189,7 +206,23 @@ def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: Engi
         draft.effects.append(SendCommand(index, record.attempt))
         limit = node.timeouts.schedule_to_start_sec
     soon = settings.resend_sec if limit is None else min(limit, settings.resend_sec)
-    draft.schedule(index, now + soon)
+    draft.schedule(index, min(now + soon, late_at(record) or now + soon))
+
+
+LATE_SEC = 1.0
+"""Time after the grant of a rate at which a command is late for the first time."""
+LONGEST_LATE_SEC = 64.0
+
+
+def late_at(record: NodeRecord) -> float | None:
+    """Return when an issued command is withdrawn that has a place of a rate, so that the place does
+    not wait with it in the queue of a role without free workers; None if it has no place. The time
+    doubles with each time that the node was handed back.
+    """
+    if not record.holds_rate:
+        return None
+    doublings = min(record.handovers, 10)
+    return record.issued_at + min(LATE_SEC * 2.0**doublings, LONGEST_LATE_SEC)
 
 
 FIRST_CHECK_SEC = 30.0

@@ -12,7 +12,7 @@ def pause_end(mark: int, record: NodeRecord) -> float | None:
     """Return when the pause of a node ends: before its next attempt, before the next round of a
     loop, or of a sleep. None if it has no pause.
     """
-    if mark != Mark.DEFERRED or record.waits_for_key:
+    if mark != Mark.DEFERRED or record.queued_for:
         return None
     if record.next_retry_at is not None:
         return record.next_retry_at

@@ -1,5 +1,6 @@
 """Reports of workers and coordinator functions."""
 
+from collections.abc import Mapping
 from hmac import compare_digest
 
 from flowkit._engine.events import (
@@ -33,15 +34,26 @@ from flowkit.task import ATTEMPTED, Mark, NodeRecord, TaskOutput, TaskStatus
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
-    """Record the start of the current attempt. Answer the start of a cancelled one with a
-    cancellation.
+    """Record the start of the current attempt. Its place of a rate is used up when it has begun.
+    Answer the start of a cancelled one with a cancellation.
     """
-    if _is_current(draft, event) and draft.mark(event.index) == Mark.ISSUED:
-        _record_start(draft, event.index, event.worker_id, event.at, settings)
-        return
-    if _is_current(draft, event) and draft.record(event.index).worker_id is None:
-        _note_start_of_stopped(draft, event)
-        return
+    if _is_current(draft, event):
+        mark, record = draft.mark(event.index), draft.record(event.index)
+        ends_claim = event.begun and record.holds_rate
+        if mark == Mark.ISSUED:
+            _record_start(draft, event.index, event.worker_id, event.at, settings)
+        elif mark == Mark.CANCELLING and record.worker_id is None:
+            _note_start_of_stopped(draft, event)
+        elif not ends_claim:
+            _ignore_start(draft, event)
+        if ends_claim:
+            draft.end_claim(event.index, "rate", begun=True)
+    else:
+        _ignore_start(draft, event)
+
+
+def _ignore_start(draft: Transition, event: NodeStarted) -> None:
+    """Ignore the start of an attempt, and stop it if its node was stopped."""
     draft.ignored = True
     if event.index < len(draft.task.marks) and was_stopped(draft, event.index):
         # The command was in the queue when the node was cancelled: stop the worker that started it.
@@ -58,14 +70,21 @@ def _note_start_of_stopped(draft: Transition, event: NodeStarted) -> None:
 
 
 def command_withdrawn(draft: Transition, event: CommandWithdrawn, settings: EngineSettings) -> None:
-    """End an attempt that was being stopped and has never begun."""
-    if not _is_current(draft, event) or not (
-        draft.mark(event.index) == Mark.CANCELLING or draft.record(event.index).overdue
-    ):
+    """End an attempt that has never begun, and was being stopped. One that was not was late for its
+    rate: its node asks for a place again, and the attempt does not count.
+    """
+    if not _is_current(draft, event):
         draft.ignored = True
         return
-    error = "its command was withdrawn before a worker started it"
-    fail_attempt(draft, event.index, "withdrawn", error, settings)
+    mark, record = draft.mark(event.index), draft.record(event.index)
+    if mark == Mark.CANCELLING or record.overdue:
+        error = "its command was withdrawn before a worker started it"
+        fail_attempt(draft, event.index, "withdrawn", error, settings)
+    elif mark == Mark.ISSUED and record.holds_rate:
+        draft.end_claims(event.index, begun=False)
+        _hand_back(draft, event.index, None)
+    else:
+        draft.ignored = True
 
 
 def node_progressed(draft: Transition, event: NodeProgressed, settings: EngineSettings) -> None:
@@ -254,20 +273,28 @@ def node_released(draft: Transition, event: NodeReleased, settings: EngineSettin
     record = draft.edit(event.index)
     record.progress = event.progress if event.progress is not None else record.progress
     record.retries = event.retries.model_dump() if event.retries is not None else record.retries
+    _hand_back(draft, event.index, {"released_by": event.worker_id})
+
+
+def _hand_back(draft: Transition, index: int, data: Mapping[str, str] | None) -> None:
+    """Queue a node again. Its attempt does not count."""
+    record = draft.edit(index)
     record.handovers += 1
     record.attempt -= 1
-    draft.move(event.index, Mark.READY, data={"released_by": event.worker_id})
-    draft.queue(event.index)
+    draft.move(index, Mark.READY, data=data)
+    draft.queue(index)
 
 
 def _is_beside_holder(draft: Transition, event: NodeSucceeded) -> bool:
-    """Return whether an earlier attempt has succeeded while the current one has a place of a key.
+    """Return whether an earlier attempt has succeeded while the current one has a place of a key,
+    or one of a rate and is not known to have begun.
     The node cannot end before the current one, which has a result of its own soon.
     """
+    record = draft.record(event.index)
     return (
-        event.attempt != draft.record(event.index).attempt
+        event.attempt != record.attempt
         and draft.mark(event.index) in ATTEMPTED
-        and draft.task.spec.is_exclusive(event.index)
+        and (draft.task.spec.is_exclusive(event.index) or record.holds_rate)
     )
 
 

@@ -198,6 +198,7 @@ def reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> N
         required=required,
         child=None if from_nothing else record.child,
         key=record.key,
+        rate=record.rate,
     )
 
 

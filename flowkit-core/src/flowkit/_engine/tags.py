@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import get_args
 
 from flowkit._engine.stop_reasons import KEY_BUSY
-from flowkit.task import Mark, NodeRecord, Task, WaitingFor, WaitKind
+from flowkit.task import CLAIM_KINDS, ClaimKind, Mark, NodeRecord, Task, WaitingFor, WaitKind
 
 RETRYING = "retrying"
 ROOT = "root"
@@ -62,8 +62,8 @@ def node_tags(mark: int, record: NodeRecord | None) -> tuple[str, ...]:
     waits: tuple[str, ...] = ()
     if mark == Mark.ISSUED:
         waits = _FOR_WORKER
-    elif mark == Mark.DEFERRED and record.waits_for_key:
-        waits = _FOR_KEY
+    elif mark == Mark.DEFERRED and (kind := record.queued_for) is not None:
+        waits = _IN_QUEUE[kind]
     elif mark == Mark.DEFERRED and record.wait is not None:
         waits = _WAITS[record.wait.kind]
     if record.reason_code is None:
@@ -139,8 +139,10 @@ def _count_code(codes: dict[str, int], record: NodeRecord | None, by: int) -> No
 _ONLY_ROOT = frozenset({ROOT})
 _ROOT_FOR_WORKER = frozenset({ROOT, waiting_tag("worker")})
 _REASON = reason_tag("")
-_FOR_KEY = (waiting_tag("key"),)
-_OF_CLAIM = {"queued": _FOR_KEY, "busy": (reason_tag(KEY_BUSY),)}
+_IN_QUEUE: Mapping[ClaimKind, tuple[str, ...]] = {
+    kind: (waiting_tag(kind),) for kind in CLAIM_KINDS
+}
+_OF_CLAIM = {"queued": _IN_QUEUE["key"], "busy": (reason_tag(KEY_BUSY),)}
 """Tags of tasks by the states of their claims to the concurrency keys of their graphs."""
 _FOR_WORKER = (waiting_tag("worker"),)
 _WAITS: Mapping[WaitKind, tuple[str, ...]] = {

@@ -10,9 +10,11 @@ from flowkit._engine.events import (
     CheckCommand,
     EvaluateCondition,
     SendCancel,
+    WithdrawCommand,
     Woke,
     ends_by_proof,
     map_effects,
+    node_question,
     question,
     stop_effects,
 )
@@ -23,7 +25,7 @@ from flowkit._engine.node_ends import (
     fail_attempt,
     stop_everything,
 )
-from flowkit._engine.node_starts import FIRST_CHECK_SEC, next_check
+from flowkit._engine.node_starts import FIRST_CHECK_SEC, LATE_SEC, late_at, next_check
 from flowkit._engine.settings import MAX_LEASE_DOUBLINGS, EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.time_limits import time_limits
@@ -85,9 +87,8 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     if mark == Mark.CHECKING:
         draft.effects.append(EvaluateCondition(index))
     elif mark == Mark.ASKING:
-        assert record.key is not None
-        draft.effects.append(question(index, record.key))
-    elif mark == Mark.DEFERRED and record.waits_for_key:
+        draft.effects.append(node_question(index, record))
+    elif mark == Mark.DEFERRED and record.queued_for:
         return
     elif mark in FOLLOWED and runs_child_task(draft.task.spec.plan, index):
         child_woke(draft, index)
@@ -108,7 +109,8 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     elif mark in (Mark.ISSUED, Mark.RUNNING):
         exceeded = _exceeded(draft, index, mark, record, event)
         failure = exceeded or _loss(mark, record, event, settings)
-        if exceeded is not None and draft.task.spec.is_exclusive(index):
+        exclusive = draft.task.spec.is_exclusive(index) or record.holds_rate
+        if exceeded is not None and exclusive:
             let_overdue_end(draft, index, *exceeded, settings)
         elif failure is not None:
             if mark == Mark.RUNNING:
@@ -121,6 +123,9 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
                 fail_attempt(draft, index, code, error, settings)
             else:
                 _stop_again(draft, index, code)
+        elif mark == Mark.ISSUED and now >= (late_at(record) or math.inf):
+            token = draft.task.spec.token(index, record.attempt, record.handovers)
+            draft.effects.append(WithdrawCommand(index, record.attempt, token))
         elif now - record.issued_at >= settings.resend_sec or record.worker_id in event.restarted:
             _check_attempt(draft, index, mark, event, settings)
 
@@ -161,7 +166,7 @@ def _suspect(record: NodeRecord, event: Woke, settings: EngineSettings) -> bool:
 def _stop_is_over(draft: Transition, index: int, event: Woke, settings: EngineSettings) -> bool:
     """Return whether an attempt that is being stopped counts as ended without a report."""
     record = draft.record(index)
-    if ends_by_proof(draft.task.spec, index):
+    if ends_by_proof(draft.task.spec, index, record):
         return _loss(Mark.CANCELLING, record, event, settings) is not None
     return draft.now >= (record.cancel_by or draft.now)
 
@@ -219,9 +224,10 @@ def _next_wake(
     if mark == Mark.CHECKING:
         return now + min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
     if mark == Mark.ASKING:
-        assert record.key is not None
-        return now + _pause_of_question(record.key, now, settings)
-    if mark == Mark.DEFERRED and record.waits_for_key:
+        claim = record.claim(record.asks_for or "key")
+        assert claim is not None
+        return now + _pause_of_question(claim, now, settings)
+    if mark == Mark.DEFERRED and record.queued_for:
         return None
     if mark == Mark.DEFERRED:
         if _waits(draft, index, record):
@@ -243,6 +249,8 @@ def _next_wake(
         return _next_stop(record, now)
     if mark == Mark.ISSUED:
         look_at = next_check(record, now, settings)
+        if (late := late_at(record)) is not None:
+            look_at = min(look_at, max(late, now + LATE_SEC))
     elif record.worker_id is not None:
         look_at = _next_ask(record, now, event, settings)
     else:

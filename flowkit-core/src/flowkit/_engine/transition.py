@@ -26,9 +26,11 @@ from flowkit.errors import FlowKitError
 from flowkit.graph._expanded_plan import is_map, is_undo, map_of
 from flowkit.task import (
     ATTEMPTED,
+    CLAIM_KINDS,
     ENDED,
     IN_FLIGHT,
     STATUS_OF_MARK,
+    ClaimKind,
     DueTimes,
     LogEntry,
     MapBlock,
@@ -212,7 +214,7 @@ class Transition:
         self.deferred += (mark == Mark.DEFERRED) - (before == Mark.DEFERRED)
         plan = self.task.spec.plan
         if (before in ATTEMPTED and mark not in ATTEMPTED) or mark in ENDED:
-            self._end_claim(index)
+            self.end_claims(index, begun=before in ATTEMPTED)
             if self.record(index).overdue:
                 self.edit(index).overdue = False
         if mark in ENDED:
@@ -301,8 +303,8 @@ class Transition:
     def next_ready(self, held: list[int] | None = None) -> int | None:
         """Remove and return the ready node of the highest priority. Among nodes of equal priority,
         this is the first one in the graph. It is None if that node would ask for a concurrency key
-        while many others of the task wait for theirs. The undo of a map is returned, and stays
-        first in the queue, if the undos of its children that run next are not known.
+        or a rate while many others of the task wait for theirs. The undo of a map is returned, and
+        stays first in the queue, if the undos of its children that run next are not known.
 
         With ``held``, nodes are moved there whose sources do not progress.
         """
@@ -357,27 +359,35 @@ class Transition:
         self.queue_map(index)
         return state.queued and -rank <= self.record(index).after
 
-    # ------------------------------------------------------------ concurrency keys
+    # ------------------------------------------------------------ concurrency keys and rates
 
     def return_unused(self, index: int) -> None:
-        """Give back the place of a node that cannot start now. It keeps its rank in the queue, and
-        asks again when it can.
+        """Give back the places of a node that cannot start now. It keeps its ranks in the queues,
+        and asks again when it can.
         """
-        claim = self.record(index).key
-        assert claim is not None
-        self._end_claim(index)
-        self.edit(index).key = replace(claim, state="unused")
+        for kind in CLAIM_KINDS:
+            claim = self.record(index).claim(kind)
+            if claim is not None and not claim.is_over:
+                self.end_claim(index, kind, begun=False)
+                self.edit(index).set_claim(kind, replace(claim, state="unused"))
         self.move(index, Mark.READY)
         self.queue(index)
 
-    def _end_claim(self, index: int) -> None:
-        """Give back the place of a node whose attempt is over, or take it out of the queue."""
-        claim = self.record(index).key
+    def end_claims(self, index: int, *, begun: bool) -> None:
+        """Give back the places of a node whose attempt is over, or take it out of the queues.
+        ``begun`` says whether the attempt may have begun.
+        """
+        for kind in CLAIM_KINDS:
+            self.end_claim(index, kind, begun=begun)
+
+    def end_claim(self, index: int, kind: ClaimKind, *, begun: bool) -> None:
+        """Give back the place of a node, or take it out of the queue."""
+        claim = self.record(index).claim(kind)
         if claim is None or claim.is_over:
             return
-        self.edit(index).key = replace(claim, state="over")
+        self.edit(index).set_claim(kind, replace(claim, state="over"))
         if claim.state not in NOTHING_TO_RETURN:
-            self.effects.append(ReturnKey(index, claim))
+            self.effects.append(ReturnKey(index, claim, kind, begun))
 
     # ------------------------------------------------------------ maps
 
@@ -523,13 +533,17 @@ _QUEUED = frozenset({Mark.READY, Mark.MAPPING})
 NOTHING_TO_RETURN = frozenset({"unnamed", "shared"})
 """States of claims that have no place of their own and did not ask for one."""
 MOST_WAITING_FOR_KEYS = 1_000
-"""Nodes of a task that may wait for concurrency keys before no further node asks for one."""
-_WAITING_FOR_KEY = waiting_tag("key")
+"""Nodes of a task that may wait for concurrency keys, or for rates, before no further node asks for
+one.
+"""
+_WAITING: tuple[str, ...] = tuple(map(waiting_tag, CLAIM_KINDS))
 
 
 def must_not_ask(task: Task, index: int) -> bool:
-    """Return whether a node would ask for its concurrency key while many others wait for theirs."""
-    return (
-        task.spec.plan.nodes[index].key is not None
-        and task.tag_counts.get(_WAITING_FOR_KEY, 0) >= MOST_WAITING_FOR_KEYS
+    """Return whether a node would ask for its concurrency key or its rate while many others wait
+    for theirs.
+    """
+    node = task.spec.plan.nodes[index]
+    return (node.key is not None or node.rate_limit is not None) and any(
+        task.tag_counts.get(tag, 0) >= MOST_WAITING_FOR_KEYS for tag in _WAITING
     )

@@ -53,7 +53,7 @@ def _statuses(names: str) -> frozenset[TaskStatus]:
 
 
 NODE_REPORTS: dict[type, frozenset[int]] = {
-    NodeStarted: _marks("issued cancelling"),
+    NodeStarted: _marks("issued running cancelling"),
     NodeProgressed: _marks("issued running"),
     BatchStored: _marks("issued running"),
     BatchesRetried: _marks("issued running"),
@@ -104,7 +104,7 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.MAPPING: _marks("finished failed closing cancelled skipped"),
     Mark.CLOSING: _marks("finished failed cancelled skipped"),
     Mark.DEFERRED: _marks(
-        "ready issued running deferred finished failed cancelled skipped upstream_failed"
+        "ready asking issued running deferred finished failed cancelled skipped upstream_failed"
     ),
     Mark.CANCELLING: _marks("finished failed cancelled skipped"),
     Mark.FINISHED: _marks(""),

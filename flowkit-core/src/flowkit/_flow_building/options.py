@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
 
-from flowkit.graph import Concurrency, RetryPolicy, Timeouts
+from flowkit.graph import Concurrency, RateLimit, RetryPolicy, Timeouts
 
 
 class NodeOptions(TypedDict, total=False):
@@ -22,6 +22,7 @@ class NodeOptions(TypedDict, total=False):
     priority: int
     concurrency: Concurrency | Mapping[str, Any]
     concurrency_key: str
+    rate_limit: RateLimit | Mapping[str, Any]
     labels: Mapping[str, str]
 
 

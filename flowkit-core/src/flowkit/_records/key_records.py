@@ -1,7 +1,7 @@
-"""Concurrency keys, as keyed records of the store.
+"""Concurrency keys and rates, as keyed records of the store.
 
-A key that is held has a record, and each claim in its queue has one. The keys of the latter begin
-with a hash of the key, and are in the order in which places are given.
+A key or a rate that is in use has a record, and each claim in its queue has one. The keys of the
+latter begin with a hash of the key, and are in the order in which places are given.
 """
 
 from hashlib import blake2b
@@ -9,16 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flowkit._engine.key_places import FREE, Candidate, Claimant, Holder, KeyState
+from flowkit._engine.key_places import FREE, Begun, Candidate, Claimant, Holder, KeyState
 from flowkit._json.limits import Count, Moment
 from flowkit._records.record_parts import corrupt
 from flowkit.errors import CorruptRecord
 from flowkit.graph import TaskConcurrency
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
-from flowkit.task import ENDED, WHOLE_TASK, KeyClaim, Task
+from flowkit.task import ENDED, WHOLE_TASK, ClaimKind, KeyClaim, Task
 
-KIND = "key"
-QUEUE = "key_queue"
 _LOWEST = 2**33
 """More than twice the highest priority of a task or node."""
 _EARLIEST = 62_135_596_800.0
@@ -35,10 +33,13 @@ class _Data(BaseModel):
 
 
 class _Key(_Data):
-    """Data of the record of a key."""
+    """Data of the record of a key or a rate."""
 
     holders: list[tuple[str, _Index, Count, Moment]]
     contended: bool
+    begun: list[tuple[str, Moment, Count]] = []
+    """Attempts that began in the window of a rate."""
+    window_sec: float = Field(0.0, ge=0, allow_inf_nan=False)
 
 
 class _Queued(_Data):
@@ -52,26 +53,48 @@ class _Queued(_Data):
     number: Count
     limit: Count
     cancels: bool = False
+    per_sec: float | None = None
 
 
-def key_record(key: str, state: KeyState, revision: str, due_at: float) -> KeyedRecord:
-    """Return the record of a key, in place of the one with this revision."""
-    holders = [(*one.claimant, one.since) for one in state.holders]
-    data = _Key(holders=holders, contended=state.contended).model_dump_json().encode()
-    return KeyedRecord(KIND, key, data, revision, due_at)
+def queue_kind(kind: ClaimKind) -> str:
+    """Return the kind of the records in the queues."""
+    return f"{kind}_queue"
+
+
+def key_record(
+    kind: ClaimKind, key: str, state: KeyState, revision: str, due_at: float
+) -> KeyedRecord:
+    """Return the record of a key or a rate, in place of the one with this revision."""
+    record = _Key(
+        holders=[(*one.claimant, one.since) for one in state.holders],
+        contended=state.contended,
+        begun=list(state.begun),
+        window_sec=state.window_sec,
+    )
+    only_rates = {"begun", "window_sec"} if kind == "key" else None
+    data = record.model_dump_json(exclude=only_rates).encode()
+    return KeyedRecord(kind, key, data, revision, due_at)
 
 
 def key_change(
-    key: str, state: KeyState, revision: str, *, op_id: str, due_at: float
+    key: str,
+    state: KeyState,
+    revision: str,
+    *,
+    op_id: str,
+    due_at: float,
+    kind: ClaimKind = "key",
 ) -> RecordChange:
-    """Return the change that stores the state of a key. The record of a free key is deleted."""
+    """Return the change that stores the state of a key or a rate. The record of a free one is
+    deleted.
+    """
     if state == FREE:
-        return RecordChange(op_id, delete=[RecordDeletion(KIND, key, revision)])
-    return RecordChange(op_id, [key_record(key, state, revision, due_at)])
+        return RecordChange(op_id, delete=[RecordDeletion(kind, key, revision)])
+    return RecordChange(op_id, [key_record(kind, key, state, revision, due_at)])
 
 
 def key_state(record: KeyedRecord | None) -> KeyState:
-    """Return the state of a key.
+    """Return the state of a key or a rate.
 
     Raises:
         CorruptRecord: the record cannot be decoded.
@@ -79,29 +102,35 @@ def key_state(record: KeyedRecord | None) -> KeyState:
     if record is None:
         return FREE
     if record.fault is not None:
-        raise CorruptRecord(f"the record of key {record.key!r} cannot be read: {record.fault}")
+        raise CorruptRecord(f"the record of {_name(record)} cannot be read: {record.fault}")
     try:
         found = _Key.model_validate_json(record.data)
     except ValidationError as error:
-        raise corrupt(f"the record of key {record.key!r}", error) from None
+        raise corrupt(f"the record of {_name(record)}", error) from None
     holders = (
         Holder(Claimant(task_id, node, number), since)
         for task_id, node, number, since in found.holders
     )
-    return KeyState(tuple(holders), found.contended)
+    begun = tuple(Begun(*one) for one in found.begun)
+    return KeyState(tuple(holders), found.contended, begun, found.window_sec)
 
 
-def candidate_of(task: Task, index: int, claim: KeyClaim) -> Candidate:
+def _name(record: KeyedRecord) -> str:
+    return f"{record.kind} {record.key!r}"
+
+
+def candidate_of(task: Task, index: int, claim: KeyClaim, kind: ClaimKind = "key") -> Candidate:
     """Return the claim of a node or task in the order in which places are given."""
-    spec, key = task.spec, task.spec.key_of(index)
+    spec = task.spec
     own = 0 if index == WHOLE_TASK else spec.plan.nodes[index].priority
-    return Candidate(
-        -(spec.priority + own),
-        claim.asked_at,
-        Claimant(task.task_id, index, claim.number),
-        1 if key is None else key.limit,
-        isinstance(key, TaskConcurrency) and key.on_conflict == "cancel_running",
-    )
+    rank = -(spec.priority + own), claim.asked_at, Claimant(task.task_id, index, claim.number)
+    if kind == "rate":
+        rate = spec.plan.nodes[index].rate_limit
+        assert rate is not None
+        return Candidate(*rank, rate.limit, per_sec=rate.per_sec)
+    key = spec.key_of(index)
+    cancels = isinstance(key, TaskConcurrency) and key.on_conflict == "cancel_running"
+    return Candidate(*rank, 1 if key is None else key.limit, cancels)
 
 
 def queue_prefix(key: str) -> str:
@@ -117,7 +146,7 @@ def queue_key(key: str, one: Candidate) -> str:
     return f"{queue_prefix(key)}{rank}-{task_id}-{index}-{number}"
 
 
-def queued_record(key: str, one: Candidate) -> KeyedRecord:
+def queued_record(kind: ClaimKind, key: str, one: Candidate) -> KeyedRecord:
     """Return the new record of a claim in the queue."""
     task_id, index, number = one.claimant
     data = _Queued(
@@ -129,8 +158,10 @@ def queued_record(key: str, one: Candidate) -> KeyedRecord:
         number=number,
         limit=one.limit,
         cancels=one.cancels,
+        per_sec=one.per_sec,
     )
-    return KeyedRecord(QUEUE, queue_key(key, one), data.model_dump_json().encode(), task_id=task_id)
+    encoded = data.model_dump_json(exclude_none=True).encode()
+    return KeyedRecord(queue_kind(kind), queue_key(key, one), encoded, task_id=task_id)
 
 
 def queued_claim(record: KeyedRecord) -> Candidate | None:
@@ -142,10 +173,12 @@ def queued_claim(record: KeyedRecord) -> Candidate | None:
     except ValidationError:
         return None
     claimant = Claimant(found.task_id, found.index, found.number)
-    return Candidate(-found.priority, found.asked_at, claimant, found.limit, found.cancels)
+    return Candidate(
+        -found.priority, found.asked_at, claimant, found.limit, found.cancels, found.per_sec
+    )
 
 
-def is_over(task: Task | None, claimant: Claimant) -> bool:
+def is_over(task: Task | None, claimant: Claimant, kind: ClaimKind = "key") -> bool:
     """Return whether a claim is over by the stored task, which is None if it was deleted. A copy of
     the task that is too old to know the claim proves nothing.
     """
@@ -155,13 +188,13 @@ def is_over(task: Task | None, claimant: Claimant) -> bool:
         return False
     if claimant.node not in task.records and claimant.node != WHOLE_TASK:
         return task.marks[claimant.node] in ENDED
-    claim = task.claim(claimant.node)
+    claim = task.claim(claimant.node, kind)
     return claim is not None and (
         claim.number > claimant.number or (claim.number == claimant.number and claim.is_over)
     )
 
 
-def awaits_place(task: Task | None, claimant: Claimant) -> bool:
+def awaits_place(task: Task | None, claimant: Claimant, kind: ClaimKind = "key") -> bool:
     """Return whether the node or task of a claim does not know that it has a place."""
-    claim = None if task is None else task.claim(claimant.node)
+    claim = None if task is None else task.claim(claimant.node, kind)
     return claim is not None and claim.number == claimant.number and claim.is_open

@@ -1,50 +1,73 @@
-"""Descriptions of waits for concurrency keys."""
+"""Descriptions of waits for concurrency keys and rates."""
 
 from collections.abc import Mapping
+from datetime import timedelta
+from math import ceil
 
-from flowkit._engine.key_places import KeyState
+from flowkit._engine.key_places import FREE, Candidate, KeyState
 from flowkit._records.key_records import (
-    KIND,
-    QUEUE,
     candidate_of,
     key_state,
     queue_key,
+    queue_kind,
     queue_prefix,
 )
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Store, utc
-from flowkit.task import WHOLE_TASK, NodeRecord, Task
+from flowkit.task import WHOLE_TASK, ClaimKind, NodeRecord, Task
 
 MOST_COUNTED = 1_000
 MOST_NAMED = 3
 
 
-async def key_wait(
-    store: Store, task: Task, index: int, records: Mapping[int, NodeRecord]
+async def place_wait(
+    store: Store, task: Task, index: int, records: Mapping[int, NodeRecord], now: float
 ) -> str | None:
-    """Return for which key a node or its task waits, who holds it, and how many claims are ahead;
-    None if the node waits for no key.
+    """Return for which key or rate a node or its task waits, and how many claims are ahead; None if
+    the node waits for none.
     """
     record = records.get(index)
-    claim = None if record is None else record.key
+    kind: ClaimKind = "key" if record is None else record.asks_for or "key"
+    claim = None if record is None else record.claim(kind)
     if task.key is not None and task.key.is_open:
-        index, claim = WHOLE_TASK, task.key
+        index, kind, claim = WHOLE_TASK, "key", task.key
     if claim is None or not claim.is_open:
         return None
-    key, one = claim.key, candidate_of(task, index, claim)
-    stored = (await store.records.get(KIND, [key])).get(key)
-    try:
-        held = await _held_by(store, key_state(stored))
-    except CorruptRecord as error:
-        held = f"{error}"
+    key, one = claim.key, candidate_of(task, index, claim, kind)
+    stored = (await store.records.get(kind, [key])).get(key)
     before, ahead = queue_key(key, one), 0
-    for queued in await store.records.scan(QUEUE, prefix=queue_prefix(key), limit=MOST_COUNTED):
+    queue = queue_kind(kind)
+    for queued in await store.records.scan(queue, prefix=queue_prefix(key), limit=MOST_COUNTED):
         ahead += queued.key < before
     are = "1 is" if ahead == 1 else f"{ahead} are"
     if ahead == MOST_COUNTED:
         are = f"{MOST_COUNTED:,} or more are"
-    return f"key {key!r} (limit {one.limit}), {held}; {are} ahead"
+    state, fault = FREE, ""
+    try:
+        state = key_state(stored)
+    except CorruptRecord as error:
+        fault = f", {error}"
+    if one.per_sec is not None:
+        left = timedelta(seconds=ceil(_wait_sec(state, one, ahead, now)))
+        limit = f"{one.limit} in {one.per_sec:g} s"
+        return f"rate {key!r} ({limit}){fault}; {are} ahead, about {left} is left"
+    held = fault or f", {await _held_by(store, state)}"
+    return f"key {key!r} (limit {one.limit}){held}; {are} ahead"
+
+
+def _wait_sec(state: KeyState, one: Candidate, ahead: int, now: float) -> float:
+    """Return about how long a claim waits for its rate. Attempts that are about to begin count as
+    if they began now.
+    """
+    window = one.per_sec or 0.0
+    free_at = [begun.at + window for begun in state.begun for _ in range(begun.attempts)]
+    free_at += [now + window for _ in state.holders]
+    unused = max(one.limit - len(free_at), 0)
+    if ahead < unused:
+        return 0.0
+    windows, place = divmod(ahead - unused, max(len(free_at), 1))
+    return max(sorted(free_at)[place] + windows * window - now, 0.0) if free_at else 0.0
 
 
 async def _held_by(store: Store, state: KeyState) -> str:

@@ -277,9 +277,9 @@ def _check_records(task: Task) -> None:
         if index not in records:
             raise ValueError(f"node {ids[index]!r} has begun and has no record")
         record = records[index]
-        if marks[index] == Mark.ASKING and record.key is None:
-            raise ValueError(f"node {ids[index]!r} asks for a key and its record has none")
-        asks = marks[index] == Mark.ASKING or record.waits_for_key
+        if marks[index] == Mark.ASKING and record.asks_for is None:
+            raise ValueError(f"node {ids[index]!r} asks for a place and its record has no claim")
+        asks = marks[index] == Mark.ASKING or record.queued_for
         if not asks and record.attempt < record.first_attempt:
             raise ValueError(f"node {ids[index]!r} has begun and its record has no attempt")
 

@@ -65,14 +65,14 @@ def explain_node(
     now: float,
     unserved: str | None = None,
     below: str | None = None,
-    key_wait: str | None = None,
+    place_wait: str | None = None,
 ) -> str:
     """Return why a node is not running, and what it waits for.
 
     ``records`` has its record, and that of its map if it is a child. ``unserved`` says why no live
     worker serves its role; it is None if one does. ``below`` says what its child task waits for, as
-    the end of the sentence; it is None if that is not known. ``key_wait`` says who holds the
-    concurrency key for which it waits.
+    the end of the sentence; it is None if that is not known. ``place_wait`` describes the
+    concurrency key or the rate for which it waits.
     """
     plan, record = task.spec.plan, records.get(index)
     name = f"{plan.ids[index]!r}"
@@ -88,7 +88,7 @@ def explain_node(
         case Mark.RUNNING | Mark.CANCELLING if record is not None and runs_child_task(plan, index):
             return _runs_child(task, index, record, records, below)
         case Mark.ISSUED | Mark.RUNNING if record is not None and record.overdue:
-            return f"{name} is being stopped{because}. {_holds_key(record)}."
+            return f"{name} is being stopped{because}. {_holds_place(record)}."
         case Mark.RUNNING:
             return (
                 f"{name} is running on {record.worker_id!r}."
@@ -109,9 +109,11 @@ def explain_node(
             return f"{name} waits for {_phases_before(task, index)}."
         case Mark.UPSTREAM_FAILED:
             return f"{name} was skipped because {_failure_above(task, index)}."
-        case Mark.CANCELLING if record is not None and task.spec.is_exclusive(index):
+        case Mark.CANCELLING if record is not None and (
+            task.spec.is_exclusive(index) or record.holds_rate
+        ):
             return (
-                f"{name} is being cancelled: {_stop(task, index, records)}. {_holds_key(record)}."
+                f"{name} is being cancelled: {_stop(task, index, records)}. {_holds_place(record)}."
             )
         case Mark.CANCELLING:
             return (
@@ -124,10 +126,10 @@ def explain_node(
                 f"{name} is being cancelled: {_stop(task, index, records)}. {state.open} of its"
                 f" {state.size} children have not ended."
             )
-        case Mark.DEFERRED if record is not None and record.waits_for_key and record.key:
-            return f"{name} waits for {key_wait or f'key {record.key.key!r}'}."
-        case Mark.ASKING if record is not None and record.key is not None:
-            return f"{name} asks for key {record.key.key!r}."
+        case Mark.DEFERRED if record is not None and record.queued_for is not None:
+            return f"{name} waits for {place_wait or _asked_place(record)}."
+        case Mark.ASKING if record is not None:
+            return f"{name} asks for {_asked_place(record)}."
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
             if index in plan.nested:
                 before = f"{name} waits {explain_until(record, now)} before"
@@ -142,7 +144,7 @@ def explain_node(
     if task.paused:
         return f"{name} {explain_pause(task)}"
     if task.key is not None and (task.key.is_asking or task.key.is_open):
-        return f"{name} waits until its task has {key_wait or f'key {task.key.key!r}'}."
+        return f"{name} waits until its task has {place_wait or f'key {task.key.key!r}'}."
     match mark:
         case Mark.WAITING if is_undo(plan, index):
             return _waits_for_undos(name)
@@ -177,11 +179,20 @@ def explain_node(
     )
 
 
-def _holds_key(record: NodeRecord) -> str:
-    """Return how long a node that is being stopped keeps the place of its key."""
-    key = "the key of its task" if record.key is None else f"its key {record.key.key!r}"
+def _asked_place(record: NodeRecord) -> str:
+    """Return the key or the rate that a node asks for, or waits for."""
+    kind = record.asks_for or "key"
+    claim = record.claim(kind)
+    return kind if claim is None else f"{kind} {claim.key!r}"
+
+
+def _holds_place(record: NodeRecord) -> str:
+    """Return how long a node that is being stopped keeps the place of its key or its rate."""
+    kind = record.kind_in("held", "shared") or "key"
+    claim = record.claim(kind)
+    place = "the key of its task" if claim is None else f"its {kind} {claim.key!r}"
     where = "" if record.worker_id is None else f" on {record.worker_id!r}"
-    return f"It holds {key} until its attempt{where} is known to have ended"
+    return f"It holds {place} until its attempt{where} is known to have ended"
 
 
 def _waits_for_undos(name: str) -> str:
@@ -347,7 +358,7 @@ def _round(task: Task, index: int, record: NodeRecord) -> str:
     return f"round {number}" if most is None else f"round {number} of at most {most}"
 
 
-_WAIT_FOR_KEYS = f"{MOST_WAITING_FOR_KEYS:,} nodes of the task wait for concurrency keys already"
+_WAIT_FOR_KEYS = f"{MOST_WAITING_FOR_KEYS:,} nodes of the task wait for keys or rates already"
 _SKIPPED = {
     "key_busy": "others held its concurrency key, and it does not wait for it",
     "condition_false": "its condition is false",

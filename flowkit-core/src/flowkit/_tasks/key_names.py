@@ -1,4 +1,4 @@
-"""Names of concurrency keys: the values of their expressions."""
+"""Names of concurrency keys and rates: the values of their expressions."""
 
 from functools import partial
 
@@ -9,19 +9,28 @@ from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.run_inputs import own_names
 from flowkit._tasks.scopes import scope_of
 from flowkit.graph._nodes_read import nodes_needed
-from flowkit.graph._templates import bad_expression, evaluate_key, expressions_in_key
+from flowkit.graph._templates import (
+    bad_expression,
+    evaluate_key,
+    expressions_in_key,
+    path_of_key,
+    pointer,
+)
 from flowkit.protocols import Store
-from flowkit.task import WHOLE_TASK, Task
+from flowkit.task import WHOLE_TASK, ClaimKind, Task
 
 
-async def name_of_key(store: Store, task: Task, index: int, evaluations: Evaluations) -> str:
-    """Return the name of the concurrency key of a node, or of the task as a whole.
+async def name_of_key(
+    store: Store, task: Task, index: int, kind: ClaimKind, evaluations: Evaluations
+) -> str:
+    """Return the name of the concurrency key or the rate of a node, or of the key of the task as a
+    whole.
 
     Raises:
         NodeFailure: an expression cannot be evaluated; permanent, ``bad_expression``.
         StoreError: the results that the key reads could not be loaded.
     """
-    key, plan = task.spec.key_of(index), task.spec.plan
+    key, plan = task.spec.named(index, kind), task.spec.plan
     assert key is not None
     node = None if index == WHOLE_TASK else index
     try:
@@ -32,7 +41,7 @@ async def name_of_key(store: Store, task: Task, index: int, evaluations: Evaluat
         if node is not None:
             scope |= await own_names(store, task, node)
         return await evaluations.bounded(
-            lambda budget, at_once: evaluate_key(key.key, scope, budget, at_once=at_once)
+            lambda budget, at_once: evaluate_key(key, scope, budget, at_once=at_once)
         )
     except (BudgetExceeded, InvalidExpression) as error:
-        raise bad_expression(f"the concurrency key: {error}") from None
+        raise bad_expression(f"{pointer(path_of_key(key))}: {error}") from None

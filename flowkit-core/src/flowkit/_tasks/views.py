@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from flowkit._engine import Transition, error_of, shown_child, shown_rounds, stop_cause
 from flowkit._tasks.map_children import marks_of_children
@@ -15,6 +15,7 @@ from flowkit.plugins import Plugins
 from flowkit.task import (
     STATUS_OF_MARK,
     STOPPING,
+    ClaimKind,
     LogEntry,
     Mark,
     NodeRecord,
@@ -82,9 +83,9 @@ def node_view(
     if mark in (Mark.CANCELLED, *STOPPING):
         reason_code, error = stop_cause(task if step is None else step, index, records or {})
     wait = record.wait if mark == Mark.DEFERRED else None
-    waiting: WaitKind | Literal["key"] | None = None if wait is None else wait.kind
-    if mark == Mark.DEFERRED and record.waits_for_key:
-        waiting, wait = "key", None
+    waiting: WaitKind | ClaimKind | None = None if wait is None else wait.kind
+    if mark == Mark.DEFERRED and record.queued_for is not None:
+        waiting, wait = record.queued_for, None
     return NodeView(
         node_id=task.spec.plan.ids[index],
         type=task.spec.plan.nodes[index].type,

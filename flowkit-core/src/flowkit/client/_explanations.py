@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from flowkit._records.heartbeats import why_unserved
-from flowkit._records.key_waits import key_wait
+from flowkit._records.key_waits import place_wait
 from flowkit._records.letter_records import read_letters
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
@@ -83,9 +83,9 @@ class _Explanation:
         if task.marks[index] == Mark.RUNNING and (name := records[index].worker_id) is not None:
             self._missing.append(missing_worker(self._sessions, name, now))
         unserved = why_unserved(self._sessions, task.spec.plan.nodes[index].type, now)
-        waited = await key_wait(self._store, task, index, records)
+        waited = await place_wait(self._store, task, index, records, now)
         sentence = explain_node(
-            task, index, records, now=now, unserved=unserved, below=below, key_wait=waited
+            task, index, records, now=now, unserved=unserved, below=below, place_wait=waited
         )
         return sentence, waits
 

@@ -1,12 +1,15 @@
 """Early ends of pauses."""
 
+from collections.abc import Mapping
+
 from flowkit._engine import RunNowRequested, pause_end
 from flowkit._tasks.views import shown_status
 from flowkit.client._nodes import StoredNode, read_node
 from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
-from flowkit.task import Mark
+from flowkit.task import ClaimKind, Mark
 
+PLACE_OF: Mapping[ClaimKind, str] = {"key": "concurrency key", "rate": "rate"}
 _INSTEAD = {
     "signal": "waits for a signal: send it",
     "approval": "waits for a decision: decide",
@@ -33,9 +36,8 @@ def _refusal(node: StoredNode) -> TaskRefused:
     does = f"is {shown_status(node.task, node.index, mark)}"
     if mark == Mark.DEFERRED and wait is not None:
         does = _INSTEAD.get(wait.kind, does)
-    key = node.record.key
-    if key is not None and (mark == Mark.ASKING or node.record.waits_for_key):
-        does = f"waits for its concurrency key {key.key!r}"
+    if (kind := node.record.asks_for) is not None and (claim := node.record.claim(kind)):
+        does = f"waits for its {PLACE_OF[kind]} {claim.key!r}"
     return TaskRefused(
         f"{node.name} {does}; it has no pause to end: it neither sleeps nor waits for its next"
         " attempt or round"

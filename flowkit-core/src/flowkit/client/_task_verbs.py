@@ -247,8 +247,7 @@ class TaskVerbs(ABC):
           ``sleep``, ``wait_signal`` or ``approval`` waits for; a ``loop`` waits for a ``timer``
           between its rounds. With ``worker``, the command of a
           node was issued, and no worker has started it yet, as far as the coordinator knows. With
-          ``key``, a node is in the queue of its concurrency key. No node waits for a ``rate`` in
-          this version.
+          ``key`` or ``rate``, a node is in the queue of its concurrency key or its rate.
         - ``reason_code``: a node failed with this code, or its last attempt did and it is retried.
           This includes failures that a branch handles. If the nodes of a task fail with more than
           16 codes, the task is found by those that came first.
@@ -544,7 +543,8 @@ class TaskVerbs(ABC):
 
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
-            TaskRefused: the node has no pause. One that waits for its concurrency key has none.
+            TaskRefused: the node has no pause. One that waits for its concurrency key, or for its
+                rate, has none.
         """
         await _pauses.run_now(self._life.resource, task_id, node_id)
 

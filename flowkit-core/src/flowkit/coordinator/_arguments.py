@@ -76,15 +76,12 @@ class Arguments:
 
     async def _evaluate(self, task: Task, order: Order) -> Event:
         match order:
-            case NameKey(index, number):
+            case NameKey(index, number, kind):
                 try:
-                    return KeyNamed(
-                        index,
-                        number,
-                        await name_of_key(self._store, task, index, self._evaluations),
-                    )
+                    name = await name_of_key(self._store, task, index, kind, self._evaluations)
+                    return KeyNamed(index, number, name, kind=kind)
                 except NodeFailure as error:
-                    return KeyNamed(index, number, error=str(error))
+                    return KeyNamed(index, number, error=str(error), kind=kind)
             case EvaluateArguments(index, attempt):
                 return await self._evaluate_arguments(task, index, attempt)
 

@@ -1,10 +1,10 @@
-"""Checks of the holders of concurrency keys, which find what a crash has left."""
+"""Checks of the holders of concurrency keys and rates, which find what a crash has left."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from flowkit._engine import Event, KeyGranted
 from flowkit._engine.key_places import KeyState
-from flowkit._records.key_records import KIND, awaits_place, is_over, key_state
+from flowkit._records.key_records import awaits_place, is_over, key_state
 from flowkit._records.task_records import decode_task
 from flowkit.coordinator._keys import FIRST_CHECK_SEC, Keys
 from flowkit.errors import CorruptRecord
@@ -23,13 +23,13 @@ async def check_keys(
     tick_sec: float,
     report: Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]],
 ) -> None:
-    """Check the keys that are due, now and after each tick.
+    """Check the keys or the rates that are due, now and after each tick.
 
     The place of a holder whose claim is over by its stored task is given back. A holder whose node
     still waits is notified again that it has a place.
     """
     while True:
-        due = await store.records.due(KIND, before=clock.now(), limit=MOST_AT_ONCE)
+        due = await store.records.due(keys.kind, before=clock.now(), limit=MOST_AT_ONCE)
         await _check(store, clock, keys, due, report)
         await clock.sleep(tick_sec)
 
@@ -48,10 +48,11 @@ async def _check(
         over = []
         for claimant, _ in state.holders:
             task = tasks.get(claimant.task_id)
-            if claimant.task_id not in tasks or (task is not None and is_over(task, claimant)):
+            gone = claimant.task_id not in tasks
+            if gone or (task is not None and is_over(task, claimant, keys.kind)):
                 over.append(claimant)
-            elif awaits_place(task, claimant):
-                granted = KeyGranted(claimant.node, claimant.number)
+            elif awaits_place(task, claimant, keys.kind):
+                granted = KeyGranted(claimant.node, claimant.number, kind=keys.kind)
                 events.setdefault(claimant.task_id, []).append(granted)
         keys.check(key, over, clock.now() + _pause(state, clock.now()))
     if events:
@@ -78,6 +79,7 @@ async def _tasks(store: Store, state: KeyState) -> dict[str, Task | None]:
 
 
 def _pause(state: KeyState, now: float) -> float:
-    """Return the time until the next check: as long as the last holder has had its place."""
-    since = max((holder.since for holder in state.holders), default=now)
+    """Return the time until the next check: as long as nothing has changed."""
+    begun = [one.at for one in state.begun]
+    since = max([*begun, *(holder.since for holder in state.holders)], default=now)
     return min(max(now - since, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC)

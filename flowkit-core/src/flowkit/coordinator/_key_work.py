@@ -1,4 +1,5 @@
-"""One step of the work on a concurrency key: who has a place, who is in the queue, who is refused.
+"""One step of the work on a concurrency key or a rate: which claims have a place, are in the queue,
+or are refused.
 
 Each step changes the record of the key alone, and is valid if that record is stored in place of the
 one that was read. A claim comes into the queue before the step that answers it, and a key with
@@ -7,11 +8,19 @@ queue, or conflicts with the step that marks the key. The mark is removed with t
 key has neither holders nor claims: then each new claim gets a place itself, which conflicts.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from flowkit._engine.key_places import FREE, Candidate, Claimant, Holder, KeyState, admit
+from flowkit._engine.key_places import (
+    FREE,
+    Candidate,
+    Claimant,
+    Holder,
+    KeyState,
+    admit,
+    none_begun,
+)
 
 FEW_READ = 3
 """Claims that are read from the queue for a step at first. Most steps give one place."""
@@ -55,6 +64,8 @@ class KeyWork:
 
     asks: list[Ask] = field(default_factory=list)
     returned: set[Claimant] = field(default_factory=set)
+    begun: set[Claimant] = field(default_factory=set)
+    """Those of them whose attempts may have begun."""
     withdrawn: list[Candidate] = field(default_factory=list)
     """Claims whose records are to be deleted from the queue."""
     serve: bool = False
@@ -73,6 +84,7 @@ class KeyWork:
         """Add work that came later."""
         self.asks += other.asks
         self.returned |= other.returned
+        self.begun |= other.begun
         self.withdrawn += other.withdrawn
         self.serve = self.serve or other.serve
         self.reads = max(self.reads, other.reads)
@@ -87,6 +99,8 @@ class Step:
     admitted: Sequence[Candidate] = ()
     """Claims that have a place."""
     answers: list[tuple[Ask, Answer]] = field(default_factory=list)
+    waiting: Candidate | None = None
+    """The next claim that waits for a place, if it was read."""
     unanswered: list[Ask] = field(default_factory=list)
     """Claims that must come into the queue first."""
     serve: bool = False
@@ -99,9 +113,16 @@ class Step:
     """The step counts only if the state that was read is known to be the last one."""
 
 
-def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float) -> Step:
+def step(
+    work: KeyWork,
+    state: KeyState,
+    queue: Sequence[Candidate],
+    now: float,
+    begun: Callable[[float], int] = none_begun,
+) -> Step:
     """Return what follows from the work on a key with this state. ``queue`` are the first claims in
-    its queue; empty if the key is not contended.
+    its queue; empty if the key is not contended. ``begun`` counts the attempts that began in the
+    last seconds.
     """
     whole = len(queue) < work.reads
     gone = {one.claimant for one in work.withdrawn} | work.returned
@@ -110,8 +131,8 @@ def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float)
     kept = state.without(work.returned)
     asking = {ask.candidate for ask in work.asks if ask.waits and not ask.shares(kept)}
     beyond = {one for one in asking if last is not None and one > last}
-    after, admitted, left = admit(kept, present | asking - beyond, now)
-    done = Step(after, admitted)
+    after, admitted, left = admit(kept, present | asking - beyond, now, begun)
+    done = Step(after, admitted, waiting=left[0] if left else None)
     has_others = bool(left) or not whole
     for ask in work.asks:
         _answer(done, ask, has_others, now)
@@ -122,7 +143,9 @@ def step(work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float)
     done.serve = state.contended and (fewer or not (whole or left))
     if done.serve and not (whole or left):
         done.reads = min(2 * work.reads, MOST_READ)
-    if whole and not (state.holders or done.state.holders or present or done.unanswered):
+    used = bool(state.holders or done.state.holders or done.state.begun)
+    idle = whole and not (used or present or done.unanswered)
+    if idle or done.state == done.state._replace(holders=(), contended=False, begun=()):
         done.state = FREE
     return done
 

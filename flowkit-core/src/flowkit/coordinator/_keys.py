@@ -1,4 +1,4 @@
-"""Concurrency keys: places for the nodes that ask, for many nodes and keys at a time."""
+"""Concurrency keys and rates: places for the nodes that ask, for many nodes and keys at a time."""
 
 import asyncio
 import logging
@@ -11,12 +11,11 @@ from anyio.abc import TaskGroup
 from flowkit._engine import CancelRequested, Event, KeyBusy, KeyGranted, KeyQueued, ReturnKey
 from flowkit._engine.key_places import Candidate, Claimant, KeyState
 from flowkit._records.key_records import (
-    KIND,
-    QUEUE,
     candidate_of,
     key_change,
     key_state,
     queue_key,
+    queue_kind,
     queue_prefix,
     queued_claim,
     queued_record,
@@ -28,9 +27,11 @@ from flowkit._user_code.containment import awaited
 from flowkit.coordinator._key_ancestors import Ancestors
 from flowkit.coordinator._key_work import Answer, Ask, KeyWork, Step, step
 from flowkit.coordinator._logged_failures import failures_logged
+from flowkit.coordinator._rate_windows import RateWindows
+from flowkit.coordinator._timers import Timers
 from flowkit.errors import CorruptRecord, StoreError
 from flowkit.protocols import Clock, RecordChange, RecordDeletion, Store
-from flowkit.task import Task
+from flowkit.task import ClaimKind, Task
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ _Known = tuple[KeyState, str]
 
 
 class Keys:
-    """Asks for places of keys and gives them back. Work that comes in meanwhile is done together in
-    the next round.
+    """Asks for places of keys, or of rates, and gives them back. Work that comes in meanwhile is
+    done together in the next round.
 
     What a crash leaves undone is done again: a node repeats its question until it has an answer,
     and the holders of a key are checked when its record is due.
@@ -55,6 +56,7 @@ class Keys:
 
     def __init__(
         self,
+        kind: ClaimKind,
         *,
         group: TaskGroup,
         store: Store,
@@ -63,11 +65,14 @@ class Keys:
         leaving: Callable[[], bool],
     ) -> None:
         """``leaving`` returns True while the coordinator cancels what it runs."""
+        self.kind = kind
         self._group = group
         self._store = store
         self._clock = clock
         self._report = report
         self._leaving = leaving
+        self._windows = RateWindows(clock)
+        self._timers = Timers(clock)
         self._ancestors = Ancestors(store)
         self._known: Recent[str, _Known] = Recent(MOST_KNOWN)
         self._work: dict[str, KeyWork] = {}
@@ -81,22 +86,25 @@ class Keys:
 
     def ask(self, task: Task, index: int, number: int) -> None:
         """Ask for a place for a node, or for the whole task."""
-        claim, key = task.claim(index), task.spec.key_of(index)
-        if claim is None or claim.number != number or key is None:
+        claim, key = task.claim(index, self.kind), task.spec.key_of(index)
+        if claim is None or claim.number != number:
             return
-        one = candidate_of(task, index, claim)
+        one = candidate_of(task, index, claim, self.kind)
         if one.claimant not in self._asked:
             self._asked.add(one.claimant)
-            ask = Ask(one, key.on_conflict in ("queue", "cancel_running"))
+            conflict = "queue" if self.kind == "rate" or key is None else key.on_conflict
+            ask = Ask(one, conflict in ("queue", "cancel_running"))
             self._ancestors.note(task)
             self._of(claim.key).asks.append(ask)
 
     def give_back(self, task: Task, effect: ReturnKey) -> None:
         """Give back the place of a node or task, or take it out of the queue."""
         claim = effect.claim
-        one = candidate_of(task, effect.index, claim)
+        one = candidate_of(task, effect.index, claim, self.kind)
         work = self._of(claim.key)
         work.returned.add(one.claimant)
+        if effect.begun:
+            work.begun.add(one.claimant)
         work.asks = [ask for ask in work.asks if ask.candidate.claimant != one.claimant]
         self._asked.discard(one.claimant)
         if claim.state != "held":
@@ -106,7 +114,16 @@ class Keys:
         """Give back the places of claims that are over, and check the key again later."""
         work = self._of(key)
         work.returned.update(over)
+        work.begun.update(over)
         work.due_at, work.serve = due_at, True
+
+    async def run_timers(self) -> None:
+        """Run the loop that gives places when those of a rate become free by time."""
+        await self._timers.run(self._wake)
+
+    async def _wake(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self._of(key).serve = True
 
     def _of(self, key: str) -> KeyWork:
         if not self._is_serving:
@@ -139,7 +156,8 @@ class Keys:
 
     async def _round(self, work: dict[str, KeyWork]) -> dict[str, KeyWork]:
         """Do one step for each key, and return the work that is left."""
-        await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
+        if self.kind == "key":
+            await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
         await self._enter_queues(work)
         fresh = await self._read([key for key in work if key not in self._known])
         known = {key: self._known[key] for key in work if key in self._known}
@@ -149,7 +167,7 @@ class Keys:
         )
         now = self._clock.now()
         steps = {
-            key: step(work[key], state, queues.get(key, ()), now)
+            key: self._step(key, work[key], state, queues.get(key, ()), now)
             for key, (state, _) in known.items()
         }
         changes = {
@@ -157,7 +175,7 @@ class Keys:
             for key, (state, revision) in known.items()
             if steps[key].state != state or (revision and work[key].due_at is not None)
         }
-        refused = await self._store_states(changes, steps, _withdrawals(work))
+        refused = await self._store_states(changes, steps, self._withdrawals(work))
         left: dict[str, KeyWork] = {}
         events: Events = {}
         for key, done in steps.items():
@@ -175,11 +193,20 @@ class Keys:
             self._group.start_soon(self._deliver, events)
         return left
 
+    def _step(
+        self, key: str, work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float
+    ) -> Step:
+        if self.kind == "key":
+            return step(work, state, queue, now)
+        state = self._windows.renewed(key, state, work, queue, self._new_id())
+        return step(work, state, queue, now, self._windows.counter(key, state))
+
     async def _enter_queues(self, work: Mapping[str, KeyWork]) -> None:
         """Store claims in the queues."""
         put = [(key, ask) for key, one in work.items() for ask in one.asks if ask.enters]
         changes = [
-            RecordChange(self._new_id(), [queued_record(key, ask.candidate)]) for key, ask in put
+            RecordChange(self._new_id(), [queued_record(self.kind, key, ask.candidate)])
+            for key, ask in put
         ]
         if changes:
             await self._store.records.change(changes)
@@ -190,7 +217,7 @@ class Keys:
         """Read the states of keys. Those whose records are damaged stay unknown."""
         if not keys:
             return ()
-        stored = await self._store.records.get(KIND, keys)
+        stored = await self._store.records.get(self.kind, keys)
         for key in keys:
             record = stored.get(key)
             try:
@@ -202,9 +229,9 @@ class Keys:
 
     async def _queues(self, reads: Mapping[str, int]) -> dict[str, list[Candidate]]:
         """Return the first claims in the queues of keys, as many as are to be read of each."""
-        scan = self._store.records.scan
+        scan, kind = self._store.records.scan, queue_kind(self.kind)
         found = await asyncio.gather(
-            *(scan(QUEUE, prefix=queue_prefix(key), limit=most) for key, most in reads.items())
+            *(scan(kind, prefix=queue_prefix(key), limit=most) for key, most in reads.items())
         )
         return {
             key: [one for one in map(queued_claim, records) if one is not None]
@@ -215,7 +242,7 @@ class Keys:
         self, key: str, state: KeyState, revision: str, due_at: float | None, now: float
     ) -> RecordChange:
         due_at = now + FIRST_CHECK_SEC if due_at is None else due_at
-        return key_change(key, state, revision, op_id=self._new_id(), due_at=due_at)
+        return key_change(key, state, revision, op_id=self._new_id(), due_at=due_at, kind=self.kind)
 
     def _new_id(self) -> str:
         return f"{self._name}.{next(self._numbers)}"
@@ -248,6 +275,8 @@ class Keys:
         """Collect the events that follow from a step that counts, and return the work that is left
         for the key.
         """
+        if done.state.begun:
+            self._timers.wake(key, self._windows.next_at(key, done.state, done.waiting))
         admitted = set(done.admitted)
         rest = KeyWork(done.unanswered, serve=done.serve, reads=done.reads)
         rest.withdrawn = [one for one in queue if one in admitted]
@@ -255,41 +284,40 @@ class Keys:
             self._asked.discard(ask.candidate.claimant)
             if ask.queued and answer is not Answer.QUEUED:
                 rest.withdrawn.append(ask.candidate)
-            _add(events, ask.candidate.claimant, _event(key, ask, answer))
+            _add(events, ask.candidate.claimant, self._event(key, ask, answer))
         asking = {ask.candidate for ask, _ in done.answers}
         for one in rest.withdrawn:
             if one not in asking:
-                _add(events, one.claimant, KeyGranted(one.claimant.node, one.claimant.number))
+                _, index, number = one.claimant
+                _add(events, one.claimant, KeyGranted(index, number, kind=self.kind))
         if done.cancelled is not None:
             _add(events, done.cancelled.claimant, CancelRequested(f"its key {key!r} is taken over"))
         for ask in done.unanswered:
             ask.enters = True
         return rest if rest != KeyWork() else None
 
+    def _withdrawals(self, work: Mapping[str, KeyWork]) -> list[RecordDeletion]:
+        """Return the deletions of the claims that are withdrawn from queues."""
+        names = {queue_key(key, gone) for key, one in work.items() for gone in one.withdrawn}
+        return [RecordDeletion(queue_kind(self.kind), name) for name in sorted(names)]
+
+    def _event(self, key: str, ask: Ask, answer: Answer) -> Event:
+        _, index, number = ask.candidate.claimant
+        match answer:
+            case Answer.QUEUED:
+                return KeyQueued(index, number, self.kind)
+            case Answer.BUSY:
+                error = f"others hold key {key!r} (limit {ask.candidate.limit})"
+                return KeyBusy(index, number, error)
+            case _:
+                return KeyGranted(index, number, answer is Answer.SHARED, self.kind)
+
     async def _deliver(self, events: Events) -> None:
         """Report the answers. If a report is lost, the check of the holders repeats it."""
-        message = "The answers to claims of concurrency keys were not recorded"
+        message = "The answers to claims of concurrency keys or rates were not recorded"
         with failures_logged(message, action="report_lost", task_id=", ".join(events)[:200]):
             await awaited(self._report(events), ending=self._leaving)
 
 
-def _withdrawals(work: Mapping[str, KeyWork]) -> list[RecordDeletion]:
-    """Return the deletions of the claims that are withdrawn from queues."""
-    names = {queue_key(key, gone) for key, one in work.items() for gone in one.withdrawn}
-    return [RecordDeletion(QUEUE, name) for name in sorted(names)]
-
-
 def _add(events: Events, claimant: Claimant, event: Event) -> None:
     events.setdefault(claimant.task_id, []).append(event)
-
-
-def _event(key: str, ask: Ask, answer: Answer) -> Event:
-    _, index, number = ask.candidate.claimant
-    match answer:
-        case Answer.QUEUED:
-            return KeyQueued(index, number)
-        case Answer.BUSY:
-            error = f"others hold key {key!r} (limit {ask.candidate.limit})"
-            return KeyBusy(index, number, error)
-        case _:
-            return KeyGranted(index, number, answer is Answer.SHARED)

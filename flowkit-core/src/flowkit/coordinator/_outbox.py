@@ -414,6 +414,8 @@ class Outbox:
             "mapped": index in plan.map_sources.values(),
             "progress": record.progress,
         }
+        if node.rate_limit is not None:
+            command["rated"] = True
         command.update(_failure_fields(node, record))
         if task.spec.is_exclusive(index):
             command["exclusive"] = True

@@ -73,6 +73,7 @@ from flowkit.errors import StoreError
 from flowkit.messages import NodeStarted
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, Subscription
+from flowkit.task import CLAIM_KINDS, ClaimKind
 
 logger = logging.getLogger(__name__)
 
@@ -194,13 +195,17 @@ class Scheduler:
             runs=runs,
             leaving=self._leaving,
         )
-        self._keys = Keys(
-            group=group,
-            store=store,
-            clock=clock,
-            report=partial(self._handle, ()),
-            leaving=self._leaving,
-        )
+        self._keys: Mapping[ClaimKind, Keys] = {
+            kind: Keys(
+                kind,
+                group=group,
+                store=store,
+                clock=clock,
+                report=partial(self._handle, ()),
+                leaving=self._leaving,
+            )
+            for kind in CLAIM_KINDS
+        }
         self._withdrawals = Withdrawals(
             group=group,
             store=store,
@@ -237,13 +242,9 @@ class Scheduler:
             "schedules": self._schedules.run,
             "triggers": self._triggers.run,
             "trigger sources": self._sources.run,
-            "keys": lambda: check_keys(
-                store,
-                clock,
-                self._keys,
-                tick_sec=cfg.scheduler_tick_sec,
-                report=partial(self._handle, ()),
-            ),
+            "keys": partial(self._check_keys, "key"),
+            "rates": partial(self._check_keys, "rate"),
+            "places of rates": self._keys["rate"].run_timers,
             "worker watch": lambda: self._watch.run(
                 self._handle_lost_workers, self._handle_restarted_workers
             ),
@@ -267,6 +268,15 @@ class Scheduler:
             except StoreError as error:
                 log_store_error(logger, notices_of(self._clock), error)
             await self._clock.sleep(LOOP_PAUSE_SEC)
+
+    async def _check_keys(self, kind: ClaimKind) -> None:
+        await check_keys(
+            self._store,
+            self._clock,
+            self._keys[kind],
+            tick_sec=self._cfg.scheduler_tick_sec,
+            report=partial(self._handle, ()),
+        )
 
     # ------------------------------------------------------------ events and effects
 
@@ -319,10 +329,10 @@ class Scheduler:
                     self._evaluator.start(held.task, None)
                 case OpenMap() | ReadArtifacts() | CollectMap() | ReadEnds():
                     self._maps.start(held.task, effect)
-                case AskKey(index, number):
-                    self._keys.ask(held.task, index, number)
+                case AskKey(index, number, kind):
+                    self._keys[kind].ask(held.task, index, number)
                 case ReturnKey():
-                    self._keys.give_back(held.task, effect)
+                    self._keys[effect.kind].give_back(held.task, effect)
                 case WithdrawCommand():
                     self._withdrawals.start(held.task, effect)
                 case SendCancel(index, attempt):

@@ -52,7 +52,9 @@ def _input_of(plan: Plan, index: int) -> ChildInput:
     names = {
         path[0]
         for expression in chain(
-            expressions_in(*evaluated_fields(node)), expressions_in_key(node.key)
+            expressions_in(*evaluated_fields(node)),
+            expressions_in_key(node.key),
+            expressions_in_key(node.rate_limit),
         )
         for path in compile_expression(expression).paths
     }

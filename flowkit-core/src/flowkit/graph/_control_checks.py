@@ -54,6 +54,8 @@ def _field_faults(node: NodeSpec) -> Iterator[str]:
     kind = f"a node of type {node.type!r}"
     if node.on_batch_failure != "fail":
         yield f"on_batch_failure: {kind} has no batches; remove it"
+    if node.rate_limit is not None:
+        yield f"rate_limit: {kind} runs on no worker; give it to nodes with a handler"
     if CONTROL_TYPES[node.type].runs_child:
         return
     if node.key is not None:

@@ -94,9 +94,9 @@ class Expressions:
             for found in templates_in(*evaluated_fields(node)):
                 names = own_names(node, str(found.path[0]))
                 self._collect_templates(faults, [found], node.node_id, place, names)
-        self._collect_templates(
-            faults, templates_in_key(node.key), node.node_id, place, own_names(node, "concurrency")
-        )
+        names = own_names(node, "concurrency")
+        for key in (node.key, node.rate_limit):
+            self._collect_templates(faults, templates_in_key(key), node.node_id, place, names)
         for name, expression in bare_expressions(node).items():
             self._add(expression, Use(place, f"/io/{name}", names=own_names(node, name)))
 

@@ -227,6 +227,15 @@ class TaskConcurrency(ConcurrencyKey):
     """
 
 
+class RateLimit(DocumentPart):
+    """Rate: in any ``per_sec`` seconds, at most ``limit`` attempts with this key begin."""
+
+    key: Name
+    """Name of the rate in the namespace. It has nothing to do with concurrency keys."""
+    limit: Annotated[int, Field(ge=1, le=1_000_000)]
+    per_sec: PositiveSeconds
+
+
 class NodeSpec(DocumentPart):
     """Node of a graph."""
 
@@ -261,6 +270,8 @@ class NodeSpec(DocumentPart):
     """Key of which the node takes a place while an attempt runs."""
     concurrency_key: Name | None = None
     """Short for a ``concurrency`` with this key."""
+    rate_limit: RateLimit | None = None
+    """Rate at which attempts of the node begin, with those of all nodes that have its key."""
     undo: UndoSpec | None = None
     """Call that takes back what the node has done, if the task fails or is cancelled."""
     labels: dict[str, str] = Field(default_factory=dict)

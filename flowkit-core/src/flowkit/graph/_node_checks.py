@@ -102,6 +102,11 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
         )
     if node.on_batch_failure != "fail":
         faults.add(name, "on_batch_failure: a coordinator function has no batches; remove it")
+    if node.rate_limit is not None:
+        faults.add(
+            name,
+            "rate_limit: a coordinator function runs on no worker; give it to nodes with a handler",
+        )
     for field, reason in WITHOUT_EFFECT.items():
         if getattr(node.timeouts, field) is not None:
             faults.add(

@@ -22,7 +22,7 @@ from flowkit._expressions.values import type_name
 from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS
 from flowkit._json.values import short
 from flowkit.errors import NodeFailure
-from flowkit.graph._models import Concurrency, Name, NodeIO, TaskConcurrency
+from flowkit.graph._models import Concurrency, Name, NodeIO, RateLimit, TaskConcurrency
 
 FIELDS = ("input_inline", "input_ref", "fn_args")
 """Fields of the ``io`` of work and coordinator functions whose strings may contain expressions."""
@@ -41,6 +41,7 @@ Path = tuple[str | int, ...]
 OVER: Path = ("map", "over")
 OUTPUT: Path = ("output",)
 KEY: Path = ("concurrency", "key")
+RATE: Path = ("rate_limit", "key")
 SCHEDULE: Path = ("schedule",)
 """Beginning of the places in a schedule or trigger."""
 
@@ -109,19 +110,27 @@ def expressions_in_items(items: Any) -> Iterator[str]:
                 yield part.source
 
 
-def templates_in_key(key: Concurrency | TaskConcurrency | None) -> Iterator[Found]:
-    """Yield the text of a concurrency key if it contains ``${``."""
-    return _strings(None if key is None else key.key, KEY, frozenset())
+AnyKey = Concurrency | TaskConcurrency | RateLimit
 
 
-def expressions_in_key(key: Concurrency | TaskConcurrency | None) -> Iterator[str]:
-    """Yield the expressions of a valid concurrency key."""
+def templates_in_key(key: AnyKey | None) -> Iterator[Found]:
+    """Yield the text of a concurrency key or a rate if it contains ``${``."""
+    return _strings(None if key is None else key.key, path_of_key(key), frozenset())
+
+
+def path_of_key(key: AnyKey | None) -> Path:
+    """Return the place of the name of a concurrency key or a rate."""
+    return RATE if isinstance(key, RateLimit) else KEY
+
+
+def expressions_in_key(key: AnyKey | None) -> Iterator[str]:
+    """Yield the expressions of a valid concurrency key or rate."""
     return _expressions(templates_in_key(key))
 
 
 def pointer(path: Path) -> str:
     """Return a place as a JSON pointer: from the graph in its output, else from the node."""
-    steps = path if path[:1] in (OUTPUT, OVER[:1], KEY[:1]) else ("io", *path)
+    steps = path if path[:1] in (OUTPUT, OVER[:1], KEY[:1], RATE[:1]) else ("io", *path)
     steps = path[1:] if path[:1] == SCHEDULE else steps
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
@@ -205,25 +214,26 @@ def evaluate_output(
 
 
 def evaluate_key(
-    key: str, scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
+    key: AnyKey, scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
 ) -> str:
-    """Return the name of a concurrency key with the values of its expressions, which are texts,
-    numbers, true or false.
+    """Return the name of a concurrency key or a rate with the values of its expressions, which are
+    texts, numbers, true or false.
 
     Raises:
         NodeFailure: an expression has no value, or the name is not valid; permanent, with the
             reason code ``bad_expression``.
         BudgetExceeded: the budget does not suffice.
     """
-    value = _Evaluation(scope, budget, frozenset(), at_once).value(key, KEY)
+    path = path_of_key(key)
+    value = _Evaluation(scope, budget, frozenset(), at_once).value(key.key, path)
     if isinstance(value, bool | int | float):
         value = to_json(value).decode()
     try:
         return _NAME.validate_python(value, strict=True)
     except ValidationError:
         raise bad_expression(
-            f"{pointer(KEY)}: the value of {short(key)} is {short(value)}; the name of a key is a"
-            f" text of 1 to {MAX_ID_CHARS} characters without control characters, or a number"
+            f"{pointer(path)}: the value of {short(key.key)} is {short(value)}; the name of a key"
+            f" is a text of 1 to {MAX_ID_CHARS} characters without control characters, or a number"
         ) from None
 
 

@@ -303,6 +303,8 @@ class Run:
             make_handler(self.command.role, served) if isinstance(served, PerRun) else served
         )
         whole = _is_whole(data)
+        if self.command.rated:
+            self.reports.begin()
         if whole and isinstance(handler, FunctionHandler) and not handler.generates:
             return json_value(
                 await handler.call(data.io.get("input_inline"), context), "the result"

@@ -62,6 +62,7 @@ class RunReports:
 
     __slots__ = (
         "_batch_due",
+        "_begun",
         "_buffer",
         "_end",
         "_progress_at",
@@ -98,7 +99,7 @@ class RunReports:
         self.headers = headers_of(self.trace)
         self.started_at = 0.0
         self.progress: Any = command.progress
-        self._started = False
+        self._started = self._begun = False
         self._start_due = self._batch_due = self._progress_due = False
         self._progress_at = 0.0
         self._progress_sent_at: float | None = None
@@ -115,6 +116,13 @@ class RunReports:
         """Report the start of the run."""
         self.started_at = now
         self._started = self._start_due = True
+        self._buffer.add(self)
+
+    def begin(self) -> None:
+        """Report that the handler of a node with a rate begins now. The report is sent later, so
+        the place of the rate is used up no earlier than that.
+        """
+        self._begun = self._start_due = True
         self._buffer.add(self)
 
     def repeat_start(self) -> None:
@@ -179,7 +187,7 @@ class RunReports:
         reports: list[WorkerReport] = []
         between = self._batch_due or self._progress_due or self._retries_due is not None
         if self._start_due and (self._end is None or between):
-            reports.append(NodeStarted(**self.ids, at=self.started_at))
+            reports.append(NodeStarted(**self.ids, at=self.started_at, begun=self._begun))
         if between:
             self._add_due(reports)
         if self._end is not None:

@@ -96,6 +96,7 @@ class SimCluster:
         self._bus = BusServer(world, broker or Broker(partitions=4))
         self.invariants = Invariants(self._store, plugins, list(invariants))
         self._bus.on_publish.append(self.invariants.published)
+        world.on_begin = self.invariants.began
         order = Order(self._store, world)
         self._bus.on_arrival.append(order.arrived)
         self._bus.on_ack.append(order.acknowledged)

@@ -31,6 +31,7 @@ from flowkit_testing.simulation._keys import KeyLedger
 from flowkit_testing.simulation._later_phases import broken_phase
 from flowkit_testing.simulation._maps import broken_map
 from flowkit_testing.simulation._outputs import awaits_output, broken_output
+from flowkit_testing.simulation._rates import RateLedger
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 from flowkit_testing.simulation._tags import broken_tags
 from flowkit_testing.simulation._undos import broken_undo
@@ -127,6 +128,7 @@ class Invariants:
         self._produced: dict[tuple[str, int], list[Any]] = {}
         self._streams: dict[Stream, set[str]] = {}
         self._keys = KeyLedger()
+        self._rates = RateLedger()
         self._failed: set[str] = set()
         """The ids of the dead letters of nodes."""
         self.retries: Counter[str] = Counter()
@@ -161,6 +163,15 @@ class Invariants:
                     self._produced.setdefault((report["task_id"], report["index"]), []).append(
                         report.get("result")
                     )
+
+    def began(self, task_id: str, node_id: str, at: float) -> None:
+        """Record that a run of a node begins. A rate that is exceeded is found at the next commit:
+        an error raised now would be the handler's.
+        """
+        plan = self._tasks[task_id].spec.plan
+        rate = plan.nodes[plan.index[node_id.partition("[")[0]]].rate_limit
+        if rate is not None:
+            self._rates.began(rate, at, f"node {node_id!r} of task {task_id!r}")
 
     def signalled(self, task_id: str, signal_id: str) -> None:
         """Check that a signal is stored, for which a client has got its answer."""
@@ -301,6 +312,7 @@ class Invariants:
         ):
             raise InvariantBroken(wrong)
         self._check_tags(known, marks, task, after)
+        self._check_rates()
         if wrong := self._keys.fault(current, nodes):
             raise InvariantBroken(wrong)
         known.record = after
@@ -636,6 +648,10 @@ class Invariants:
             if known.status not in _TERMINAL and known.status != "paused"
         ]
 
+    def _check_rates(self) -> None:
+        if self._rates.fault is not None:
+            raise InvariantBroken(self._rates.fault)
+
     def check_end(self, promised: Sequence[str], told: Mapping[str, TaskView]) -> None:
         """Check that every promise and answer to a client matches the stored tasks."""
         for task_id in promised:
@@ -650,6 +666,7 @@ class Invariants:
                     f"task {task_id!r} was reported to a client as\n  {view!r}\nand is stored as\n"
                     f"  {stored!r}"
                 )
+        self._check_rates()
         self.check_runs()
         self.check_letters()
         for letter in at_once(read_letters(self._reading, kind="task")):

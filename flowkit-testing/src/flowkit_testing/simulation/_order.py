@@ -112,9 +112,9 @@ class Order:
             if (
                 report.attempt != record.attempt
                 and task.marks[report.index] in ATTEMPTED
-                and task.spec.is_exclusive(report.index)
+                and (task.spec.is_exclusive(report.index) or record.holds_rate)
             ):
-                return True  # the attempt that holds the key decides
+                return True  # the attempt that holds a place decides
             return not task.issued_token_matches(report.index, record, report.attempt, report.token)
         return advance(task, report, now=self._world.wall()).ignored
 

@@ -31,8 +31,8 @@ def broken_tags(
         runs_again = mark not in ENDED and mark in _TRIED and node.reason_code is not None
         if mark == Mark.ISSUED:
             expected.add("waiting:worker")
-        if mark == Mark.DEFERRED and node.waits_for_key:
-            expected.add("waiting:key")
+        if mark == Mark.DEFERRED and node.queued_for is not None:
+            expected.add(f"waiting:{node.queued_for}")
         elif mark == Mark.DEFERRED and node.wait is not None:
             expected.add(f"waiting:{node.wait.kind}")
         if runs_again:

@@ -42,6 +42,8 @@ class World:
         self._numbers: Counter[str] = Counter()
         self.on_process_end: Callable[[Process], None] = lambda process: None
         self.on_crash: Callable[[Process], None] = lambda process: None
+        self.on_begin: Callable[[str, str, float], None] = lambda task_id, node_id, at: None
+        """Called when a run of a node begins."""
 
     # ------------------------------------------------------------ time, random numbers, event log
 
@@ -126,6 +128,7 @@ class World:
         if any(known is run for known in runs):
             return
         runs.append(run)
+        self.on_begin(task_id, node_id, self.now())
         if self.active and self.chances.random() < self.faults.crash_at_start:
             process.die_at_start()
 
