@@ -1997,8 +1997,10 @@ async def log_lines(cluster: SimCluster) -> None:
         assert not dropped or cluster.injected["session_lost"], (mark, numbers)
     for mark, lines in followed.items():
         numbers = [line.number for line in lines]
-        assert numbers == sorted(set(numbers)), (mark, numbers)
+        assert len(numbers) == len(set(numbers)), (mark, numbers)
         assert set(numbers) <= {line.number for line in stored[mark]}, (mark, numbers)
+        # A write that was lost after its confirmation may be repeated by a late message.
+        assert cluster.injected["session_lost"] or numbers == sorted(numbers), (mark, numbers)
     if not cluster.faults.any:
         assert [len(lines) for lines in stored.values()] == 7 * [TALK]
         assert stored == followed

@@ -7,7 +7,7 @@ from secrets import token_hex
 from flowkit._exports.definition_import import TRIES, Decode, Differs
 from flowkit._exports.import_report import ImportReport
 from flowkit._exports.lines import TriggerEventLine, TriggerLine
-from flowkit._records.trigger_changes import changed_pipelines, make_due
+from flowkit._records.trigger_changes import changed_pipelines, check_number_read, make_due
 from flowkit._records.trigger_records import (
     KIND,
     StoredTrigger,
@@ -87,6 +87,7 @@ class TriggerImport:
                     raise Differs("another trigger with this id is in the store")
                 self._done.skipped += 1
                 return stored
+            await check_number_read(self._records, given, None)
             pipelines = await changed_pipelines(self._records, name, given, None)
             change = RecordChange(token_hex(8), [trigger_record(given), *pipelines])
             if (await self._records.change([change]))[0]:

@@ -4,10 +4,13 @@ import logging
 from dataclasses import replace
 from secrets import token_hex
 
+from flowkit._json.limits import LAST_MOMENT
 from flowkit._records.record_pages import PAGE
 from flowkit._records.trigger_records import (
     EVENT_KIND,
+    KIND,
     MOST_OF_PIPELINE,
+    MOST_READ,
     PIPELINE_KIND,
     StoredTrigger,
     pipeline_record,
@@ -47,6 +50,20 @@ async def changed_pipelines(
         revision = found[name].revision if name in found else ""
         changes.append(pipeline_record(name, wanted, revision))
     return changes
+
+
+async def check_number_read(
+    records: RecordStore, now: StoredTrigger, before: StoredTrigger | None
+) -> None:
+    """Refuse one more trigger with a source of a plugin than the most.
+
+    Raises:
+        TriggerRefused: there are the most already.
+    """
+    if now.is_read and (before is None or not before.is_read):
+        read = await records.due(KIND, before=LAST_MOMENT, limit=MOST_READ)
+        if len(read) == MOST_READ:
+            raise TriggerRefused(f"{MOST_READ} triggers have sources of plugins already")
 
 
 def _known_triggers(record: KeyedRecord | None) -> dict[str, str]:

@@ -3,14 +3,17 @@
 from dataclasses import replace
 from secrets import token_hex
 
-from flowkit._json.limits import LAST_MOMENT
 from flowkit._json.values import is_unicode
 from flowkit._records.record_pages import PAGE, pages_of
-from flowkit._records.trigger_changes import changed_pipelines, log_damage, make_due
+from flowkit._records.trigger_changes import (
+    changed_pipelines,
+    check_number_read,
+    log_damage,
+    make_due,
+)
 from flowkit._records.trigger_records import (
     EVENT_KIND,
     KIND,
-    MOST_READ,
     StoredTrigger,
     decode_trigger,
     prefix_of,
@@ -74,8 +77,7 @@ async def _put(session: Session, trigger: Trigger, graph: bytes) -> TriggerView:
             has_moved = trigger.source != before.trigger.source
             since = now if has_moved else before.since
             stored = replace(before, trigger=trigger, graph=graph, since=since)
-        if stored.is_read and not (before is not None and before.is_read):
-            await _check_number(session)
+        await check_number_read(records, stored, before)
         put = [
             trigger_record(stored),
             *await changed_pipelines(records, trigger.id, stored, before),
@@ -83,12 +85,6 @@ async def _put(session: Session, trigger: Trigger, graph: bytes) -> TriggerView:
         if (await records.change([RecordChange(token_hex(8), put)]))[0]:
             return _view(stored)
     raise _too_often(trigger.id)
-
-
-async def _check_number(session: Session) -> None:
-    read = await session.store.records.due(KIND, before=LAST_MOMENT, limit=MOST_READ)
-    if len(read) == MOST_READ:
-        raise TriggerRefused(f"{MOST_READ} triggers have sources of plugins already")
 
 
 async def _checked(session: Session, trigger: Trigger) -> bytes:

@@ -140,8 +140,9 @@ class PatientClient(Client):
             seen: set[str] = set()
             try:
                 async for line in super().logs(task_id, node_id, follow=follow):
-                    seen.add(line.model_dump_json())
-                    if line.model_dump_json() not in seen_before:
+                    text = line.model_dump_json(exclude={"dropped"})
+                    seen.add(text)
+                    if text not in seen_before:
                         yield line
                 return
             except StoreUnavailable:
