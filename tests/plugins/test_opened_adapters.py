@@ -13,6 +13,7 @@ from flowkit.errors import ConfigError, PluginError, StoreUnavailable
 from flowkit.plugins import Plugins
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
 from flowkit_testing._keyed_records import InMemoryRecordStore
+from tests.triggers.memory_source import MemorySource
 
 
 def opener(name: str, **makers: Callable[[], Any]) -> SimpleNamespace:
@@ -248,3 +249,34 @@ async def test_a_client_whose_store_lacks_a_part_fails_when_it_is_entered():
     with pytest.raises(PluginError, match="plugin 'mine'.*'purge'"):
         async with client:
             pass
+
+
+class Source:
+    """A plugin with a source of triggers at ``mine://``."""
+
+    def __init__(self, name: str, opened: Any) -> None:
+        self.__name__ = name
+        self._opened = opened
+
+    def flowkit_open_trigger(self, source: str) -> Any:
+        return self._opened if source.startswith("mine://") else None
+
+
+def open_trigger(*plugins: object) -> Any:
+    return Plugins(plugins, discover=False).open_trigger("mine://here/topic", CommonConfig())
+
+
+@pytest.mark.parametrize("method", ["subscribe", "behind"])
+def test_a_source_of_triggers_that_lacks_a_method_is_refused_by_name(method: str) -> None:
+    with pytest.raises(PluginError, match=f"flowkit_open_trigger returned lacks .* '{method}'"):
+        open_trigger(Source("mine", without(MemorySource, method)))
+
+
+def test_a_source_of_two_plugins_is_opened_by_the_last_one_and_listed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, last = MemorySource(), MemorySource()
+    assert open_trigger(Source("a", first), Source("b", last)) is last
+    assert "Plugins b and a answer mine://here/topic; b is used" in caplog.text
+    known = [row for row in Plugins().provided() if row.kind == "trigger"]
+    assert [(row.plugin, row.name) for row in known] == [("kafka", "kafka://")]
