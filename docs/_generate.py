@@ -21,6 +21,7 @@ from flowkit._engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._exports.lines import AnyLine, HeaderLine
 from flowkit.config import CommonConfig, CoordinatorConfig, GraphLimits, LogConfig, WorkerConfig
 from flowkit.coordinator._builtin_functions import BUILTIN_FUNCTIONS
+from flowkit.measures import MEASURES
 from flowkit.task import STATUS_OF_MARK, Mark
 from flowkit_kafka import KafkaConfig
 from flowkit_mongo import MongoConfig
@@ -228,6 +229,17 @@ PATTERNS = [
     if path.suffix in PATTERN_LANGUAGES and path.stem != "handlers"
 ]
 
+
+def measures() -> str:
+    """Return the table of the measures."""
+    rows = [
+        f"| `{name}` | {', '.join(f'`{label}`' for label in one.labels)} |"
+        f" {'adds up' if one.counts else 'seconds'} | {one.description} |"
+        for name, one in MEASURES.items()
+    ]
+    return "\n".join(["| name | labels | value | meaning |", "| --- | --- | --- | --- |", *rows])
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "node-states": node_states,
     "common-settings": lambda: settings(CommonConfig),
@@ -239,6 +251,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "mongo-settings": lambda: settings(MongoConfig),
     "sqlite-settings": lambda: settings(SqliteConfig),
     "message-kinds": message_kinds,
+    "measures": measures,
     "export-lines": export_lines,
     "functions": functions,
     "mongo-indexes": mongo_indexes,

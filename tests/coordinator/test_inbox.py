@@ -11,8 +11,11 @@ from flowkit._engine import Event
 from flowkit.coordinator._report_inbox import read_reports
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.messages import TaskTouched, encode
+from flowkit.plugins import Plugins
 from flowkit.protocols import Delivery, Message, Subscription, TopicSpec
 from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
+
+NO_PLUGINS = Plugins(discover=False)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), BusUnavailable("away")])
@@ -34,7 +37,10 @@ async def test_reports_that_could_not_be_stored_come_again(error: Exception) -> 
                 while True:
                     try:
                         await read_reports(
-                            subscription, Parking(store=InMemoryStore(), clock=clock), clock, handle
+                            subscription,
+                            Parking(store=InMemoryStore(), clock=clock, plugins=NO_PLUGINS),
+                            clock,
+                            handle,
                         )
                     except StoreUnavailable:
                         continue
@@ -87,7 +93,10 @@ async def test_reports_come_again_after_a_release_that_failed(error: Exception) 
             while True:
                 with suppress(StoreUnavailable, ValueError):
                     await read_reports(
-                        subscription, Parking(store=InMemoryStore(), clock=clock), clock, handle
+                        subscription,
+                        Parking(store=InMemoryStore(), clock=clock, plugins=NO_PLUGINS),
+                        clock,
+                        handle,
                     )
 
         with anyio.fail_after(60):

@@ -7,10 +7,13 @@ from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit._dead_letters.unusable_messages import Parking, message_letter
 from flowkit._records.letter_records import read_letters
 from flowkit.errors import StoreUnavailable
+from flowkit.plugins import Plugins
 from flowkit.protocols import Delivery, Message, RecordChange
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
 from tests.builders import work
 from tests.hooked_store import HookedStore, parks
+
+NO_PLUGINS = Plugins(discover=False)
 
 
 class Away(HookedStore):
@@ -30,7 +33,7 @@ def poison(position: int = 3, value: bytes = b"\xff") -> Delivery:
 async def test_a_message_that_is_delivered_again_is_kept_once() -> None:
     async with ManualClock().auto() as clock:
         store = InMemoryStore()
-        parking = Parking(store=store, clock=clock)
+        parking = Parking(store=store, clock=clock, plugins=NO_PLUGINS)
         await parking.keep([(poison(), "no"), (poison(4), "no")])
         await parking.keep([(poison(), "again")])
         await parking.keep([])
@@ -50,7 +53,9 @@ async def test_a_store_that_comes_back_in_time_keeps_the_letter(
 ) -> None:
     async with ManualClock().auto() as clock, anyio.create_task_group() as group:
         store = Away()
-        group.start_soon(Parking(store=store, clock=clock).keep, [(poison(), "no")])
+        group.start_soon(
+            Parking(store=store, clock=clock, plugins=NO_PLUGINS).keep, [(poison(), "no")]
+        )
         await clock.sleep(3)
         store.away = False
     assert len(await read_letters(store)) == 1
@@ -90,5 +95,5 @@ async def test_a_letter_that_the_store_cannot_take_holds_up_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with ManualClock().auto() as clock:
-        await Parking(store=Refuses(), clock=clock).keep([(poison(), "no")])
+        await Parking(store=Refuses(), clock=clock, plugins=NO_PLUGINS).keep([(poison(), "no")])
     assert "on the dead-letter topic only" in caplog.text

@@ -7,13 +7,14 @@ options ``tryfirst``, ``trylast`` and ``specname``.
 An error that a hook raises after the start does not end the process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from flowkit.config import CommonConfig
+from flowkit.measures import Measure
 from flowkit.protocols import Bus, Store, TriggerSource
 
 if TYPE_CHECKING:
@@ -129,6 +130,16 @@ def flowkit_node_changed(task: "TaskView", before: "NodeView | None", after: "No
     """Observe a change of a node's status. The hook is called after the commit.
 
     ``task`` has no nodes.
+    """
+
+
+@hookspec
+def flowkit_measured(measures: Sequence[Measure]) -> None:
+    """Observe measurements: numbers of changes, and durations.
+
+    :data:`flowkit.measures.MEASURES` lists their names. The process that does the work makes them:
+    those of a change are made by the coordinator or client that committed it. The hook costs less
+    than the hooks that observe tasks and nodes, because no views are made.
     """
 
 

@@ -34,6 +34,7 @@ from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.foreign_contexts import apart
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
+from flowkit.measures import Measure
 from flowkit.protocols import Bus, Store, TriggerSource
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class Plugins:
         self.observes_tasks = bool(self._implementations("flowkit_task_changed"))
         self.observes_nodes = bool(self._implementations("flowkit_node_changed"))
         self.checks_submissions = bool(self._implementations("flowkit_before_submit"))
+        self.measures = bool(self._implementations("flowkit_measured"))
         self.surrounds_attempts = bool(self._implementations("flowkit_around_attempt"))
         self._encoders = self._implementations("flowkit_encode_payload")
         self._decoders = self._implementations("flowkit_decode_payload")
@@ -344,6 +346,11 @@ class Plugins:
                     level=logging.ERROR,
                     extra={"action": "observer_failed", "plugin": implementation.plugin_name},
                 )
+
+    def measure(self, *measures: Measure) -> None:
+        """Give measures to the plugins that observe them."""
+        if self.measures and measures:
+            self.notify("flowkit_measured", measures=measures)
 
     # ------------------------------------------------------------ listing
 

@@ -7,7 +7,10 @@ from flowkit._codecs.bus_codec import as_sent
 from flowkit._records.letter_records import letter_id, park_letters
 from flowkit._runtime.retries import notices_of, retry
 from flowkit._text.redaction import MAX_ERROR_CHARS
+from flowkit._user_code.containment import undo_cancellation
 from flowkit.errors import StoreError, TopicUnavailable
+from flowkit.measures import Measure
+from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Delivery, Store, Subscription
 from flowkit.task import DeadLetter
 
@@ -23,9 +26,10 @@ class Parking:
     topic only.
     """
 
-    def __init__(self, *, store: Store, clock: Clock) -> None:
+    def __init__(self, *, store: Store, clock: Clock, plugins: Plugins) -> None:
         self._store = store
         self._clock = clock
+        self._plugins = plugins
 
     async def keep(self, refused: Sequence[tuple[Delivery, str]]) -> bool:
         """Store messages that are rejected for these reasons. Return whether the store has them.
@@ -97,6 +101,8 @@ class Parking:
                 extra={"action": "letters_not_kept"},
             )
             return False
+        self._plugins.measure(Measure("dead_letters", len(letters), {"kind": "message"}))
+        await undo_cancellation()
         return True
 
 

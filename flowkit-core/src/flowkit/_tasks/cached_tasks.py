@@ -31,7 +31,9 @@ from flowkit._tasks.conditions import Allowance, evaluate_at_once
 from flowkit._tasks.map_artifacts import new_items
 from flowkit._tasks.maps import map_event_at_once
 from flowkit._tasks.outputs import output_at_once
+from flowkit._tasks.task_measures import measures_of
 from flowkit._tasks.views import Notice, Observers
+from flowkit.measures import Measure
 from flowkit.protocols import Store
 from flowkit.task import DeadLetter, Task
 
@@ -101,6 +103,7 @@ class TaskUpdate:
     evaluations: deque[EarlyEffect] = field(default_factory=deque)
     """Expressions to evaluate before the commit."""
     notices: list[Notice] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
     parked: list[DeadLetter] = field(default_factory=list)
     """Dead letters to store before the commit."""
     dropped: list[str] = field(default_factory=list)
@@ -124,6 +127,8 @@ class TaskUpdate:
             return
         if self.observers is not None:
             self.notices += self.observers.notices(step)
+            if self.observers.measuring:
+                self.measures += measures_of(step)
         step.apply()
         if step.letters:
             collect_letters(step, self.parked, self.dropped)

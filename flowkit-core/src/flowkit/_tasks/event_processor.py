@@ -39,6 +39,7 @@ from flowkit.errors import (
     StoreError,
     StoreUnavailable,
 )
+from flowkit.measures import Measure
 from flowkit.messages import ChildEnded
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Commit, Store, TaskRecord
@@ -501,12 +502,15 @@ class EventProcessor:
         """
         refused: list[str] = []
         dropped: list[str] = []
+        before = self._clock.monotonic()
         triggering = await self._ends.park([one.task for one in commits.values() if one.ends])
         parked = [letter for one in commits.values() for letter in one.update.parked]
         if parked:
             call.uncommitted |= {letter.letter_id: letter for letter in parked}
             await self._node_letters.park(parked)
         stored = await self._store.commit([pending.commit for pending in commits.values()])
+        if self._observers.measuring:
+            self._measure(commits, stored, parked, self._clock.monotonic() - before)
         for (task_id, pending), success in zip(commits.items(), stored, strict=True):
             if not success:
                 refused.append(task_id)
@@ -523,6 +527,29 @@ class EventProcessor:
         if dropped:
             await self._node_letters.drop(dropped)
         return refused
+
+    def _measure(
+        self,
+        commits: Mapping[str, _PendingCommit],
+        stored: Sequence[bool],
+        parked: Sequence[DeadLetter],
+        took_sec: float,
+    ) -> None:
+        refused = len(stored) - sum(stored)
+        self._observers.measure(
+            [
+                Measure("commit_sec", took_sec, {}),
+                Measure("commits", len(stored) - refused, {"outcome": "committed"}),
+                Measure("commits", refused, {"outcome": "refused"}),
+                *(Measure("dead_letters", 1, {"kind": letter.kind}) for letter in parked),
+                *(
+                    measure
+                    for one, success in zip(commits.values(), stored, strict=True)
+                    if success
+                    for measure in one.update.measures
+                ),
+            ]
+        )
 
     def _committed(self, task_id: str, pending: _PendingCommit) -> None:
         """Take over a stored commit, log it and notify observers."""

@@ -6,9 +6,16 @@ from hashlib import sha256
 from flowkit._records.letter_records import letter_id, park_letters
 from flowkit._runtime.concurrency import Recent
 from flowkit._text.redaction import redacted, writable
-from flowkit._user_code.containment import error_text, error_type, origin, traceback_text
+from flowkit._user_code.containment import (
+    error_text,
+    error_type,
+    origin,
+    traceback_text,
+    undo_cancellation,
+)
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.errors import CorruptRecord, MessageTooLarge, PayloadError
+from flowkit.measures import Measure
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
 from flowkit.task import DeadLetter
@@ -42,7 +49,8 @@ class Quarantine:
         error = origin(error)
         text = writable(redacted(traceback_text(error)), most=MAX_TRACEBACK_CHARS)
         digest = sha256(text.encode()).hexdigest()[:8]
-        if self._logged.get(task_id) != digest:
+        is_new = self._logged.get(task_id) != digest
+        if is_new:
             self._log(task_id, error)
             self._logged[task_id] = digest
         letter = DeadLetter(
@@ -54,6 +62,9 @@ class Quarantine:
             task_id=task_id,
         )
         await park_letters(self._store, [letter])
+        if is_new:
+            self._plugins.measure(Measure("dead_letters", 1, {"kind": "task"}))
+            await undo_cancellation()
 
     def _log(self, task_id: str, error: BaseException) -> None:
         # The texts of these errors name the record or message and the reason, and show no content.

@@ -11,6 +11,7 @@ from flowkit._engine import Transition, error_of, shown_child, shown_rounds, sto
 from flowkit._tasks.map_children import marks_of_children
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.graph._expanded_plan import node_of
+from flowkit.measures import Measure
 from flowkit.plugins import Plugins
 from flowkit.task import (
     STATUS_OF_MARK,
@@ -222,13 +223,18 @@ class Observers:
 
     def __init__(self, plugins: Plugins) -> None:
         self._plugins = plugins
-        self.watching = plugins.observes_nodes or plugins.observes_tasks
-        """Whether any plugin observes changes."""
+        self._observing = plugins.observes_nodes or plugins.observes_tasks
+        self.measuring = plugins.measures
+        """Whether any plugin observes measures."""
+        self.watching = self._observing or self.measuring
+        """Whether any plugin observes changes or measures."""
 
     def notices(self, step: Transition) -> list[Notice]:
         """Return the notices about a change. Call this before the change is applied."""
         plugins, task = self._plugins, step.task
         notices: list[Notice] = []
+        if not self._observing:
+            return notices
         after_task = task_view(task, step)
         if plugins.observes_tasks and step.status is not task.status:
             before = task_view(task)
@@ -245,6 +251,10 @@ class Observers:
         """Call the hooks of plugins. A plugin that raises is logged."""
         for notice in notices:
             self._plugins.notify(notice.hook, **notice.arguments)
+
+    def measure(self, measures: Sequence[Measure]) -> None:
+        """Give the measures of a change to plugins."""
+        self._plugins.measure(*measures)
 
     def log_status(self, task: Task, before: TaskStatus) -> None:
         """Log the start and the end of a task whose status has changed."""

@@ -18,6 +18,7 @@ from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._tasks.map_children import no_such_node
 from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission, checked, new_id, task_spec
+from flowkit._tasks.task_measures import measures_of_new
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import error_text, undo_cancellation
 from flowkit.config import CommonConfig, CoordinatorConfig
@@ -172,7 +173,8 @@ class Session:
             return stored
         if plugins.observes_tasks:
             plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))
-            await undo_cancellation()
+        plugins.measure(*measures_of_new(spec))
+        await undo_cancellation()
         return stored
 
     async def _asked(

@@ -15,6 +15,7 @@ from flowkit._tasks.flow_versions import fixed_versions
 from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission, task_spec
+from flowkit._tasks.task_measures import measures_of_new
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import undo_cancellation
 from flowkit.client._session import Dispatcher, Session, ask_plugins
@@ -222,6 +223,8 @@ class TaskMaker:
             if is_new and self._services.plugins.observes_tasks:
                 view = task_view(new[name].task)
                 self._services.plugins.notify("flowkit_task_changed", before=None, after=view)
+            if is_new:
+                self._services.plugins.measure(*measures_of_new(new[name].task.spec))
 
 
 @lru_cache(maxsize=MOST_GRAPHS)

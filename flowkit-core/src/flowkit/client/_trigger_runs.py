@@ -35,8 +35,10 @@ from flowkit._triggers import (
     pipeline_of,
     wants,
 )
+from flowkit._user_code.containment import undo_cancellation
 from flowkit.client._task_maker import Planned, Services, TaskMaker
 from flowkit.errors import CorruptRecord, NodeFailure, TaskRefused, TriggerNotFound
+from flowkit.measures import Measure
 from flowkit.protocols import Delivery, KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import DeadLetter, Task, TriggerOrigin
 
@@ -232,6 +234,10 @@ class TriggerRuns:
                 extra={"action": "event_refused"},
             )
         await park_letters(self._services.store, [one.letter(text, now) for one, text in errors])
+        if errors:
+            measure = Measure("dead_letters", len(errors), {"kind": "trigger"})
+            self._services.plugins.measure(measure)
+            await undo_cancellation()
 
     async def _wants(self, one: Happened) -> bool:
         """Return whether a task is to be made for an event.

@@ -23,6 +23,7 @@ from flowkit._tasks.child_states import ChildState
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission, task_spec
+from flowkit._tasks.task_measures import measures_of_new
 from flowkit._tasks.views import result_of, task_view
 from flowkit._user_code.containment import awaited, undo_cancellation
 from flowkit.client._session import ask_plugins
@@ -237,6 +238,8 @@ class Children:
         }
         for child_id in created_here & views.keys():
             self._plugins.notify("flowkit_task_changed", before=None, after=views[child_id])
+        for child_id in created_here:
+            self._plugins.measure(*measures_of_new(submitted[child_id].task.spec))
         await undo_cancellation()
         await self._carry_out(outcome.effects)
         for held in self._processor.find_cached([created[0].task.task_id]):

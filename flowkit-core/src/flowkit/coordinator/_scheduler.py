@@ -44,6 +44,7 @@ from flowkit._tasks.event_processor import EventProcessor, Outcome, log_store_er
 from flowkit._tasks.graph_checks import GraphChecks
 from flowkit._tasks.registered_flows import RegisteredFlows
 from flowkit._tasks.submission import Submission
+from flowkit._user_code.containment import undo_cancellation
 from flowkit.client._hints import Hints
 from flowkit.client._schedule_runs import ScheduleRuns
 from flowkit.client._session import engine_settings
@@ -70,6 +71,7 @@ from flowkit.coordinator._triggers import TriggerService
 from flowkit.coordinator._withdrawals import Withdrawals
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
+from flowkit.measures import Measure
 from flowkit.messages import NodeStarted
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, Subscription
@@ -105,6 +107,7 @@ class Scheduler:
         self.processor = processor
         self._cfg = cfg
         self._clock = clock
+        self._plugins = plugins
         self._store = store
         self._bus = bus
         self._hints = hints
@@ -226,7 +229,7 @@ class Scheduler:
 
     def _loops(self, reports: Subscription) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         store, clock, cfg = self._store, self._clock, self._cfg
-        parking = Parking(store=store, clock=clock)
+        parking = Parking(store=store, clock=clock, plugins=self._plugins)
         loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "inbox": lambda: read_reports(
                 reports,
@@ -238,7 +241,7 @@ class Scheduler:
             ),
             "submission": self._start_new,
             "timers": lambda: self._timers.run(self._wake_due),
-            "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self.wake),
+            "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self._wake_swept),
             "schedules": self._schedules.run,
             "triggers": self._triggers.run,
             "trigger sources": self._sources.run,
@@ -407,6 +410,12 @@ class Scheduler:
         await self._handle(task_ids, {})
         await self._prove_hearing(task_ids)
         await self._apply_wake(task_ids, restarted=restarted)
+
+    async def _wake_swept(self, task_ids: Collection[str]) -> None:
+        """Wake overdue tasks that a sweep has found."""
+        self._plugins.measure(Measure("swept_tasks", len(task_ids), {}))
+        await undo_cancellation()
+        await self.wake(task_ids)
 
     async def _prove_hearing(self, task_ids: Collection[str]) -> None:
         """Prove that no report waits, if a run of these tasks seems to exceed a time limit."""

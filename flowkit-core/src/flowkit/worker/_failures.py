@@ -22,6 +22,7 @@ from flowkit._user_code.reason_codes import (
 )
 from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
+from flowkit.measures import Measure
 from flowkit.messages import BatchRetries, RunNode
 from flowkit.plugins import Plugins
 from flowkit.task import DeadLetter
@@ -394,6 +395,7 @@ class BatchProcessor:
             clock=self._services.clock,
             what="park a dead letter",
         )
+        self._services.plugins.measure(Measure("dead_letters", 1, {"kind": "batch"}))
         self._further.pop(uid, None)
         if uid in self._outdated:
             await self._drop([self._outdated.pop(uid)])

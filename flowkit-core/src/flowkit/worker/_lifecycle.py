@@ -316,7 +316,7 @@ class WorkerService:
         buffer = ReportBuffer(topic=cfg.events_topic, worker_id=worker_id, clock=clock)
         attempts = Attempts(group, slots=slots, buffer=buffer, services=services)
         sender = ReportSender(bus=bus, buffer=buffer, on_end=attempts.close, clock=clock)
-        parking = Parking(store=services.store, clock=clock)
+        parking = Parking(store=services.store, clock=clock, plugins=services.plugins)
         commands = CommandInbox(
             bus=bus,
             topics=[cfg.command_topic(role) for role in self._served],

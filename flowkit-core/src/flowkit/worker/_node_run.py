@@ -11,10 +11,18 @@ import anyio
 
 from flowkit._runtime.retries import patiently
 from flowkit._tasks.run_inputs import evaluated_data, run_data
-from flowkit._user_code.containment import Escaped, awaited, error_text, origin, take_back
+from flowkit._user_code.containment import (
+    Escaped,
+    awaited,
+    error_text,
+    origin,
+    take_back,
+    undo_cancellation,
+)
 from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.threads import counted
 from flowkit.errors import NodeFailure
+from flowkit.measures import Measure
 from flowkit.messages import (
     NodeFailed,
     NodeReleased,
@@ -46,6 +54,15 @@ from flowkit.worker._surroundings import surrounded
 from flowkit.worker._task_params import TaskParams
 
 logger = logging.getLogger(__name__)
+
+
+OUTCOMES = {
+    NodeSucceeded: "succeeded",
+    NodeFailed: "failed",
+    NodeStopped: "stopped",
+    NodeReleased: "handed_back",
+}
+"""Outcomes of attempts in measures."""
 
 
 class Run:
@@ -220,7 +237,16 @@ class Run:
                     self.command.node_id,
                     extra={"action": "thread_abandoned", "task_id": self.command.task_id},
                 )
+        if self._services.plugins.measures:
+            await self._measure(end)
         return end
+
+    async def _measure(self, end: End) -> None:
+        """Give the duration of this attempt to plugins."""
+        took_sec = max(0.0, self._services.clock.now() - self.reports.started_at)
+        labels = {"role": self.command.role, "outcome": OUTCOMES[type(end)]}
+        self._services.plugins.measure(Measure("attempt_sec", took_sec, labels))
+        await undo_cancellation(postpone=True)  # the end of the run is not reported yet
 
     async def _close(self) -> None:
         """Run the cleanups.
