@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.errors import NodeFailure, StoreError
+from flowkit.errors import NodeFailure, StoreError, TaskNotFound
 from flowkit.protocols import TaskQuery, TaskRecord
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore
@@ -264,3 +264,33 @@ async def test_approvals_are_found_without_reading_the_other_open_tasks() -> Non
         found = (await cluster.client.approvals()).items
         assert {one.task_id for one in found} == {"t7", "t57", "t107"}
         assert store.listed == 3
+
+
+async def test_tasks_are_counted_up_to_a_limit() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        for number in range(3):
+            await submit(cluster, f"t{number}", node("a", "unserved"))
+        await submit(cluster, "sleeps", node("a", "sleep", io=SLEEP))
+        client = cluster.client
+        assert await client.count_tasks() == 4
+        assert await client.count_tasks(waiting="timer") == 1
+        assert await client.count_tasks(status="finished") == 0
+        assert await client.count_tasks(most=2) == 2
+        with pytest.raises(ValueError, match="limit is at least 1"):
+            await client.count_tasks(most=0)
+
+
+async def test_any_node_of_a_task_is_found_by_its_id() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        over = [{"index": number} for number in range(1_200)]
+        view = await cluster.run(
+            graph(node("m", "work", map={"over": over}, io={"input_inline": {}}))
+        )
+        assert "m[1100]" not in view.nodes
+        client = cluster.client
+        child = await client.get_node(view.id, "m[1100]")
+        assert (child.status, child.result) == ("finished", 1)
+        assert await client.get_node(view.id, "m") == view.nodes["m"]
+        for unknown in ("m[1200]", "x"):
+            with pytest.raises(TaskNotFound, match="has no node"):
+                await client.get_node(view.id, unknown)

@@ -30,3 +30,16 @@ async def test_a_reader_that_lags_behind_the_archive_misses_nothing(every: int) 
                 await cluster.clock.sleep(0.1 * every)
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) > 3 * LENGTH
+
+
+@pytest.mark.parametrize("after", [0, 1, 450, 899, 5_000])
+async def test_a_reader_goes_on_after_the_last_event_that_it_has_read(after: int) -> None:
+    chain = [
+        {"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []}
+        for i in range(LENGTH)
+    ]
+    async with Cluster(handlers=[work]) as cluster:
+        task_id = (await cluster.run({"nodes": chain})).id
+        every = [event async for event in cluster.client.watch(task_id)]
+        rest = [event async for event in cluster.client.watch(task_id, after=after)]
+    assert rest == every[after:]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flowkit import Approval
-from flowkit.errors import AlreadyDecided, TaskNotFound, TaskRefused
+from flowkit.errors import AlreadyDecided, NotAssigned, TaskNotFound, TaskRefused
 from flowkit.worker import handler
 from flowkit_testing import Cluster
 from tests.builders import graph, node
@@ -152,3 +152,12 @@ async def test_a_page_goes_on_after_a_node_that_was_decided_meanwhile() -> None:
         await client.decide("t3", "a", "approve", by="ann")
         rest = await client.approvals(limit=2, after=first.next)
         assert [one.task_id for one in rest.items] == ["t2", "t1"]
+
+
+async def test_a_person_who_is_no_assignee_is_refused_by_an_error_of_its_own() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        await cluster.client.create_task(
+            graph=graph(approval("ok", assignees=["ann"])), task_id="t"
+        )
+        with pytest.raises(NotAssigned, match="'eve' may not decide about node 'ok'"):
+            await cluster.client.decide("t", "ok", "approve", by="eve")

@@ -1,7 +1,7 @@
 """Tools for authors of buses and stores.
 
-They are a life cycle, settings, retries, log lines about outages, cursors and ranges of texts, and
-redaction. The adapters for Kafka, MongoDB and SQLite use them.
+They are a life cycle, settings, retries, log lines about outages, cursors and ranges of texts, a
+reader of documents, and redaction. The adapters for Kafka, MongoDB and SQLite use them.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from flowkit._json.documents import DocumentError, read_document
 from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
 from flowkit._json.values import is_unicode
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
@@ -99,12 +100,14 @@ __all__ = [
     "FIRST_MOMENT",
     "LAST_MOMENT",
     "Backoff",
+    "DocumentError",
     "LifeState",
     "Lifecycle",
     "Notices",
     "end_of_prefix",
     "is_unicode",
     "page_cursor",
+    "read_document",
     "read_options",
     "read_page_cursor",
     "redacted",

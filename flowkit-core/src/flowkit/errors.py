@@ -16,7 +16,8 @@
     ├── TaskRefused            a plugin refused the submission, the id is taken,
     │   │                      or the task's state does not allow the verb
     │   ├── SignalRefused      the task has ended, or no node waits for such a signal
-    │   └── AlreadyDecided     another decision about the approval came first
+    │   ├── AlreadyDecided     another decision about the approval came first
+    │   └── NotAssigned        this person may not decide about the approval
     ├── PluginError            a plugin has a wrong hook, or clashes with another plugin
     ├── MessageError
     │   ├── DecodeError        bytes on the bus are not a message that this version knows
@@ -170,6 +171,10 @@ class SignalRefused(TaskRefused):
 
 class AlreadyDecided(TaskRefused):
     """An approval was decided before. The message says by whom."""
+
+
+class NotAssigned(TaskRefused):
+    """A person is none of the assignees of an approval. The message names some of them."""
 
 
 class PluginError(FlowKitError):

@@ -1,6 +1,8 @@
 """Tasks: the views for users, and the state that the engine works on."""
 
+import base64
 import hmac
+import json
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from pydantic_core import to_json
 
 from flowkit._json.limits import MAX_WORKER_ID_CHARS, Count, Moment
 from flowkit.graph import Concurrency, FlowRef, Plan, RateLimit, TaskConcurrency
+from flowkit.protocols import utc
 from flowkit.tracing import TraceContext
 
 
@@ -317,6 +320,30 @@ class DeadLetter:
     """Reason why the stored letter cannot be decoded. The other fields are then those that its id
     has.
     """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the letter as a JSON object, with ``at`` as a text in ISO 8601.
+
+        ``data`` is its JSON. Data that is not JSON is base64 in ``data_base64``, without ``data``.
+        """
+        shown: dict[str, Any] = {
+            name: getattr(self, name) for name in self.__slots__ if name != "data"
+        }
+        shown["at"] = utc(self.at).isoformat()
+        shown["key"] = _unicode(self.key)
+        shown["headers"] = {
+            _unicode(name): value.decode("utf-8", "backslashreplace")
+            for name, value in self.headers.items()
+        }
+        try:
+            return shown | {"data": json.loads(self.data) if self.data else None}
+        except ValueError:
+            return shown | {"data_base64": base64.b64encode(self.data).decode()}
+
+
+def _unicode(text: str) -> str:
+    """Escape what is not valid Unicode in the key or header of a foreign message."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 T = TypeVar("T")

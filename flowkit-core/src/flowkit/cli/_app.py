@@ -1,8 +1,7 @@
 """The ``flowkit`` command with all its verbs."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -26,6 +25,7 @@ from flowkit.cli import (
     _waiting_verbs,
 )
 from flowkit.cli._errors import Verbs
+from flowkit.cli._verb import Verb, installed_verbs
 
 LOCAL = "Without servers"
 PROCESSES = "Processes"
@@ -34,18 +34,7 @@ FLOWS = "Flows"
 INSTALLATION = "Installation"
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """A command of the command line."""
-
-    panel: str
-    """Heading under which ``flowkit --help`` lists it."""
-    words: str
-    """Words to type after ``flowkit``."""
-    run: Callable[..., Any]
-
-
-VERBS = [
+_OWN_VERBS = [
     Verb(LOCAL, "demo", _demo.demo),
     Verb(LOCAL, "run", _run_verbs.run),
     Verb(LOCAL, "dev", _dev_verb.dev),
@@ -102,6 +91,16 @@ VERBS = [
     Verb(INSTALLATION, "import", _export_verbs.import_),
 ]
 
+PANELS = list(dict.fromkeys(verb.panel for verb in _OWN_VERBS))
+
+
+def _place(verb: Verb) -> int:
+    return PANELS.index(verb.panel) if verb.panel in PANELS else len(PANELS)
+
+
+VERBS = sorted([*_OWN_VERBS, *installed_verbs()], key=_place)
+"""All verbs, also those of installed packages, by panel."""
+
 GROUPS = {
     "dlq": "List, retry and drop dead letters.",
     "flow": "Register flows, and compare their versions.",
@@ -136,8 +135,8 @@ def _options(
     """Options of ``flowkit`` itself."""
 
 
-def make_app() -> typer.Typer:
-    """Build the command line from ``VERBS``."""
+def make_app(verbs: Sequence[Verb] = VERBS) -> typer.Typer:
+    """Build the command line from these verbs."""
     made = typer.Typer(
         cls=Verbs,
         help=HELP,
@@ -147,11 +146,11 @@ def make_app() -> typer.Typer:
     )
     made.callback(help=HELP)(_options)
     groups: dict[str, typer.Typer] = {}
-    for verb in VERBS:
+    for verb in verbs:
         group, _, name = verb.words.rpartition(" ")
         if group and group not in groups:
             groups[group] = typer.Typer(
-                help=GROUPS[group], no_args_is_help=True, rich_markup_mode="markdown"
+                help=verb.group or GROUPS[group], no_args_is_help=True, rich_markup_mode="markdown"
             )
             made.add_typer(groups[group], name=group, rich_help_panel=verb.panel)
         owner, panel = (groups[group], None) if group else (made, verb.panel)

@@ -1,6 +1,5 @@
 """Verbs for dead letters: ``dlq ls``, ``dlq show``, ``dlq retry``, ``dlq drop``."""
 
-import base64
 import json
 from typing import Annotated, Any
 
@@ -67,7 +66,7 @@ def ls(
 
     page, damaged = run_async(main)
     if as_json:
-        print_json([*(as_dict(letter) for letter in page.items), *map(_record_as_dict, damaged)])
+        print_json([*(letter.to_dict() for letter in page.items), *map(_record_as_dict, damaged)])
         return
     rows: list[tuple[str | None, ...]] = [
         (
@@ -107,9 +106,9 @@ def show(
         print_error(f"dead letter {letter_id!r} does not exist")
         raise typer.Exit(USAGE)
     if as_json:
-        print_json(as_dict(letters[0]))
+        print_json(letters[0].to_dict())
         return
-    for name, value in as_dict(letters[0]).items():
+    for name, value in letters[0].to_dict().items():
         if value not in (None, "", {}):
             text = (
                 value
@@ -212,26 +211,6 @@ async def _chosen(
         after = page.next
 
 
-def as_dict(letter: DeadLetter) -> dict[str, Any]:
-    """Return a dead letter as a dict for printing.
-
-    ``data`` is its JSON. Data that is not JSON is base64 in ``data_base64``.
-    """
-    shown: dict[str, Any] = {
-        name: getattr(letter, name) for name in letter.__slots__ if name != "data"
-    }
-    shown["at"] = utc(letter.at).isoformat()
-    shown["key"] = _unicode(letter.key)
-    shown["headers"] = {
-        _unicode(name): value.decode("utf-8", "backslashreplace")
-        for name, value in letter.headers.items()
-    }
-    try:
-        return shown | {"data": json.loads(letter.data) if letter.data else None}
-    except ValueError:
-        return shown | {"data_base64": base64.b64encode(letter.data).decode()}
-
-
 def _record_id(record: DamagedRecord) -> str:
     return f"{record.place}/{record.record_id}"
 
@@ -246,8 +225,3 @@ def _record_as_dict(record: DamagedRecord) -> dict[str, Any]:
         "fault": record.fault,
     }
     return dict.fromkeys((*DeadLetter.__slots__, "data")) | known
-
-
-def _unicode(text: str) -> str:
-    """Escape what is not valid Unicode in the key or header of a foreign message."""
-    return text.encode("utf-8", "backslashreplace").decode()

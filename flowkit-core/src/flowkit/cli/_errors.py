@@ -11,10 +11,19 @@ from flowkit.errors import FlowKitError, GraphError
 
 TASK_FAILED = 1
 USAGE = 2
+PACKAGES_OF_VERBS = {"token": "flowkit-web", "web": "flowkit-web"}
+"""Verbs that are not in the core, and the packages that have them."""
 
 
 class Verbs(TyperGroup):
     """Command group that prints FlowKit's own errors to stderr and exits with status 2."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command. The error about one of a missing package names the package."""
+        package = PACKAGES_OF_VERBS.get(args[0])
+        if package is not None and args[0] not in self.commands:
+            ctx.fail(f"{args[0]!r} is a command of {package}; run: pip install {package}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

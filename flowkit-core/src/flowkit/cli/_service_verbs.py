@@ -43,7 +43,7 @@ def coordinator(
     cfg = load_layers(CoordinatorConfig, config, overrides)
     require_store(cfg)
     log_service(log_level, as_json=log_json)
-    _log_installation("coordinator", cfg)
+    log_installation("coordinator", cfg)
     warn_of_memory(cfg)
 
     async def main() -> None:
@@ -84,7 +84,7 @@ def worker(
         )
     found = load_handlers(handlers or ())
     log_service(log_level, as_json=log_json)
-    _log_installation("worker", cfg)
+    log_installation("worker", cfg)
     warn_of_memory(cfg)
 
     async def main() -> None:
@@ -93,7 +93,7 @@ def worker(
     run_service(main)
 
 
-def _log_installation(name: str, cfg: CommonConfig) -> None:
+def log_installation(name: str, cfg: CommonConfig) -> None:
     """Log the store, bus and namespace of this process as its first line."""
     logger.info(
         "FlowKit %s %s: store %s, bus %s, namespace %s",

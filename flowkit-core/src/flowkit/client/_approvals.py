@@ -15,7 +15,13 @@ from flowkit.client._explanations import asking_below
 from flowkit.client._nodes import StoredNode, read_node
 from flowkit.client._session import Session
 from flowkit.client._task_filters import checked_limit
-from flowkit.errors import AlreadyDecided, CorruptRecord, PayloadError, TaskRefused
+from flowkit.errors import (
+    AlreadyDecided,
+    CorruptRecord,
+    NotAssigned,
+    PayloadError,
+    TaskRefused,
+)
 from flowkit.graph._control_types import REJECT, arguments_of
 from flowkit.protocols import TaskQuery, TaskRecord, utc
 from flowkit.task import Approval, NodeRecord, Page, Task, Wait
@@ -179,7 +185,7 @@ async def _check_decision(
         raise TaskRefused(f"{short(choice)} is no choice of {name}; its choices are {known}")
     if assignees is not None and by not in assignees:
         known = ", ".join(map(short, assignees[:10]))
-        raise TaskRefused(f"{short(by)} may not decide about {name}; its assignees are {known}")
+        raise NotAssigned(f"{short(by)} may not decide about {name}; its assignees are {known}")
     form = arguments_of(task.spec.plan.nodes[index]).get("form")
     if form is None or (choice == REJECT and values is None):
         return

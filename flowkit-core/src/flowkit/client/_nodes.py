@@ -45,6 +45,14 @@ async def read_node(session: Session, task_id: str, node_id: str) -> StoredNode:
     return StoredNode(stored, task, index, record)
 
 
+async def get_node(session: Session, task_id: str, node_id: str) -> NodeView:
+    """Return a node of a task as it is now."""
+    task = decode_task(await session.record(task_id), to_look_at=True)
+    index = index_of(task, node_id)
+    records = await records_of(session.store, task, with_maps(task, [index]))
+    return node_view(task, index, records=records)
+
+
 async def list_nodes(
     session: Session,
     task_id: str,

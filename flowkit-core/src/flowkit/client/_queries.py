@@ -1,6 +1,7 @@
 """Queries: tasks as they are now, their ends, their events, and explanations of their nodes."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any
@@ -18,6 +19,7 @@ from flowkit.protocols import TaskQuery, TaskRecord, utc
 from flowkit.task import Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
+TASKS_A_READ = 100
 FIRST_CHECK_SEC = 30.0
 LONGEST_CHECK_SEC = 600.0
 """``wait`` and ``watch`` check the record of an unchanged task for damage after pauses that double
@@ -41,6 +43,18 @@ async def list_tasks(session: Session, query: TaskQuery) -> Page[TaskView]:
     """Return a page of the tasks that match, newest first."""
     records, following = await session.store.list_tasks(query)
     return Page([await _listed(session, record) for record in records], following)
+
+
+async def count_tasks(session: Session, query: TaskQuery, most: int) -> int:
+    """Return the number of tasks that match, at most ``most``. No task is decoded."""
+    found, following = 0, query.after
+    while found < most:
+        page = replace(query, limit=min(TASKS_A_READ, most - found), after=following)
+        records, following = await session.store.list_tasks(page)
+        found += len(records)
+        if following is None:
+            break
+    return found
 
 
 async def _listed(session: Session, record: TaskRecord) -> TaskView:
@@ -86,9 +100,9 @@ async def wait_for_end(session: Session, task_id: str, timeout: float | None) ->
         await within(min(left_sec, pauses.next_sec()), end, clock=clock)
 
 
-async def watch(session: Session, task_id: str) -> AsyncIterator[TaskEvent]:
-    """Yield every event of a task in order until it has ended."""
-    history, version, pauses = HistoryReader(session.store), 0, _check_pauses()
+async def watch(session: Session, task_id: str, after: int) -> AsyncIterator[TaskEvent]:
+    """Yield the events of a task after this one in order until it has ended."""
+    history, version, pauses = HistoryReader(session.store, after), 0, _check_pauses()
     while True:
         record = await session.record(task_id)
         task = _decode_awaited(record, has_changed=0 < version < record.version)

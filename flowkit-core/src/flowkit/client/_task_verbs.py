@@ -206,14 +206,16 @@ class TaskVerbs(ABC):
         """
         return await _queries.wait_for_end(self._life.resource, task_id, timeout)
 
-    def watch(self, task_id: str) -> AsyncIterator[TaskEvent]:
+    def watch(self, task_id: str, *, after: int = 0) -> AsyncIterator[TaskEvent]:
         """Yield every event of a task in order, from the first, until the task has ended.
+
+        With ``after``, the events begin after the one with this ``seq``.
 
         Raises:
             TaskNotFound: there is no such task.
             CorruptRecord: its record is damaged, so that it never ends.
         """
-        return _queries.watch(self._life.resource, task_id)
+        return _queries.watch(self._life.resource, task_id, after)
 
     async def list_tasks(
         self,
@@ -273,6 +275,52 @@ class TaskVerbs(ABC):
             after=after,
         )
         return await _queries.list_tasks(self._life.resource, query)
+
+    async def count_tasks(
+        self,
+        *,
+        most: int = 1_000,
+        status: str | Collection[str] | None = None,
+        pipeline: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        root: bool | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        retrying: bool | None = None,
+        waiting: str | None = None,
+        reason_code: str | None = None,
+    ) -> int:
+        """Return the number of tasks that match the filters of :meth:`list_tasks`, or ``most`` if
+        there are more. It reads the records of these tasks.
+
+        Raises:
+            ValueError: an argument has a value that no task can match.
+        """
+        query = task_query(
+            status=status,
+            pipeline=pipeline,
+            labels=labels,
+            parent=parent,
+            root=root,
+            created_after=created_after,
+            created_before=created_before,
+            retrying=retrying,
+            waiting=waiting,
+            reason_code=reason_code,
+            limit=most,
+            after=None,
+        )
+        return await _queries.count_tasks(self._life.resource, query, most)
+
+    async def get_node(self, task_id: str, node_id: str) -> NodeView:
+        """Return a node of a task as it is now, or any child of its maps.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            CorruptRecord: the task is damaged.
+        """
+        return await _nodes.get_node(self._life.resource, task_id, node_id)
 
     async def nodes(
         self,
@@ -441,8 +489,9 @@ class TaskVerbs(ABC):
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
             AlreadyDecided: another decision came first.
+            NotAssigned: this person is none of the assignees.
             TaskRefused: the node does not wait for a decision, the choice is none of its choices,
-                the values do not match the form, or this person may not decide.
+                or the values do not match the form.
         """
         await _approvals.decide(
             self._life.resource, task_id, node_id, choice, by=by, values=values, comment=comment

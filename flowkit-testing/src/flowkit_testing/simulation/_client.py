@@ -110,14 +110,12 @@ class PatientClient(Client):
         self.told[task_id] = view
         return view
 
-    async def watch(self, task_id: str) -> AsyncIterator[TaskEvent]:
-        seen = 0
+    async def watch(self, task_id: str, *, after: int = 0) -> AsyncIterator[TaskEvent]:
         while True:
             try:
-                async for event in super().watch(task_id):
-                    if event.seq > seen:
-                        seen = event.seq
-                        yield event
+                async for event in super().watch(task_id, after=after):
+                    after = event.seq
+                    yield event
                 return
             except StoreUnavailable:
                 await self.clock.sleep(PAUSE_SEC)
