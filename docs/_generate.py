@@ -28,6 +28,9 @@ from flowkit_mongo import MongoConfig
 from flowkit_mongo._indexes import INDEXES
 from flowkit_mongo._rights import ROLES, privileges
 from flowkit_sqlite import SqliteConfig
+from flowkit_web import WebConfig
+from flowkit_web._problems import PROBLEMS
+from flowkit_web._routes import ROUTES
 
 DOCS = Path(__file__).parent
 REGION = re.compile(r"(<!-- generated: (?P<name>[a-z_-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -220,6 +223,28 @@ def pattern(path: Path) -> str:
     return f"```{PATTERN_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```"
 
 
+def web_routes() -> str:
+    """Return a table of the routes of the web API."""
+    rows = [
+        (
+            f"`{route.method} {route.path}`",
+            "none" if route.role is None else f"`{route.role}`",
+            " ".join((route.endpoint.__doc__ or "").partition("\n\n")[0].split()),
+        )
+        for route in ROUTES
+    ]
+    return table(("route", "role", "does"), rows)
+
+
+def web_problems() -> str:
+    """Return a table of the problems of the web API for errors of FlowKit."""
+    rows = [
+        (f"`{kind.__name__}`", str(status), f"`{name}`")
+        for kind, (status, name) in PROBLEMS.items()
+    ]
+    return table(("error", "status", "name"), rows)
+
+
 # ---------------------------------------------------------------- pages
 
 PATTERN_LANGUAGES = {".yaml": "yaml", ".py": "python"}
@@ -250,6 +275,9 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "kafka-settings": lambda: settings(KafkaConfig),
     "mongo-settings": lambda: settings(MongoConfig),
     "sqlite-settings": lambda: settings(SqliteConfig),
+    "web-problems": web_problems,
+    "web-routes": web_routes,
+    "web-settings": lambda: settings(WebConfig),
     "message-kinds": message_kinds,
     "measures": measures,
     "export-lines": export_lines,

@@ -34,7 +34,7 @@ ON_ONE_MACHINE = (
 
 EDITABLE = (
     "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-sqlite"
-    " -e ./flowkit-testing"
+    " -e ./flowkit-testing -e ./flowkit-web"
 )
 INSTALLS = "it installs packages; tox does the same for each environment"
 SERVERS_FOR_EXPERIMENTS = (
@@ -68,6 +68,7 @@ NOT_RUN = {
     "pip install flowkit-core flowkit-mongo": INSTALLS,
     "pip install flowkit-core flowkit-sqlite": INSTALLS,
     "pip install flowkit-testing": INSTALLS,
+    "pip install 'flowkit-core[cli]' flowkit-web": INSTALLS,
     "pytest test_orders.py": "the file is on the same page; tests/docs/test_examples.py runs it",
     "pip install cryptography": INSTALLS,
     "python tools/servers.py up": SERVERS_FOR_EXPERIMENTS,
@@ -104,6 +105,9 @@ NOT_RUN_PROGRAMS = {
     "flowkit flow ": "it needs the file of a coordinator: tests/cli/test_flow_verbs.py",
     "flowkit schedule ": "it needs the file of a coordinator: tests/cli/test_schedule_verbs.py",
     "flowkit submit --flow ": "it needs the file of a coordinator: tests/cli/test_flow_verbs.py",
+    "flowkit web ": "it runs until Ctrl-C: tests/web/test_verbs.py",
+    "flowkit token ": "it needs a store: tests/web/test_verbs.py",
+    "curl ": "it needs a server: tests/web sends the same requests",
     "flowkit trigger ": "it needs the file of a coordinator: tests/cli/test_trigger_verbs.py",
     "flowkit logs TASK": "it needs a task that has logged: tests/cli/test_log_verbs.py",
     "kafka-topics.sh ": KAFKA_TOOL,

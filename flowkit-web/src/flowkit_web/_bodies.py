@@ -1,0 +1,211 @@
+"""Bodies and queries of requests."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+from flowkit.task import ResolvedAs, TaskStatus, WaitingFor
+
+MOST_ON_A_PAGE = 200
+
+JsonObject = dict[str, JsonValue]
+Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Most items of the page.")]
+After = Annotated[str | None, Query(description="The `next` of the page before.")]
+
+
+def _read_time(value: Any) -> Any:
+    """Return a time. pydantic itself would also read a number as seconds since 1970."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_read_time)]
+"""Time with a zone in ISO 8601."""
+
+
+class Body(BaseModel):
+    """Body of a request. An unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Created(BaseModel):
+    """Id of a new task."""
+
+    id: str
+
+
+# ---------------------------------------------------------------- tasks
+
+
+class NewTask(Body):
+    """Submission of a task: the keywords of ``create_task``."""
+
+    params: JsonObject | None = None
+    graph: JsonObject | None = None
+    flow: str | None = None
+    version: int | None = None
+    pipeline: str | None = None
+    task_id: str | None = None
+    idempotency_key: str | None = None
+    labels: dict[str, str] | None = None
+    priority: int = 0
+    deadline_sec: float | None = None
+
+
+class Cancellation(Body):
+    """Cancellation of a task."""
+
+    reason: str = ""
+    force: bool = False
+
+
+class Retry(Body):
+    """Retry of a task."""
+
+    from_nodes: list[str] | None = None
+
+
+class NewSignal(Body):
+    """Signal to a task."""
+
+    name: str
+    payload: JsonValue = None
+    signal_id: str | None = None
+
+
+class Rerun(Body):
+    """New task from an old one."""
+
+    params: JsonObject | None = None
+    flow_version: int | None = None
+    idempotency_key: str | None = None
+
+
+class Resolution(Body):
+    """Outcome that an operator chooses for a node."""
+
+    outcome: ResolvedAs
+    result: JsonValue = None
+    reason: str = ""
+
+
+class Decision(Body):
+    """Decision about an approval. The name of the token is the name of the person."""
+
+    choice: str
+    values: JsonObject | None = None
+    comment: str | None = None
+
+
+class Filters(BaseModel):
+    """Filters of ``list_tasks`` that queries and bodies have in common."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[TaskStatus] | None = None
+    pipeline: str | None = None
+    parent: str | None = None
+    root: bool | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
+    retrying: bool | None = None
+    waiting: WaitingFor | None = None
+    reason_code: str | None = None
+
+
+Label = Annotated[str, Field(pattern="^[^=]+=")]
+
+
+class TasksQuery(Filters):
+    """Query of a list of tasks: the keywords of ``list_tasks``."""
+
+    labels: list[Label] | None = Field(None, description="`KEY=VALUE`; may be repeated.")
+    limit: int = Field(50, ge=1, le=MOST_ON_A_PAGE)
+    after: str | None = None
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keywords of ``list_tasks``."""
+        pairs = (label.partition("=") for label in self.labels or ())
+        return {**dict(self), "labels": {key: value for key, _, value in pairs}}
+
+
+class TasksFilter(Filters):
+    """Filter of the tasks that a request changes. At least one field is given."""
+
+    labels: dict[str, str] | None = None
+
+
+class TasksCancellation(TasksFilter):
+    """Cancellation of all tasks that match."""
+
+    reason: str = ""
+    force: bool = False
+
+
+class BulkResult(BaseModel):
+    """Outcome of a change of many tasks."""
+
+    found: int
+    changed: int
+    refused: dict[str, str]
+    """Reasons why tasks could not be changed, by id."""
+
+
+# ---------------------------------------------------------------- flows, schedules, letters
+
+
+class NewFlow(Body):
+    """Registration of a flow."""
+
+    name: str
+    graph: JsonObject
+    description: str = ""
+
+
+class Span(Body):
+    """Span of nominal times to make tasks for."""
+
+    start: Time
+    end: Time
+    limit: int = Field(10, ge=1, le=1_000)
+
+
+class LetterIds(Body):
+    """Ids of dead letters."""
+
+    letter_ids: list[str] = Field(min_length=1, max_length=500)
+
+
+class Letter(BaseModel):
+    """Dead letter. ``data`` is JSON; data that is not JSON is base64 in ``data_base64``."""
+
+    letter_id: str
+    at: Time
+    kind: str
+    reason_code: str
+    error: str
+    task_id: str | None
+    node_id: str | None
+    uid: str | None
+    size: int
+    generation: int
+    attempt: int
+    topic: str | None
+    key: str
+    partition: int | None
+    position: int | None
+    headers: dict[str, str]
+    trigger: str | None
+    fault: str | None
+    data: JsonValue = None
+    data_base64: str | None = None
+
+
+class RetriedLetter(BaseModel):
+    """Outcome of the retry of a dead letter."""
+
+    letter_id: str
+    retried: bool
+    detail: str

@@ -1,0 +1,110 @@
+"""Endpoints of flows, schedules and triggers."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from flowkit import (
+    FlowInfo,
+    FlowVersion,
+    Page,
+    Schedule,
+    ScheduleView,
+    Trigger,
+    TriggerView,
+)
+from flowkit_web import _bodies as bodies
+from flowkit_web._problems import invalid_arguments
+from flowkit_web._routing import Id, OfClient
+
+
+async def list_flows(client: OfClient) -> Page[FlowInfo]:
+    """List the registered flows with their latest versions, by name."""
+    return Page(await client.list_flows(), None)
+
+
+async def put_flow(client: OfClient, body: bodies.NewFlow) -> FlowVersion:
+    """Register a graph as the latest version of a flow."""
+    return await client.put_flow(body.name, body.graph, description=body.description)
+
+
+async def get_flow(
+    client: OfClient, name: Id, version: Annotated[int | None, Query(ge=1)] = None
+) -> FlowVersion:
+    """Return a version of a flow; the latest one without `version`."""
+    return await client.get_flow(name, version)
+
+
+# ---------------------------------------------------------------- schedules
+
+
+async def list_schedules(client: OfClient) -> Page[ScheduleView]:
+    """List all schedules, by id."""
+    return Page(await client.list_schedules(), None)
+
+
+async def put_schedule(client: OfClient, body: Schedule) -> ScheduleView:
+    """Store a schedule, in place of one with the same id."""
+    return await client.put_schedule(body)
+
+
+async def get_schedule(client: OfClient, schedule_id: Id) -> ScheduleView:
+    """Return a schedule with its state and the end of its history."""
+    return await client.get_schedule(schedule_id)
+
+
+async def pause_schedule(client: OfClient, schedule_id: Id) -> None:
+    """Pause a schedule."""
+    await client.pause_schedule(schedule_id)
+
+
+async def resume_schedule(client: OfClient, schedule_id: Id) -> None:
+    """End the pause of a schedule."""
+    await client.resume_schedule(schedule_id)
+
+
+async def trigger_schedule(client: OfClient, schedule_id: Id) -> bodies.Created:
+    """Make a task of a schedule now."""
+    return bodies.Created(id=await client.trigger_schedule(schedule_id))
+
+
+async def backfill_schedule(
+    client: OfClient, schedule_id: Id, body: bodies.Span
+) -> Page[bodies.Created]:
+    """Make the tasks of past nominal times, and return the ids of all of them."""
+    with invalid_arguments():
+        made = await client.backfill(schedule_id, body.start, body.end, limit=body.limit)
+    return Page([bodies.Created(id=task_id) for task_id in made], None)
+
+
+async def delete_schedule(client: OfClient, schedule_id: Id) -> None:
+    """Delete a schedule with its history. Its tasks stay."""
+    await client.delete_schedule(schedule_id)
+
+
+# ---------------------------------------------------------------- triggers
+
+
+async def list_triggers(client: OfClient) -> Page[TriggerView]:
+    """List all triggers, by id."""
+    return Page(await client.list_triggers(), None)
+
+
+async def put_trigger(client: OfClient, body: Trigger) -> TriggerView:
+    """Store a trigger, in place of one with the same id."""
+    return await client.put_trigger(body)
+
+
+async def pause_trigger(client: OfClient, trigger_id: Id) -> None:
+    """Pause a trigger. Its events are kept until it is resumed."""
+    await client.pause_trigger(trigger_id)
+
+
+async def resume_trigger(client: OfClient, trigger_id: Id) -> None:
+    """End the pause of a trigger."""
+    await client.resume_trigger(trigger_id)
+
+
+async def delete_trigger(client: OfClient, trigger_id: Id) -> None:
+    """Delete a trigger. Its tasks stay."""
+    await client.delete_trigger(trigger_id)

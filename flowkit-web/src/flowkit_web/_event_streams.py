@@ -1,0 +1,119 @@
+"""Streams of server-sent events."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import cast
+
+import anyio
+from fastapi import Response
+from pydantic_core import to_json
+from starlette.types import Receive, Scope, Send
+
+from flowkit import TaskEvent
+from flowkit.errors import FlowKitError
+from flowkit.protocols import Clock
+from flowkit_web._problems import problem_of
+
+COMMENT = b":\n\n"
+END = b"event: end\ndata: {}\n\n"
+
+
+class Streams:
+    """The open streams of an application."""
+
+    def __init__(self, *, most: int) -> None:
+        self.most = most
+        self.open = 0
+        self.stopping = anyio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        return self.open >= self.most
+
+
+class EventStream(Response):
+    """Response that follows the events of a task until its end.
+
+    The id of each event is its ``seq``. An event is read from the store when the client has taken
+    the one before, so a slow client needs no memory. The stream ends with an event ``end``, or with
+    ``error`` and a problem document. Without either of them, the client connects again with
+    ``Last-Event-ID``.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncIterator[TaskEvent],
+        *,
+        streams: Streams,
+        clock: Clock,
+        heartbeat_sec: float,
+        is_allowed: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """Follow ``events``. After each heartbeat, the stream goes on if it ``is_allowed``."""
+        super().__init__(headers={"X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._events = cast("AsyncGenerator[TaskEvent, None]", events)
+        self._streams = streams
+        self._clock = clock
+        self._heartbeat_sec = heartbeat_sec
+        self._is_allowed = is_allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream until it ends, the client leaves or the server stops."""
+
+        async def write(data: bytes, *, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+        self._streams.open += 1
+        try:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            async with anyio.create_task_group() as tasks:
+                for end in (
+                    self._followed(write),
+                    self._left(receive),
+                    self._streams.stopping.wait(),
+                    self._refused(write),
+                ):
+                    tasks.start_soon(_then_cancel, end, tasks.cancel_scope)
+            await write(b"", more=False)
+        finally:
+            self._streams.open -= 1
+
+    async def _followed(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Write the events until the task has ended."""
+        try:
+            async with aclosing(self._events) as events:
+                async for event in events:
+                    await write(b"id: %d\ndata: %b\n\n" % (event.seq, to_json(event)))
+        except FlowKitError as error:
+            document = to_json(problem_of(error).document, exclude_none=True)
+            await write(b"event: error\ndata: %b\n\n" % document)
+        else:
+            await write(END)
+
+    async def _refused(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Write heartbeats. Return when the caller's token is removed."""
+        while True:
+            await self._clock.sleep(self._heartbeat_sec)
+            if not await self._is_allowed():
+                return
+            await write(COMMENT)
+
+    @staticmethod
+    async def _left(receive: Receive) -> None:
+        """Return when the client has left."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _then_cancel(end: Awaitable[object], scope: anyio.CancelScope) -> None:
+    await end
+    scope.cancel()

@@ -1,0 +1,163 @@
+"""Routes: the rows of the table of all routes, and how a request to one is handled."""
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import Depends, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, BeforeValidator
+from pydantic_core import to_json
+
+from flowkit import Client
+from flowkit.adapters import DocumentError, read_document
+from flowkit_web._access import Access, Caller
+from flowkit_web._problems import Problem, invalid_request, status_of
+from flowkit_web._tokens import Role
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Row of the table of routes."""
+
+    method: str
+    path: str
+    role: Role | None
+    """Lowest role that may use it. None: anyone, without a token."""
+    endpoint: Endpoint
+    status: int = 200
+    responses: Mapping[int | str, dict[str, Any]] | None = None
+    """Description of a response that is no JSON."""
+
+
+# ---------------------------------------------------------------- parameters of endpoints
+
+
+def _decoded(text: Any) -> Any:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8, percent-encoded") from None
+
+
+Id = Annotated[str, PathParameter(description="Percent-encoded."), BeforeValidator(_decoded)]
+"""Part of a path. The guard leaves paths encoded, so that an id may contain a slash."""
+
+
+def _client(request: Request) -> Client:
+    client: Client = request.app.state.client
+    return client
+
+
+def _caller_name(request: Request) -> str:
+    caller: Caller = request.state.caller
+    return caller.name
+
+
+OfClient = Annotated[Client, Depends(_client)]
+CallerName = Annotated[str, Depends(_caller_name)]
+
+
+# ---------------------------------------------------------------- handling
+
+
+def answering(endpoint: Endpoint, status: int) -> Endpoint:
+    """Return an endpoint whose answer is written as the command line writes it with ``--json``."""
+
+    @wraps(endpoint)
+    async def answer(**arguments: Any) -> Response:
+        value = await endpoint(**arguments)
+        if isinstance(value, Response):
+            return value
+        if value is None:
+            return Response(status_code=204)
+        return Response(to_json(value), status, media_type="application/json")
+
+    return answer
+
+
+class _StrictRequest(Request):
+    """Request whose JSON is read as other documents of users: a key given twice is an error."""
+
+    async def json(self) -> Any:
+        try:
+            return read_document(await self.body(), syntax="JSON")
+        except DocumentError as error:
+            raise Problem(400, "invalid_json", str(error)) from None
+
+
+def route_class(role: Role | None) -> type[APIRoute]:
+    """Return the class of the routes that need a role.
+
+    The caller is checked before the body is read, and each change is logged with its caller.
+    """
+
+    class CheckedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+            known = frozenset(_query_names(self))
+
+            async def checked(request: Request) -> Response:
+                access: Access = request.app.state.access
+                caller = request.state.caller = await access.check(request, role)
+                if unknown := request.query_params.keys() - known:
+                    names = ", ".join(map(repr, sorted(unknown)))
+                    raise invalid_request(f"unknown query parameter: {names}")
+                strict = _StrictRequest(request.scope, request.receive)
+                await strict.body()
+                if request.method == "GET":
+                    return await handle(strict)
+                return await _logged(request, caller, handle(strict))
+
+            return checked
+
+    return CheckedRoute
+
+
+def _query_names(route: APIRoute) -> Iterator[str]:
+    """Yield the names of the query parameters of a route."""
+    for field in route.dependant.query_params:
+        model = field.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            yield from model.model_fields
+        else:
+            yield field.alias
+
+
+async def _logged(request: Request, caller: Caller, handled: Awaitable[Response]) -> Response:
+    """Log who asked for a change, and how it ended. The body, which may hold secrets, is not
+    logged.
+    """
+    status = 500
+    try:
+        response = await handled
+        status = response.status_code
+        return response
+    except Exception as error:
+        status = status_of(error)
+        raise
+    finally:
+        logger.info(
+            "%s: %s %s -> %d",
+            caller.name,
+            request.method,
+            request.url.path,
+            status,
+            extra={
+                "action": "web_change",
+                "by": caller.name,
+                "role": str(caller.role),
+                "method": request.method,
+                "path": request.url.path,
+                "status": status,
+                "peer": request.client.host if request.client is not None else None,
+            },
+        )

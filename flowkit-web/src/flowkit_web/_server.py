@@ -1,0 +1,78 @@
+"""The server of the command ``flowkit web``."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import uvicorn
+
+from flowkit import Client, CoordinatorConfig
+from flowkit.cli.verbs import stopped_by_signals
+from flowkit.errors import ConfigError
+from flowkit_web._access import is_loopback
+from flowkit_web._app import WebApp, guarded
+from flowkit_web._config import WebConfig
+from flowkit_web._tokens import list_tokens
+
+logger = logging.getLogger(__name__)
+
+STOP_SEC = 5
+"""Time for open requests to end when the server stops."""
+
+
+class _Server(uvicorn.Server):
+    """Server that leaves signals to FlowKit."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(cfg: CoordinatorConfig, *, host: str, port: int) -> None:
+    """Serve the API until a signal arrives.
+
+    Raises:
+        ConfigError: the address is not of this machine alone, and there are no tokens; or it
+            cannot be used.
+    """
+    config = WebConfig.from_options(cfg.options.get("web", {}))
+    local = is_loopback(host)
+    async with Client(cfg=cfg) as client:
+        if not (local and not config.allow_hosts) and not await list_tokens(client.store.records):
+            raise ConfigError(
+                f"without tokens only this machine may use the API, and not {_place(host, config)};"
+                " add a token with: flowkit token add NAME --role ROLE"
+            )
+        app = WebApp(client, config, local=local)
+        settings = uvicorn.Config(
+            guarded(app, config),
+            host=host,
+            port=port,
+            access_log=False,
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_SEC,
+            ws="none",
+        )
+        server = _Server(settings)
+
+        def stop() -> None:
+            app.state.streams.stopping.set()
+            server.should_exit = True
+
+        try:
+            with (
+                stopped_by_signals(stop, patience_sec=2 * STOP_SEC),
+                contextlib.closing(settings.bind_socket()) as listening,
+            ):
+                shown = f"[{host}]" if ":" in host else host
+                logger.info("Serving http://%s:%d", shown, listening.getsockname()[1])
+                await server.serve(sockets=[listening])
+        except SystemExit:
+            raise ConfigError(f"cannot listen on {host}:{port}; is the port in use?") from None
+
+
+def _place(host: str, config: WebConfig) -> str:
+    return ", ".join(config.allow_hosts) if is_loopback(host) else host

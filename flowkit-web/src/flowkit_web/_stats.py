@@ -1,0 +1,91 @@
+"""Figures about an installation."""
+
+import math
+from datetime import datetime, timedelta
+from typing import get_args
+
+import anyio
+from pydantic import BaseModel
+
+from flowkit import Client, TaskStatus
+from flowkit.task import WaitingFor
+
+MOST = 1_000
+"""Number at which counting stops."""
+FRESH_SEC = 5.0
+DAY = timedelta(days=1)
+
+
+class WorkerStats(BaseModel):
+    """Figures about the workers."""
+
+    live: int
+    silent: int
+    """Workers without heartbeats."""
+    running: int
+    """Nodes that the live workers run."""
+    slots: int
+
+
+class Stats(BaseModel):
+    """Figures about an installation. Counting stops at ``most``."""
+
+    at: datetime
+    most: int = MOST
+    open: dict[TaskStatus, int]
+    """Tasks that have not ended, by status."""
+    ended_last_day: dict[TaskStatus, int]
+    """Tasks that were created in the last 24 hours and have ended, by status."""
+    retrying: int
+    """Tasks that run while a node of theirs fails and is tried again."""
+    waiting: dict[WaitingFor, int]
+    """Tasks with a node that waits, by what it waits for."""
+    workers: WorkerStats
+
+
+class StatsReader:
+    """Reader of the figures, which reads them at most every five seconds."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lock = anyio.Lock()
+        self._stats: Stats | None = None
+        self._read_at = -math.inf
+
+    async def read(self) -> Stats:
+        """Return the figures."""
+        async with self._lock:
+            now = self._client.clock.monotonic()
+            if self._stats is None or now - self._read_at >= FRESH_SEC:
+                self._stats, self._read_at = await self._counted(), now
+            return self._stats
+
+    async def _counted(self) -> Stats:
+        client = self._client
+        now = client.clock.now_dt()
+        workers = await client.workers()
+        live = [one for one in workers if not one.silent]
+        return Stats(
+            at=now,
+            open={
+                status: await client.count_tasks(status=status, most=MOST)
+                for status in TaskStatus
+                if not status.terminal
+            },
+            ended_last_day={
+                status: await client.count_tasks(status=status, created_after=now - DAY, most=MOST)
+                for status in TaskStatus
+                if status.terminal
+            },
+            retrying=await client.count_tasks(retrying=True, most=MOST),
+            waiting={
+                what: await client.count_tasks(waiting=what, most=MOST)
+                for what in get_args(WaitingFor)
+            },
+            workers=WorkerStats(
+                live=len(live),
+                silent=len(workers) - len(live),
+                running=sum(one.running for one in live),
+                slots=sum(one.slots for one in live),
+            ),
+        )

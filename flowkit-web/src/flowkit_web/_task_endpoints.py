@@ -1,0 +1,208 @@
+"""Endpoints of tasks and of their nodes."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, cast
+
+from fastapi import Body, Query, Request, Response
+
+from flowkit import Artifact, Client, NodeStatus, NodeView, Page, TaskView
+from flowkit.task import BulkProgress
+from flowkit_web import _bodies as bodies
+from flowkit_web._access import Access
+from flowkit_web._bodies import After, Limit
+from flowkit_web._event_streams import EventStream, Streams
+from flowkit_web._problems import Problem, invalid_arguments, invalid_request
+from flowkit_web._routing import CallerName, Id, OfClient
+
+LONGEST_SEQ = 18
+
+
+async def list_tasks(
+    client: OfClient, query: Annotated[bodies.TasksQuery, Query()]
+) -> Page[TaskView]:
+    """List tasks, the newest first."""
+    with invalid_arguments():
+        return await client.list_tasks(**query.keywords())
+
+
+async def create_task(client: OfClient, body: bodies.NewTask) -> bodies.Created:
+    """Submit a task."""
+    return bodies.Created(id=await client.create_task(**dict(body)))
+
+
+async def get_task(client: OfClient, task_id: Id) -> TaskView:
+    """Return a task as it is now."""
+    return await client.get_task(task_id)
+
+
+async def follow_task(request: Request, client: OfClient, task_id: Id) -> Response:
+    """Follow the events of a task until it has ended, as server-sent events.
+
+    The header `Last-Event-ID` continues after an event.
+    """
+    streams: Streams = request.app.state.streams
+    access: Access = request.app.state.access
+    if streams.is_full:
+        raise Problem(503, "too_many_streams", f"{streams.most:,} clients follow events already")
+    after = _last_event_id(request)
+    await client.nodes(task_id, limit=1)  # the task exists and can be read
+
+    async def is_allowed() -> bool:
+        return await access.caller_of(request) is not None
+
+    return EventStream(
+        client.watch(task_id, after=after),
+        streams=streams,
+        clock=client.clock,
+        heartbeat_sec=request.app.state.config.heartbeat_sec,
+        is_allowed=is_allowed,
+    )
+
+
+def _last_event_id(request: Request) -> int:
+    text = request.headers.get("last-event-id", "") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_SEQ):
+        raise invalid_request("Last-Event-ID is the id of an event: a whole number")
+    return int(text)
+
+
+# ---------------------------------------------------------------- changes
+
+
+async def cancel_task(
+    client: OfClient, task_id: Id, body: Annotated[bodies.Cancellation | None, Body()] = None
+) -> None:
+    """Cancel a task."""
+    given = body or bodies.Cancellation()
+    await client.cancel(task_id, given.reason, force=given.force)
+
+
+async def pause_task(client: OfClient, task_id: Id) -> None:
+    """Pause a task: start no new nodes."""
+    await client.pause(task_id)
+
+
+async def resume_task(client: OfClient, task_id: Id) -> None:
+    """End the pause of a task."""
+    await client.resume(task_id)
+
+
+async def retry_task(
+    client: OfClient, task_id: Id, body: Annotated[bodies.Retry | None, Body()] = None
+) -> None:
+    """Run a failed or cancelled task again from its failed nodes, or from these nodes."""
+    await client.retry(task_id, from_nodes=None if body is None else body.from_nodes)
+
+
+async def signal_task(client: OfClient, task_id: Id, body: bodies.NewSignal) -> None:
+    """Send a signal to a task."""
+    await client.signal(task_id, body.name, body.payload, signal_id=body.signal_id)
+
+
+async def rerun_task(
+    client: OfClient, task_id: Id, body: Annotated[bodies.Rerun | None, Body()] = None
+) -> bodies.Created:
+    """Submit a new task with the graph and the params of this one, changed where given."""
+    return bodies.Created(id=await client.rerun(task_id, **dict(body or bodies.Rerun())))
+
+
+async def cancel_tasks(client: OfClient, body: bodies.TasksCancellation) -> bodies.BulkResult:
+    """Cancel all tasks that match and have not ended."""
+    seen: list[BulkProgress] = []
+    with invalid_arguments():
+        await client.cancel_tasks(**dict(body), on_progress=seen.append)
+    return _bulk_result(seen)
+
+
+async def retry_tasks(client: OfClient, body: bodies.TasksFilter) -> bodies.BulkResult:
+    """Retry all failed and cancelled tasks that match."""
+    seen: list[BulkProgress] = []
+    with invalid_arguments():
+        await client.retry_tasks(**dict(body), on_progress=seen.append)
+    return _bulk_result(seen)
+
+
+def _bulk_result(seen: list[BulkProgress]) -> bodies.BulkResult:
+    last = seen[-1] if seen else BulkProgress()
+    return bodies.BulkResult(found=last.found, changed=last.changed, refused=dict(last.refused))
+
+
+# ---------------------------------------------------------------- nodes
+
+
+async def list_nodes(
+    client: OfClient,
+    task_id: Id,
+    map: str | None = None,  # noqa: A002
+    status: NodeStatus | None = None,
+    limit: Limit = 100,
+    after: After = None,
+) -> Page[NodeView]:
+    """List the nodes of a task, or the children of one map."""
+    with invalid_arguments():
+        return await client.nodes(task_id, map=map, status=status, limit=limit, after=after)
+
+
+async def get_node(client: OfClient, task_id: Id, node_id: Id) -> NodeView:
+    """Return a node as it is now."""
+    return await client.get_node(task_id, node_id)
+
+
+async def explain_node(client: OfClient, task_id: Id, node_id: Id) -> dict[str, str]:
+    """Explain why a node is not running, or how it ended."""
+    explanation = await client.explain(task_id, node_id)
+    return {"task_id": task_id, "node_id": node_id, "explanation": explanation}
+
+
+async def list_task_artifacts(
+    client: OfClient, task_id: Id, limit: Limit = 50, after: After = None
+) -> Page[Artifact]:
+    """List the artifacts of a task in order of production."""
+    return await _artifacts(client, task_id, None, limit, after)
+
+
+async def list_node_artifacts(
+    client: OfClient, task_id: Id, node_id: Id, limit: Limit = 50, after: After = None
+) -> Page[Artifact]:
+    """List the artifacts of a node in order of production."""
+    return await _artifacts(client, task_id, node_id, limit, after)
+
+
+async def _artifacts(
+    client: Client, task_id: str, node_id: str | None, limit: int, after: str | None
+) -> Page[Artifact]:
+    """Return a page of artifacts. Its cursor is the number of artifacts before it."""
+    first = int(after) if after and after.isascii() and after.isdigit() and len(after) < 10 else 0
+    if after is not None and str(first) != after:
+        raise invalid_request(f"invalid page cursor {after!r}; use the next of a page")
+    found: list[Artifact] = []
+    position = 0
+    produced = cast("AsyncGenerator[Artifact, None]", client.artifacts(task_id, node_id))
+    async with aclosing(produced) as artifacts:
+        async for artifact in artifacts:
+            position += 1
+            if position > first + limit:
+                return Page(found, str(first + limit))
+            if position > first:
+                found.append(artifact)
+    return Page(found, None)
+
+
+async def run_node_now(client: OfClient, task_id: Id, node_id: Id) -> None:
+    """End the pause of a node before its next attempt, or its sleep."""
+    await client.run_now(task_id, node_id)
+
+
+async def resolve_node(
+    client: OfClient, task_id: Id, node_id: Id, body: bodies.Resolution, by: CallerName
+) -> None:
+    """Choose the outcome of a node that has not ended."""
+    await client.resolve_node(task_id, node_id, **dict(body), by=by)
+
+
+async def decide(
+    client: OfClient, task_id: Id, node_id: Id, body: bodies.Decision, by: CallerName
+) -> None:
+    """Decide about a node that waits for an approval."""
+    await client.decide(task_id, node_id, **dict(body), by=by)

@@ -1,0 +1,121 @@
+"""Dead letters, workers, figures, checks and errors over the web API."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flowkit import Client, errors
+from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
+from flowkit_web import create_app
+from flowkit_web._problems import problem_of
+from flowkit_web._stats import FRESH_SEC
+from tests.builders import graph, node
+from tests.web.api import cluster_with_api, problem, serving, to
+
+FAILING = graph(node("f", "fail", retry_policy={"max": 0}))
+
+
+async def test_dead_letters_are_listed_read_retried_and_dropped() -> None:
+    async with cluster_with_api() as (cluster, http):
+        for task_id in ("t1", "t2"):
+            await cluster.run(FAILING, task_id=task_id)
+        letters = (await http.get("/dead-letters?kind=node&limit=1")).json()
+        more = (await http.get(f"/dead-letters?kind=node&after={letters['next']}")).json()
+        assert len(letters["items"]) == len(more["items"]) == 1
+        (found,) = (await http.get("/dead-letters?task_id=t1")).json()["items"]
+        (kept,) = (await cluster.client.dead_letters(task_id="t1")).items
+        assert found["letter_id"] == kept.letter_id
+        assert (found["reason_code"], found["error"]) == (kept.reason_code, kept.error)
+        ids = {"letter_ids": [kept.letter_id]}
+        assert (await http.post("/dead-letters/retry", json=ids)).json()["items"][0]["retried"]
+        await cluster.client.wait("t1")
+        (letter,) = (await http.get("/dead-letters?task_id=t2")).json()["items"]
+        dropped = await http.post("/dead-letters/drop", json={"letter_ids": [letter["letter_id"]]})
+        assert dropped.json() == {"dropped": 1}
+        gone = await http.get("/dead-letters/x")
+        assert problem(gone) == (404, "letter_not_found")
+        assert problem(await http.get("/dead-letters?kind=odd"))[0] == 422
+        assert problem(await http.post("/dead-letters/drop", json={"letter_ids": []}))[0] == 422
+
+
+async def test_figures_count_tasks_and_workers_and_are_read_again_after_a_while() -> None:
+    async with cluster_with_api() as (cluster, http):
+        await cluster.run(FAILING)
+        sleeping = graph(node("s", "sleep", io={"for_sec": 3_600}))
+        await cluster.client.create_task(graph=sleeping)
+        await cluster.clock.sleep(1)
+        stats = (await http.get("/stats")).json()
+        assert stats["open"]["deferred"] == 1
+        assert stats["ended_last_day"] == {"finished": 0, "failed": 1, "cancelled": 0}
+        assert (stats["waiting"]["timer"], stats["retrying"]) == (1, 0)
+        assert (stats["workers"]["live"], stats["workers"]["silent"]) == (1, 0)
+        await cluster.client.create_task(graph=sleeping)
+        assert (await http.get("/stats")).json() == stats
+        await cluster.clock.sleep(FRESH_SEC)
+        assert (await http.get("/stats")).json()["open"]["deferred"] == 2
+        (worker,) = (await http.get("/workers")).json()["items"]
+        assert worker["roles"] == ["batches", "fail", "work"]
+
+
+class Away(InMemoryStore):
+    """Store that can be away."""
+
+    away = False
+
+    async def list_tasks(self, query: Any) -> Any:
+        if self.away:
+            raise errors.StoreUnavailable("no server at mongodb://ann:secret@db")
+        return await super().list_tasks(query)
+
+
+async def test_a_store_that_is_away_is_a_problem_without_its_password() -> None:
+    store = Away()
+    async with (
+        store,
+        Client(store=store, bus=InMemoryBus()) as client,
+        serving(client) as http,
+        to(create_app(client)) as anyone,
+    ):
+        assert (await anyone.get("/readyz")).json() == {"status": "ok"}
+        store.away = True
+        assert problem(await anyone.get("/readyz")) == (503, "store_unavailable")
+        answer = await http.get("/tasks")
+        assert problem(answer) == (503, "store_unavailable")
+        assert "secret" not in answer.text
+        assert (await anyone.get("/healthz")).status_code == 200
+
+
+async def test_checks_and_the_front_page_are_at_the_root_too() -> None:
+    async with Cluster() as cluster, to(create_app(cluster.client)) as http:
+        root = "http://localhost"
+        assert (await http.get(f"{root}/healthz")).json() == {"status": "ok"}
+        assert (await http.get(f"{root}/readyz")).json() == {"status": "ok"}
+        page = await http.get(f"{root}/")
+        assert "/api/v1/openapi.json" in page.text
+        assert (await http.get("/openapi.json")).json()["openapi"].startswith("3.1")
+
+
+def subclasses(kind: type[errors.FlowKitError]) -> Iterator[type[errors.FlowKitError]]:
+    for below in kind.__subclasses__():
+        if below.__module__ == "flowkit.errors":
+            yield below
+            yield from subclasses(below)
+
+
+KINDS = sorted(set(subclasses(errors.FlowKitError)), key=lambda kind: kind.__name__)
+INTERNAL = {"ConfigError", "DecodeError", "InvalidExport", "PluginError", "RunCancelled"} | {
+    "MessageError",
+    "StoreError",
+    "WorkerIdTaken",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_each_error_that_a_verb_raises_has_a_problem_of_its_own(
+    kind: type[errors.FlowKitError],
+) -> None:
+    error: Any = kind.__new__(kind)
+    error.faults = ()
+    name = problem_of(error).document.type.rpartition(":")[2]
+    assert (name == "internal_error") == (kind.__name__ in INTERNAL)

@@ -1,0 +1,168 @@
+"""Tasks over the web API, on a cluster in virtual time."""
+
+from typing import Any
+
+from tests.builders import graph, node
+from tests.web.api import cluster_with_api, problem
+
+APPROVAL = node("ok", "approval", io={"prompt": "Go?", "assignees": ["ann"]})
+OTHERS = node("ok", "approval", io={"prompt": "Go?", "assignees": ["bob"]})
+
+
+async def test_a_task_is_submitted_and_read_as_the_client_reads_it() -> None:
+    async with cluster_with_api() as (cluster, http):
+        flow = graph(node("a", "work", io={"input_inline": "${ params.x }"}))
+        body = {"graph": flow, "params": {"x": 5}, "labels": {"team": "a"}, "task_id": "t"}
+        made = await http.post("/tasks", json=body)
+        assert (made.status_code, made.json()) == (201, {"id": "t"})
+        assert (await http.post("/tasks", json=body)).json() == {"id": "t"}
+        view = await cluster.client.wait("t")
+        assert view.result == {"a": 5}
+        assert (await http.get("/tasks/t")).json() == view.model_dump(mode="json")
+        found = (await http.get("/tasks/t/nodes/a")).json()
+        assert found == view.nodes["a"].model_dump(mode="json")
+        explained = (await http.get("/tasks/t/nodes/a/explain")).json()
+        assert explained["explanation"] == await cluster.client.explain("t", "a")
+        refused = await http.post("/tasks", json={**body, "params": {"x": 6}})
+        assert problem(refused) == (409, "task_refused")
+
+
+async def test_a_refused_graph_lists_all_its_faults() -> None:
+    async with cluster_with_api() as (_, http):
+        flow = graph(node("a", "work", "b"), node("c", "work", "d"))
+        answer = await http.post("/tasks", json={"graph": flow})
+        assert problem(answer) == (422, "graph_invalid")
+        assert [fault["node_id"] for fault in answer.json()["errors"]] == ["a", "c"]
+        both = await http.post("/tasks", json={})
+        assert problem(both) == (422, "graph_invalid")
+        unknown = await http.post("/tasks", json={"grpah": flow})
+        assert problem(unknown) == (422, "invalid_request")
+        assert unknown.json()["errors"][0]["field"] == "body.grpah"
+
+
+async def test_lists_have_the_filters_and_pages_of_list_tasks() -> None:
+    async with cluster_with_api() as (cluster, http):
+        for number in range(5):
+            labels = {"odd": str(number % 2), "a": "="}
+            kind = "fail" if number == 3 else "work"
+            flow = graph(node("n", kind, retry_policy={"max": 0}))
+            await cluster.client.create_task(graph=flow, task_id=f"t{number}", labels=labels)
+            await cluster.client.wait(f"t{number}")
+
+        async def ids(query: str) -> list[str]:
+            answer = await http.get(f"/tasks?{query}")
+            return [view["id"] for view in answer.json()["items"]]
+
+        assert await ids("labels=odd=1&labels=a==") == ["t3", "t1"]
+        assert await ids("status=failed&status=cancelled") == ["t3"]
+        assert await ids("reason_code=bad_input") == ["t3"]
+        assert await ids("root=true&limit=2") == ["t4", "t3"]
+        assert await ids("created_after=2100-01-01T00:00:00Z") == []
+        first = (await http.get("/tasks?limit=3")).json()
+        assert await ids(f"limit=3&after={first['next']}") == ["t1", "t0"]
+        for query in ("after=x", "status=odd", "limit=0", "limit=201", "root=false", "labels=x"):
+            assert problem(await http.get(f"/tasks?{query}"))[0] == 422, query
+
+
+async def test_a_task_is_paused_resumed_cancelled_and_retried() -> None:
+    async with cluster_with_api() as (cluster, http):
+        flow = graph(node("s", "sleep", io={"for_sec": 60}), node("a", "work", "s"))
+        await cluster.client.create_task(graph=flow, task_id="t")
+        assert (await http.post("/tasks/t/pause")).status_code == 204
+        assert (await http.get("/tasks/t")).json()["status"] == "paused"
+        assert (await http.post("/tasks/t/resume")).status_code == 204
+        assert problem(await http.post("/tasks/t/retry")) == (409, "task_refused")
+        assert (await http.post("/tasks/t/cancel", json={"reason": "why"})).status_code == 204
+        view = await cluster.client.wait("t")
+        assert (view.status, view.error) == ("cancelled", "why")
+        assert (await http.post("/tasks/t/retry", json={"from_nodes": ["s"]})).status_code == 204
+        await cluster.clock.sleep(1)
+        assert (await http.post("/tasks/t/nodes/s/run-now")).status_code == 204
+        assert (await cluster.client.wait("t")).status == "finished"
+        rerun = await http.post("/tasks/t/rerun")
+        assert rerun.status_code == 201
+        again = await cluster.client.get_task(rerun.json()["id"])
+        assert again.rerun_of == "t"
+
+
+async def test_many_tasks_are_changed_by_a_filter() -> None:
+    async with cluster_with_api() as (cluster, http):
+        flow = graph(node("s", "sleep", io={"for_sec": 60}))
+        for number in range(3):
+            labels = {"team": "a" if number else "b"}
+            await cluster.client.create_task(graph=flow, task_id=f"t{number}", labels=labels)
+        body: dict[str, Any] = {"labels": {"team": "a"}}
+        answer = await http.post("/cancel-tasks", json={**body, "reason": "over"})
+        assert answer.json() == {"found": 2, "changed": 2, "refused": {}}
+        await cluster.client.wait("t1")
+        assert (await http.post("/retry-tasks", json=body)).json()["changed"] == 2
+        assert problem(await http.post("/cancel-tasks", json={}))[0] == 422
+        assert (await cluster.client.get_task("t0")).status == "deferred"
+
+
+async def test_a_signal_wakes_its_node_and_a_wrong_one_is_refused() -> None:
+    async with cluster_with_api() as (cluster, http):
+        flow = graph(node("w", "wait_signal", io={"signal": "go"}))
+        await cluster.client.create_task(graph=flow, task_id="t")
+        wrong = await http.post("/tasks/t/signal", json={"name": "stop"})
+        assert problem(wrong) == (409, "signal_refused")
+        sent = await http.post("/tasks/t/signal", json={"name": "go", "payload": [1]})
+        assert sent.status_code == 204
+        assert (await cluster.client.wait("t")).result == {"w": [1]}
+
+
+async def test_decisions_have_the_name_of_the_token_and_assignees_are_enforced() -> None:
+    async with cluster_with_api(name="ann") as (cluster, http):
+        await cluster.client.create_task(graph=graph(APPROVAL), task_id="mine")
+        await cluster.client.create_task(graph=graph(OTHERS), task_id="others")
+        listed = (await http.get("/approvals?assignee=ann")).json()["items"]
+        assert [one["task_id"] for one in listed] == ["mine"]
+        choice = {"choice": "approve", "comment": "fine"}
+        foreign = await http.post("/tasks/others/nodes/ok/decide", json=choice)
+        assert problem(foreign) == (403, "not_assigned")
+        named = await http.post("/tasks/mine/nodes/ok/decide", json={**choice, "by": "bob"})
+        assert problem(named) == (422, "invalid_request")
+        assert (await http.post("/tasks/mine/nodes/ok/decide", json=choice)).status_code == 204
+        result = (await cluster.client.wait("mine")).result["ok"]
+        assert (result["by"], result["comment"]) == ("ann", "fine")
+        again = await http.post("/tasks/mine/nodes/ok/decide", json=choice)
+        assert problem(again) == (409, "already_decided")
+
+
+async def test_an_operator_settles_a_node_under_the_name_of_the_token() -> None:
+    async with cluster_with_api() as (cluster, http):
+        flow = graph(node("s", "sleep", io={"for_sec": 60}))
+        await cluster.client.create_task(graph=flow, task_id="t")
+        body = {"outcome": "finished", "result": {"x": 1}, "reason": "known"}
+        assert (await http.post("/tasks/t/nodes/s/resolve", json=body)).status_code == 204
+        view = await cluster.client.wait("t")
+        assert (view.result, view.nodes["s"].resolved_by) == ({"s": {"x": 1}}, "ann")
+
+
+async def test_artifacts_and_nodes_come_in_pages() -> None:
+    async with cluster_with_api() as (cluster, http):
+        flow = graph(node("b", "batches"), node("m", "work", "b", map={"over": [{}] * 5}))
+        await cluster.client.create_task(graph=flow, task_id="t")
+        await cluster.client.wait("t")
+        every = [one.model_dump(mode="json") async for one in cluster.client.artifacts("t", "b")]
+        for place in ("/tasks/t/nodes/b/artifacts", "/tasks/t/artifacts"):
+            first = (await http.get(f"{place}?limit=2")).json()
+            assert (first["items"], first["next"]) == (every[:2], "2")
+            last = (await http.get(f"{place}?limit=2&after=2")).json()
+            assert (last["items"], last["next"]) == (every[2:], None)
+        for cursor in ("x", "-1", "01", "9" * 30):
+            assert problem(await http.get(f"/tasks/t/artifacts?after={cursor}"))[0] == 422
+        page = (await http.get("/tasks/t/nodes?map=m&limit=2&status=finished")).json()
+        assert [one["node_id"] for one in page["items"]] == ["m[0]", "m[1]"]
+        assert problem(await http.get("/tasks/t/nodes?map=b"))[0] == 422
+
+
+async def test_what_is_not_there_is_not_found() -> None:
+    async with cluster_with_api() as (cluster, http):
+        await cluster.client.create_task(graph=graph(node("a", "work")), task_id="t")
+        for path in ("", "/events", "/artifacts", "/nodes", "/nodes/a", "/nodes/a/explain"):
+            assert problem(await http.get(f"/tasks/x{path}")) == (404, "task_not_found")
+        for path in ("/nodes/b", "/nodes/b/explain", "/nodes/b/artifacts"):
+            assert problem(await http.get(f"/tasks/t{path}")) == (404, "task_not_found")
+        assert problem(await http.get("/nowhere")) == (404, "not_found")
+        assert problem(await http.delete("/tasks")) == (405, "method_not_allowed")
