@@ -16,7 +16,7 @@ from flowkit_web._tokens import Role, add_token, remove_token
 from tests.builders import graph, node
 from tests.web.api import cluster_with_api, problem, work
 
-SLEEP = graph(node("s", "sleep", io={"for_sec": 3_600}))
+SLEEP = graph(node("s", "sleep", io={"for_sec": 100 * 24 * 3_600}))
 
 
 def events_in(text: str) -> list[dict[str, Any]]:

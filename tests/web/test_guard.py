@@ -138,7 +138,21 @@ async def test_an_id_of_any_characters_is_encoded_in_the_path(http: httpx.AsyncC
 
 
 async def test_a_path_that_is_not_utf_8_is_refused(http: httpx.AsyncClient) -> None:
-    assert problem(await http.get("/tasks/%ff")) == (422, "invalid_request")
+    answer = await http.get("/tasks/%ff")
+    assert problem(answer) == (422, "invalid_request")
+    assert answer.json()["detail"] == "path.task_id: it is not UTF-8, percent-encoded"
+
+
+async def test_each_of_several_origins_counts(http: httpx.AsyncClient) -> None:
+    own, foreign = "http://127.0.0.1:8400", "http://evil.example"
+    answer = await http.get("/tasks", headers=[("Origin", own), ("Origin", foreign)])
+    assert problem(answer) == (403, "foreign_origin")
+
+
+async def test_a_query_parameter_that_is_given_twice_is_refused(http: httpx.AsyncClient) -> None:
+    for path in ("/tasks?limit=1&limit=2", "/approvals?assignee=a&assignee=b"):
+        assert problem(await http.get(path)) == (422, "invalid_request")
+    assert (await http.get("/tasks?status=failed&status=queued")).status_code == 200
 
 
 async def test_an_unknown_query_parameter_is_refused(http: httpx.AsyncClient) -> None:

@@ -53,8 +53,9 @@ class Guard:
         host = headers.get("host")
         if (fault := fault_of_host(host, self._hosts)) is not None:
             return Problem(421, "foreign_host", fault)
-        if (fault := fault_of_origin(headers.get("origin"), host)) is not None:
-            return Problem(403, "foreign_origin", fault)
+        for origin in headers.getlist("origin"):
+            if (fault := fault_of_origin(origin, host)) is not None:
+                return Problem(403, "foreign_origin", fault)
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit() and len(length) < LONGEST_NUMBER):
             return Problem(400, "bad_request", "Content-Length is not a number")

@@ -34,10 +34,8 @@ def fault_of_host(header: str | None, allowed: Collection[str]) -> str | None:
     return f"this server is not {host!r}; add the name to options.web.allow_hosts"
 
 
-def fault_of_origin(origin: str | None, host: str | None) -> str | None:
+def fault_of_origin(origin: str, host: str | None) -> str | None:
     """Return the reason why an ``Origin`` is refused, or None."""
-    if origin is None:
-        return None
     scheme, _, place = origin.partition("://")
     if scheme.lower() in ("http", "https") and host is not None and place.lower() == host.lower():
         return None

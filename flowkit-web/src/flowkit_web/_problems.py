@@ -156,7 +156,10 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     """Answer a request whose values do not match the description of its route."""
     assert isinstance(error, RequestValidationError)
     faults = [
-        Fault(message=item["msg"], field=".".join(map(str, item["loc"]))) for item in error.errors()
+        Fault(
+            message=item["msg"].removeprefix("Value error, "), field=".".join(map(str, item["loc"]))
+        )
+        for item in error.errors()
     ]
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:20])
     return invalid_request(detail, faults).response()

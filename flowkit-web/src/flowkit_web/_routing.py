@@ -1,10 +1,11 @@
 """Routes: the rows of the table of all routes, and how a request to one is handled."""
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 from urllib.parse import unquote
 
 from fastapi import Depends, Request, Response
@@ -103,14 +104,12 @@ def route_class(role: Role | None) -> type[APIRoute]:
     class CheckedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
-            known = frozenset(_query_names(self))
+            known = dict(_query_names(self))
 
             async def checked(request: Request) -> Response:
                 access: Access = request.app.state.access
                 caller = request.state.caller = await access.check(request, role)
-                if unknown := request.query_params.keys() - known:
-                    names = ", ".join(map(repr, sorted(unknown)))
-                    raise invalid_request(f"unknown query parameter: {names}")
+                _check_query(request, known)
                 strict = _StrictRequest(request.scope, request.receive)
                 await strict.body()
                 if request.method == "GET":
@@ -122,14 +121,23 @@ def route_class(role: Role | None) -> type[APIRoute]:
     return CheckedRoute
 
 
-def _query_names(route: APIRoute) -> Iterator[str]:
-    """Yield the names of the query parameters of a route."""
+def _check_query(request: Request, known: Mapping[str, bool]) -> None:
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            raise invalid_request(f"unknown query parameter: {name!r}")
+        if count > 1 and not known[name]:
+            raise invalid_request(f"query parameter {name!r} is given {count} times")
+
+
+def _query_names(route: APIRoute) -> Iterator[tuple[str, bool]]:
+    """Yield the names of the query parameters of a route, and whether they may be repeated."""
     for field in route.dependant.query_params:
         model = field.field_info.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
-            yield from model.model_fields
+            for name, part in model.model_fields.items():
+                yield name, any(get_origin(kind) is list for kind in get_args(part.annotation))
         else:
-            yield field.alias
+            yield field.alias, False
 
 
 async def _logged(request: Request, caller: Caller, handled: Awaitable[Response]) -> Response:

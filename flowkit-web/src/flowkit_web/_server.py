@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import socket
 from collections.abc import Iterator
 
 import uvicorn
@@ -21,7 +22,12 @@ STOP_SEC = 5
 
 
 class _Server(uvicorn.Server):
-    """Server that leaves signals to FlowKit."""
+    """Server that leaves signals to FlowKit, and logs its address when it accepts connections."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = (sockets or [])[0].getsockname()[:2]
+        logger.info("Serving http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -67,8 +73,6 @@ async def serve(cfg: CoordinatorConfig, *, host: str, port: int) -> None:
                 stopped_by_signals(stop, patience_sec=2 * STOP_SEC),
                 contextlib.closing(settings.bind_socket()) as listening,
             ):
-                shown = f"[{host}]" if ":" in host else host
-                logger.info("Serving http://%s:%d", shown, listening.getsockname()[1])
                 await server.serve(sockets=[listening])
         except SystemExit:
             raise ConfigError(f"cannot listen on {host}:{port}; is the port in use?") from None
