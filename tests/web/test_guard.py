@@ -110,6 +110,9 @@ async def test_a_body_above_the_limit_is_refused(http: httpx.AsyncClient) -> Non
     for content in (b" " * 2_001, chunks()):
         answer = await http.post("/tasks", content=content, headers=JSON)
         assert problem(answer) == (413, "body_too_large")
+    announced = {**JSON, "Content-Length": "2001"}  # refused before any of it is read
+    answer = await http.post("/tasks", content=b"{}", headers=announced)
+    assert problem(answer) == (413, "body_too_large")
     answer = await http.post("/tasks", content=b" " * 1_900 + b"{}", headers=JSON)
     assert problem(answer)[0] == 422
 
