@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from flowkit import Client
-from flowkit.worker import handler
+from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 from flowkit_web import WebConfig, create_app
 from flowkit_web._tokens import Role, add_token
@@ -29,6 +29,12 @@ async def fail(item: Any) -> Any:
 async def batches(item: Any) -> Any:
     for number in range(3):
         yield {"number": number}
+
+
+@handler("talk")
+async def talk(count: int, ctx: RunContext) -> None:
+    for number in range(count):
+        ctx.log.info("%d", number)
 
 
 def to(app: Any, token: str | None = None, *, peer: str = "203.0.113.9") -> httpx.AsyncClient:
@@ -54,7 +60,7 @@ async def serving(
 async def cluster_with_api(**config: Any) -> AsyncIterator[tuple[Cluster, httpx.AsyncClient]]:
     """Run a cluster, and serve its API."""
     async with (
-        Cluster(handlers=[work, fail, batches]) as cluster,
+        Cluster(handlers=[work, fail, batches, talk]) as cluster,
         serving(cluster.client, **config) as http,
     ):
         yield cluster, http

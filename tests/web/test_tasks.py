@@ -157,12 +157,26 @@ async def test_artifacts_and_nodes_come_in_pages() -> None:
         assert problem(await http.get("/tasks/t/nodes?map=b"))[0] == 422
 
 
+async def test_log_lines_come_in_pages() -> None:
+    async with cluster_with_api() as (cluster, http):
+        flow = graph(node("t", "talk", io={"input_inline": 3}), node("w", "work"))
+        await cluster.client.create_task(graph=flow, task_id="t")
+        await cluster.client.wait("t")
+        for place in ("/tasks/t/nodes/t/logs", "/tasks/t/logs"):
+            first = (await http.get(f"{place}?limit=2")).json()
+            last = (await http.get(f"{place}?limit=2&after={first['next']}")).json()
+            assert [one["text"] for one in first["items"] + last["items"]] == ["0", "1", "2"]
+            assert (first["items"][0]["node_id"], last["next"]) == ("t", None)
+        assert (await http.get("/tasks/t/nodes/w/logs")).json() == {"items": [], "next": None}
+        assert problem(await http.get("/tasks/t/logs?after=x"))[0] == 422
+
+
 async def test_what_is_not_there_is_not_found() -> None:
     async with cluster_with_api() as (cluster, http):
         await cluster.client.create_task(graph=graph(node("a", "work")), task_id="t")
-        for path in ("", "/events", "/artifacts", "/nodes", "/nodes/a", "/nodes/a/explain"):
+        for path in ("", "/events", "/artifacts", "/logs", "/nodes", "/nodes/a/explain"):
             assert problem(await http.get(f"/tasks/x{path}")) == (404, "task_not_found")
-        for path in ("/nodes/b", "/nodes/b/explain", "/nodes/b/artifacts"):
+        for path in ("/nodes/b", "/nodes/b/explain", "/nodes/b/artifacts", "/nodes/b/logs"):
             assert problem(await http.get(f"/tasks/t{path}")) == (404, "task_not_found")
         assert problem(await http.get("/nowhere")) == (404, "not_found")
         assert problem(await http.delete("/tasks")) == (405, "method_not_allowed")

@@ -1,12 +1,12 @@
 """Endpoints of tasks and of their nodes."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, cast
+from typing import Annotated, TypeVar, cast
 
 from fastapi import Body, Query, Request, Response
 
-from flowkit import Artifact, Client, NodeStatus, NodeView, Page, TaskView
+from flowkit import Artifact, LogLine, NodeStatus, NodeView, Page, TaskView
 from flowkit.task import BulkProgress
 from flowkit_web import _bodies as bodies
 from flowkit_web._access import Access
@@ -15,6 +15,7 @@ from flowkit_web._event_streams import EventStream, Streams
 from flowkit_web._problems import Problem, invalid_arguments, invalid_request
 from flowkit_web._routing import CallerName, Id, OfClient
 
+T = TypeVar("T")
 LONGEST_SEQ = 18
 
 
@@ -159,33 +160,44 @@ async def list_task_artifacts(
     client: OfClient, task_id: Id, limit: Limit = 50, after: After = None
 ) -> Page[Artifact]:
     """List the artifacts of a task in order of production."""
-    return await _artifacts(client, task_id, None, limit, after)
+    return await _page(client.artifacts(task_id), limit, after)
 
 
 async def list_node_artifacts(
     client: OfClient, task_id: Id, node_id: Id, limit: Limit = 50, after: After = None
 ) -> Page[Artifact]:
     """List the artifacts of a node in order of production."""
-    return await _artifacts(client, task_id, node_id, limit, after)
+    return await _page(client.artifacts(task_id, node_id), limit, after)
 
 
-async def _artifacts(
-    client: Client, task_id: str, node_id: str | None, limit: int, after: str | None
-) -> Page[Artifact]:
-    """Return a page of artifacts. Its cursor is the number of artifacts before it."""
+async def list_task_logs(
+    client: OfClient, task_id: Id, limit: Limit = 100, after: After = None
+) -> Page[LogLine]:
+    """List what the handlers of a task have logged, in order of time."""
+    return await _page(client.logs(task_id), limit, after)
+
+
+async def list_node_logs(
+    client: OfClient, task_id: Id, node_id: Id, limit: Limit = 100, after: After = None
+) -> Page[LogLine]:
+    """List what the handler of a node has logged; of a map, also those of its children."""
+    return await _page(client.logs(task_id, node_id), limit, after)
+
+
+async def _page(items: AsyncIterator[T], limit: int, after: str | None) -> Page[T]:
+    """Return a page of items. Its cursor is the number of items before it."""
     first = int(after) if after and after.isascii() and after.isdigit() and len(after) < 10 else 0
     if after is not None and str(first) != after:
         raise invalid_request(f"invalid page cursor {after!r}; use the next of a page")
-    found: list[Artifact] = []
+    found: list[T] = []
     position = 0
-    produced = cast("AsyncGenerator[Artifact, None]", client.artifacts(task_id, node_id))
-    async with aclosing(produced) as artifacts:
-        async for artifact in artifacts:
+    async with aclosing(cast("AsyncGenerator[T, None]", items)) as every:
+        async for item in every:
             position += 1
             if position > first + limit:
                 return Page(found, str(first + limit))
             if position > first:
-                found.append(artifact)
+                found.append(item)
     return Page(found, None)
 
 
