@@ -1,9 +1,10 @@
 import json
 from pathlib import Path
 
+import anyio
 import pytest
 
-from flowkit import Client
+from flowkit import Client, Coordinator, CoordinatorConfig
 from flowkit._records.worker_sessions import WorkerSession
 from flowkit.cli._loader import load_flow
 from flowkit.cli._run_verbs import warn_of_unserved_roles
@@ -715,3 +716,36 @@ def test_resolve_settles_a_node(cli: Cli, installation: Installation):
     lines = cli("watch", task_id, *at).stdout
     assert "a  resolved as finished by ann" in lines
     assert "ann resolved it as finished: by hand" in cli("explain", task_id, "a", *at).stdout
+
+
+WAITS = {
+    "key": ({"concurrency_key": "k"}, "waits for its key"),
+    "rate": ({"rate_limit": {"key": "k", "limit": 1, "per_sec": 60}}, "waits for its rate"),
+}
+
+
+@pytest.mark.parametrize("waiting", WAITS)
+def test_a_node_that_waits_for_a_place_is_shown_and_watched(
+    waiting: str, cli: Cli, installation: Installation
+):
+    fields, text = WAITS[waiting]
+    nodes = [{"node_id": name, "type": "work", **fields} for name in "ab"]
+
+    async def wait() -> None:
+        async with Coordinator(cfg=CoordinatorConfig(db=installation.address)) as coordinator:
+            await coordinator.create_task(graph={"nodes": nodes}, task_id="t1")
+            with anyio.fail_after(30):
+                while (await coordinator.get_task("t1")).nodes["b"].waiting != waiting:
+                    await anyio.sleep(0.01)
+
+    async def cancel() -> None:
+        async with Coordinator(cfg=CoordinatorConfig(db=installation.address)) as coordinator:
+            await coordinator.cancel("t1")
+            await coordinator.wait("t1", timeout=30)
+
+    anyio.run(wait)
+    assert text in cli("show", "t1", "--db", installation.address).stdout
+    assert text in cli("nodes", "t1", "--db", installation.address).stdout
+    anyio.run(cancel)
+    watched = cli("watch", "t1", "--db", installation.address)
+    assert (watched.exit_code, text in watched.stdout) == (1, True)

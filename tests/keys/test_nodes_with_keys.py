@@ -209,3 +209,11 @@ async def test_each_child_of_a_map_takes_a_place() -> None:
     async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
         view = await cluster.run(graph)
     assert (view.status, len(ledger.order), ledger.most) == (TaskStatus.FINISHED, 5, 2)
+
+
+async def test_nodes_of_one_task_get_their_places_in_the_order_of_the_graph() -> None:
+    ledger = Ledger()
+    names = [f"n{number}" for number in range(25)]
+    async with Cluster(handlers=ledger.handlers) as cluster:
+        assert (await cluster.run(keyed(*names))).status == TaskStatus.FINISHED
+    assert ledger.order == names

@@ -143,7 +143,7 @@ def queue_key(key: str, one: Candidate) -> str:
     micros = int((one.asked_at + _EARLIEST) * _MICROSECONDS)
     rank = f"{one.minus_priority + _LOWEST:011d}-{micros:018d}"
     task_id, index, number = one.claimant
-    return f"{queue_prefix(key)}{rank}-{task_id}-{index}-{number}"
+    return f"{queue_prefix(key)}{rank}-{task_id}-{index:010d}-{number:010d}"
 
 
 def queued_record(kind: ClaimKind, key: str, one: Candidate) -> KeyedRecord:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from flowkit._text.redaction import printable, printable_json
 from flowkit.graph._expanded_plan import split_child_id
-from flowkit.task import NodeStatus, NodeView, TaskView
+from flowkit.task import ClaimKind, NodeStatus, NodeView, TaskView, WaitKind
 
 PIPE_WIDTH = 200
 STYLES = {
@@ -217,12 +217,18 @@ def skipped_text(batches: int) -> str:
     return f"{batches} failed batch{'' if batches == 1 else 'es'} skipped"
 
 
-def waiting_text(waiting: str, until: datetime | None) -> str:
-    """Format what a control node waits for: ``sleeps until 2026-12-24 18:00:00``."""
+def waiting_text(waiting: WaitKind | ClaimKind, until: datetime | None) -> str:
+    """Format what a node waits for: ``sleeps until 2026-12-24 18:00:00``."""
     return _WAITING[waiting] + (f" until {time_text(until)}" if until is not None else "")
 
 
-_WAITING = {"timer": "sleeps", "signal": "waits for a signal", "approval": "waits for a decision"}
+_WAITING: Mapping[WaitKind | ClaimKind, str] = {
+    "timer": "sleeps",
+    "signal": "waits for a signal",
+    "approval": "waits for a decision",
+    "key": "waits for its key",
+    "rate": "waits for its rate",
+}
 
 
 def details(node: NodeView) -> str:

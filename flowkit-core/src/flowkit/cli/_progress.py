@@ -52,7 +52,7 @@ class NodeProgress:
                 self.attempt, self.started_at, self.ended_at = attempt, event.at, None
             self.worker_id = data.get("worker_id")
         elif waits(event):
-            if self.attempt != data["attempt"]:
+            if self.attempt != data.get("attempt", self.attempt):
                 self.started_at, self.ended_at = event.at, None
             if "waiting" in data:
                 self.note = waiting_text(data["waiting"], moment(data.get("until")))
@@ -96,7 +96,9 @@ class NodeProgress:
 
 
 def waits(event: TaskEvent) -> bool:
-    """Return whether a control node has begun, or knows by now what it waits for."""
+    """Return whether a control node has begun or knows by now what it waits for, or a node waits
+    for its concurrency key or its rate.
+    """
     return (
         event.status == NodeStatus.DEFERRED
         and isinstance(event.data, dict)
