@@ -180,6 +180,7 @@ def copy_of(task: Task) -> Task:
         empty=list(task.empty),
         broken=list(task.broken),
         ready=list(task.ready),
+        ready_later=list(task.ready_later),
         blocks=list(task.blocks),
         maps={index: state.copy() for index, state in task.maps.items()},
         failed_codes=dict(task.failed_codes),
@@ -202,7 +203,11 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
         "in_flight": task.in_flight,
         "deferred": task.deferred,
         "failures": task.failures,
-        "waiting": {entry for entry in task.ready if task.marks[entry[1]] == Mark.READY},
+        "waiting": {
+            entry
+            for entry in (*task.ready, *task.ready_later)
+            if task.marks[entry[1]] == Mark.READY
+        },
         "tags": task.tag_counts,
         "maps": {
             index: (

@@ -110,7 +110,7 @@ class Stored(Play):
 def assert_the_same(one: Task, other: Task) -> None:
     one, other = copy_of(one), copy_of(other)
     for task in (one, other):  # equal but for cached entries
-        task.ready = []
+        task.ready, task.ready_later = [], []
         if task.outcome:
             task.taken = task.empty = task.broken = []
     assert one == other

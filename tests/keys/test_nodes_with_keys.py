@@ -217,3 +217,28 @@ async def test_nodes_of_one_task_get_their_places_in_the_order_of_the_graph() ->
     async with Cluster(handlers=ledger.handlers) as cluster:
         assert (await cluster.run(keyed(*names))).status == TaskStatus.FINISHED
     assert ledger.order == names
+
+
+async def test_nodes_without_a_key_start_while_many_of_the_task_wait_for_one() -> None:
+    ledger = Ledger(3600)
+    names = [f"n{number}" for number in range(1_600)]
+    flow = keyed(*names)
+    flow["nodes"] += [{"node_id": "free", "type": "quick"}]
+
+    @handler("quick")
+    async def quick(item: Any) -> None: ...
+
+    async with Cluster(handlers=[ledger.handlers["work"], quick]) as cluster:
+        client = cluster.client
+        holder = await client.create_task(graph=keyed("a"))
+        await cluster.clock.sleep(1)
+        task_id = await client.create_task(graph=flow)
+        await cluster.clock.sleep(60)
+        nodes = (await client.get_task(task_id)).nodes
+        assert nodes["free"].status == NodeStatus.FINISHED
+        assert (nodes["n0"].waiting, nodes["n1599"].waiting) == ("key", None)
+        await client.cancel(holder)
+        await cluster.clock.sleep(3 * 3600)
+        assert ledger.order[:4] == ["a", "n0", "n1", "n2"]
+        await client.cancel(task_id)
+        assert (await client.wait(task_id)).status == TaskStatus.CANCELLED

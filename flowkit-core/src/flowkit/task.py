@@ -1093,6 +1093,10 @@ class Task:
     """Heap of (-priority, index) of ready nodes. It may contain nodes that are not ready any
     more.
     """
+    ready_later: list[tuple[int, int]] = field(default_factory=list)
+    """Heap, like ``ready``, of nodes that may ask for their keys or rates when fewer nodes of the
+    task wait for theirs.
+    """
     due: DueTimes | None = None
     """None if the times are not known. Then the next wake-up examines all nodes."""
     recalled: dict[int, NodeRecord] = field(default_factory=dict)

@@ -173,7 +173,7 @@ def derive(task: Task) -> None:
     counts = [[0] * size, [0] * size, [0] * size]
     task.open = task.in_flight = task.deferred = task.failures = 0
     task.phase = Phase.MAIN if plan.ends is None else phase_of(plan.ends, task.mark)
-    task.ready, task.recalled = [], {}
+    task.ready, task.ready_later, task.recalled = [], [], {}
     task.due = None
     for index, mark in enumerate(marks[:size]):
         if mark == Mark.HELD:

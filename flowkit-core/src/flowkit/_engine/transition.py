@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from typing import Any
 
 from flowkit._engine.due_times import change_times
@@ -73,6 +73,7 @@ class Transition:
         "in_flight",
         "in_order",
         "key",
+        "later",
         "letters",
         "log",
         "maps",
@@ -95,6 +96,7 @@ class Transition:
         "signals_changed",
         "started_at",
         "status",
+        "taken_from_later",
         "taken_from_ready",
         "task",
         "unbegun_ended",
@@ -131,7 +133,10 @@ class Transition:
         """The due times of all nodes are among the new ones."""
         self.log: list[LogEntry] = []
         self.fresh: list[tuple[int, int]] = []
+        self.later: list[tuple[int, int]] = []
+        """Ready nodes that must not ask for their places now."""
         self.beginning: list[int] = []
+        self.taken_from_later: int | None = None
         self.taken_from_ready = 0
         self.in_order: list[tuple[int, int]] = []
         self.ignored = False
@@ -302,12 +307,14 @@ class Transition:
 
     def next_ready(self, held: list[int] | None = None) -> int | None:
         """Remove and return the ready node of the highest priority. Among nodes of equal priority,
-        this is the first one in the graph. It is None if that node would ask for a concurrency key
-        or a rate while many others of the task wait for theirs. The undo of a map is returned, and
-        stays first in the queue, if the undos of its children that run next are not known.
+        this is the first one in the graph. Those that would ask for a concurrency key or a rate
+        while many others of the task wait for theirs are put aside. The undo of a map is returned,
+        and stays first in the queue, if the undos of its children that run next are not known.
 
         With ``held``, nodes are moved there whose sources do not progress.
         """
+        if self.taken_from_later is None and self.task.ready_later:
+            self._take_from_later()
         while self.fresh or self.taken_from_ready < len(self.task.ready):
             entry = self._pop()
             index = entry[1]
@@ -320,20 +327,28 @@ class Transition:
                 if mark != Mark.MAPPING:
                     continue
                 if must_not_ask(self.task, index):
-                    heappush(self.fresh, entry)
-                    return None
+                    self.later.append(entry)
+                    continue
                 child = self._next_child(index)
                 if child is None:
                     continue
                 index = child
             elif not is_map(self.task.spec.plan, index) and must_not_ask(self.task, index):
-                heappush(self.fresh, entry)
-                return None
+                self.later.append(entry)
+                continue
             if held is not None and not sources_progress(self, index):
                 held.append(index)
                 continue
             return index
         return None
+
+    def _take_from_later(self) -> None:
+        """Queue as many of the nodes that were put aside as may ask for their places now."""
+        may_ask = max(MOST_WAITING_FOR_KEYS - most_waiting(self.task), 0)
+        taken = nsmallest(may_ask, self.task.ready_later)
+        self.taken_from_later = len(taken)
+        for entry in taken:
+            heappush(self.fresh, entry)
 
     def _pop(self) -> tuple[int, int]:
         """Remove and return the first entry of the queue, which is not empty."""
@@ -500,6 +515,10 @@ class Transition:
             heappop(task.ready)
         elif self.taken_from_ready:
             task.ready = (self.in_order or sorted(task.ready))[self.taken_from_ready :]
+        for _ in range(self.taken_from_later or 0):
+            heappop(task.ready_later)
+        for entry in self.later:
+            heappush(task.ready_later, entry)
         for entry in self.fresh:
             heappush(task.ready, entry)
         while task.ready and marks[task.ready[0][1]] not in _QUEUED:
@@ -539,11 +558,15 @@ one.
 _WAITING: tuple[str, ...] = tuple(map(waiting_tag, CLAIM_KINDS))
 
 
+def most_waiting(task: Task) -> int:
+    """Return how many nodes of a task wait for concurrency keys, or for rates if that is more."""
+    return max(task.tag_counts.get(tag, 0) for tag in _WAITING)
+
+
 def must_not_ask(task: Task, index: int) -> bool:
     """Return whether a node would ask for its concurrency key or its rate while many others wait
     for theirs.
     """
     node = task.spec.plan.nodes[index]
-    return (node.key is not None or node.rate_limit is not None) and any(
-        task.tag_counts.get(tag, 0) >= MOST_WAITING_FOR_KEYS for tag in _WAITING
-    )
+    needs_place = node.key is not None or node.rate_limit is not None
+    return needs_place and most_waiting(task) >= MOST_WAITING_FOR_KEYS
