@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from flowkit_web._tokens import Role
 from tests.builders import graph, node
-from tests.web.api import cluster_with_api, problem
+from tests.web.api import cluster_with_api, problem, serving
 
 APPROVAL = node("ok", "approval", io={"prompt": "Go?", "assignees": ["ann"]})
 OTHERS = node("ok", "approval", io={"prompt": "Go?", "assignees": ["bob"]})
@@ -137,6 +138,22 @@ async def test_an_operator_settles_a_node_under_the_name_of_the_token() -> None:
         assert (await http.post("/tasks/t/nodes/s/resolve", json=body)).status_code == 204
         view = await cluster.client.wait("t")
         assert (view.result, view.nodes["s"].resolved_by) == ({"s": {"x": 1}}, "ann")
+
+
+async def test_an_approval_is_resolved_as_finished_by_an_admin_alone() -> None:
+    forged = {"outcome": "finished", "result": {"choice": "approve", "by": "bob"}}
+    async with cluster_with_api(role=Role.OPERATOR) as (cluster, operator):
+        for task_id in ("a", "b"):
+            await cluster.client.create_task(graph=graph(OTHERS), task_id=task_id)
+        refused = await operator.post("/tasks/a/nodes/ok/resolve", json=forged)
+        assert problem(refused) == (403, "forbidden")
+        assert "resolved as finished needs admin" in refused.json()["detail"]
+        failed = await operator.post("/tasks/b/nodes/ok/resolve", json={"outcome": "failed"})
+        assert failed.status_code == 204
+        async with serving(cluster.client, name="root") as admin:
+            settled = await admin.post("/tasks/a/nodes/ok/resolve", json=forged)
+            assert settled.status_code == 204
+        assert (await cluster.client.wait("a")).nodes["ok"].resolved_by == "root"
 
 
 async def test_artifacts_and_nodes_come_in_pages() -> None:

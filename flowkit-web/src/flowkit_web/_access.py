@@ -67,10 +67,7 @@ class Access:
             _check_pace(self._failures, _peer(request), now)
             raise self._unknown(request)
         _check_pace(self._requests, caller.name, now)
-        if not caller.role.may(needed):
-            _log_refusal(request, f"{caller.name} ({caller.role})")
-            detail = f"token {caller.name!r} has the role {caller.role}, and this needs {needed}"
-            raise Problem(403, "forbidden", detail)
+        check_role(request, caller, needed)
         return caller
 
     async def caller_of(self, request: Request) -> Caller | None:
@@ -99,6 +96,18 @@ class Access:
             else "there are no tokens; add one with: flowkit token add NAME --role ROLE"
         )
         return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def check_role(request: Request, caller: Caller, needed: Role, *, what: str = "this") -> None:
+    """Check that the role of a caller permits ``what`` it asks for.
+
+    Raises:
+        Problem: it does not.
+    """
+    if not caller.role.may(needed):
+        _log_refusal(request, f"{caller.name} ({caller.role})")
+        detail = f"token {caller.name!r} has the role {caller.role}, and {what} needs {needed}"
+        raise Problem(403, "forbidden", detail)
 
 
 def _check_pace(limit: RateLimit, key: str, now: float) -> None:

@@ -58,13 +58,13 @@ def _client(request: Request) -> Client:
     return client
 
 
-def _caller_name(request: Request) -> str:
+def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
-    return caller.name
+    return caller
 
 
 OfClient = Annotated[Client, Depends(_client)]
-CallerName = Annotated[str, Depends(_caller_name)]
+OfCaller = Annotated[Caller, Depends(_caller)]
 
 
 # ---------------------------------------------------------------- handling

@@ -9,11 +9,12 @@ from fastapi import Body, Query, Request, Response
 from flowkit import Artifact, LogLine, NodeStatus, NodeView, Page, TaskView
 from flowkit.task import BulkProgress
 from flowkit_web import _bodies as bodies
-from flowkit_web._access import Access
+from flowkit_web._access import Access, check_role
 from flowkit_web._bodies import After, Limit
 from flowkit_web._event_streams import EventStream, Streams
 from flowkit_web._problems import Problem, invalid_arguments, invalid_request
-from flowkit_web._routing import CallerName, Id, OfClient
+from flowkit_web._routing import Id, OfCaller, OfClient
+from flowkit_web._tokens import Role
 
 T = TypeVar("T")
 LONGEST_SEQ = 18
@@ -207,14 +208,22 @@ async def run_node_now(client: OfClient, task_id: Id, node_id: Id) -> None:
 
 
 async def resolve_node(
-    client: OfClient, task_id: Id, node_id: Id, body: bodies.Resolution, by: CallerName
+    request: Request,
+    client: OfClient,
+    caller: OfCaller,
+    task_id: Id,
+    node_id: Id,
+    body: bodies.Resolution,
 ) -> None:
-    """Choose the outcome of a node that has not ended."""
-    await client.resolve_node(task_id, node_id, **dict(body), by=by)
+    """Choose the outcome of a node that has not ended; `finished` of an approval needs `admin`."""
+    if body.outcome == "finished" and (await client.get_node(task_id, node_id)).type == "approval":
+        # The result could have the name of an assignee, and any choice.
+        check_role(request, caller, Role.ADMIN, what="an approval that is resolved as finished")
+    await client.resolve_node(task_id, node_id, **dict(body), by=caller.name)
 
 
 async def decide(
-    client: OfClient, task_id: Id, node_id: Id, body: bodies.Decision, by: CallerName
+    client: OfClient, caller: OfCaller, task_id: Id, node_id: Id, body: bodies.Decision
 ) -> None:
     """Decide about a node that waits for an approval."""
-    await client.decide(task_id, node_id, **dict(body), by=by)
+    await client.decide(task_id, node_id, **dict(body), by=caller.name)
