@@ -55,7 +55,7 @@ async def test_figures_count_tasks_and_workers_and_are_read_again_after_a_while(
         await cluster.clock.sleep(FRESH_SEC)
         assert (await http.get("/stats")).json()["open"]["deferred"] == 2
         (worker,) = (await http.get("/workers")).json()["items"]
-        assert worker["roles"] == ["batches", "fail", "work"]
+        assert worker["roles"] == ["batches", "fail", "talk", "work"]
 
 
 class Away(InMemoryStore):
