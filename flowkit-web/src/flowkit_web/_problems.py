@@ -40,7 +40,7 @@ class ProblemDocument(BaseModel):
 
 
 class Problem(HTTPException):
-    """Refusal of a request."""
+    """Refusal of a request. ``detail`` is shown as it is: redact text of other packages in it."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Problem(HTTPException):
             type=TYPE_PREFIX + name,
             title=HTTPStatus(status).phrase,
             status=status,
-            detail=redacted(detail),
+            detail=detail,
             errors=None if faults is None else list(faults),
         )
 
@@ -102,7 +102,7 @@ def problem_of(error: errors.FlowKitError) -> Problem:
     faults = None
     if isinstance(error, errors.GraphError):
         faults = [Fault(message=one.message, node_id=one.node_id) for one in error.faults]
-    return Problem(status, name, str(error), faults=faults)
+    return Problem(status, name, redacted(str(error)), faults=faults)
 
 
 def status_of(error: Exception) -> int:
@@ -122,11 +122,11 @@ def invalid_arguments() -> Iterator[None]:
     except errors.StoreUnavailable:
         raise
     except errors.StoreError as error:  # a page cursor
-        raise invalid_request(str(error)) from None
+        raise invalid_request(redacted(str(error))) from None
     except ValueError as error:
         if isinstance(error, errors.FlowKitError):
             raise
-        raise invalid_request(str(error)) from None
+        raise invalid_request(redacted(str(error))) from None
 
 
 def invalid_request(detail: str, faults: Sequence[Fault] | None = None) -> Problem:
@@ -162,7 +162,7 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
         for item in error.errors()
     ]
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:20])
-    return invalid_request(detail, faults).response()
+    return invalid_request(redacted(detail), faults).response()
 
 
 async def on_bug(request: Request, error: Exception) -> Response:

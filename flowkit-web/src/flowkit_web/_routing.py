@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic_core import to_json
 
 from flowkit import Client
-from flowkit.adapters import DocumentError, read_document
+from flowkit.adapters import DocumentError, read_document, redacted
 from flowkit_web._access import Access, Caller
 from flowkit_web._problems import Problem, invalid_request, status_of
 from flowkit_web._tokens import Role
@@ -92,7 +92,7 @@ class _StrictRequest(Request):
         try:
             return read_document(await self.body(), syntax="JSON")
         except DocumentError as error:
-            raise Problem(400, "invalid_json", str(error)) from None
+            raise Problem(400, "invalid_json", redacted(str(error))) from None
 
 
 def route_class(role: Role | None) -> type[APIRoute]:
