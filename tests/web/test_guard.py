@@ -1,12 +1,15 @@
 """Requests that are refused before they reach a route, and the headers of all answers."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from flowkit_testing import Cluster
+from flowkit_web import create_app
+from flowkit_web._tokens import Role, add_token
 from tests.web.api import problem, serving
 
 
@@ -115,6 +118,29 @@ async def test_a_body_above_the_limit_is_refused(http: httpx.AsyncClient) -> Non
     assert problem(answer) == (413, "body_too_large")
     answer = await http.post("/tasks", content=b" " * 1_900 + b"{}", headers=JSON)
     assert problem(answer)[0] == 422
+
+
+async def test_a_body_that_does_not_end_is_refused() -> None:
+    async with Cluster() as cluster:
+        token = await add_token(cluster.client.store.records, "ann", Role.ADMIN, cluster.clock)
+        headers = {**JSON, "Authorization": f"Bearer {token}", "Host": "localhost"}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/api/v1/tasks",
+            "query_string": b"",
+            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
+        }
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await create_app(cluster.client)(scope, receive, send)
+        assert sent[0]["status"] == 400
 
 
 async def test_a_large_graph_passes() -> None:

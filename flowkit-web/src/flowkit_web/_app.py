@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from flowkit import Client, FlowKitError, __version__
@@ -37,6 +38,7 @@ class WebApp(FastAPI):
                 FlowKitError: problems.on_flowkit_error,
                 HTTPException: problems.on_http_error,
                 RequestValidationError: problems.on_invalid_request,
+                ClientDisconnect: problems.on_disconnect,
                 Exception: problems.on_bug,
             },
         )

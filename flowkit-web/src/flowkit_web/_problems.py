@@ -165,6 +165,14 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     return invalid_request(redacted(detail), faults).response()
 
 
+async def on_disconnect(request: Request, error: Exception) -> Response:
+    """Answer a request whose body does not end: its chunks are malformed, or its client has left.
+
+    No client reads it if the connection is closed already.
+    """
+    return Problem(400, "bad_request", "the connection ended before the body").response()
+
+
 async def on_bug(request: Request, error: Exception) -> Response:
     """Answer an error of this package. The server logs it."""
     return Problem(500, "internal_error", "the server has a fault, and has logged it").response()
