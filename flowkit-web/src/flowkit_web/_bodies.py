@@ -1,10 +1,19 @@
 """Bodies and queries of requests."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+)
 
 from flowkit.task import ResolvedAs, TaskStatus, WaitingFor
 
@@ -121,9 +130,20 @@ Label = Annotated[str, Field(pattern="^[^=]+=")]
 class TasksQuery(Filters):
     """Query of a list of tasks: the keywords of ``list_tasks``."""
 
-    labels: list[Label] | None = Field(None, description="`KEY=VALUE`; may be repeated.")
+    labels: list[Label] | None = Field(
+        None, description="`KEY=VALUE`; may be repeated with other keys."
+    )
     limit: int = Field(50, ge=1, le=MOST_ON_A_PAGE)
     after: str | None = None
+
+    @field_validator("labels")
+    @classmethod
+    def _have_different_keys(cls, labels: list[str] | None) -> list[str] | None:
+        keys = Counter(label.partition("=")[0] for label in labels or ())
+        for key, count in keys.items():
+            if count > 1:
+                raise ValueError(f"the label {key!r} is given {count} times")
+        return labels
 
     def keywords(self) -> dict[str, Any]:
         """Return the keywords of ``list_tasks``."""
