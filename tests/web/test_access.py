@@ -213,6 +213,7 @@ async def test_the_log_says_who_changed_what_and_has_no_secret(
         secret = http.headers["authorization"].removeprefix("Bearer ")
         body = {"name": "go", "payload": "hidden"}
         await http.get("/tasks/a%2Fb")
+        await http.head("/healthz")
         await http.post("/tasks/a%2Fb/signal", json=body)
         await http.get("/tasks", headers={"Authorization": f"Basic {secret}"})
         records, clock = cluster.client.store.records, cluster.client.clock

@@ -91,6 +91,9 @@ async def test_checks_and_the_front_page_are_at_the_root_too() -> None:
         root = "http://localhost"
         assert (await http.get(f"{root}/healthz")).json() == {"status": "ok"}
         assert (await http.get(f"{root}/readyz")).json() == {"status": "ok"}
+        for place in (root, ""):
+            assert (await http.head(f"{place}/healthz")).status_code == 200
+            assert (await http.head(f"{place}/readyz")).status_code == 200
         page = await http.get(f"{root}/")
         assert "/api/v1/openapi.json" in page.text
         assert (await http.get("/openapi.json")).json()["openapi"].startswith("3.1")

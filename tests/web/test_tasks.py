@@ -8,6 +8,12 @@ from tests.web.api import cluster_with_api, problem, serving
 
 APPROVAL = node("ok", "approval", io={"prompt": "Go?", "assignees": ["ann"]})
 OTHERS = node("ok", "approval", io={"prompt": "Go?", "assignees": ["bob"]})
+METHODS = {
+    "/tasks": "GET, POST",
+    "/schedules/x": "DELETE, GET",
+    "/tasks/x/cancel": "POST",
+    "/healthz": "GET, HEAD",
+}
 
 
 async def test_a_task_is_submitted_and_read_as_the_client_reads_it() -> None:
@@ -197,4 +203,7 @@ async def test_what_is_not_there_is_not_found() -> None:
         for path in ("/nodes/b", "/nodes/b/explain", "/nodes/b/artifacts", "/nodes/b/logs"):
             assert problem(await http.get(f"/tasks/t{path}")) == (404, "task_not_found")
         assert problem(await http.get("/nowhere")) == (404, "not_found")
-        assert problem(await http.delete("/tasks")) == (405, "method_not_allowed")
+        for path, methods in METHODS.items():
+            refused = await http.patch(path)
+            assert problem(refused) == (405, "method_not_allowed")
+            assert refused.headers["allow"] == methods

@@ -15,7 +15,7 @@ from flowkit_web._access import Access
 from flowkit_web._config import WebConfig
 from flowkit_web._event_streams import Streams
 from flowkit_web._guard import Guard
-from flowkit_web._routes import PAGES, ROUTES
+from flowkit_web._routes import HEADS, PAGES, ROUTES
 from flowkit_web._routing import Route, answering, route_class
 from flowkit_web._stats import StatsReader
 
@@ -49,6 +49,8 @@ class WebApp(FastAPI):
         self.state.stats = StatsReader(client)
         for route in ROUTES:
             self._add(API, route, in_description=True)
+        for route in HEADS:
+            self._add(API, route, in_description=False)
         for route in PAGES:
             self._add("", route, in_description=False)
 

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteError
+from starlette.routing import Match, Route
 
 from flowkit import errors
 from flowkit.adapters import redacted
@@ -149,7 +150,15 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         return error.response()
     assert isinstance(error, StarletteError)
     name = HTTPStatus(error.status_code).name.lower()
-    return Problem(error.status_code, name, str(error.detail), headers=error.headers).response()
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return Problem(error.status_code, name, str(error.detail), headers=headers).response()
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of all routes of a path. The framework names those of the first alone."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in found for method in route.methods or ()}))
 
 
 async def on_invalid_request(request: Request, error: Exception) -> Response:

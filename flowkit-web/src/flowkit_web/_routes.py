@@ -1,5 +1,6 @@
 """The table of all routes, with the role that each of them needs."""
 
+from dataclasses import replace
 from typing import Any
 
 from flowkit_web import _definition_endpoints as definitions
@@ -17,6 +18,10 @@ TRIGGER = "/triggers/{trigger_id}"
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Events", "content": {"text/event-stream": {}}}
 }
+CHECKS = [
+    Route("GET", "/healthz", ANYONE, operations.check_health),
+    Route("GET", "/readyz", ANYONE, operations.check_ready),
+]
 
 ROUTES = [
     Route("GET", "/tasks", VIEWER, tasks.list_tasks),
@@ -64,14 +69,16 @@ ROUTES = [
     Route("POST", "/dead-letters/drop", OPERATOR, operations.drop_letters),
     Route("GET", "/dead-letters/{letter_id}", VIEWER, operations.get_letter),
     Route("GET", "/stats", VIEWER, operations.get_stats),
-    Route("GET", "/healthz", ANYONE, operations.check_health),
-    Route("GET", "/readyz", ANYONE, operations.check_ready),
+    *CHECKS,
 ]
 """Routes of the API, below ``/api/v1``."""
 
+HEADS = [replace(check, method="HEAD") for check in CHECKS]
+"""The checks as some load balancers ask for them. They are not in the description of the API."""
+
 PAGES = [
     Route("GET", "/", ANYONE, operations.get_front_page),
-    Route("GET", "/healthz", ANYONE, operations.check_health),
-    Route("GET", "/readyz", ANYONE, operations.check_ready),
+    *CHECKS,
+    *HEADS,
 ]
 """Routes at the root of the server, which are not in the description of the API."""

@@ -112,7 +112,7 @@ def route_class(role: Role | None) -> type[APIRoute]:
                 _check_query(request, known)
                 strict = _StrictRequest(request.scope, request.receive)
                 await strict.body()
-                if request.method == "GET":
+                if request.method in ("GET", "HEAD"):
                     return await handle(strict)
                 return await _logged(request, caller, handle(strict))
 
