@@ -1,9 +1,11 @@
 """Log lines of handlers are kept with their node, and read in order."""
 
 import asyncio
+import itertools
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from flowkit.config import LogConfig
 from flowkit.errors import RecordRefused, StoreUnavailable
 from flowkit.protocols import KeyedRecord, RecordChange
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
+from flowkit.worker._run_log import _formatted, _text_of
 from flowkit_testing import Cluster, InMemoryStore
 from flowkit_testing._cluster import UNHURRIED_WORKER
 from tests.builders import graph
@@ -160,23 +163,94 @@ async def test_lines_are_encoded_in_the_store_if_payloads_are() -> None:
     assert b"a patient" not in record.data
 
 
-async def test_a_line_that_cannot_be_formatted_fails_nothing() -> None:
-    class Broken:
-        def __str__(self) -> str:
-            raise RuntimeError("no text")
+class Silent:
+    """An object without a text."""
 
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def test_a_line_that_cannot_be_formatted_fails_nothing() -> None:
     @handler("work")
     async def work(item: Any, ctx: RunContext) -> None:
         ctx.log.info("at", extra={"it": float("nan"), "half": "\ud800"})
         logging.raiseExceptions = False
         try:
-            ctx.log.info("%s", Broken())
+            ctx.log.info("%s", Silent())
         finally:
             logging.raiseExceptions = True
 
     first, second = await logged(work)
     assert first.fields == {"it": "NaN", "half": "\\ud800"}
-    assert "cannot be formatted: RuntimeError: no text" in second.text
+    assert second.text == "%s (it cannot be formatted: RuntimeError: no text)"
+
+
+class Endless(dict[str, int]):
+    """An object that has no last item."""
+
+    def items(self) -> Any:
+        for number in itertools.count():
+            yield f"{number}", number
+
+
+def cyclic() -> list[Any]:
+    items: list[Any] = []
+    items.append(items)
+    return items
+
+
+TOO_LONG = "ValueError: the value is longer than 16000 bytes"
+TOO_DEEP = "ValueError: the value is nested more than 50 levels deep"
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (Silent(), "RuntimeError: no text"),
+        (cyclic(), TOO_DEEP),
+        ("z" * 16_000, TOO_LONG),
+        ("ü" * 9_000, TOO_LONG),
+        (b"z" * 16_000, TOO_LONG),
+        (["z"] * 16_000, TOO_LONG),
+        ({f"{i}": 1 for i in range(5_000)}, TOO_LONG),
+        (1 << 1_000_000, TOO_LONG),
+        (Endless(), TOO_LONG),
+    ],
+    ids=lambda value: f"{type(value)}",
+)
+async def test_fields_that_cannot_be_kept_are_left_out_with_the_reason(value: Any, why: str):
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        ctx.log.info("%d rows", 3, extra={"x": value})
+
+    (line,) = await logged(work)
+    assert line.text == "3 rows"
+    assert line.fields == {"left_out": why}
+
+
+def test_a_text_whose_arguments_are_wrong_is_kept_as_it_is():
+    assert kept_text("%d rows", "x").startswith("%d rows (it cannot be formatted: TypeError: ")
+    assert kept_text("%s", Silent()) == "%s (it cannot be formatted: RuntimeError: no text)"
+    assert "a message of type Silent" in kept_text(Silent())
+    assert "cannot be formatted" in kept_text("%d" + "z" * 100_000, "x")
+
+
+def kept_text(msg: object, *args: object) -> str:
+    return _text_of(lambda: _formatted(msg, args), msg)
+
+
+async def test_fields_of_any_type_are_redacted() -> None:
+    @dataclass
+    class Login:
+        password: str
+
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        ctx.log.info("at", extra={"login": Login("sesame"), "all": {Login}, "of": (1, None)})
+
+    (line,) = await logged(work)
+    assert "sesame" not in f"{line.fields}"
+    assert line.fields["of"] == [1, None]
 
 
 async def test_a_line_names_the_batch_that_is_processed() -> None:

@@ -170,6 +170,7 @@ def keep_failure(
         "flowkit.worker",
         lambda: f"{what}: {verdict.reason_code}: {verdict.error}",
         error=None if isinstance(error, NodeFailure) else error,
+        raw=what,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pydantic_core import to_json
 
+from flowkit._text.bounded_values import check_length, plain_copy
 from flowkit._text.redaction import encodable, redacted, redacted_value, shortened
 from flowkit._user_code.containment import error_text
 from flowkit._user_code.failure_logs import users_traceback
@@ -20,6 +21,8 @@ run_logger = logging.getLogger("flowkit.run")
 MOST_CHARS = 16_000
 """Length of the text of a line."""
 MOST_FIELDS_BYTES = 16_000
+MOST_FAULT_CHARS = 400
+"""Length of the reason why a text cannot be formatted, or fields are left out."""
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _ROOT = "root"
 _OWN = ("flowkit.", "flowkit_")
@@ -68,7 +71,12 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         if self._keeps(level):
             error = _error_of(kwargs.get("exc_info"))
             self.keep(
-                level, run_logger.name, lambda: _formatted(msg, args), kwargs.get("extra"), error
+                level,
+                run_logger.name,
+                lambda: _formatted(msg, args),
+                kwargs.get("extra"),
+                error,
+                raw=msg,
             )
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         super().log(level, msg, *args, **kwargs)
@@ -80,16 +88,18 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         text: Callable[[], str],
         fields: Mapping[str, Any] | None = None,
         error: BaseException | None = None,
+        *,
+        raw: object,
     ) -> None:
-        """Keep a line, unless its level is too low. It raises no error."""
+        """Keep a line, unless its level is too low. It raises no error.
+
+        ``raw`` is the message without its arguments, for a text that cannot be formatted.
+        """
         if self._all is None or self._lines is None or not self._keeps(level):
             return
         at = self._all.clock.now()
-        try:
-            data = _line(self._place, at, level, name, text, fields, error)
-        except Exception as raised:
-            failure = f"a line of the logger {name} cannot be formatted: {error_text(raised)}"
-            data = _line(self._place, at, level, name, lambda: failure, None, None)
+        shown = _text_of(text, raw)
+        data = _line(self._place, at, level, name, shown, fields, error)
         self._all.add(self._lines, at, data)
 
     async def wait_stored(self) -> None:
@@ -113,7 +123,7 @@ def _line(
     at: float,
     level: int,
     name: str,
-    text: Callable[[], str],
+    text: str,
     fields: Mapping[str, Any] | None,
     error: BaseException | None,
 ) -> bytes:
@@ -123,17 +133,26 @@ def _line(
         "attempt": place.attempt,
         "level": logging.getLevelName(level).lower(),
         "logger": encodable(shortened(name, 200)),
-        "text": _shown(text()),
+        "text": text,
     }
     if place.batch_uid is not None:
         line["batch"] = place.batch_uid
     if error is not None:
         line["traceback"] = redacted(users_traceback(error))
-    if fields:
+    if fields is not None:
         line["fields"] = None
         end = b'"fields":%b}' % _fields(fields)
         return to_json(line).removesuffix(b'"fields":null}') + end
     return to_json(line)
+
+
+def _text_of(text: Callable[[], str], raw: object) -> str:
+    try:
+        return _shown(text())
+    except Exception as error:
+        message = raw if isinstance(raw, str) else f"a message of type {type(raw).__name__}"
+        fault = f" (it cannot be formatted: {error_text(error, most=MOST_FAULT_CHARS)})"
+        return _shown(shortened(message, MOST_CHARS - len(fault)) + fault)
 
 
 def _shown(text: str) -> str:
@@ -142,11 +161,13 @@ def _shown(text: str) -> str:
 
 
 def _fields(fields: Mapping[str, Any]) -> bytes:
-    shown = {
-        encodable(str(name)): redacted_value(value, str(name)) for name, value in fields.items()
-    }
-    data = to_json(shown, fallback=lambda value: _shown(str(value)), inf_nan_mode="strings")
-    return data if len(data) <= MOST_FIELDS_BYTES else to_json({"left_out_bytes": len(data)})
+    try:
+        shown = redacted_value(plain_copy(fields, MOST_FIELDS_BYTES))
+        data = to_json(shown, inf_nan_mode="strings")
+        check_length(len(data), MOST_FIELDS_BYTES)
+    except Exception as error:
+        return to_json({"left_out": error_text(error, most=MOST_FAULT_CHARS)})
+    return data
 
 
 def _formatted(msg: object, args: tuple[object, ...]) -> str:
@@ -183,7 +204,8 @@ class _OtherLoggers(logging.Handler):
         if log is None or not log.is_kept_by(self._lines) or f"{record.name}.".startswith(_OWN):
             return
         error = _error_of(record.exc_info)
-        log.keep(record.levelno, record.name, record.getMessage, extra_of(record), error)
+        fields = extra_of(record) or None
+        log.keep(record.levelno, record.name, record.getMessage, fields, error, raw=record.msg)
 
 
 @asynccontextmanager
