@@ -110,6 +110,24 @@ async def test_an_exception_has_a_traceback_that_begins_in_the_users_code() -> N
     assert "test_logs.py" in line.traceback.splitlines()[1]
 
 
+async def test_a_traceback_with_a_long_text_has_the_users_frames_and_the_shortened_text() -> None:
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        try:
+            raise RuntimeError("e" * 50_000 + "\ud800")
+        except RuntimeError:
+            ctx.log.exception("broken")
+
+    (line,) = await logged(work)
+    first, place, *_ = str(line.traceback).splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert "test_logs.py" in place
+    assert "RuntimeError: eee" in str(line.traceback)
+    assert "characters are left out" in str(line.traceback)
+    assert str(line.traceback).endswith("e\\ud800")
+    assert "flowkit._" not in str(line.traceback)
+
+
 async def test_the_error_of_a_failed_attempt_is_kept_with_its_traceback() -> None:
     @handler("work")
     async def work(item: Any, ctx: RunContext) -> None:

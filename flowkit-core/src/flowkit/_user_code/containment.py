@@ -10,6 +10,7 @@ ordinary exception.
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -120,13 +121,23 @@ def error_type(error: BaseException) -> str:
 
 def traceback_text(error: BaseException) -> str:
     """Return the traceback of any error as text."""
-    return _formatted(origin(error)) or error_text(error)
+    error = origin(error)
+    return _formatted(error, error.__traceback__) or error_text(error)
 
 
-def _formatted(error: BaseException) -> str | None:
+def bounded_traceback(error: BaseException, frames: TracebackType | None) -> str:
+    """Return the traceback of an error, with these frames, as text that every log can write."""
+    return _writable(_formatted(error, frames), error)
+
+
+def _writable(text: str | None, error: BaseException) -> str:
+    return encodable(_shortened(text or error_text(error)))
+
+
+def _formatted(error: BaseException, frames: TracebackType | None) -> str | None:
     """Return the traceback of an error, or None if an error in its chain cannot be read."""
     try:
-        return "".join(traceback.format_exception(error))
+        return "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:
         return None
 
@@ -145,8 +156,8 @@ def loggable(error: BaseException | None) -> BaseException | None:
     if error is None:
         return None
     error = origin(error)
-    text = _formatted(error)
-    shown = encodable(_shortened(text or error_text(error)))
+    text = _formatted(error, error.__traceback__)
+    shown = _writable(text, error)
     return error if shown == text else Unwritable(f"\n{shown}")
 
 

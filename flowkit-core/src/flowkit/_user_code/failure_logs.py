@@ -4,9 +4,10 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
-from flowkit._user_code.containment import loggable
+from flowkit._user_code.containment import bounded_traceback, loggable, origin
 
 _INSTALLED = (f"{Path(__file__).parents[1]}{os.sep}", f"{Path(os.__file__).parent}{os.sep}")
 
@@ -50,17 +51,21 @@ def log_failure(
 
 def users_traceback(error: BaseException) -> str:
     """Return the traceback of an error as text. It begins with the user's first frame, if any."""
-    return logging.Formatter().formatException(_from_users_code(loggable(error)))
+    error = origin(error)
+    return bounded_traceback(error, _users_frames(error)).removesuffix("\n")
 
 
 def _from_users_code(error: BaseException | None) -> Any:
     """Return the error to log. Its traceback begins with the user's first frame, if any."""
-    if error is None:
-        return None
-    traceback = error.__traceback__
-    while traceback is not None and not is_users(traceback.tb_frame.f_code.co_filename):
-        traceback = traceback.tb_next
-    return type(error), error, traceback or error.__traceback__
+    return None if error is None else (type(error), error, _users_frames(error))
+
+
+def _users_frames(error: BaseException) -> TracebackType | None:
+    """Return the frames of an error from the user's first one on; all if none is the user's."""
+    frames = error.__traceback__
+    while frames is not None and not is_users(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames or error.__traceback__
 
 
 def is_users(filename: str) -> bool:
