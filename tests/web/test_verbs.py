@@ -1,6 +1,8 @@
 """``flowkit web`` and ``flowkit token``."""
 
+import errno
 import json
+import os
 import re
 import signal
 import socket
@@ -18,6 +20,8 @@ from typer.testing import CliRunner
 
 from flowkit import Client
 from flowkit.cli._app import app
+from flowkit.errors import ConfigError
+from flowkit_web._server import listening_on
 from tests.builders import graph, node
 from tests.cli.installations import Installation
 
@@ -66,7 +70,14 @@ def test_a_port_that_is_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = cli("web", "--port", port, "--db", Installation().address)
-    assert (result.exit_code, f"cannot listen on 127.0.0.1:{port}" in result.stderr) == (2, True)
+    text = f"cannot listen on 127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}"
+    assert (result.exit_code, text in result.stderr) == (2, True)
+
+
+def test_a_host_that_is_no_address_of_this_machine_is_an_error() -> None:
+    text = f"cannot listen on 192.0.2.1:0: {os.strerror(errno.EADDRNOTAVAIL)}"
+    with pytest.raises(ConfigError, match=text), listening_on("192.0.2.1", 0, backlog=1):
+        pass
 
 
 # ---------------------------------------------------------------- a process

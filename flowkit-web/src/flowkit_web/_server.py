@@ -52,8 +52,6 @@ async def serve(cfg: CoordinatorConfig, *, host: str, port: int) -> None:
         app = WebApp(client, config, local=local)
         settings = uvicorn.Config(
             guarded(app, config),
-            host=host,
-            port=port,
             access_log=False,
             lifespan="off",
             log_config=None,
@@ -68,14 +66,24 @@ async def serve(cfg: CoordinatorConfig, *, host: str, port: int) -> None:
             app.state.streams.stopping.set()
             server.should_exit = True
 
+        with (
+            stopped_by_signals(stop, patience_sec=2 * STOP_SEC),
+            listening_on(host, port, settings.backlog) as listening,
+        ):
+            await server.serve(sockets=[listening])
+
+
+@contextlib.contextmanager
+def listening_on(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
+    """Listen on an address. uvicorn itself would log an error and exit the process."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            with (
-                stopped_by_signals(stop, patience_sec=2 * STOP_SEC),
-                contextlib.closing(settings.bind_socket()) as listening,
-            ):
-                await server.serve(sockets=[listening])
-        except SystemExit:
-            raise ConfigError(f"cannot listen on {host}:{port}; is the port in use?") from None
+            listening.bind((host, port))
+            listening.listen(backlog)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        yield listening
 
 
 def _place(host: str, config: WebConfig) -> str:
