@@ -112,6 +112,16 @@ async def test_a_stream_has_each_event_of_the_task_and_its_end() -> None:
         assert end == {"event": "end", "data": "{}"}
 
 
+async def test_the_description_has_the_header_that_continues_a_stream() -> None:
+    async with cluster_with_api() as (_, http):
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    parameters = paths["/api/v1/tasks/{task_id}/events"]["get"]["parameters"]
+    assert [(one["name"], one["in"]) for one in parameters] == [
+        ("task_id", "path"),
+        ("Last-Event-ID", "header"),
+    ]
+
+
 async def test_a_stream_continues_after_the_last_event_of_the_client() -> None:
     async with cluster_with_api() as (cluster, http):
         await cluster.run(graph(node("a", "work")), task_id="t")

@@ -103,7 +103,8 @@ FRONT_PAGE = """<!doctype html>
 <h1>FlowKit</h1>
 <p>This server has an API at <code>/api/v1</code>. Its description is at
 <a href="/api/v1/openapi.json"><code>/api/v1/openapi.json</code></a>.</p>
-<p>Other requests than those for the description and the checks need a token:
+<p>While there are no tokens, only this machine may use it, if it listens on a loopback address.
+With tokens, other requests than those for the description and the checks need one:
 <code>Authorization: Bearer TOKEN</code>.</p>
 </html>
 """

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, TypeVar, cast
 
-from fastapi import Body, Query, Request, Response
+from fastapi import Body, Header, Query, Request, Response
 
 from flowkit import Artifact, LogLine, NodeStatus, NodeView, Page, TaskView
 from flowkit.task import BulkProgress
@@ -17,7 +17,14 @@ from flowkit_web._routing import Id, OfCaller, OfClient
 from flowkit_web._tokens import Role
 
 T = TypeVar("T")
-LONGEST_SEQ = 18
+LastEventId = Annotated[
+    str,
+    Header(
+        alias="Last-Event-ID",
+        pattern="^[0-9]{0,18}$",
+        description="`id` of the event after which the stream continues.",
+    ),
+]
 
 
 async def list_tasks(
@@ -38,35 +45,26 @@ async def get_task(client: OfClient, task_id: Id) -> TaskView:
     return await client.get_task(task_id)
 
 
-async def follow_task(request: Request, client: OfClient, task_id: Id) -> Response:
-    """Follow the events of a task until it has ended, as server-sent events.
-
-    The header `Last-Event-ID` continues after an event.
-    """
+async def follow_task(
+    request: Request, client: OfClient, task_id: Id, last_event_id: LastEventId = ""
+) -> Response:
+    """Follow the events of a task until it has ended, as server-sent events."""
     streams: Streams = request.app.state.streams
     access: Access = request.app.state.access
     if streams.is_full:
         raise Problem(503, "too_many_streams", f"{streams.most:,} clients follow events already")
-    after = _last_event_id(request)
     await client.nodes(task_id, limit=1)  # the task exists and can be read
 
     async def is_allowed() -> bool:
         return await access.caller_of(request) is not None
 
     return EventStream(
-        client.watch(task_id, after=after),
+        client.watch(task_id, after=int(last_event_id or 0)),
         streams=streams,
         clock=client.clock,
         heartbeat_sec=request.app.state.config.heartbeat_sec,
         is_allowed=is_allowed,
     )
-
-
-def _last_event_id(request: Request) -> int:
-    text = request.headers.get("last-event-id", "") or "0"
-    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_SEQ):
-        raise invalid_request("Last-Event-ID is the id of an event: a whole number")
-    return int(text)
 
 
 # ---------------------------------------------------------------- changes
