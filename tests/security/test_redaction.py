@@ -23,6 +23,7 @@ from flowkit.cli import _output
 from flowkit.cli._app import app
 from flowkit.cli._errors import print_error
 from flowkit.cli._log_output import JsonLines, LastWarning, PlainLines
+from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
@@ -30,6 +31,8 @@ from flowkit_kafka._address import bootstrap_servers
 from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._errors import translated
 from flowkit_mongo._errors import translate
+from flowkit_testing import InMemoryStore
+from flowkit_web._tokens import Role, add_token
 
 PASSWORD = "hunter2-hunter2"
 EVIL = "a\nERROR flowkit: forged\r\x1b[2J\x1b]0;title\x07\x9b31m\u202egnp.exe\u2066\u2028\x00\x7fz"
@@ -82,6 +85,42 @@ def test_secrets_in_texts_are_hidden(text: str) -> None:
     assert "***" in shown
 
 
+HEADER, PAYLOAD = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIn0"
+ALNUM = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        f"{HEADER}.{PAYLOAD}.c2lnbmF0dXJl",
+        f"{HEADER}.{PAYLOAD}.",
+        KEY,
+        KEY.replace("\n", "\\n"),
+        "AKIA" + "IOSFODNN7EXAMPLE",
+        f"fk_{ALNUM}",
+        f"ghp_{ALNUM[:36]}",
+        f"glpat-{ALNUM[:20]}",
+        f"xoxb-123456789012-{ALNUM}",
+        f"sk-proj-{ALNUM}",
+        f"npm_{ALNUM[:36]}",
+    ],
+)
+def test_secrets_of_a_known_form_are_hidden_whole(secret: str) -> None:
+    assert redacted(f"it is {secret} here") == "it is *** here"
+    assert redacted(f"'{secret}', '{secret}'") == "'***', '***'"
+    assert redacted_value({"note": [secret]}) == {"note": ["***"]}
+
+
+def test_a_private_key_that_was_cut_is_hidden() -> None:
+    assert redacted(f"at {KEY[:45]}") == "at ***"
+
+
+async def test_a_token_of_the_api_is_hidden() -> None:
+    token = await add_token(InMemoryStore().records, "ann", Role.VIEWER, SystemClock())
+    assert redacted(f"no access with {token}") == "no access with ***"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -97,6 +136,11 @@ def test_secrets_in_texts_are_hidden(text: str) -> None:
         "a bearer of news",
         "unknown fields: ['password', 'user']",
         "max_tokens=100",
+        "eyJ.short.parts",
+        "the task-sk-1 of fk_orders and ghp_x",
+        "xoxb- is a prefix, as is glpat-",
+        "123e4567-e89b-12d3-a456-426614174000",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     ],
 )
 def test_other_texts_are_shown_as_they_are(text: str) -> None:
@@ -117,6 +161,11 @@ def test_other_texts_are_shown_as_they_are(text: str) -> None:
         "bearer " * 50_000,
         "\\" * 200_000,
         "'cookie: " * 50_000,
+        "-----BEGIN A-----" * 30_000,
+        "-----BEGIN A-----" + "-----END " * 50_000,
+        "eyJaaaaa." * 50_000,
+        "eyJ" * 100_000,
+        "SG." + "a" * 400_000,
     ],
 )
 def test_hiding_takes_time_in_proportion(text: str) -> None:

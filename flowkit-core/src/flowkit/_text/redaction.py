@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from flowkit._text.secret_forms import WHOLE_SECRETS
+
 HIDDEN = "***"
 MAX_ERROR_CHARS = 4_000
 """Length of the text of an error in logs, reports and dead letters."""
@@ -61,13 +63,14 @@ def redacted(text: str) -> str:
     """Redact secrets in a text.
 
     These are users and passwords in addresses, the values of passwords, tokens and keys, and those
-    of headers such as ``Authorization``.
+    of headers such as ``Authorization``, and secrets that have a known form, such as JSON web
+    tokens, access tokens and PEM blocks.
     """
     if "://" in text:
         text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
     for pattern in _HIDDEN_PARTS if _MAY_HIDE.search(text) else ():
         text = pattern.sub(rf"\1{HIDDEN}", text)
-    return text
+    return WHOLE_SECRETS.sub(HIDDEN, text)
 
 
 def redacted_value(value: Any, name: str = "") -> Any:

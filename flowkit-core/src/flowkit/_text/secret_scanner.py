@@ -1,7 +1,7 @@
 """Scanner for texts that look like secrets, for ``block_sensitive``.
 
-The patterns match the shortest text that reveals a secret, never the longest, and each may begin
-only outside of a token. So the time of a search is proportional to the length of the text.
+The patterns match the shortest text that reveals a secret, never the longest. So the time of a
+search is proportional to the length of the text.
 """
 
 import math
@@ -10,25 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-_START = r"(?<![A-Za-z0-9_-])"
+from flowkit._text.secret_forms import FORMS
 
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile("".join(parts)))
     for kind, *parts in (
-        ("a PEM block", r"-----BEGIN [A-Z0-9 ]{1,64}-----"),
-        ("a JSON web token", _START, r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{2,}\."),
-        ("a cloud access key", _START, r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
-        ("a cloud access key", _START, r"AIza[A-Za-z0-9_-]{35}"),
+        *FORMS,
         ("a cloud access key", r"(?i)\b(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{20}"),
-        ("an API token", _START, r"gh[pousr]_[A-Za-z0-9]{30}"),
-        ("an API token", _START, r"(?:github_pat_[A-Za-z0-9_]{22}|glpat-[A-Za-z0-9_-]{20})"),
-        ("an API token", _START, r"(?:xox[abceoprs]-[A-Za-z0-9-]{10}|xapp-[A-Za-z0-9-]{10})"),
-        ("an API token", _START, r"sk-[A-Za-z0-9_-]{20}"),
-        ("an API token", _START, r"[rs]k_(?:live|test)_[A-Za-z0-9]{10}"),
-        ("an API token", _START, r"(?:npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30})"),
-        ("an API token", _START, r"(?:dop_v1_[a-f0-9]{64}|pypi-[A-Za-z0-9_-]{40})"),
-        ("an API token", _START, r"ya29\.[A-Za-z0-9_-]{20}"),
-        ("an API token", _START, r"SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16}"),
         (
             "a bearer token",
             r"(?i)\bbearer[ \t]{1,8}(?=[A-Za-z._~+/-]{0,64}[0-9])[A-Za-z0-9._~+/-]{12}",
