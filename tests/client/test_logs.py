@@ -353,6 +353,26 @@ async def test_a_task_or_a_node_that_does_not_exist_is_an_error() -> None:
             await lines_of(cluster, view, "nix")
 
 
+async def test_an_id_that_is_no_text_is_refused_by_all_verbs_that_take_one() -> None:
+    async with Cluster(handlers=[talk]) as cluster:
+        client: Any = cluster.client
+        task_id = (await cluster.run(graph(talking("a", 0)))).id
+        for wrong in (5, None, ["a"]):
+            for verb in (client.get_task, client.cancel, client.pause):
+                with pytest.raises(ValueError, match="the id of a task is a text, not"):
+                    await verb(wrong)
+            for reader in (client.logs, client.artifacts):
+                with pytest.raises(ValueError, match="the id of a task is a text, not"):
+                    _ = [found async for found in reader(wrong)]
+        for wrong in (5, ["a"]):
+            for verb in (client.get_node, client.explain):
+                with pytest.raises(ValueError, match="the id of a node is a text, not"):
+                    await verb(task_id, wrong)
+            for reader in (client.logs, client.artifacts):
+                with pytest.raises(ValueError, match="the id of a node is a text, not"):
+                    _ = [found async for found in reader(task_id, wrong)]
+
+
 async def test_follow_yields_lines_while_the_node_runs_and_ends_with_the_task() -> None:
     async with Cluster(handlers=[talk]) as cluster:
         wait = {"node_id": "wait", "type": "sleep", "io": {"for_sec": 86_400}}

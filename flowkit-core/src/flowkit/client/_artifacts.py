@@ -5,7 +5,8 @@ from contextlib import aclosing
 from itertools import chain
 
 from flowkit._records.artifact_scan import scan_artifacts
-from flowkit._records.queries import artifact_meta, load_task, records_of
+from flowkit._records.queries import artifact_meta, records_of
+from flowkit._records.task_records import decode_task
 from flowkit.client._nodes import current_nodes
 from flowkit.client._session import Session, index_of
 from flowkit.protocols import utc
@@ -17,7 +18,7 @@ async def read_artifacts(
 ) -> AsyncIterator[Artifact]:
     """Yield the artifacts of a task, or of one of its nodes, in order of production."""
     store = session.store
-    task = await load_task(store, task_id)
+    task = decode_task(await session.record(task_id))
     plan = task.spec.plan
     named = [[index_of(task, node_id)]] if node_id is not None else current_nodes(task)
     indexes = list(chain.from_iterable(named))

@@ -250,7 +250,9 @@ class Session:
 
         Raises:
             TaskNotFound: there is no such task.
+            ValueError: the id is no text.
         """
+        check_is_text(task_id, "task")
         record = await self._load(task_id)
         if record is None:
             raise TaskNotFound(task_id)
@@ -265,7 +267,9 @@ class Session:
             TaskNotFound: there is no such task.
             CorruptRecord: the task cannot be read, or not be changed.
             RecordRefused, RecordTooLarge, PayloadError: the changed task cannot be stored.
+            ValueError: the id is no text.
         """
+        check_is_text(task_id, "task")
         outcome = await self._apply([task_id], event, {} if read is None else {task_id: read})
         if task_id in outcome.missing:
             decode_task(await self.record(task_id))
@@ -335,12 +339,24 @@ def starts_later(node: NodeSpec) -> bool:
     return node.when is not None or node.map is not None
 
 
+def check_is_text(value: object, of: str) -> None:
+    """Check that the id of a task or a node is a text.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"the id of a {of} is a text, not {value!r}")
+
+
 def index_of(task: Task, node_id: str) -> int:
     """Return the index of a node.
 
     Raises:
         TaskNotFound: the task has no such node.
+        ValueError: the id is no text.
     """
+    check_is_text(node_id, "node")
     index = task.spec.plan.index.get(node_id)
     if index is None:
         raise no_such_node(task, node_id)
