@@ -1053,6 +1053,20 @@ while calls.names:
         suite="tests/rates/test_rate_windows.py",
     ),
     Mutant(
+        "only the coordinator with the timer knows when a place of a rate becomes free",
+        "Keys._change",
+        "state.contended and state.begun",
+        "False",
+        suite="tests/rates/test_nodes_with_rates.py",
+    ),
+    Mutant(
+        "a coordinator that starts does not look at rates that are due later",
+        "check_keys",
+        "ahead_sec = LONGEST_PAUSE_SEC",
+        "ahead_sec = 0.0",
+        suite="tests/rates/test_nodes_with_rates.py",
+    ),
+    Mutant(
         "a place that an attempt has used up is free at once",
         "RateWindows.renewed",
         "sum(holder.claimant in work.begun for holder in state.holders)",

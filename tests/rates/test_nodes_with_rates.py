@@ -8,7 +8,8 @@ import pytest
 from flowkit.config import CoordinatorConfig
 from flowkit.task import NodeStatus, TaskStatus
 from flowkit.worker import RunContext, handler
-from flowkit_testing import Cluster
+from flowkit_testing import Cluster, InMemoryBus
+from flowkit_testing._cluster import UNHURRIED_COORDINATOR
 from tests.keys.test_nodes_with_keys import finish
 
 
@@ -209,6 +210,38 @@ async def test_another_coordinator_takes_over_the_queue_of_one_that_stops() -> N
         views = await finish(cluster, *ids)
     assert {view.status for view in views} == {TaskStatus.FINISHED}
     assert (len(begins.order), begins.most_in(60.0)) == (4, 1)
+
+
+async def test_a_coordinator_that_starts_waits_for_one_window_at_most() -> None:
+    begins = Begins()
+    async with Cluster(handlers=[begins.handlers["work"]]) as cluster:
+        task_id = await cluster.client.create_task(graph=rated("a", "b", limit=1, per_sec=10.0))
+        await cluster.clock.sleep(5)
+        await cluster.coordinators[0].stop()
+        stopped_at = cluster.clock.monotonic()
+        await cluster.add_coordinator()
+        (view,) = await finish(cluster, task_id)
+    assert (view.status, begins.most_in(10.0)) == (TaskStatus.FINISHED, 1)
+    assert begins.times[1] - stopped_at <= 10.1
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+async def test_another_coordinator_gives_the_places_that_become_free(stopped: int) -> None:
+    begins = Begins()
+    async with Cluster(
+        coordinators=2,
+        handlers=[begins.handlers["work"]],
+        bus=InMemoryBus(partitions=1),  # One coordinator handles the task, and times its rate.
+        coordinator_config=UNHURRIED_COORDINATOR.model_copy(update={"scheduler_tick_sec": 2.0}),
+    ) as cluster:
+        graph = rated("a", "b", limit=1, per_sec=10.0)
+        task_id = await cluster.client.create_task(graph=graph)
+        await cluster.clock.sleep(5)
+        await cluster.coordinators[stopped].stop()
+        (view,) = await finish(cluster, task_id)
+    first, second = begins.times
+    assert view.status is TaskStatus.FINISHED
+    assert 10 <= second - first <= 10 + 2 + 10.1
 
 
 async def test_the_name_of_a_rate_may_be_computed() -> None:

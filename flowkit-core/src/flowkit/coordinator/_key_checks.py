@@ -25,12 +25,18 @@ async def check_keys(
 ) -> None:
     """Check the keys or the rates that are due, now and after each tick.
 
+    The first check includes those that are due later: the timers of their rates may have been those
+    of a coordinator that has stopped, and the windows are counted from then.
+
     The place of a holder whose claim is over by its stored task is given back. A holder whose node
     still waits is notified again that it has a place.
     """
+    ahead_sec = LONGEST_PAUSE_SEC
     while True:
-        due = await store.records.due(keys.kind, before=clock.now(), limit=MOST_AT_ONCE)
+        before = clock.now() + ahead_sec
+        due = await store.records.due(keys.kind, before=before, limit=MOST_AT_ONCE)
         await _check(store, clock, keys, due, report)
+        ahead_sec = 0.0
         await clock.sleep(tick_sec)
 
 

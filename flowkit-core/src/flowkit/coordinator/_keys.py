@@ -171,7 +171,7 @@ class Keys:
             for key, (state, _) in known.items()
         }
         changes = {
-            key: self._change(key, steps[key].state, revision, work[key].due_at, now)
+            key: self._change(key, steps[key], revision, work[key].due_at, now)
             for key, (state, revision) in known.items()
             if steps[key].state != state or (revision and work[key].due_at is not None)
         }
@@ -239,10 +239,16 @@ class Keys:
         }
 
     def _change(
-        self, key: str, state: KeyState, revision: str, due_at: float | None, now: float
+        self, key: str, done: Step, revision: str, due_at: float | None, now: float
     ) -> RecordChange:
+        """Return the change that stores the state after a step. While claims wait for a rate, its
+        record is due when the next place is free: the timer of this coordinator may be gone then.
+        """
+        state, op_id = done.state, self._new_id()
         due_at = now + FIRST_CHECK_SEC if due_at is None else due_at
-        return key_change(key, state, revision, op_id=self._new_id(), due_at=due_at, kind=self.kind)
+        if state.contended and state.begun:
+            due_at = min(due_at, self._windows.next_at(key, state, done.waiting))
+        return key_change(key, state, revision, op_id=op_id, due_at=due_at, kind=self.kind)
 
     def _new_id(self) -> str:
         return f"{self._name}.{next(self._numbers)}"
