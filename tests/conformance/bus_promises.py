@@ -55,6 +55,12 @@ DELIVERY = {
             "test_messages_of_a_key_come_from_one_partition_with_growing_positions",
         ],
         "``handle`` belongs to the bus.": DEFINITION,
+        ("``timestamp`` is the time of the message in seconds since 1970, if the bus knows it."): [
+            (
+                "tests/kafka/test_trigger_source.py::test_a_group_begins_at_its_time_goes_on_where_it"
+                "_was_and_knows_how_far_it_is_behind"
+            ),
+        ],
     },
 }
 

@@ -1,9 +1,10 @@
 """Protocols of a message bus, a store, a clock and a source of triggers.
 
-Each sentence in these docstrings is a promise that :mod:`flowkit_testing.conformance` tests. The
-core relies on nothing else, so it can run on any adapter that passes the suites. The values here
-are never changed after their creation. Some of them are not frozen only because they are created by
-the thousand, and creating a frozen one takes three times as long.
+Each sentence in these docstrings is a promise. :mod:`flowkit_testing.conformance` tests those of
+buses, stores and clocks; there is no suite for sources of triggers. The core relies on nothing
+else, so it can run on any adapter that passes the suites. The values here are never changed after
+their creation. Some of them are not frozen only because they are created by the thousand, and
+creating a frozen one takes three times as long.
 
 The **store** is the only source of truth. The **bus** carries hints: a message that it loses,
 duplicates or delays costs time and never data. So a store must be strict, and a bus may be simple.
