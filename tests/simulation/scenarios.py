@@ -2108,7 +2108,7 @@ STANDARD = {
         Standard(loop_verbs, 4, once=False, options={"converge_sec": 2_000}),
         Standard(cancelled_sleep, 1),
         Standard(keys_of_many_tasks, 4, once=False),
-        Standard(rates_of_many_tasks, 3, once=False, options={"converge_sec": 2_000}),
+        Standard(rates_of_many_tasks, 1, once=False, options={"converge_sec": 2_000}),
         Standard(signals, 3, once=False),
         Standard(decisions, 2, once=False),
         Standard(random_waits, 4, once=False, options={"converge_sec": 2_000}),
