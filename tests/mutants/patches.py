@@ -966,14 +966,14 @@ await self._make(stored, deliveries)
     Mutant(
         "an attempt beyond its limit gives its place back before it has ended",
         "_node_woke",
-        "exceeded is not None and exclusive",
+        "exceeded is not None and draft.task.spec.holds_place(index, record)",
         "False",
         suite="tests/keys/test_ends_of_attempts.py",
     ),
     Mutant(
         "a place is given back before the worker has reported the end of a cancelled run",
         "ends_by_proof",
-        "proven and spec.plan.nodes[index].type != COORDINATOR_FUNCTION",
+        "spec.holds_place(index, record) and not is_function",
         "False",
         suite="tests/keys/test_ends_of_attempts.py",
     ),

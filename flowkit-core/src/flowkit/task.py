@@ -1007,6 +1007,12 @@ class TaskSpec:
         in_place = self.parent is not None and self.parent.exclusive
         return in_place or self.plan.key is not None or self.plan.nodes[index].key is not None
 
+    def holds_place(self, index: int, record: "NodeRecord") -> bool:
+        """Return whether an attempt has a place that comes back only when more is known about it:
+        of a key, that it has ended; of a rate, that it has begun.
+        """
+        return self.is_exclusive(index) or record.holds_rate
+
     def token(self, index: int, attempt: int, handovers: int) -> str:
         """Return the token of one issue of a node's command."""
         return blake2b(

@@ -790,8 +790,8 @@ def ends_by_proof(spec: TaskSpec, index: int, record: NodeRecord) -> bool:
     no other node may have its place of a key, and a worker may begin it unseen by its rate. A
     function in a coordinator has no worker whose loss could be seen, so time ends it.
     """
-    proven = spec.is_exclusive(index) or record.holds_rate
-    return proven and spec.plan.nodes[index].type != COORDINATOR_FUNCTION
+    is_function = spec.plan.nodes[index].type == COORDINATOR_FUNCTION
+    return spec.holds_place(index, record) and not is_function
 
 
 def _returns(task: Task) -> Iterator[ReturnKey]:

@@ -286,15 +286,14 @@ def _hand_back(draft: Transition, index: int, data: Mapping[str, str] | None) ->
 
 
 def _is_beside_holder(draft: Transition, event: NodeSucceeded) -> bool:
-    """Return whether an earlier attempt has succeeded while the current one has a place of a key,
-    or one of a rate and is not known to have begun.
-    The node cannot end before the current one, which has a result of its own soon.
+    """Return whether an earlier attempt has succeeded while the current one holds a place. The
+    node cannot end before the current one, which has a result of its own soon.
     """
     record = draft.record(event.index)
     return (
         event.attempt != record.attempt
         and draft.mark(event.index) in ATTEMPTED
-        and (draft.task.spec.is_exclusive(event.index) or record.holds_rate)
+        and draft.task.spec.holds_place(event.index, record)
     )
 
 

@@ -109,8 +109,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     elif mark in (Mark.ISSUED, Mark.RUNNING):
         exceeded = _exceeded(draft, index, mark, record, event)
         failure = exceeded or _loss(mark, record, event, settings)
-        exclusive = draft.task.spec.is_exclusive(index) or record.holds_rate
-        if exceeded is not None and exclusive:
+        if exceeded is not None and draft.task.spec.holds_place(index, record):
             let_overdue_end(draft, index, *exceeded, settings)
         elif failure is not None:
             if mark == Mark.RUNNING:

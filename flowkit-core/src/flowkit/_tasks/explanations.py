@@ -109,9 +109,7 @@ def explain_node(
             return f"{name} waits for {_phases_before(task, index)}."
         case Mark.UPSTREAM_FAILED:
             return f"{name} was skipped because {_failure_above(task, index)}."
-        case Mark.CANCELLING if record is not None and (
-            task.spec.is_exclusive(index) or record.holds_rate
-        ):
+        case Mark.CANCELLING if record is not None and task.spec.holds_place(index, record):
             return (
                 f"{name} is being cancelled: {_stop(task, index, records)}. {_holds_place(record)}."
             )

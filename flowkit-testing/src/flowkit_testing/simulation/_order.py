@@ -112,7 +112,7 @@ class Order:
             if (
                 report.attempt != record.attempt
                 and task.marks[report.index] in ATTEMPTED
-                and (task.spec.is_exclusive(report.index) or record.holds_rate)
+                and task.spec.holds_place(report.index, record)
             ):
                 return True  # the attempt that holds a place decides
             return not task.issued_token_matches(report.index, record, report.attempt, report.token)
