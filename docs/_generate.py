@@ -5,6 +5,7 @@ them is replaced by the output of the function of that name in :data:`GENERATORS
 page is not current.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from flowkit import messages
+from flowkit import Client, messages
 from flowkit._engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._exports.lines import AnyLine, HeaderLine
 from flowkit.config import CommonConfig, CoordinatorConfig, GraphLimits, LogConfig, WorkerConfig
@@ -29,6 +30,7 @@ from flowkit_mongo._indexes import INDEXES
 from flowkit_mongo._rights import ROLES, privileges
 from flowkit_sqlite import SqliteConfig
 from flowkit_web import WebConfig
+from flowkit_web._app import WebApp
 from flowkit_web._problems import PROBLEMS
 from flowkit_web._routes import ROUTES
 
@@ -296,6 +298,20 @@ def diagrams() -> dict[Path, str]:
     return {DOCS / "diagrams" / f"{name}.mmd": source() for name, source in DIAGRAMS.items()}
 
 
+API_DESCRIPTION = DOCS.parent / "flowkit-web" / "ui" / "openapi.json"
+"""Description of the API, from which the types of the page are made."""
+
+
+def api_description() -> str:
+    document = WebApp(Client(db="memory://"), WebConfig(), local=False).openapi()
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def files() -> dict[Path, str]:
+    """Return the generated files with their texts."""
+    return {**diagrams(), API_DESCRIPTION: api_description()}
+
+
 def generated(text: str) -> str:
     """Return the text of a page with current generated parts."""
     return REGION.sub(
@@ -313,7 +329,7 @@ def main() -> None:
         after = generated(before)
         if after != before:
             path.write_text(after, encoding="utf-8")
-    for path, source in diagrams().items():
+    for path, source in files().items():
         path.write_text(source, encoding="utf-8")
 
 

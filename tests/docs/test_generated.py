@@ -26,6 +26,11 @@ def test_what_is_generated_is_current(page: Path) -> None:
     )
 
 
+def test_the_description_of_the_api_is_current() -> None:
+    current = generate.API_DESCRIPTION.read_text(encoding="utf-8")
+    assert generate.api_description() == current, "run: python docs/_generate.py"
+
+
 def test_everything_that_is_generated_is_somewhere() -> None:
     used = [
         found["name"]

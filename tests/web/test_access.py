@@ -10,7 +10,7 @@ from flowkit_testing import Cluster
 from flowkit_web import WebConfig, create_app
 from flowkit_web._access import FAILURE_BURST, FRESH_SEC
 from flowkit_web._rate_limits import RateLimit
-from flowkit_web._routes import PAGES, ROUTES
+from flowkit_web._routes import ROOT_ROUTES, ROUTES
 from flowkit_web._tokens import Role, add_token, list_tokens, remove_token
 from tests.web.api import problem, serving, to
 
@@ -52,7 +52,7 @@ def test_roles_are_as_the_documentation_says() -> None:
         else:
             is_definition = place in ("flows", "schedules", "triggers")
             assert route.role == (Role.ADMIN if is_definition else Role.OPERATOR), route
-    assert {page.path for page in PAGES} == {"/", "/healthz", "/readyz"}
+    assert {route.path for route in ROOT_ROUTES} == {"/healthz", "/readyz"}
 
 
 # ---------------------------------------------------------------- tokens

@@ -10,12 +10,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from flowkit import Client, FlowKitError, __version__
+from flowkit_web import _page_files as page_files
 from flowkit_web import _problems as problems
 from flowkit_web._access import Access
 from flowkit_web._config import WebConfig
 from flowkit_web._event_streams import Streams
 from flowkit_web._guard import Guard
-from flowkit_web._routes import HEADS, PAGES, ROUTES
+from flowkit_web._routes import HEADS, ROOT_ROUTES, ROUTES
 from flowkit_web._routing import Route, answering, route_class
 from flowkit_web._stats import StatsReader
 
@@ -24,7 +25,7 @@ _REFERENCE = "#/components/schemas/{model}"
 
 
 class WebApp(FastAPI):
-    """The API of one client."""
+    """The API and the page of one client."""
 
     def __init__(self, client: Client, config: WebConfig, *, local: bool) -> None:
         super().__init__(
@@ -51,8 +52,11 @@ class WebApp(FastAPI):
             self._add(API, route, in_description=True)
         for route in HEADS:
             self._add(API, route, in_description=False)
-        for route in PAGES:
+        for route in ROOT_ROUTES:
             self._add("", route, in_description=False)
+        for address in page_files.ADDRESSES:
+            self.router.add_route(address, page_files.get_page, methods=["GET"])
+        self.router.add_route(page_files.FILES, page_files.get_page_file, methods=["GET"])
 
     def _add(self, prefix: str, route: Route, *, in_description: bool) -> None:
         self.router.add_api_route(

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from flowkit.task import ResolvedAs, TaskStatus, WaitingFor
+from flowkit_web._tokens import Role
 
 MOST_ON_A_PAGE = 200
 
@@ -43,6 +44,13 @@ class Created(BaseModel):
     """Id of a new task."""
 
     id: str
+
+
+class Me(BaseModel):
+    """Caller of this request: the name of the token, and its role."""
+
+    name: str
+    role: Role
 
 
 # ---------------------------------------------------------------- tasks

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Request
 
 from flowkit import Approval, Page, WorkerView
 from flowkit.protocols import TaskQuery
@@ -10,7 +10,7 @@ from flowkit.task import LetterKind
 from flowkit_web import _bodies as bodies
 from flowkit_web._bodies import After, Limit
 from flowkit_web._problems import Problem, invalid_arguments
-from flowkit_web._routing import Id, OfClient
+from flowkit_web._routing import Id, OfCaller, OfClient
 from flowkit_web._stats import Stats, StatsReader
 
 
@@ -80,6 +80,11 @@ async def get_stats(request: Request) -> Stats:
     return await reader.read()
 
 
+async def get_me(caller: OfCaller) -> bodies.Me:
+    """Return the name and the role of the caller."""
+    return bodies.Me(name=caller.name, role=caller.role)
+
+
 async def check_health() -> dict[str, str]:
     """Answer that the server runs."""
     return {"status": "ok"}
@@ -89,22 +94,3 @@ async def check_ready(client: OfClient) -> dict[str, str]:
     """Answer that the server reads the store."""
     await client.store.list_tasks(TaskQuery(limit=1))
     return {"status": "ok"}
-
-
-async def get_front_page() -> Response:
-    """Return a page that names the API."""
-    return Response(FRONT_PAGE, media_type="text/html; charset=utf-8")
-
-
-FRONT_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>FlowKit</title>
-<h1>FlowKit</h1>
-<p>This server has an API at <code>/api/v1</code>. Its description is at
-<a href="/api/v1/openapi.json"><code>/api/v1/openapi.json</code></a>.</p>
-<p>While there are no tokens, only this machine may use it, if it listens on a loopback address.
-With tokens, other requests than those for the description and the checks need one:
-<code>Authorization: Bearer TOKEN</code>.</p>
-</html>
-"""

@@ -68,6 +68,7 @@ ROUTES = [
     Route("POST", "/dead-letters/retry", OPERATOR, operations.retry_letters),
     Route("POST", "/dead-letters/drop", OPERATOR, operations.drop_letters),
     Route("GET", "/dead-letters/{letter_id}", VIEWER, operations.get_letter),
+    Route("GET", "/me", VIEWER, operations.get_me),
     Route("GET", "/stats", VIEWER, operations.get_stats),
     *CHECKS,
 ]
@@ -76,9 +77,5 @@ ROUTES = [
 HEADS = [replace(check, method="HEAD") for check in CHECKS]
 """The checks as some load balancers ask for them. They are not in the description of the API."""
 
-PAGES = [
-    Route("GET", "/", ANYONE, operations.get_front_page),
-    *CHECKS,
-    *HEADS,
-]
+ROOT_ROUTES = [*CHECKS, *HEADS]
 """Routes at the root of the server, which are not in the description of the API."""
