@@ -294,3 +294,40 @@ async def test_any_node_of_a_task_is_found_by_its_id() -> None:
         for unknown in ("m[1200]", "x"):
             with pytest.raises(TaskNotFound, match="has no node"):
                 await client.get_node(view.id, unknown)
+
+
+async def test_a_view_has_the_nodes_that_are_asked_for_and_always_its_result() -> None:
+    flow = graph(
+        node("m", "work", map={"over": [1, 2]}, io={"input_inline": {}}), node("end", "work", "m")
+    )
+    async with Cluster(handlers=[work]) as cluster:
+        every = await cluster.run(flow)
+        assert list(every.nodes) == ["m", "end", "m[0]", "m[1]"]
+        client = cluster.client
+        for shown, ids in [("all", [*every.nodes]), ("graph", ["m", "end"]), ("none", [])]:
+            view = await client.get_task(every.id, nodes=shown)  # type: ignore[arg-type]
+            assert view == every.model_copy(
+                update={"nodes": {node_id: every.nodes[node_id] for node_id in ids}}
+            )
+        with pytest.raises(ValueError, match="nodes is one of all, graph, none, not 'some'"):
+            await client.get_task(every.id, nodes="some")  # type: ignore[arg-type]
+
+
+async def test_the_graph_of_a_task_is_as_it_was_written() -> None:
+    flow = {"nodes": [node("a"), node("b")], "edges": [["a", "b"]]}
+    async with Cluster(handlers=[work]) as cluster:
+        await cluster.run(flow, task_id="t")
+        assert await cluster.client.get_graph("t") == flow
+        with pytest.raises(TaskNotFound):
+            await cluster.client.get_graph("other")
+
+
+async def test_approvals_of_one_task_are_found_by_its_id() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        for name in ("t1", "t2"):
+            await submit(cluster, name, node("a", "approval", io=APPROVAL))
+        await cluster.clock.sleep(1)
+        client = cluster.client
+        assert [one.task_id for one in (await client.approvals(task_id="t1")).items] == ["t1"]
+        with pytest.raises(TaskNotFound):
+            await client.approvals(task_id="other")

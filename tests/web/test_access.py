@@ -26,10 +26,10 @@ async def test_each_route_admits_its_role_and_those_above_it_alone() -> None:
     async with Cluster() as cluster:
         tokens = await tokens_of(cluster)
         app = create_app(cluster.client)
-        for route in ROUTES:
+        for number, route in enumerate(ROUTES):
             path = route.path.format(**IDS, letter_id="x")
             for role, token in [(None, None), *tokens.items()]:
-                async with to(app, token) as http:
+                async with to(app, token, peer=f"203.0.113.{number}") as http:
                     answer = await http.request(route.method, path)
                 refusal = None
                 if answer.status_code in (401, 403):

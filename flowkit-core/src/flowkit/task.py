@@ -75,6 +75,10 @@ WaitKind = Literal["timer", "signal", "approval"]
 """Kind of event for which a node of a control type waits."""
 ResolvedAs = Literal["finished", "failed", "skipped"]
 """Outcome that an operator can choose for a node."""
+NodesShown = Literal["all", "graph", "none"]
+"""Nodes that a view of a task has: the nodes of its graph and the first children of each map, only
+the nodes of its graph, or none.
+"""
 WaitingFor = Literal["timer", "signal", "approval", "key", "rate", "worker"]
 ClaimKind = Literal["key", "rate"]
 """Kinds of places that a node claims before an attempt, in this order."""
@@ -169,6 +173,8 @@ class TaskView(_View):
     started_at: datetime | None = None
     """Start of the first node, or of the first one since the last retry."""
     finished_at: datetime | None = None
+    seq: int = 0
+    """``seq`` of the last event of the task."""
     nodes: dict[str, NodeView] = {}
 
 

@@ -19,6 +19,9 @@ from flowkit.task import ResolvedAs, TaskStatus, WaitingFor
 from flowkit_web._tokens import Role
 
 MOST_ON_A_PAGE = 200
+MOST_EVENTS = 10_000
+"""Most events of a page."""
+NOT_IN_OUTLINES = {"result", "metrics", "labels"}
 
 JsonObject = dict[str, JsonValue]
 Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Most items of the page.")]
@@ -69,6 +72,15 @@ class NewTask(Body):
     labels: dict[str, str] | None = None
     priority: int = 0
     deadline_sec: float | None = None
+
+
+class Outline(BaseModel):
+    """Nodes of a task's graph in brief."""
+
+    seq: int
+    """`seq` of the last event of the task."""
+    nodes: list[JsonObject]
+    """Nodes in the order of the graph. Fields with their defaults are left out."""
 
 
 class Cancellation(Body):

@@ -9,7 +9,7 @@ from fastapi import Response
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
-from flowkit import TaskEvent
+from flowkit import LogLine, TaskEvent
 from flowkit.errors import FlowKitError
 from flowkit.protocols import Clock
 from flowkit_web._problems import problem_of
@@ -32,29 +32,29 @@ class Streams:
 
 
 class EventStream(Response):
-    """Response that follows the events of a task until its end.
+    """Response that follows the events or the log lines of a task until its end.
 
-    The id of each event is its ``seq``. An event is read from the store when the client has taken
-    the one before, so a slow client needs no memory. The stream ends with an event ``end``, or with
-    ``error`` and a problem document. Without either of them, the client connects again with
-    ``Last-Event-ID``.
+    The id of each event is its ``seq``; log lines have none. An item is read from the store when
+    the client has taken the one before, so a slow client needs no memory. The stream ends with an
+    event ``end``, or with ``error`` and a problem document. Without either of them, the client
+    connects again, for events with ``Last-Event-ID``.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        events: AsyncIterator[TaskEvent],
+        items: AsyncIterator[TaskEvent] | AsyncIterator[LogLine],
         *,
         streams: Streams,
         clock: Clock,
         heartbeat_sec: float,
         is_allowed: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Follow ``events``. After each heartbeat, the stream goes on if it ``is_allowed``."""
+        """Follow ``items``. After each heartbeat, the stream goes on if it ``is_allowed``."""
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._events = cast("AsyncGenerator[TaskEvent, None]", events)
+        self._items = cast("AsyncGenerator[TaskEvent | LogLine, None]", items)
         self._streams = streams
         self._clock = clock
         self._heartbeat_sec = heartbeat_sec
@@ -88,11 +88,12 @@ class EventStream(Response):
             self._streams.open -= 1
 
     async def _followed(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Write the events until the task has ended."""
+        """Write the items until the task has ended."""
         try:
-            async with aclosing(self._events) as events:
-                async for event in events:
-                    await write(b"id: %d\ndata: %b\n\n" % (event.seq, to_json(event)))
+            async with aclosing(self._items) as items:
+                async for item in items:
+                    id_line = b"id: %d\n" % item.seq if isinstance(item, TaskEvent) else b""
+                    await write(b"%bdata: %b\n\n" % (id_line, to_json(item)))
         except FlowKitError as error:
             document = to_json(problem_of(error).document, exclude_none=True)
             await write(b"event: error\ndata: %b\n\n" % document)

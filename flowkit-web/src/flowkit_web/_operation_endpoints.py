@@ -15,11 +15,15 @@ from flowkit_web._stats import Stats, StatsReader
 
 
 async def list_approvals(
-    client: OfClient, assignee: str | None = None, limit: Limit = 50, after: After = None
+    client: OfClient,
+    task_id: str | None = None,
+    assignee: str | None = None,
+    limit: Limit = 50,
+    after: After = None,
 ) -> Page[Approval]:
     """List the nodes that wait for a decision."""
     with invalid_arguments():
-        return await client.approvals(assignee=assignee, limit=limit, after=after)
+        return await client.approvals(task_id=task_id, assignee=assignee, limit=limit, after=after)
 
 
 async def list_workers(client: OfClient) -> Page[WorkerView]:

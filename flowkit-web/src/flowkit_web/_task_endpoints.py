@@ -6,8 +6,8 @@ from typing import Annotated, TypeVar, cast
 
 from fastapi import Body, Header, Query, Request, Response
 
-from flowkit import Artifact, LogLine, NodeStatus, NodeView, Page, TaskView
-from flowkit.task import BulkProgress
+from flowkit import Artifact, Client, LogLine, NodeStatus, NodeView, Page, TaskEvent, TaskView
+from flowkit.task import BulkProgress, NodesShown
 from flowkit_web import _bodies as bodies
 from flowkit_web._access import Access, check_role
 from flowkit_web._bodies import After, Limit
@@ -40,15 +40,65 @@ async def create_task(client: OfClient, body: bodies.NewTask) -> bodies.Created:
     return bodies.Created(id=await client.create_task(**dict(body)))
 
 
-async def get_task(client: OfClient, task_id: Id) -> TaskView:
+async def get_task(client: OfClient, task_id: Id, nodes: NodesShown = "all") -> TaskView:
     """Return a task as it is now."""
-    return await client.get_task(task_id)
+    return await client.get_task(task_id, nodes=nodes)
+
+
+async def get_graph(client: OfClient, task_id: Id) -> bodies.JsonObject:
+    """Return the graph of a task as it was submitted."""
+    return await client.get_graph(task_id)
+
+
+async def get_outline(client: OfClient, task_id: Id) -> bodies.Outline:
+    """Return the nodes of a task's graph in brief, without their results, metrics and labels."""
+    view = await client.get_task(task_id, nodes="graph")
+    return bodies.Outline(seq=view.seq, nodes=[_brief(node) for node in view.nodes.values()])
+
+
+def _brief(node: NodeView) -> bodies.JsonObject:
+    return node.model_dump(mode="json", exclude_defaults=True, exclude=bodies.NOT_IN_OUTLINES)
+
+
+async def list_events(
+    client: OfClient,
+    task_id: Id,
+    node_id: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=bodies.MOST_EVENTS)] = 1_000,
+    after: After = None,
+) -> Page[TaskEvent]:
+    """List the events of a task until now in order, or those of one node."""
+    with invalid_arguments():
+        return await client.events(task_id, node_id=node_id, limit=limit, after=after)
 
 
 async def follow_task(
     request: Request, client: OfClient, task_id: Id, last_event_id: LastEventId = ""
 ) -> Response:
     """Follow the events of a task until it has ended, as server-sent events."""
+    events = client.watch(task_id, after=int(last_event_id or 0))
+    return await _followed(request, client, task_id, events)
+
+
+async def follow_task_logs(request: Request, client: OfClient, task_id: Id) -> Response:
+    """Follow what the handlers of a task log until it has ended, as server-sent events."""
+    return await _followed(request, client, task_id, client.logs(task_id, follow=True))
+
+
+async def follow_node_logs(
+    request: Request, client: OfClient, task_id: Id, node_id: Id
+) -> Response:
+    """Follow what the handler of a node logs until the task has ended, as server-sent events."""
+    await client.get_node(task_id, node_id)  # it exists
+    return await _followed(request, client, task_id, client.logs(task_id, node_id, follow=True))
+
+
+async def _followed(
+    request: Request,
+    client: Client,
+    task_id: str,
+    items: AsyncIterator[TaskEvent] | AsyncIterator[LogLine],
+) -> Response:
     streams: Streams = request.app.state.streams
     access: Access = request.app.state.access
     if streams.is_full:
@@ -59,7 +109,7 @@ async def follow_task(
         return await access.caller_of(request) is not None
 
     return EventStream(
-        client.watch(task_id, after=int(last_event_id or 0)),
+        items,
         streams=streams,
         clock=client.clock,
         heartbeat_sec=request.app.state.config.heartbeat_sec,

@@ -1,6 +1,6 @@
 """History of a task: its changes, which are in its record and in its archive."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
 from flowkit._records.record_parts import decode_log
@@ -23,7 +23,9 @@ class HistoryReader:
     may be in the archive by now, under an earlier name.
     """
 
-    async def read(self, record: TaskRecord, last: int) -> AsyncIterator[tuple[int, LogEntry]]:
+    async def read(
+        self, record: TaskRecord, last: int
+    ) -> AsyncGenerator[tuple[int, LogEntry], None]:
         """Yield the changes that were not read before, with their numbers, from a record whose
         ``last`` change has this number.
 

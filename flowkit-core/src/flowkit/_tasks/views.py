@@ -1,7 +1,7 @@
 """Views of tasks, nodes and events for users, and reports of changes to plugins and to the log."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -20,6 +20,7 @@ from flowkit.task import (
     LogEntry,
     Mark,
     NodeRecord,
+    NodesShown,
     NodeStatus,
     NodeView,
     Task,
@@ -154,30 +155,38 @@ def task_view(
         created_at=datetime.fromtimestamp(spec.created_at, UTC),
         started_at=_time(state.started_at),
         finished_at=_time(state.finished_at),
+        seq=task.seq if step is None else task.seq + len(step.log),
         nodes=nodes or {},
     )
 
 
-def shown_nodes(task: Task) -> Sequence[int]:
-    """Return the nodes that the view of a task has: those of its graph, and the first children of
-    each map.
-    """
+def shown_nodes(task: Task, shown: NodesShown = "all") -> Sequence[int]:
+    """Return the nodes that a view of a task has."""
+    if shown == "none":
+        return ()
     graph = range(task.spec.plan.size)
-    if not task.maps:
+    if shown == "graph" or not task.maps:
         return graph
-    shown = list(graph)
+    nodes = list(graph)
     for index in sorted(task.maps):
-        shown += islice(task.maps[index].children(), CHILDREN_SHOWN)
-    return shown
+        nodes += islice(task.maps[index].children(), CHILDREN_SHOWN)
+    return nodes
 
 
-def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
+def read_nodes(task: Task, shown: NodesShown = "all") -> Collection[int]:
+    """Return the nodes whose records a view of a task needs."""
+    by_id = task.terminal and not _has_output(task)
+    return {*shown_nodes(task, shown), *(task.spec.plan.leaves if by_id else ())}
+
+
+def full_view(task: Task, records: Mapping[int, NodeRecord], shown: NodesShown = "all") -> TaskView:
     """Return the view of a task with its nodes and, once it has ended, its result. ``records`` are
     the records of nodes from the archive.
     """
     plan = task.spec.plan
     nodes = {
-        plan.ids[index]: node_view(task, index, records=records) for index in shown_nodes(task)
+        plan.ids[index]: node_view(task, index, records=records)
+        for index in shown_nodes(task, shown)
     }
     return task_view(task, nodes=nodes, result=result_of(task, records) if task.terminal else None)
 
@@ -185,7 +194,7 @@ def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
 def result_of(task: Task, records: Mapping[int, NodeRecord]) -> Any:
     """Return the result of an ended task. ``records`` are the records of nodes from the archive."""
     plan = task.spec.plan
-    if task.output is not None or plan.output is not None:
+    if _has_output(task):
         # A task that would have finished and failed in `finally` has an output, and no result.
         failed_later = task.status is not task.outcome
         return None if task.output is None or failed_later else task.output.value
@@ -194,6 +203,11 @@ def result_of(task: Task, records: Mapping[int, NodeRecord]) -> Any:
         for leaf in plan.leaves
         if task.marks[leaf] == Mark.FINISHED
     }
+
+
+def _has_output(task: Task) -> bool:
+    """Return whether the result of a task is an output, and not the results of its nodes."""
+    return task.output is not None or task.spec.plan.output is not None
 
 
 def event_view(task: Task, seq: int, entry: LogEntry) -> TaskEvent:

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flowkit._engine import DecisionMade, waiting_tag
@@ -49,7 +49,7 @@ class _Place(NamedTuple):
 
 
 async def list_approvals(
-    session: Session, *, assignee: str | None, limit: int, after: str | None
+    session: Session, *, task_id: str | None, assignee: str | None, limit: int, after: str | None
 ) -> Page[Approval]:
     """Return a page of the nodes that wait for a decision."""
     checked_limit(limit)
@@ -58,7 +58,7 @@ async def list_approvals(
     found: list[Approval] = []
     for _ in range(READS_A_PAGE):
         query = TaskQuery(tags=WAITING, limit=TASKS_A_READ, after=store_after)
-        records, following = await session.store.list_tasks(query)
+        records, following = await _read(session, task_id, query)
         for record in records:
             for here, approval in _of_record(record, store_after):
                 is_before = place is not None and _order(here) <= _order(place)
@@ -72,6 +72,15 @@ async def list_approvals(
             return Page(found, None)
         store_after = following
     return Page(found, _encoded(_Place(store_after, float("inf"), "", 0)))
+
+
+async def _read(
+    session: Session, task_id: str | None, query: TaskQuery
+) -> tuple[Sequence[TaskRecord], str | None]:
+    """Return the records of a page of tasks, or that of one task alone."""
+    if task_id is not None:
+        return [await session.record(task_id)], None
+    return await session.store.list_tasks(query)
 
 
 def _of_record(record: TaskRecord, after: str | None) -> Iterator[tuple[_Place, Approval]]:

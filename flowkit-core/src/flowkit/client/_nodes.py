@@ -68,7 +68,7 @@ async def list_nodes(
     wanted = None if status is None else NodeStatus(status)
     task = decode_task(await session.record(task_id), to_look_at=True)
     ranges = current_nodes(task) if map_id is None else _children(task, map_id)
-    start = _position(after)
+    start = page_position(after)
     found: list[int] = []
     for nodes in ranges:
         if nodes.stop > start and len(found) <= limit:
@@ -101,7 +101,12 @@ def _children(task: Task, map_id: str) -> list[range]:
     return [] if state is None else state.places()
 
 
-def _position(after: str | None) -> int:
+def page_position(after: str | None) -> int:
+    """Return the position that the cursor of a page names.
+
+    Raises:
+        ValueError: it names none.
+    """
     if after is None:
         return 0
     if not re.fullmatch("[0-9]{1,12}", after, re.ASCII):

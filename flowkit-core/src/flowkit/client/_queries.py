@@ -1,22 +1,27 @@
 """Queries: tasks as they are now, their ends, their events, and explanations of their nodes."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, get_args
+
+from pydantic_core import from_json
 
 from flowkit._json.limits import LONGEST_SEC
 from flowkit._records.history import HistoryReader
 from flowkit._records.queries import records_of
-from flowkit._records.task_records import decode_task
+from flowkit._records.task_records import decode_submission, decode_task
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
-from flowkit._tasks.views import event_view, full_view, shown_nodes
-from flowkit.client._session import Session
+from flowkit._tasks.views import event_view, full_view, read_nodes
+from flowkit.client._nodes import page_position
+from flowkit.client._session import Session, index_of
+from flowkit.client._task_filters import checked_limit
 from flowkit.errors import CorruptRecord, PayloadError
 from flowkit.protocols import TaskQuery, TaskRecord, utc
-from flowkit.task import Page, Task, TaskEvent, TaskStatus, TaskView
+from flowkit.task import NodesShown, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
 TASKS_A_READ = 100
@@ -29,14 +34,24 @@ up to this.
 _check_pauses = partial(Backoff, first_sec=FIRST_CHECK_SEC, longest_sec=LONGEST_CHECK_SEC)
 
 
-async def get_task(session: Session, task_id: str) -> TaskView:
+async def get_task(session: Session, task_id: str, nodes: NodesShown = "all") -> TaskView:
     """Return a task as it is now."""
-    return await view_of(session, decode_task(await session.record(task_id), to_look_at=True))
+    if nodes not in get_args(NodesShown):
+        raise ValueError(f"nodes is one of {', '.join(get_args(NodesShown))}, not {nodes!r}")
+    task = decode_task(await session.record(task_id), to_look_at=True)
+    return await view_of(session, task, nodes)
 
 
-async def view_of(session: Session, task: Task) -> TaskView:
-    """Return the view of a task with all its nodes."""
-    return full_view(task, await records_of(session.store, task, shown_nodes(task)))
+async def view_of(session: Session, task: Task, shown: NodesShown = "all") -> TaskView:
+    """Return the view of a task with these nodes."""
+    records = await records_of(session.store, task, read_nodes(task, shown))
+    return full_view(task, records, shown)
+
+
+async def get_graph(session: Session, task_id: str) -> dict[str, Any]:
+    """Return the graph of a task as it was submitted."""
+    graph: dict[str, Any] = from_json(decode_submission(await session.record(task_id)).graph)
+    return graph
 
 
 async def list_tasks(session: Session, query: TaskQuery) -> Page[TaskView]:
@@ -98,6 +113,26 @@ async def wait_for_end(session: Session, task_id: str, timeout: float | None) ->
         # A store does not report damage as a change: the record is checked after each pause.
         end = partial(session.store.wait_for_change, task_id, 0, ended=True)
         await within(min(left_sec, pauses.next_sec()), end, clock=clock)
+
+
+async def list_events(
+    session: Session, task_id: str, *, node_id: str | None, limit: int, after: str | None
+) -> Page[TaskEvent]:
+    """Return a page of the events of a task, or of one of its nodes."""
+    checked_limit(limit)
+    record = await session.record(task_id)
+    task = decode_task(record, to_look_at=True)
+    index = None if node_id is None else index_of(task, node_id)
+    found: list[TaskEvent] = []
+    history = HistoryReader(session.store, page_position(after))
+    async with aclosing(history.read(record, task.seq)) as entries:
+        async for seq, entry in entries:
+            if index is not None and entry[1] != index:
+                continue
+            if len(found) == limit:
+                return Page(found, str(found[-1].seq))
+            found.append(event_view(task, seq, entry))
+    return Page(found, None)
 
 
 async def watch(session: Session, task_id: str, after: int) -> AsyncIterator[TaskEvent]:

@@ -45,6 +45,7 @@ from flowkit.task import (
     FlowInfo,
     FlowVersion,
     LogLine,
+    NodesShown,
     NodeView,
     Page,
     ResolvedAs,
@@ -187,13 +188,27 @@ class TaskVerbs(ABC):
 
     # ------------------------------------------------------------ queries
 
-    async def get_task(self, task_id: str) -> TaskView:
+    async def get_task(self, task_id: str, *, nodes: NodesShown = "all") -> TaskView:
         """Return a task as it is now.
+
+        ``nodes`` says which nodes the view has: ``all`` are the nodes of its graph and the first
+        1,000 children of each map, ``graph`` only the nodes of its graph; or ``none``.
 
         Raises:
             TaskNotFound: there is no such task.
+            ValueError: ``nodes`` is none of these.
         """
-        return await _queries.get_task(self._life.resource, task_id)
+        return await _queries.get_task(self._life.resource, task_id, nodes)
+
+    async def get_graph(self, task_id: str) -> dict[str, Any]:
+        """Return the graph of a task as it was submitted: as a document, in the form in which it
+        was written.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            CorruptRecord: the task cannot be read.
+        """
+        return await _queries.get_graph(self._life.resource, task_id)
 
     async def wait(self, task_id: str, timeout: float | None = None) -> TaskView:
         """Return the task when it has ended.
@@ -205,6 +220,26 @@ class TaskVerbs(ABC):
             ValueError: ``timeout`` is not a number of seconds.
         """
         return await _queries.wait_for_end(self._life.resource, task_id, timeout)
+
+    async def events(
+        self,
+        task_id: str,
+        *,
+        node_id: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[TaskEvent]:
+        """Return a page of the events of a task until now in order, or of those of one node.
+        ``after`` is the ``next`` of the page before.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            CorruptRecord: the task cannot be read.
+            ValueError: ``limit`` or ``after`` is not valid.
+        """
+        return await _queries.list_events(
+            self._life.resource, task_id, node_id=node_id, limit=limit, after=after
+        )
 
     def watch(self, task_id: str, *, after: int = 0) -> AsyncIterator[TaskEvent]:
         """Yield every event of a task in order, from the first, until the task has ended.
@@ -459,16 +494,25 @@ class TaskVerbs(ABC):
     # ------------------------------------------------------------ approvals
 
     async def approvals(
-        self, *, assignee: str | None = None, limit: int = 50, after: str | None = None
+        self,
+        *,
+        task_id: str | None = None,
+        assignee: str | None = None,
+        limit: int = 50,
+        after: str | None = None,
     ) -> Page[Approval]:
         """Return a page of the nodes that wait for a decision, those of the newest tasks first.
         ``after`` is the ``next`` of the page before.
 
-        With ``assignee``, only those are returned about which this person may decide. A page has
-        at most ``limit`` nodes, and may have fewer although another page follows.
+        With ``task_id``, only those of this task are returned, and with ``assignee``, only those
+        about which this person may decide. A page has at most ``limit`` nodes, and may have fewer
+        although another page follows.
+
+        Raises:
+            TaskNotFound: there is no task ``task_id``.
         """
         return await _approvals.list_approvals(
-            self._life.resource, assignee=assignee, limit=limit, after=after
+            self._life.resource, task_id=task_id, assignee=assignee, limit=limit, after=after
         )
 
     async def decide(

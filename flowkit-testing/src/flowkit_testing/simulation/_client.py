@@ -16,6 +16,7 @@ from flowkit.task import (
     FlowInfo,
     FlowVersion,
     LogLine,
+    NodesShown,
     Page,
     TaskEvent,
     TaskStatus,
@@ -100,9 +101,9 @@ class PatientClient(Client):
     async def list_flows(self) -> list[FlowInfo]:
         return await self._patiently(super().list_flows)
 
-    async def get_task(self, task_id: str) -> TaskView:
+    async def get_task(self, task_id: str, *, nodes: NodesShown = "all") -> TaskView:
         get = super().get_task
-        return await self._patiently(lambda: get(task_id))
+        return await self._patiently(lambda: get(task_id, nodes=nodes))
 
     async def wait(self, task_id: str, timeout: float | None = None) -> TaskView:
         wait = super().wait
