@@ -1,0 +1,197 @@
+/** Form made from a JSON Schema. What has no field of its own is written as JSON. */
+
+import { useId, useState } from 'react'
+import { fieldsOf, withField, type Field, type Schema } from './schema'
+
+interface FormProps {
+  schema: Schema
+  value: Schema
+  onChange: (value: Schema) => void
+}
+
+/** Fields of an object. They belong into a form, which checks them before it is sent. */
+export function SchemaForm({ schema, value, onChange }: FormProps) {
+  const [asJson, setAsJson] = useState(false)
+  const fields = fieldsOf(schema)
+  if (fields === null) return <JsonField title="Values" required value={value} onChange={(next) => onChange((next ?? {}) as Schema)} />
+  return (
+    <div className="schema-form">
+      {asJson
+        ? <JsonField title="Values" required value={value} onChange={(next) => onChange((next ?? {}) as Schema)} />
+        : <Fields fields={fields} value={value} onChange={onChange} />}
+      <button type="button" className="plain" onClick={() => setAsJson(!asJson)}>
+        {asJson ? 'Edit as a form' : 'Edit as JSON'}
+      </button>
+    </div>
+  )
+}
+
+function Fields({ fields, value, onChange }: {
+  fields: Field[]
+  value: Schema
+  onChange: (value: Schema) => void
+}) {
+  return fields.map((field) => (
+    <FieldInput
+      key={field.name}
+      field={field}
+      value={value[field.name]}
+      onChange={(part) => onChange(withField(value, field.name, part))}
+    />
+  ))
+}
+
+interface InputProps {
+  field: Field
+  value: unknown
+  onChange: (value: unknown) => void
+}
+
+function FieldInput({ field, value, onChange }: InputProps) {
+  const { shape } = field
+  const help = useId()
+  const described = field.description === null ? {} : { 'aria-describedby': help }
+  const note = field.description !== null && <span id={help} className="help">{field.description}</span>
+  switch (shape.kind) {
+    case 'group':
+      return (
+        <fieldset>
+          <legend>{field.title}</legend>
+          {note}
+          <Fields fields={shape.fields} value={(value ?? {}) as Schema} onChange={onChange} />
+        </fieldset>
+      )
+    case 'check':
+      return (
+        <label className="check">
+          <input type="checkbox" checked={value === true} onChange={(event) => onChange(event.target.checked)} {...described} />
+          <span>{field.title}</span>{note}
+        </label>
+      )
+    case 'choice':
+      return (
+        <label>
+          <Title field={field} />
+          <select
+            value={shape.choices.findIndex((choice) => sameJson(choice, value))}
+            required={field.required}
+            onChange={(event) => onChange(shape.choices[Number(event.target.value)])}
+            {...described}
+          >
+            <option value={-1}>—</option>
+            {shape.choices.map((choice, place) => (
+              <option key={place} value={place}>{typeof choice === 'string' ? choice : JSON.stringify(choice)}</option>
+            ))}
+          </select>
+          {note}
+        </label>
+      )
+    case 'number':
+      return (
+        <label>
+          <Title field={field} />
+          <input
+            type="number"
+            step={shape.whole ? 1 : 'any'}
+            min={shape.least ?? undefined}
+            max={shape.most ?? undefined}
+            required={field.required}
+            value={typeof value === 'number' ? value : ''}
+            onChange={(event) => onChange(event.target.value === '' ? undefined : Number(event.target.value))}
+            {...described}
+          />
+          {note}
+        </label>
+      )
+    case 'text': {
+      const shared = {
+        required: field.required,
+        value: typeof value === 'string' ? value : '',
+        onChange: (event: { target: { value: string } }) =>
+          onChange(event.target.value === '' && !field.required ? undefined : event.target.value),
+        ...described,
+      }
+      return (
+        <label>
+          <Title field={field} />
+          {shape.long ? <textarea rows={4} {...shared} /> : <input type={shape.input} {...shared} />}
+          {note}
+        </label>
+      )
+    }
+    case 'lines':
+      return (
+        <label>
+          <Title field={field} more="one a line" />
+          <textarea
+            rows={3}
+            required={field.required}
+            value={Array.isArray(value) ? value.join('\n') : ''}
+            onChange={(event) => onChange(event.target.value === '' ? undefined : event.target.value.split('\n'))}
+            {...described}
+          />
+          {note}
+        </label>
+      )
+    case 'json':
+      return <>
+        <JsonField title={field.title} required={field.required} value={value} onChange={onChange} />
+        {note}
+      </>
+  }
+}
+
+function Title({ field, more }: { field: Field; more?: string }) {
+  const notes = [more, field.required ? null : 'optional'].filter(Boolean).join(', ')
+  return <span>{field.title}{notes && <span className="quiet"> ({notes})</span>}</span>
+}
+
+function sameJson(one: unknown, other: unknown): boolean {
+  return other !== undefined && JSON.stringify(one) === JSON.stringify(other)
+}
+
+/** Value written as JSON. The form is not sent while the text is not JSON. */
+export function JsonField({ title, value, onChange, required = false, rows = 8 }: {
+  title: string
+  value: unknown
+  onChange: (value: unknown) => void
+  required?: boolean
+  rows?: number
+}) {
+  const [text, setText] = useState(() => value === undefined ? '' : JSON.stringify(value, null, 2))
+  const [fault, setFault] = useState<string | null>(null)
+  const id = useId()
+  const change = (input: HTMLTextAreaElement): void => {
+    setText(input.value)
+    const problem = faultOf(input.value)
+    setFault(problem)
+    input.setCustomValidity(problem ?? '')
+    if (problem === null) onChange(input.value.trim() === '' ? undefined : JSON.parse(input.value))
+  }
+  return (
+    <label>
+      <span>{title} <span className="quiet">(JSON)</span></span>
+      <textarea
+        className="code"
+        rows={rows}
+        spellCheck={false}
+        required={required}
+        value={text}
+        aria-invalid={fault !== null}
+        aria-describedby={fault === null ? undefined : id}
+        onChange={(event) => change(event.target)}
+      />
+      {fault !== null && <span id={id} className="fault">{fault}</span>}
+    </label>
+  )
+}
+
+function faultOf(text: string): string | null {
+  if (text.trim() === '') return null
+  try {
+    JSON.parse(text)
+    return null
+  } catch (error) {
+    return `This is not JSON: ${error instanceof Error ? error.message : String(error)}`
+  }
+}

@@ -1,0 +1,114 @@
+/** JSON Schemas of forms: which field each part of a value gets. */
+
+export type Schema = Record<string, unknown>
+
+export type FieldKind =
+  | { kind: 'text'; input: 'text' | 'date' | 'email' | 'url'; long: boolean }
+  | { kind: 'number'; whole: boolean; least: number | null; most: number | null }
+  | { kind: 'check' }
+  | { kind: 'choice'; choices: unknown[] }
+  | { kind: 'lines' }
+  | { kind: 'group'; fields: Field[] }
+  | { kind: 'json' }
+
+export interface Field {
+  name: string
+  title: string
+  description: string | null
+  required: boolean
+  initial: unknown
+  shape: FieldKind
+}
+
+const MOST_LEVELS = 4
+const INPUTS = { date: 'date', email: 'email', uri: 'url' } as const
+
+/** Return the fields of an object's schema, or null if only JSON can be its form. */
+export function fieldsOf(schema: Schema, root: Schema = schema, level = 0): Field[] | null {
+  const { properties } = resolved(schema, root)
+  if (!isObject(properties) || level > MOST_LEVELS) return null
+  const required = resolved(schema, root)['required']
+  return Object.entries(properties).filter(([, part]) => isObject(part)).map(([name, part]) =>
+    field(name, resolved(part as Schema, root), root, level,
+      Array.isArray(required) && required.includes(name)))
+}
+
+function field(name: string, schema: Schema, root: Schema, level: number, required: boolean): Field {
+  return {
+    name,
+    title: typeof schema['title'] === 'string' ? schema['title'] : name,
+    description: typeof schema['description'] === 'string' ? schema['description'] : null,
+    required,
+    initial: 'default' in schema ? schema['default'] : undefined,
+    shape: shapeOf(schema, root, level),
+  }
+}
+
+function shapeOf(schema: Schema, root: Schema, level: number): FieldKind {
+  if (Array.isArray(schema['enum'])) return { kind: 'choice', choices: schema['enum'] }
+  switch (schema['type']) {
+    case 'boolean':
+      return { kind: 'check' }
+    case 'integer':
+    case 'number':
+      return {
+        kind: 'number',
+        whole: schema['type'] === 'integer',
+        least: numberOf(schema['minimum']),
+        most: numberOf(schema['maximum']),
+      }
+    case 'string':
+      return {
+        kind: 'text',
+        input: INPUTS[schema['format'] as keyof typeof INPUTS] ?? 'text',
+        long: Number(schema['maxLength'] ?? 0) > 200,
+      }
+    case 'array':
+      return isObject(schema['items']) && resolved(schema['items'], root)['type'] === 'string'
+        ? { kind: 'lines' } : { kind: 'json' }
+    case 'object': {
+      const fields = fieldsOf(schema, root, level + 1)
+      return fields === null ? { kind: 'json' } : { kind: 'group', fields }
+    }
+    default:
+      return { kind: 'json' }
+  }
+}
+
+/** Follow a reference within the document. */
+function resolved(schema: Schema, root: Schema): Schema {
+  let here: unknown = schema
+  for (let step = 0; step < 10 && isObject(here) && typeof here['$ref'] === 'string'; step += 1) {
+    const names = here['$ref'].replace(/^#\/?/, '').split('/').filter(Boolean)
+    here = names.reduce<unknown>((part, name) =>
+      isObject(part) ? part[name.replaceAll('~1', '/').replaceAll('~0', '~')] : undefined, root)
+  }
+  return isObject(here) ? here : {}
+}
+
+function isObject(value: unknown): value is Schema {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function numberOf(value: unknown): number | null {
+  return typeof value === 'number' ? value : null
+}
+
+/** Return the value of an untouched form: the defaults of the schema. */
+export function initialValue(fields: readonly Field[]): Schema {
+  const value: Schema = {}
+  for (const one of fields) {
+    const group = one.shape.kind === 'group' ? initialValue(one.shape.fields) : {}
+    const initial = one.initial ?? (Object.keys(group).length || one.required && one.shape.kind === 'group'
+      ? group : one.required && one.shape.kind === 'check' ? false : undefined)
+    if (initial !== undefined) value[one.name] = initial
+  }
+  return value
+}
+
+/** Return an object with one field changed; `undefined` leaves it out. */
+export function withField(value: Schema, name: string, part: unknown): Schema {
+  const next = { ...value, [name]: part }
+  if (part === undefined) Reflect.deleteProperty(next, name)
+  return next
+}
