@@ -10,7 +10,7 @@ import pytest
 
 from flowkit import Client
 from flowkit._records.letter_records import read_letters
-from flowkit.client._queries import FIRST_CHECK_SEC
+from flowkit.client._queries import FIRST_CHECK_SEC, UNCHECKED_SEC
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import TaskRecord
 from flowkit.worker import RunContext, handler
@@ -113,7 +113,7 @@ async def check_end(cluster: Cluster, wait: Callable[[Client], Awaitable[Any]]) 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-async def test_waiting_for_a_task_that_is_damaged_already_ends_at_once(
+async def test_waiting_for_a_task_that_is_damaged_already_ends_within_a_second(
     wait: Callable[[Client], Awaitable[Any]], damage: Damage
 ) -> None:
     async with Cluster(store=DamagedStore(), coordinators=0) as cluster:
@@ -121,7 +121,7 @@ async def test_waiting_for_a_task_that_is_damaged_already_ends_at_once(
         cluster.store.damage = damage  # type: ignore[attr-defined]
         began = cluster.clock.monotonic()
         await check_end(cluster, wait)
-        assert cluster.clock.monotonic() == began
+        assert cluster.clock.monotonic() - began <= UNCHECKED_SEC
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)

@@ -224,8 +224,8 @@ class TestWakesOneOfSeveral(BrokenStore):
 
     class broken(InMemoryStore):
         def _wake(self, task_id: str) -> None:
-            for event in list(self._waiting.pop(task_id, ()))[:1]:
-                event.set()
+            for woken in list(self._waiting.pop(task_id, ()))[:1]:
+                woken.set_result(None)
 
 
 class TestPagesByCounting(BrokenStore):

@@ -1,9 +1,9 @@
 """In-memory store that keeps every promise of the protocol."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
-import anyio
 import anyio.lowlevel
 
 from flowkit.errors import RecordTooLarge
@@ -44,7 +44,7 @@ class InMemoryStore:
         self.artifacts = self._artifacts = InMemoryArtifactStore(max_record_bytes=max_record_bytes)
         self.records = self._records = InMemoryRecordStore(max_record_bytes=max_record_bytes)
         self._tasks = TaskTable()
-        self._waiting: dict[str, set[anyio.Event]] = {}
+        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,24 +125,29 @@ class InMemoryStore:
     # ------------------------------------------------------------ waiting
 
     async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
-        await anyio.lowlevel.checkpoint()
+        waited = False
         while (row := self._tasks.rows.get(task_id)) is not None and (
             row.version <= version or (ended and row.finished_at is None)
         ):
-            # The event belongs to the current event loop, so that the store itself belongs to none.
-            event = anyio.Event()
-            waiting = self._waiting.setdefault(task_id, set())
-            waiting.add(event)
+            waited = True
+            # The future belongs to the current event loop, so that the store itself belongs to
+            # none.
+            woken = asyncio.get_running_loop().create_future()
+            waiting = self._waiting.setdefault(task_id, {})
+            waiting[woken] = None
             try:
-                await event.wait()
+                await woken
             finally:
-                waiting.discard(event)
+                waiting.pop(woken, None)
                 if not waiting and self._waiting.get(task_id) is waiting:
                     del self._waiting[task_id]
+        if not waited:
+            await anyio.lowlevel.checkpoint()
 
     def _wake(self, task_id: str) -> None:
-        for event in self._waiting.pop(task_id, ()):
-            event.set()
+        for woken in self._waiting.pop(task_id, ()):
+            if not woken.done():
+                woken.set_result(None)
 
     async def check(self) -> Sequence[CheckResult]:
         return [

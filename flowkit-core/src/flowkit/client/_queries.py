@@ -25,11 +25,14 @@ from flowkit.task import NodesShown, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
 TASKS_A_READ = 100
-FIRST_CHECK_SEC = 30.0
-LONGEST_CHECK_SEC = 600.0
-"""``wait`` and ``watch`` check the record of an unchanged task for damage after pauses that double
-up to this.
+UNCHECKED_SEC = 1.0
+"""``wait`` checks the record of a task for damage after this time. Most tasks end before, and the
+check takes longer than the wait.
 """
+FIRST_CHECK_SEC = 30.0
+"""``watch`` checks the record of an unchanged task for damage after this time."""
+LONGEST_CHECK_SEC = 600.0
+"""The pauses between two checks double up to this."""
 
 _check_pauses = partial(Backoff, first_sec=FIRST_CHECK_SEC, longest_sec=LONGEST_CHECK_SEC)
 
@@ -98,14 +101,16 @@ async def _listed(session: Session, record: TaskRecord) -> TaskView:
 async def wait_for_end(session: Session, task_id: str, timeout: float | None) -> TaskView:
     """Return the task when it has ended."""
     timeout = _checked_timeout(timeout)
-    clock, pauses = session.clock, _check_pauses()
+    clock, pauses = session.clock, Backoff(first_sec=UNCHECKED_SEC, longest_sec=LONGEST_CHECK_SEC)
     give_up_at = inf if timeout is None else clock.monotonic() + timeout
+    has_waited = False
     while True:
         record = await session.record(task_id)
-        task = _decode_awaited(record)
-        if task.terminal:
-            return await view_of(session, task)
         left_sec = give_up_at - clock.monotonic()
+        if has_waited or record.header.finished_at is not None or left_sec <= 0:
+            task = _decode_awaited(record)
+            if task.terminal:
+                return await view_of(session, task)
         if left_sec <= 0:
             raise TimeoutError(
                 f"task {task_id!r} is still {record.header.status} after {timeout:g} s"
@@ -113,6 +118,7 @@ async def wait_for_end(session: Session, task_id: str, timeout: float | None) ->
         # A store does not report damage as a change: the record is checked after each pause.
         end = partial(session.store.wait_for_change, task_id, 0, ended=True)
         await within(min(left_sec, pauses.next_sec()), end, clock=clock)
+        has_waited = True
 
 
 async def list_events(
