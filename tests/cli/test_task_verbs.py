@@ -9,6 +9,7 @@ from flowkit._records.worker_sessions import WorkerSession
 from flowkit.cli._loader import load_flow
 from flowkit.cli._run_verbs import warn_of_unserved_roles
 from flowkit.plugins import Plugins
+from flowkit.task import CLAIM_KINDS
 from tests.builders import graph, node
 from tests.cli.conftest import Cli
 from tests.cli.installations import FAILING, ONE, SKIPPING, STREAM, Installation
@@ -719,12 +720,13 @@ def test_resolve_settles_a_node(cli: Cli, installation: Installation):
 
 
 WAITS = {
+    "cache": ({"cache": {"key": "k", "ttl_sec": 60}}, "waits for the result of another node"),
     "key": ({"concurrency_key": "k"}, "waits for its key"),
     "rate": ({"rate_limit": {"key": "k", "limit": 1, "per_sec": 60}}, "waits for its rate"),
 }
 
 
-@pytest.mark.parametrize("waiting", WAITS)
+@pytest.mark.parametrize("waiting", CLAIM_KINDS)
 def test_a_node_that_waits_for_a_place_is_shown_and_watched(
     waiting: str, cli: Cli, installation: Installation
 ):

@@ -198,6 +198,8 @@ FULL = NodeRecord(
     key=KeyClaim("k", 2, "held", 9.5),
     overdue=True,
     rate=KeyClaim("r", 3, "queued", 9.75),
+    cache=KeyClaim("role:r", 3, "over", 8.5),
+    cached=True,
 )
 
 

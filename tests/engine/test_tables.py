@@ -31,6 +31,7 @@ from flowkit._engine import (
     MapGrew,
     MapOpened,
     NodeResolved,
+    ResultCached,
     RoundChecked,
     RunNowRequested,
     Transition,
@@ -171,6 +172,24 @@ def comes_in_the_queue(play: Play) -> Transition:
 
 def busy(play: Play) -> Transition:
     return play.do(KeyBusy(play.index("n"), play.record("n").key.number, "others hold it"))
+
+
+def asks_its_cache() -> Play:
+    """Return a task whose node has a cache and a key, and asks for its cached result first."""
+    fields = {"cache": {"key": "x", "ttl_sec": 60}, "concurrency_key": "k"}
+    play = Play(graph("n", n=PATIENT | fields), keys=False)
+    play.do(KeyNamed(play.index("n"), 1, "role:n", kind="cache"))
+    return play
+
+
+def waits_for_a_result() -> Play:
+    play = asks_its_cache()
+    play.do(KeyQueued(play.index("n"), 1, "cache"))
+    return play
+
+
+def takes_a_result(play: Play) -> Transition:
+    return play.do(ResultCached(play.index("n"), 1, "role:n", NOON, "stored"))
 
 
 def granted_while_paused(play: Play) -> Transition:
@@ -590,6 +609,8 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (KeyGranted, Mark.DEFERRED): (queued, granted),
     (KeyQueued, Mark.ASKING): (asking, comes_in_the_queue),
     (KeyBusy, Mark.ASKING): (asks(on_conflict="skip"), busy),
+    (ResultCached, Mark.ASKING): (asks_its_cache, takes_a_result),
+    (ResultCached, Mark.DEFERRED): (waits_for_a_result, takes_a_result),
     (FunctionReturned, Mark.READY): (ready_function, lambda play: play.returns("n")),
     (FunctionReturned, Mark.RUNNING): (running_function, lambda play: play.returns("n")),
     (FunctionReturned, Mark.DEFERRED): (deferred_function, lambda play: play.returns("n")),

@@ -958,9 +958,9 @@ await self._make(stored, deliveries)
     ),
     Mutant(
         "a holder that is checked gives its place back",
-        "is_over",
-        "claim.number > claimant.number",
-        "claim.number >= claimant.number",
+        "KeyClaim.is_past",
+        "self.number > number",
+        "self.number >= number",
         suite="tests/keys/test_key_checks.py",
     ),
     Mutant(
@@ -980,8 +980,8 @@ await self._make(stored, deliveries)
     Mutant(
         "a place has two owners",
         "step",
-        "state.without(work.returned)",
-        "state.without([one.claimant for one in state.holders])",
+        "state.after(work.returned, work.values, now)",
+        "state.after([one.claimant for one in state.holders], work.values, now)",
         scenarios=("keys_of_many_tasks",),
     ),
     Mutant(
@@ -1093,6 +1093,70 @@ while calls.names:
         "self._of(key).serve = True",
         "pass",
         suite="tests/rates/test_nodes_with_rates.py",
+    ),
+    # ------------------------------------------------ cached results
+    Mutant(
+        "the result of one that holds no place is stored",
+        "KeyState.after",
+        "self.holds(claimant) and not self.stale",
+        "not self.stale",
+        suite="tests/caches/test_result_steps.py",
+    ),
+    Mutant(
+        "a result is stored although it was deleted while it was computed",
+        "KeyState.after",
+        "self.holds(claimant) and not self.stale",
+        "self.holds(claimant)",
+        suite="tests/caches/test_result_steps.py",
+    ),
+    Mutant(
+        "a result never expires",
+        "KeyState.after",
+        "self.value.until <= now",
+        "False",
+        suite="tests/caches/test_result_steps.py",
+    ),
+    Mutant(
+        "a queue is forgotten that was not served to its end",
+        "_served",
+        "whole and not present",
+        "True",
+        suite="tests/caches/test_result_steps.py",
+    ),
+    Mutant(
+        "a result without some batches is stored",
+        "return_of",
+        "record.resolution is not None or record.skipped or record.cached",
+        "record.resolution is not None or record.cached",
+        suite="tests/caches/test_cached_results.py",
+    ),
+    Mutant(
+        "a result that an operator has given is stored",
+        "return_of",
+        "record.resolution is not None or record.skipped or record.cached",
+        "record.skipped or record.cached",
+        suite="tests/caches/test_cached_results.py",
+    ),
+    Mutant(
+        "a node that took a result is undone",
+        "finish_node",
+        "not record.cached",
+        "True",
+        suite="tests/caches/test_cached_results.py",
+    ),
+    Mutant(
+        "a child that took a result is undone",
+        "ends_read",
+        "number in event.cached",
+        "False",
+        suite="tests/caches/test_cached_results.py",
+    ),
+    Mutant(
+        "the place of a run that is being stopped is given to the next",
+        "TaskSpec.is_exclusive",
+        "node.cache is not None",
+        "False",
+        suite="tests/caches/test_claims.py",
     ),
     # ------------------------------------------------ runs and their worker
     Mutant(

@@ -1144,6 +1144,67 @@ async def rates_of_many_tasks(cluster: SimCluster) -> None:
     await with_verbs(cluster, random_rated_graph, "abcm")
 
 
+def random_cached_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
+    """Return a graph of nodes with caches: handlers, also with a concurrency key or a rate, a
+    map, and a sub-flow. The keys are few, so that tasks share results.
+    """
+
+    def cache() -> dict[str, Any]:
+        key = pick(["x", "${params.name}"])
+        return {"cache": {"key": key, "ttl_sec": pick([0.5, 10.0, 1_000.0])}}
+
+    limits = {"start_to_close_sec": 4.0, "schedule_to_start_sec": 4.0}
+    limited = pick([{}, {"timeouts": limits, "retry_policy": {"max": 1}}])
+    role = pick(["work", "slow", "third_time", *(["deaf"] if limited else [])])
+    mapped = {"over": [1, 2, 1], "max_parallel": pick([None, 1, 2]), "on_item_failure": "continue"}
+    of_item = {"cache": {"key": "${item}", "ttl_sec": 100.0}}
+    inner = graph(node("x", "third_time"))
+    return graph(
+        node("a", role, **limited, **cache(), **pick(RATE_CHOICES)),
+        node("b", pick(["work", "slow"]), after=pick([[], ["a"]]), **cache(), **pick(KEY_CHOICES)),
+        node("m", map=mapped, **of_item),
+        {"node_id": "s", "type": "subflow", "io": {"graph": inner}, **cache()},
+        on_node_failure="continue",
+        max_parallel=pick([None, None, 1, 2]),
+    )
+
+
+async def caches_of_many_tasks(cluster: SimCluster) -> None:
+    """Run tasks that share cached results. Pause, cancel and retry some of them, settle some nodes,
+    and delete some results.
+    """
+    pick, client = cluster.random.choice, cluster.client
+
+    async def run() -> None:
+        flow, name = random_cached_graph(pick), pick(["x", "y"])
+        await cluster.clock.sleep(pick([0.0, 0.0, 3.0]))
+        task_id = await client.create_task(graph=flow, params={"name": name})
+        if pick([True, False, False]):
+            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+            await client.pause(task_id)
+            await cluster.clock.sleep(pick([0.1, 5.0]))
+            await client.resume(task_id)
+        if pick([True, False, False]):
+            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+            await client.cancel(task_id)
+        if pick([True, False, False]):
+            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+            await client.delete_cached(pick(["work", "slow", "subflow"]), key=pick([None, "x"]))
+        if pick([True, False, False]):
+            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+            with suppress(TaskRefused):
+                outcome = pick(["finished", "failed", "skipped"])
+                await client.resolve_node(task_id, pick("abms"), outcome, by="ann")
+        view = await client.wait(task_id)
+        if pick([True, False]) and view.status in ("failed", "cancelled"):
+            await client.retry(task_id)
+            await client.wait(task_id)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(run)
+
+
 def wait(node_id: str, signal: str, after: list[str] | None = None, **io: Any) -> dict[str, Any]:
     return {
         "node_id": node_id,
@@ -2109,6 +2170,7 @@ STANDARD = {
         Standard(cancelled_sleep, 1),
         Standard(keys_of_many_tasks, 4, once=False),
         Standard(rates_of_many_tasks, 1, once=False, options={"converge_sec": 2_000}),
+        Standard(caches_of_many_tasks, 1, once=False, options={"converge_sec": 2_000}),
         Standard(signals, 3, once=False),
         Standard(decisions, 2, once=False),
         Standard(random_waits, 4, once=False, options={"converge_sec": 2_000}),

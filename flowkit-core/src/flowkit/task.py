@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
 from flowkit._json.limits import MAX_WORKER_ID_CHARS, Count, Moment
-from flowkit.graph import Concurrency, FlowRef, Plan, RateLimit, TaskConcurrency
+from flowkit.graph import Cache, Concurrency, FlowRef, Plan, RateLimit, TaskConcurrency
 from flowkit.protocols import utc
 from flowkit.tracing import TraceContext
 
@@ -79,11 +79,11 @@ NodesShown = Literal["all", "graph", "none"]
 """Nodes that a view of a task has: the nodes of its graph and the first children of each map, only
 the nodes of its graph, or none.
 """
-WaitingFor = Literal["timer", "signal", "approval", "key", "rate", "worker"]
-ClaimKind = Literal["key", "rate"]
+WaitingFor = Literal["timer", "signal", "approval", "cache", "key", "rate", "worker"]
+"""Reason why a node waits, by which tasks are listed."""
+ClaimKind = Literal["cache", "key", "rate"]
 """Kinds of places that a node claims before an attempt, in this order."""
 CLAIM_KINDS: tuple[ClaimKind, ...] = get_args(ClaimKind)
-"""Reason why a node waits, by which tasks are listed."""
 
 
 class NodeView(_View):
@@ -123,10 +123,13 @@ class NodeView(_View):
     """Tasks of the last 20 rounds of a node of type ``loop``, by the number of the round from 0."""
     waiting: WaitKind | ClaimKind | None = None
     """Kind of event for which a deferred node of a control type waits; ``key`` for a node that
-    waits for its concurrency key, and ``rate`` for one that waits for its rate.
+    waits for its concurrency key, ``rate`` for one that waits for its rate, and ``cache`` for one
+    that waits for a result that another node with the same cache key computes.
     """
     waiting_until: datetime | None = None
     """Time at which this wait ends in any case."""
+    cached: bool = False
+    """Whether the node has not run, because a result was stored under its cache key."""
     resolved_by: str | None = None
     """Name of the operator who has chosen the outcome of the node."""
     children: dict[NodeStatus, int] = {}
@@ -408,7 +411,7 @@ class Mark:
     READY = ord("r")
     """It may start, and waits until fewer nodes are in flight."""
     ASKING = ord("k")
-    """It is about to start, and asks for its concurrency key or its rate."""
+    """It is about to start, and asks for its cached result, its concurrency key or its rate."""
     ISSUED = ord("q")
     """Its command was issued, and no worker has started it."""
     RUNNING = ord("u")
@@ -642,12 +645,15 @@ class ChildLink:
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """Claim to a place of a concurrency key or a rate: of a node for its next or its current
-    attempt, or of a task as a whole.
+    """Claim to a place of a concurrency key, a rate or the key of a cache: of a node for its next
+    or its current attempt, or of a task as a whole. The key of a cache has one place, for the node
+    that computes the result.
     """
 
     key: str
-    """Name of the key, or the text with expressions that gives the name."""
+    """Name of the key, or the text with expressions that gives the name. It is empty for the key of
+    a cache that is not evaluated.
+    """
     number: Annotated[Count, Field(ge=1)]
     """1 for the first claim of the node or task, and so on. It identifies the holder of a place."""
     state: Literal["unnamed", "asked", "queued", "held", "shared", "unused", "over", "busy"]
@@ -678,6 +684,10 @@ class KeyClaim:
     def is_held(self) -> bool:
         """Whether it has a place, or shares one."""
         return self.state in ("held", "shared")
+
+    def is_past(self, number: int) -> bool:
+        """Return whether the claim with this number is over."""
+        return self.number > number or (self.number == number and self.is_over)
 
 
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -772,6 +782,10 @@ class NodeRecord:
     """The attempt has exceeded a limit, and fails when it is known to have ended."""
     rate: KeyClaim | None = None
     """Last claim of the node to its rate. It is over when the attempt is known to have begun."""
+    cache: KeyClaim | None = None
+    """Last claim of the node to compute the result for its cache key."""
+    cached: bool = False
+    """The node has taken a result that was stored under its cache key."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -813,24 +827,26 @@ class NodeRecord:
             self.key,
             self.overdue,
             self.rate,
+            self.cache,
+            self.cached,
         )
 
     def claim(self, kind: ClaimKind) -> KeyClaim | None:
         """Return the last claim of this kind."""
-        return self.key if kind == "key" else self.rate
+        claim: KeyClaim | None = getattr(self, kind)
+        return claim
 
     def set_claim(self, kind: ClaimKind, claim: KeyClaim) -> None:
         """Replace the last claim of this kind."""
-        if kind == "key":
-            self.key = claim
-        else:
-            self.rate = claim
+        setattr(self, kind, claim)
 
     def kind_in(self, *states: str) -> ClaimKind | None:
-        """Return the kind of the claim that is in one of these states, or None."""
-        if self.key is not None and self.key.state in states:
-            return "key"
-        return "rate" if self.rate is not None and self.rate.state in states else None
+        """Return the kind of the first claim that is in one of these states, or None."""
+        for kind in CLAIM_KINDS:
+            claim = self.claim(kind)
+            if claim is not None and claim.state in states:
+                return kind
+        return None
 
     @property
     def asks_for(self) -> ClaimKind | None:
@@ -841,6 +857,11 @@ class NodeRecord:
     def queued_for(self) -> ClaimKind | None:
         """Kind of the place for which the node waits in a queue."""
         return self.kind_in("queued")
+
+    @property
+    def holds_cache(self) -> bool:
+        """Whether the attempt computes the result for its cache key."""
+        return self.cache is not None and self.cache.is_held
 
     @property
     def holds_key(self) -> bool:
@@ -998,20 +1019,27 @@ class TaskSpec:
 
     def named(
         self, index: int, kind: ClaimKind
-    ) -> Concurrency | TaskConcurrency | RateLimit | None:
-        """Return the concurrency key or the rate of a node, or the key of the task as a whole."""
-        return self.plan.nodes[index].rate_limit if kind == "rate" else self.key_of(index)
+    ) -> Concurrency | TaskConcurrency | RateLimit | Cache | None:
+        """Return the concurrency key, the rate or the cache of a node, or the key of the task as a
+        whole.
+        """
+        if kind == "key":
+            return self.key_of(index)
+        node = self.plan.nodes[index]
+        return node.rate_limit if kind == "rate" else node.cache
 
     def key_of(self, index: int) -> Concurrency | TaskConcurrency | None:
         """Return the concurrency key of a node, or of the task as a whole."""
         return self.plan.key if index == WHOLE_TASK else self.plan.nodes[index].key
 
     def is_exclusive(self, index: int) -> bool:
-        """Return whether a node has a concurrency key, or its task runs in the place of one. Such
-        an attempt counts as ended only when that is known.
+        """Return whether a node has a concurrency key or a cache, or its task runs in the place of
+        one. Such an attempt counts as ended only when that is known.
         """
         in_place = self.parent is not None and self.parent.exclusive
-        return in_place or self.plan.key is not None or self.plan.nodes[index].key is not None
+        node = self.plan.nodes[index]
+        alone = node.key is not None or node.cache is not None
+        return in_place or self.plan.key is not None or alone
 
     def holds_place(self, index: int, record: "NodeRecord") -> bool:
         """Return whether an attempt has a place that comes back only when more is known about it:

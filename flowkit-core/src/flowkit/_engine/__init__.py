@@ -57,6 +57,7 @@ from flowkit._engine.events import (
     PauseRequested,
     ReadArtifacts,
     ReadEnds,
+    ResultCached,
     ResumeRequested,
     RetryRequested,
     ReturnKey,
@@ -74,6 +75,7 @@ from flowkit._engine.events import (
     WithdrawCommand,
     Woke,
     pending_effects,
+    return_of,
 )
 from flowkit._engine.map_reruns import records_to_load
 from flowkit._engine.node_starts import confirmed_until
@@ -163,6 +165,7 @@ __all__ = [
     "PauseRequested",
     "ReadArtifacts",
     "ReadEnds",
+    "ResultCached",
     "ResumeRequested",
     "RetryRequested",
     "ReturnKey",
@@ -204,6 +207,7 @@ __all__ = [
     "reason_tag",
     "records_to_load",
     "retry_delay",
+    "return_of",
     "shown_child",
     "shown_rounds",
     "sources_of",

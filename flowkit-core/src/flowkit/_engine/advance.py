@@ -47,6 +47,7 @@ from flowkit._engine.events import (
     OutputDelayed,
     OutputEvaluated,
     PauseRequested,
+    ResultCached,
     ResumeRequested,
     RetryRequested,
     RoundChecked,
@@ -56,7 +57,7 @@ from flowkit._engine.events import (
     TellParent,
     Woke,
 )
-from flowkit._engine.keys import key_busy, key_granted, key_named, key_queued
+from flowkit._engine.keys import key_busy, key_granted, key_named, key_queued, result_cached
 from flowkit._engine.later_reruns import (
     only_later_nodes,
     rerun_later_nodes,
@@ -419,6 +420,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     KeyNamed: key_named,
     KeyGranted: key_granted,
     KeyQueued: key_queued,
+    ResultCached: result_cached,
     KeyBusy: key_busy,
     CommandWithdrawn: command_withdrawn,
     Woke: woke,

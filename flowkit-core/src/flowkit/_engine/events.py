@@ -4,9 +4,9 @@ The reports of workers are events too; they are in :mod:`flowkit.messages`.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from flowkit._engine.readiness import awaits_output
 from flowkit._engine.stop_reasons import stop_cause
@@ -231,6 +231,8 @@ class EndsRead:
     """Number of the change above which they are read now."""
     children: Sequence[tuple[int, int]] = ()
     """Number of each child in the map, and of the change with which it finished."""
+    cached: Collection[int] = ()
+    """Numbers of those children that have taken a cached result, which are not undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +343,9 @@ class FollowParent:
 
 @dataclass(frozen=True, slots=True)
 class KeyNamed:
-    """The expressions of a concurrency key or a rate have been evaluated."""
+    """The expressions of a concurrency key or a rate, or the key of a cache, have been
+    evaluated.
+    """
 
     index: int
     """The node, or ``WHOLE_TASK``."""
@@ -354,20 +358,26 @@ class KeyNamed:
 
 @dataclass(frozen=True, slots=True)
 class KeyGranted:
-    """A node or task has got a place of its concurrency key."""
+    """A node or task has got a place of its concurrency key, or a node one of its rate. Or a node
+    is the one that computes the result for its cache key.
+    """
 
     index: int
     """The node, or ``WHOLE_TASK``."""
     number: int
     """Number of its claim."""
     shared: bool = False
-    """An ancestor holds the place."""
+    """An ancestor holds the place. A node whose ancestor computes a result for the same cache key
+    has a result of its own, which is not stored.
+    """
     kind: ClaimKind = "key"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyQueued:
-    """A node or task is in the queue of its concurrency key or its rate."""
+    """A node or task is in the queue of its concurrency key or its rate, or waits for the result
+    for its cache key, which another node computes.
+    """
 
     index: int
     number: int
@@ -382,6 +392,19 @@ class KeyBusy:
     number: int
     error: str
     kind: ClaimKind = "key"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultCached:
+    """A result is stored for the cache key of a node."""
+
+    kind: ClassVar[ClaimKind] = "cache"
+    index: int
+    number: int
+    """Number of the claim."""
+    key: str
+    asked_at: float
+    result: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +482,7 @@ DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent once more than needed.
 """
-KeyEvent = KeyNamed | KeyGranted | KeyQueued | KeyBusy
+KeyEvent = KeyNamed | KeyGranted | KeyQueued | KeyBusy | ResultCached
 MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected | EndsRead
 Event = (
     ClientEvent
@@ -581,8 +604,8 @@ class RunChild:
 
 @dataclass(slots=True)
 class AskKey:
-    """Ask for a place of the concurrency key of a node or task, or of the rate of a node. Repeating
-    this is harmless.
+    """Ask for a place of the concurrency key of a node or task, for one of the rate of a node, or
+    for the result for its cache key. Repeating this is harmless.
     """
 
     index: int
@@ -593,8 +616,8 @@ class AskKey:
 
 @dataclass(frozen=True, slots=True)
 class NameKey:
-    """Evaluate the expressions of the concurrency key of a node or task, or of the rate of a
-    node.
+    """Evaluate the expressions of the concurrency key of a node or task, or of the rate or the
+    cache of a node.
     """
 
     index: int
@@ -615,6 +638,9 @@ class ReturnKey:
     kind: ClaimKind = "key"
     begun: bool = True
     """Whether an attempt may have begun with the place."""
+    result: Any = None
+    stores: bool = False
+    """The result is to be stored under the key of the cache."""
 
 
 @dataclass(slots=True)
@@ -803,9 +829,28 @@ def _returns(task: Task) -> Iterator[ReturnKey]:
     for index, record in task.records.items():
         for kind in CLAIM_KINDS:
             claim = record.claim(kind)
-            if claim is not None and claim.is_over:
+            if claim is not None and claim.is_over and claim.key:
                 began = record.issued_at > claim.asked_at
-                yield ReturnKey(index, replace(claim, state="held" if began else "queued"), kind)
+                before = replace(claim, state="held" if began else "queued")
+                finished = task.marks[index] == Mark.FINISHED
+                yield return_of(index, before, kind, record, finished=finished)
+
+
+def return_of(
+    index: int,
+    claim: KeyClaim,
+    kind: ClaimKind,
+    record: NodeRecord,
+    *,
+    begun: bool = True,
+    finished: bool,
+) -> ReturnKey:
+    """Return the effect at the end of a claim. The result for a cache key is stored if an attempt
+    gave it, from all of its batches.
+    """
+    given = record.resolution is not None or record.skipped or record.cached
+    stores = kind == "cache" and finished and not given
+    return ReturnKey(index, claim, kind, begun, record.result if stores else None, stores)
 
 
 def map_effects(task: Task, index: int, attempt: int) -> list[Effect]:

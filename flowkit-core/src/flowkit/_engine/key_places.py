@@ -1,12 +1,15 @@
-"""Places of concurrency keys and rates: who holds them, and who gets those that are free.
+"""Places of concurrency keys, rates and the keys of caches: who holds them, and who gets those that
+are free.
 
 A rate is a key whose places come back by time. An attempt holds a place from the grant until it is
 known to have begun. From then on it counts as begun, for as long as the window of the rate.
+
+The key of a cache has one place, and its holder computes the value that is stored in it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Claimant(NamedTuple):
@@ -56,8 +59,17 @@ class Begun(NamedTuple):
     attempts: int
 
 
+class Value(NamedTuple):
+    """Result that is stored under the key of a cache, until a time."""
+
+    result: Any
+    until: float
+
+
 class KeyState(NamedTuple):
-    """State of a key or a rate. ``contended``: there may be claims in its queue."""
+    """State of a key, a rate or the key of a cache. ``contended``: there may be claims in its
+    queue.
+    """
 
     holders: tuple[Holder, ...] = ()
     contended: bool = False
@@ -65,6 +77,10 @@ class KeyState(NamedTuple):
     """For a rate: attempts that began in the window, in the order in which that was known."""
     window_sec: float = 0.0
     """The longest ``per_sec`` of the claims since the record exists."""
+    value: Value | None = None
+    """For the key of a cache: the result that is stored."""
+    stale: bool = False
+    """For the key of a cache: the result that is computed now is not to be stored."""
 
     def holds(self, claimant: Claimant) -> bool:
         """Return whether a claim has a place."""
@@ -74,6 +90,24 @@ class KeyState(NamedTuple):
         """Return the state after these claims have given their places back."""
         kept = (holder for holder in self.holders if holder.claimant not in claimants)
         return self._replace(holders=tuple(kept))
+
+    def after(
+        self, returned: Collection[Claimant], values: Mapping[Claimant, Value], now: float
+    ) -> "KeyState":
+        """Return the state after these claims have given their places back, some with a value. A
+        value that has expired is gone.
+        """
+        kept = self.without(returned)
+        if self.value is not None and self.value.until <= now:
+            kept = kept._replace(value=None)
+        for claimant, value in values.items():
+            if self.holds(claimant) and not self.stale:
+                kept = kept._replace(value=value)
+        return kept if kept.holders else kept._replace(stale=False)
+
+    def forgotten(self) -> "KeyState":
+        """Return the state without its value, and without the one that is computed now."""
+        return self._replace(value=None, stale=bool(self.holders))
 
     def with_begun(self, one: Begun) -> "KeyState":
         """Return the state after attempts began. The list is kept short: those closest together

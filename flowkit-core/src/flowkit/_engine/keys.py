@@ -1,4 +1,4 @@
-"""Concurrency keys and rates: the answers to claims, and attempts that exceed a limit."""
+"""Concurrency keys, rates and caches: the answers to claims, and attempts that exceed a limit."""
 
 from dataclasses import replace
 
@@ -9,10 +9,17 @@ from flowkit._engine.events import (
     KeyGranted,
     KeyNamed,
     KeyQueued,
+    ResultCached,
     ReturnKey,
     stop_effects,
 )
-from flowkit._engine.node_ends import fail_node, give_grace, skip
+from flowkit._engine.node_ends import (
+    cancel_other_parents,
+    fail_node,
+    finish_node,
+    give_grace,
+    skip,
+)
 from flowkit._engine.node_starts import start_with_places
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.sources import sources_progress
@@ -20,6 +27,7 @@ from flowkit._engine.stop_reasons import KEY_BUSY
 from flowkit._engine.task_keys import task_busy, task_granted, task_unnamed
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
+from flowkit._engine.waits import begin_nodes
 from flowkit.graph._expanded_plan import map_of
 from flowkit.task import WHOLE_TASK, KeyClaim, Mark
 
@@ -52,8 +60,10 @@ def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) 
     claim = _open_claim(draft, event)
     if claim is None:
         draft.ignored = True
-        if not event.shared:
-            _return_stale(draft, event)
+        before = _claim(draft, event)
+        if before is not None and not event.shared:
+            stale = replace(before, number=event.number, state="held")
+            _return_stale(draft, event, stale)
         return
     held = replace(claim, state="shared" if event.shared else "held")
     if index == WHOLE_TASK:
@@ -67,7 +77,9 @@ def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) 
 
 
 def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) -> None:
-    """Defer a node that is in the queue of its key or its rate."""
+    """Defer a node that is in the queue of its key or its rate, or waits for the result that
+    another one computes for its cache key.
+    """
     claim = _open_claim(draft, event)
     if claim is None or claim.state == "queued":
         draft.ignored = True
@@ -77,7 +89,26 @@ def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) ->
         return
     draft.edit(event.index).set_claim(event.kind, replace(claim, state="queued"))
     draft.due[event.index] = None
-    draft.move(event.index, Mark.DEFERRED, data={"waiting": event.kind, "key": claim.key})
+    name = {} if event.kind == "cache" else {"key": claim.key}
+    draft.move(event.index, Mark.DEFERRED, data={"waiting": event.kind, **name})
+
+
+def result_cached(draft: Transition, event: ResultCached, settings: EngineSettings) -> None:
+    """Finish a node with the result that is stored for its cache key."""
+    index, claim = event.index, _open_claim(draft, event)
+    if claim is None:
+        draft.ignored = True
+        _return_stale(draft, event, KeyClaim(event.key, event.number, "queued", event.asked_at))
+        return
+    record = draft.edit(index)
+    record.result, record.cached = event.result, True
+    record.metrics, record.batches, record.skipped, record.retries = None, 0, 0, None
+    record.worker_id = record.started_at = record.child = None
+    draft.started_at = draft.started_at or draft.now
+    finish_node(draft, index, settings, data={"cached": True})
+    if draft.task.spec.plan.nodes[index].on_satisfied == "cancel":
+        cancel_other_parents(draft, index, settings)
+        begin_nodes(draft, settings)
 
 
 def key_busy(draft: Transition, event: KeyBusy, settings: EngineSettings) -> None:
@@ -132,15 +163,12 @@ def _claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
     return draft.record(event.index).claim(event.kind)
 
 
-def _return_stale(draft: Transition, event: KeyGranted) -> None:
-    """Give back a place that came after the end of the claim. An old copy of a task may not know a
-    later claim, but a claim that is over in any copy stays so.
+def _return_stale(draft: Transition, event: KeyGranted | ResultCached, stale: KeyClaim) -> None:
+    """Give back a place, or a result, that came after the end of the claim. An old copy of a task
+    may not know a later claim, but a claim that is over in any copy stays so.
     """
     claim = _claim(draft, event)
-    if claim is None:
-        return
-    if claim.number > event.number or (claim.number == event.number and claim.is_over):
-        stale = replace(claim, number=event.number, state="held")
+    if claim is not None and claim.is_past(event.number) and stale.key:
         draft.effects.append(ReturnKey(event.index, stale, event.kind))
 
 

@@ -80,7 +80,9 @@ def ends_read(draft: Transition, event: EndsRead, settings: EngineSettings) -> N
     first = draft.edit_map(index).blocks[0].first
     for number, seq in event.children:
         undo = first + number
-        if draft.mark(undo) == Mark.WAITING:
+        if draft.mark(undo) == Mark.WAITING and number in event.cached:
+            draft.move(undo, Mark.SKIPPED, data={"reason_code": "nothing_to_undo"})
+        elif draft.mark(undo) == Mark.WAITING:
             child = draft.edit(undo)
             child.after, child.generation = seq, record.generation
             draft.move(undo, Mark.READY)

@@ -170,7 +170,8 @@ def finish_node(
         drop_letter(draft, index, record)
     draft.move(index, Mark.FINISHED, at=at, data=data)
     plan = draft.task.spec.plan
-    if plan.ends is not None and index in plan.ends.undo_of and not is_map(plan, index):
+    undone = plan.ends is not None and index in plan.ends.undo_of and not record.cached
+    if plan.ends is not None and undone and not is_map(plan, index):
         draft.edit(plan.ends.undo_of[index]).after = draft.task.seq + len(draft.log)
     pass_on(draft, [index], settings)
 
@@ -372,9 +373,7 @@ def pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -
 
 
 _MAY_BE_UNBEGUN = UNBEGUN | {Mark.ASKING, Mark.DEFERRED}
-"""Marks of nodes of which some have begun no attempt: a node may wait for its concurrency key
-or its rate.
-"""
+"""Marks of nodes of which some have begun no attempt: a node may wait for a place."""
 
 
 def _report_end(

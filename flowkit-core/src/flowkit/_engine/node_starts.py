@@ -109,11 +109,14 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
 
 
 def start_with_places(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Start a node that has the places that it needs, or ask for the next one. The place of a rate
-    comes last, because a command is withdrawn if no worker starts it soon after the grant.
+    """Start a node that has the places that it needs, or ask for the next one. A cached result
+    comes first, because a node that takes it needs no place. The place of a rate comes last,
+    because a command is withdrawn if no worker starts it soon after the grant.
     """
     node, record = draft.task.spec.plan.nodes[index], draft.record(index)
-    if node.key is not None and not record.holds_key:
+    if node.cache is not None and not record.holds_cache:
+        _ask_for(draft, index, "cache", "", settings)
+    elif node.key is not None and not record.holds_key:
         _ask_for(draft, index, "key", node.key.key, settings)
     elif node.rate_limit is not None and not record.holds_rate:
         _ask_for(draft, index, "rate", node.rate_limit.key, settings)
@@ -152,10 +155,11 @@ def _next_claim(
     key: str, before: KeyClaim | None, now: float, *, same_run: bool = False
 ) -> KeyClaim:
     """Return the next claim of a node or task. It keeps the rank of one that was not used. The
-    expressions of a key are evaluated once in each run.
+    expressions of a key are evaluated once in each run. The key of a cache, which is empty here, is
+    evaluated in any case.
     """
     if before is None:
-        return KeyClaim(key, 1, "unnamed" if OPENING in key else "asked", now)
+        return KeyClaim(key, 1, "asked" if key and OPENING not in key else "unnamed", now)
     if before.state == "unused":
         return replace(before, number=before.number + 1, state="asked")
     if same_run:

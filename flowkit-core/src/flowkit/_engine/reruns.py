@@ -1,6 +1,7 @@
 """Which nodes a retry runs again."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 
@@ -17,7 +18,7 @@ from flowkit._engine.readiness import (
 )
 from flowkit.graph._expanded_plan import is_map, node_of
 from flowkit.graph._models import ALL
-from flowkit.task import Mark, NodeRecord, Task, TaskStatus
+from flowkit.task import KeyClaim, Mark, NodeRecord, Task, TaskStatus
 
 
 def nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
@@ -197,9 +198,15 @@ def reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> N
         letter=record.letter,
         required=required,
         child=None if from_nothing else record.child,
-        key=record.key,
-        rate=record.rate,
+        key=_past(record.key),
+        rate=_past(record.rate),
+        cache=_past(record.cache),
     )
+
+
+def _past(claim: KeyClaim | None) -> KeyClaim | None:
+    """Return a claim of an earlier run. The next one has a rank and a name of its own."""
+    return None if claim is None else replace(claim, state="over")
 
 
 _WITHOUT_DATA = frozenset({Mark.CANCELLED, Mark.UPSTREAM_FAILED})

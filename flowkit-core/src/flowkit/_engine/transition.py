@@ -6,7 +6,7 @@ from heapq import heappop, heappush, nsmallest
 from typing import Any
 
 from flowkit._engine.due_times import change_times
-from flowkit._engine.events import Effect, EvaluateCondition, Letter, ReturnKey
+from flowkit._engine.events import Effect, EvaluateCondition, Letter, return_of
 from flowkit._engine.map_expansion import (
     Growth,
     add_block,
@@ -219,7 +219,7 @@ class Transition:
         self.deferred += (mark == Mark.DEFERRED) - (before == Mark.DEFERRED)
         plan = self.task.spec.plan
         if (before in ATTEMPTED and mark not in ATTEMPTED) or mark in ENDED:
-            self.end_claims(index, begun=before in ATTEMPTED)
+            self.end_claims(index, begun=before in ATTEMPTED, finished=mark == Mark.FINISHED)
             if self.record(index).overdue:
                 self.edit(index).overdue = False
         if mark in ENDED:
@@ -307,9 +307,9 @@ class Transition:
 
     def next_ready(self, held: list[int] | None = None) -> int | None:
         """Remove and return the ready node of the highest priority. Among nodes of equal priority,
-        this is the first one in the graph. Those that would ask for a concurrency key or a rate
-        while many others of the task wait for theirs are put aside. The undo of a map is returned,
-        and stays first in the queue, if the undos of its children that run next are not known.
+        this is the first one in the graph. Those that would ask for a place while many others of
+        the task wait for theirs are put aside. The undo of a map is returned, and stays first in
+        the queue, if the undos of its children that run next are not known.
 
         With ``held``, nodes are moved there whose sources do not progress.
         """
@@ -374,7 +374,7 @@ class Transition:
         self.queue_map(index)
         return state.queued and -rank <= self.record(index).after
 
-    # ------------------------------------------------------------ concurrency keys and rates
+    # ------------------------------------------------------------ keys, rates and caches
 
     def return_unused(self, index: int) -> None:
         """Give back the places of a node that cannot start now. It keeps its ranks in the queues,
@@ -388,21 +388,26 @@ class Transition:
         self.move(index, Mark.READY)
         self.queue(index)
 
-    def end_claims(self, index: int, *, begun: bool) -> None:
+    def end_claims(self, index: int, *, begun: bool, finished: bool = False) -> None:
         """Give back the places of a node whose attempt is over, or take it out of the queues.
-        ``begun`` says whether the attempt may have begun.
+        ``begun`` says whether the attempt may have begun, and ``finished`` whether the node has.
         """
         for kind in CLAIM_KINDS:
-            self.end_claim(index, kind, begun=begun)
+            self.end_claim(index, kind, begun=begun, finished=finished)
 
-    def end_claim(self, index: int, kind: ClaimKind, *, begun: bool) -> None:
+    def end_claim(
+        self, index: int, kind: ClaimKind, *, begun: bool, finished: bool = False
+    ) -> None:
         """Give back the place of a node, or take it out of the queue."""
-        claim = self.record(index).claim(kind)
+        record = self.record(index)
+        claim = record.claim(kind)
         if claim is None or claim.is_over:
             return
         self.edit(index).set_claim(kind, replace(claim, state="over"))
         if claim.state not in NOTHING_TO_RETURN:
-            self.effects.append(ReturnKey(index, claim, kind, begun))
+            self.effects.append(
+                return_of(index, claim, kind, record, begun=begun, finished=finished)
+            )
 
     # ------------------------------------------------------------ maps
 
@@ -552,21 +557,17 @@ _QUEUED = frozenset({Mark.READY, Mark.MAPPING})
 NOTHING_TO_RETURN = frozenset({"unnamed", "shared"})
 """States of claims that have no place of their own and did not ask for one."""
 MOST_WAITING_FOR_KEYS = 1_000
-"""Nodes of a task that may wait for concurrency keys, or for rates, before no further node asks for
-one.
-"""
+"""Nodes of a task that may wait for places of one kind before no further node asks for one."""
 _WAITING: tuple[str, ...] = tuple(map(waiting_tag, CLAIM_KINDS))
 
 
 def most_waiting(task: Task) -> int:
-    """Return how many nodes of a task wait for concurrency keys, or for rates if that is more."""
+    """Return how many nodes of a task wait for places of the kind for which most wait."""
     return max(task.tag_counts.get(tag, 0) for tag in _WAITING)
 
 
 def must_not_ask(task: Task, index: int) -> bool:
-    """Return whether a node would ask for its concurrency key or its rate while many others wait
-    for theirs.
-    """
+    """Return whether a node would ask for a place while many others wait for theirs."""
     node = task.spec.plan.nodes[index]
-    needs_place = node.key is not None or node.rate_limit is not None
-    return needs_place and most_waiting(task) >= MOST_WAITING_FOR_KEYS
+    asks = node.key is not None or node.rate_limit is not None or node.cache is not None
+    return asks and most_waiting(task) >= MOST_WAITING_FOR_KEYS

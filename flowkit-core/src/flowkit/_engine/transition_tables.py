@@ -26,6 +26,7 @@ from flowkit._engine.events import (
     MapGrew,
     MapOpened,
     NodeResolved,
+    ResultCached,
     RoundChecked,
     RunNowRequested,
 )
@@ -73,6 +74,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     KeyGranted: _marks("asking deferred"),
     KeyQueued: _marks("asking"),
     KeyBusy: _marks("asking"),
+    ResultCached: _marks("asking deferred"),
     CommandWithdrawn: _marks("issued running cancelling"),
     ArgumentsEvaluated: _marks("deferred"),
     DecisionMade: _marks("deferred"),

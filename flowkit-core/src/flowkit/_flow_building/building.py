@@ -189,6 +189,14 @@ class FlowBuilding:
             self._nodes.rename(draft, writer.option("node_id", fields.pop("node_id")))
         if "when" in fields:
             draft.fields["when"] = writer.condition(fields.pop("when"))
+        if isinstance(fields.get("cache"), Mapping):
+            draft.fields["cache"] = {
+                name: writer.value(value, "cache.key")
+                if name == "key"
+                else writer.option(f"cache.{name}", value)
+                for name, value in fields.pop("cache").items()
+            }
+        if "when" in options or "cache" in options:
             self._connect(draft, writer)
         draft.fields |= {name: writer.option(name, value) for name, value in fields.items()}
 

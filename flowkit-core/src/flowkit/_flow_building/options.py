@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
 
-from flowkit.graph import Concurrency, RateLimit, RetryPolicy, Timeouts
+from flowkit.graph import Cache, Concurrency, RateLimit, RetryPolicy, Timeouts
 
 
 class NodeOptions(TypedDict, total=False):
@@ -23,6 +23,8 @@ class NodeOptions(TypedDict, total=False):
     concurrency: Concurrency | Mapping[str, Any]
     concurrency_key: str
     rate_limit: RateLimit | Mapping[str, Any]
+    cache: Cache | Mapping[str, Any]
+    """Its ``key`` may have values of the flow, such as ``{"key": page.url, "ttl_sec": 3600}``."""
     labels: Mapping[str, str]
 
 

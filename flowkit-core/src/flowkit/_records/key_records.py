@@ -1,15 +1,24 @@
-"""Concurrency keys and rates, as keyed records of the store.
+"""Concurrency keys, rates and the keys of caches, as keyed records of the store.
 
-A key or a rate that is in use has a record, and each claim in its queue has one. The keys of the
-latter begin with a hash of the key, and are in the order in which places are given.
+A key that is in use has a record, and each claim in its queue has one. The keys of the latter begin
+with a hash of the key, and are in the order in which places are given.
 """
 
+from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flowkit._engine.key_places import FREE, Begun, Candidate, Claimant, Holder, KeyState
+from flowkit._engine.key_places import (
+    FREE,
+    Begun,
+    Candidate,
+    Claimant,
+    Holder,
+    KeyState,
+    Value,
+)
 from flowkit._json.limits import Count, Moment
 from flowkit._records.record_parts import corrupt
 from flowkit.errors import CorruptRecord
@@ -33,13 +42,25 @@ class _Data(BaseModel):
 
 
 class _Key(_Data):
-    """Data of the record of a key or a rate."""
+    """Data of the record of a key, a rate or the key of a cache."""
 
     holders: list[tuple[str, _Index, Count, Moment]]
     contended: bool
     begun: list[tuple[str, Moment, Count]] = []
     """Attempts that began in the window of a rate."""
     window_sec: float = Field(0.0, ge=0, allow_inf_nan=False)
+    value: tuple[Any, Moment] | None = None
+    """Result that is stored under the key of a cache, and the time at which it expires."""
+    stale: bool = False
+
+
+_OF_ALL = frozenset({"v", "holders", "contended"})
+_FIELDS: Mapping[ClaimKind, frozenset[str]] = {
+    "cache": _OF_ALL | {"value", "stale"},
+    "key": _OF_ALL,
+    "rate": _OF_ALL | {"begun", "window_sec"},
+}
+"""Fields of the records by their kinds."""
 
 
 class _Queued(_Data):
@@ -64,15 +85,16 @@ def queue_kind(kind: ClaimKind) -> str:
 def key_record(
     kind: ClaimKind, key: str, state: KeyState, revision: str, due_at: float
 ) -> KeyedRecord:
-    """Return the record of a key or a rate, in place of the one with this revision."""
+    """Return the record of a key, in place of the one with this revision."""
     record = _Key(
         holders=[(*one.claimant, one.since) for one in state.holders],
         contended=state.contended,
         begun=list(state.begun),
         window_sec=state.window_sec,
+        value=state.value,
+        stale=state.stale,
     )
-    only_rates = {"begun", "window_sec"} if kind == "key" else None
-    data = record.model_dump_json(exclude=only_rates).encode()
+    data = record.model_dump_json(include=set(_FIELDS[kind])).encode()
     return KeyedRecord(kind, key, data, revision, due_at)
 
 
@@ -85,16 +107,18 @@ def key_change(
     due_at: float,
     kind: ClaimKind = "key",
 ) -> RecordChange:
-    """Return the change that stores the state of a key or a rate. The record of a free one is
-    deleted.
+    """Return the change that stores the state of a key. The record of a free one is deleted. That
+    of a result is due when the result expires.
     """
     if state == FREE:
         return RecordChange(op_id, delete=[RecordDeletion(kind, key, revision)])
+    if state.value is not None and not state.contended:
+        due_at = state.value.until
     return RecordChange(op_id, [key_record(kind, key, state, revision, due_at)])
 
 
 def key_state(record: KeyedRecord | None) -> KeyState:
-    """Return the state of a key or a rate.
+    """Return the state of a key.
 
     Raises:
         CorruptRecord: the record cannot be decoded.
@@ -112,7 +136,8 @@ def key_state(record: KeyedRecord | None) -> KeyState:
         for task_id, node, number, since in found.holders
     )
     begun = tuple(Begun(*one) for one in found.begun)
-    return KeyState(tuple(holders), found.contended, begun, found.window_sec)
+    value = None if found.value is None else Value(*found.value)
+    return KeyState(tuple(holders), found.contended, begun, found.window_sec, value, found.stale)
 
 
 def _name(record: KeyedRecord) -> str:
@@ -128,6 +153,8 @@ def candidate_of(task: Task, index: int, claim: KeyClaim, kind: ClaimKind = "key
         rate = spec.plan.nodes[index].rate_limit
         assert rate is not None
         return Candidate(*rank, rate.limit, per_sec=rate.per_sec)
+    if kind == "cache":
+        return Candidate(*rank, 1)
     key = spec.key_of(index)
     cancels = isinstance(key, TaskConcurrency) and key.on_conflict == "cancel_running"
     return Candidate(*rank, 1 if key is None else key.limit, cancels)
@@ -189,9 +216,7 @@ def is_over(task: Task | None, claimant: Claimant, kind: ClaimKind = "key") -> b
     if claimant.node not in task.records and claimant.node != WHOLE_TASK:
         return task.marks[claimant.node] in ENDED
     claim = task.claim(claimant.node, kind)
-    return claim is not None and (
-        claim.number > claimant.number or (claim.number == claimant.number and claim.is_over)
-    )
+    return claim is not None and claim.is_past(claimant.number)
 
 
 def awaits_place(task: Task | None, claimant: Claimant, kind: ClaimKind = "key") -> bool:

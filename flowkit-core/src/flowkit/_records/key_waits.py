@@ -1,10 +1,10 @@
-"""Descriptions of waits for concurrency keys and rates."""
+"""Descriptions of waits for concurrency keys, rates and results that other nodes compute."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from math import ceil
 
-from flowkit._engine.key_places import FREE, Candidate, KeyState
+from flowkit._engine.key_places import FREE, Candidate, Claimant, KeyState
 from flowkit._records.key_records import (
     candidate_of,
     key_state,
@@ -14,7 +14,7 @@ from flowkit._records.key_records import (
 )
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord
-from flowkit.protocols import Store, utc
+from flowkit.protocols import KeyedRecord, Store, utc
 from flowkit.task import WHOLE_TASK, ClaimKind, NodeRecord, Task
 
 MOST_COUNTED = 1_000
@@ -24,8 +24,8 @@ MOST_NAMED = 3
 async def place_wait(
     store: Store, task: Task, index: int, records: Mapping[int, NodeRecord], now: float
 ) -> str | None:
-    """Return for which key or rate a node or its task waits, and how many claims are ahead; None if
-    the node waits for none.
+    """Return for which key or rate a node or its task waits, and how many claims are ahead, or
+    which node computes the result for its cache key; None if the node waits for none.
     """
     record = records.get(index)
     kind: ClaimKind = "key" if record is None else record.asks_for or "key"
@@ -36,6 +36,8 @@ async def place_wait(
         return None
     key, one = claim.key, candidate_of(task, index, claim, kind)
     stored = (await store.records.get(kind, [key])).get(key)
+    if kind == "cache":
+        return await _result_of(store, stored)
     before, ahead = queue_key(key, one), 0
     queue = queue_kind(kind)
     for queued in await store.records.scan(queue, prefix=queue_prefix(key), limit=MOST_COUNTED):
@@ -56,6 +58,18 @@ async def place_wait(
     return f"key {key!r} (limit {one.limit}){held}; {are} ahead"
 
 
+async def _result_of(store: Store, stored: KeyedRecord | None) -> str:
+    """Return which node computes the result for the key of a cache."""
+    try:
+        holders = key_state(stored).holders
+    except CorruptRecord as error:
+        return f"the result for its cache key, {error}"
+    if not holders:
+        return "the result for its cache key, which no node computes now"
+    name = (await _names(store, [holders[0].claimant]))[0]
+    return f"the result of {name}, which runs with the same cache key"
+
+
 def _wait_sec(state: KeyState, one: Candidate, ahead: int, now: float) -> float:
     """Return about how long a claim waits for its rate. Attempts that are about to begin count as
     if they began now.
@@ -73,15 +87,25 @@ def _wait_sec(state: KeyState, one: Candidate, ahead: int, now: float) -> float:
 async def _held_by(store: Store, state: KeyState) -> str:
     """Return who holds a key."""
     named = state.holders[:MOST_NAMED]
-    stored = await store.load(sorted({holder.claimant.task_id for holder in named}))
-    texts = []
-    for claimant, since in named:
-        node = ""
-        if claimant.task_id in stored and claimant.node != WHOLE_TASK:
-            task = decode_task(stored[claimant.task_id], to_look_at=True)
-            node = f"node {task.spec.plan.ids[claimant.node]!r} of "
-        texts.append(f"{node}task {claimant.task_id!r} since {utc(since):%Y-%m-%d %H:%M:%S} UTC")
+    names = await _names(store, [holder.claimant for holder in named])
+    texts = [
+        f"{name} since {utc(holder.since):%Y-%m-%d %H:%M:%S} UTC"
+        for name, holder in zip(names, named, strict=True)
+    ]
     more = len(state.holders) - len(named)
     if more:
         texts.append(f"{more} more")
     return f"held by {', '.join(texts)}" if texts else "which is free now"
+
+
+async def _names(store: Store, claimants: Sequence[Claimant]) -> list[str]:
+    """Return the nodes of claims, with their tasks."""
+    stored = await store.load(sorted({claimant.task_id for claimant in claimants}))
+    names = []
+    for claimant in claimants:
+        node = ""
+        if claimant.task_id in stored and claimant.node != WHOLE_TASK:
+            task = decode_task(stored[claimant.task_id], to_look_at=True)
+            node = f"node {task.spec.plan.ids[claimant.node]!r} of "
+        names.append(f"{node}task {claimant.task_id!r}")
+    return names

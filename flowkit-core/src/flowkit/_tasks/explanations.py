@@ -72,7 +72,7 @@ def explain_node(
     ``records`` has its record, and that of its map if it is a child. ``unserved`` says why no live
     worker serves its role; it is None if one does. ``below`` says what its child task waits for, as
     the end of the sentence; it is None if that is not known. ``place_wait`` describes the
-    concurrency key or the rate for which it waits.
+    concurrency key, the rate or the result for which it waits.
     """
     plan, record = task.spec.plan, records.get(index)
     name = f"{plan.ids[index]!r}"
@@ -178,17 +178,23 @@ def explain_node(
 
 
 def _asked_place(record: NodeRecord) -> str:
-    """Return the key or the rate that a node asks for, or waits for."""
+    """Return the key, the rate or the result that a node asks for, or waits for."""
     kind = record.asks_for or "key"
+    if kind == "cache":
+        return "the result for its cache key"
     claim = record.claim(kind)
     return kind if claim is None else f"{kind} {claim.key!r}"
 
 
 def _holds_place(record: NodeRecord) -> str:
-    """Return how long a node that is being stopped keeps the place of its key or its rate."""
+    """Return how long a node that is being stopped keeps the place of its key or its rate, or
+    for its cache.
+    """
     kind = record.kind_in("held", "shared") or "key"
     claim = record.claim(kind)
     place = "the key of its task" if claim is None else f"its {kind} {claim.key!r}"
+    if kind == "cache":
+        place = "its cache key"
     where = "" if record.worker_id is None else f" on {record.worker_id!r}"
     return f"It holds {place} until its attempt{where} is known to have ended"
 
@@ -356,7 +362,9 @@ def _round(task: Task, index: int, record: NodeRecord) -> str:
     return f"round {number}" if most is None else f"round {number} of at most {most}"
 
 
-_WAIT_FOR_KEYS = f"{MOST_WAITING_FOR_KEYS:,} nodes of the task wait for keys or rates already"
+_WAIT_FOR_KEYS = (
+    f"{MOST_WAITING_FOR_KEYS:,} nodes of the task wait for keys, rates or cached results already"
+)
 _SKIPPED = {
     "key_busy": "others held its concurrency key, and it does not wait for it",
     "condition_false": "its condition is false",

@@ -1,10 +1,11 @@
-"""Names of concurrency keys and rates: the values of their expressions."""
+"""Names of concurrency keys, rates and the keys of caches: the values of their expressions."""
 
 from functools import partial
 
 import anyio.to_thread
 
 from flowkit._expressions import BudgetExceeded, InvalidExpression
+from flowkit._records.cache_records import cache_key
 from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.run_inputs import own_names
 from flowkit._tasks.scopes import scope_of
@@ -23,8 +24,8 @@ from flowkit.task import WHOLE_TASK, ClaimKind, Task
 async def name_of_key(
     store: Store, task: Task, index: int, kind: ClaimKind, evaluations: Evaluations
 ) -> str:
-    """Return the name of the concurrency key or the rate of a node, or of the key of the task as a
-    whole.
+    """Return the name of the concurrency key, the rate or the key of the cache of a node, or of the
+    key of the task as a whole.
 
     Raises:
         NodeFailure: an expression cannot be evaluated; permanent, ``bad_expression``.
@@ -40,8 +41,9 @@ async def name_of_key(
         scope = await scope_of(store, task, node, needed)
         if node is not None:
             scope |= await own_names(store, task, node)
-        return await evaluations.bounded(
+        value = await evaluations.bounded(
             lambda budget, at_once: evaluate_key(key, scope, budget, at_once=at_once)
         )
     except (BudgetExceeded, InvalidExpression) as error:
         raise bad_expression(f"{pointer(path_of_key(key))}: {error}") from None
+    return cache_key(plan, index, value) if kind == "cache" else str(value)

@@ -43,10 +43,16 @@ async def ends_read(store: Store, task: Task, effect: ReadEnds) -> EndsRead | No
     )
     children = list(islice(waiting, ENDS_AT_ONCE))
     # The undos see the results of the children, which are cached with one read.
-    places = (undone_node(task, first + number) for number, _ in children)
-    await records_of(store, task, [place for place in places if place is not None])
+    undone = {number: undone_node(task, first + number) for number, _ in children}
+    places = [place for place in undone.values() if place is not None]
+    records = await records_of(store, task, places)
+    cached = {
+        number
+        for number, place in undone.items()
+        if place is not None and place in records and records[place].cached
+    }
     after = max(children[-1][1] - 1, 0) if children else 0
-    return EndsRead(index, effect.attempt, effect.before, after, children)
+    return EndsRead(index, effect.attempt, effect.before, after, children, cached)
 
 
 async def _order_of_ends(store: Store, task: Task, index: int) -> "array[int]":

@@ -110,6 +110,7 @@ def node_view(
         rounds=shown_rounds(task, index, record, most=ROUNDS_SHOWN),
         waiting=waiting,
         waiting_until=None if wait is None else _time(wait.until),
+        cached=record.cached,
         resolved_by=None if resolution is None else resolution.by,
         children=_children(task, index, step) if index in task.maps else {},
     )

@@ -8,6 +8,7 @@ import typer
 from flowkit import __version__
 from flowkit.cli import (
     _bulk_verbs,
+    _cache_verbs,
     _change_verbs,
     _dead_letter_verbs,
     _demo,
@@ -83,6 +84,7 @@ _OWN_VERBS = [
     Verb(FLOWS, "trigger pause", _trigger_verbs.pause),
     Verb(FLOWS, "trigger resume", _trigger_verbs.resume),
     Verb(FLOWS, "trigger rm", _trigger_verbs.rm),
+    Verb(FLOWS, "cache rm", _cache_verbs.rm),
     Verb(FLOWS, "graph check", _graph_verbs.check),
     Verb(FLOWS, "graph show", _graph_verbs.show),
     Verb(INSTALLATION, "plugins", _installation_verbs.plugins),
@@ -102,6 +104,7 @@ VERBS = sorted([*_OWN_VERBS, *installed_verbs()], key=_place)
 """All verbs, also those of installed packages, by panel."""
 
 GROUPS = {
+    "cache": "Delete cached results.",
     "dlq": "List, retry and drop dead letters.",
     "flow": "Register flows, and compare their versions.",
     "graph": "Check and draw flows.",

@@ -228,6 +228,7 @@ _WAITING: Mapping[WaitKind | ClaimKind, str] = {
     "approval": "waits for a decision",
     "key": "waits for its key",
     "rate": "waits for its rate",
+    "cache": "waits for the result of another node",
 }
 
 

@@ -9,7 +9,11 @@ from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
 from flowkit.task import ClaimKind, Mark
 
-PLACE_OF: Mapping[ClaimKind, str] = {"key": "concurrency key", "rate": "rate"}
+PLACE_OF: Mapping[ClaimKind, str] = {
+    "cache": "the result for its cache key",
+    "key": "its concurrency key",
+    "rate": "its rate",
+}
 _INSTEAD = {
     "signal": "waits for a signal: send it",
     "approval": "waits for a decision: decide",
@@ -37,7 +41,8 @@ def _refusal(node: StoredNode) -> TaskRefused:
     if mark == Mark.DEFERRED and wait is not None:
         does = _INSTEAD.get(wait.kind, does)
     if (kind := node.record.asks_for) is not None and (claim := node.record.claim(kind)):
-        does = f"waits for its {PLACE_OF[kind]} {claim.key!r}"
+        name = "" if kind == "cache" else f" {claim.key!r}"
+        does = f"waits for {PLACE_OF[kind]}{name}"
     return TaskRefused(
         f"{node.name} {does}; it has no pause to end: it neither sleeps nor waits for its next"
         " attempt or round"

@@ -17,6 +17,7 @@ from flowkit.client import (
     _approvals,
     _artifacts,
     _bulk,
+    _caches,
     _dead_letters,
     _explanations,
     _flows,
@@ -858,6 +859,22 @@ class TaskVerbs(ABC):
             TriggerNotFound: there is no such trigger.
         """
         await _triggers.delete_trigger(self._life.resource, trigger_id)
+
+    # ------------------------------------------------------------ caches
+
+    async def delete_cached(
+        self, role: str | None = None, *, flow: str | None = None, key: Any = None
+    ) -> int:
+        """Delete the cached results of a role, or of the sub-flows that run a registered ``flow``,
+        and return how many there were. With a ``key``, delete only the result under this key.
+
+        The role ``subflow`` stands for the sub-flows that have a graph of their own. A result that
+        is being computed counts, too: it is not stored.
+
+        Raises:
+            ValueError: not exactly one of role and flow is given, or the key is not JSON.
+        """
+        return await _caches.delete_cached(self._life.resource, role, flow, key)
 
     # ------------------------------------------------------------ dead letters
 

@@ -1,4 +1,4 @@
-"""Evaluation of the arguments of control nodes, and of concurrency keys, beside the other work of
+"""Evaluation of the arguments of control nodes, and of the keys of nodes, beside the other work of
 the coordinator.
 """
 
@@ -28,7 +28,7 @@ _Waiting = dict[Order, Task]
 
 
 class Arguments:
-    """Evaluator of the arguments of control nodes, and of concurrency keys, task by task."""
+    """Evaluator of the arguments of control nodes, and of the keys of nodes, task by task."""
 
     def __init__(
         self,

@@ -1,15 +1,15 @@
-"""Checks of the holders of concurrency keys and rates, which find what a crash has left."""
+"""Checks of the holders of keys, rates and the keys of caches, which find what a crash has left."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from flowkit._engine import Event, KeyGranted
-from flowkit._engine.key_places import KeyState
+from flowkit._engine import Event, KeyGranted, return_of
+from flowkit._engine.key_places import Claimant, KeyState
 from flowkit._records.key_records import awaits_place, is_over, key_state
 from flowkit._records.task_records import decode_task
 from flowkit.coordinator._keys import FIRST_CHECK_SEC, Keys
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Clock, KeyedRecord, Store
-from flowkit.task import Task
+from flowkit.task import Mark, Task
 
 MOST_AT_ONCE = 100
 LONGEST_PAUSE_SEC = 600.0
@@ -23,13 +23,14 @@ async def check_keys(
     tick_sec: float,
     report: Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]],
 ) -> None:
-    """Check the keys or the rates that are due, now and after each tick.
+    """Check the keys of one kind that are due, now and after each tick.
 
     The first check includes those that are due later: the timers of their rates may have been those
     of a coordinator that has stopped, and the windows are counted from then.
 
-    The place of a holder whose claim is over by its stored task is given back. A holder whose node
-    still waits is notified again that it has a place.
+    The place of a holder whose claim is over by its stored task is given back, with the result if
+    the node has one for its cache. A holder whose node still waits is notified again that it has a
+    place.
     """
     ahead_sec = LONGEST_PAUSE_SEC
     while True:
@@ -57,12 +58,24 @@ async def _check(
             gone = claimant.task_id not in tasks
             if gone or (task is not None and is_over(task, claimant, keys.kind)):
                 over.append(claimant)
+                _give_back_result(keys, task, claimant)
             elif awaits_place(task, claimant, keys.kind):
                 granted = KeyGranted(claimant.node, claimant.number, kind=keys.kind)
                 events.setdefault(claimant.task_id, []).append(granted)
         keys.check(key, over, clock.now() + _pause(state, clock.now()))
     if events:
         await report(events)
+
+
+def _give_back_result(keys: Keys, task: Task | None, claimant: Claimant) -> None:
+    """Give back the place of a node that has computed a result for its cache."""
+    record = None if task is None else task.records.get(claimant.node)
+    claim = None if record is None else record.cache
+    if keys.kind != "cache" or task is None or record is None or claim is None:
+        return
+    if claim.number == claimant.number:
+        finished = task.marks[claimant.node] == Mark.FINISHED
+        keys.give_back(task, return_of(claimant.node, claim, "cache", record, finished=finished))
 
 
 def _readable(record: KeyedRecord) -> KeyState | None:

@@ -1,5 +1,5 @@
-"""One step of the work on a concurrency key or a rate: which claims have a place, are in the queue,
-or are refused.
+"""One step of the work on a key, a rate or the key of a cache: which claims have a place, are in
+the queue, are refused, or get the value that is stored.
 
 Each step changes the record of the key alone, and is valid if that record is stored in place of the
 one that was read. A claim comes into the queue before the step that answers it, and a key with
@@ -8,7 +8,7 @@ queue, or conflicts with the step that marks the key. The mark is removed with t
 key has neither holders nor claims: then each new claim gets a place itself, which conflicts.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -18,12 +18,15 @@ from flowkit._engine.key_places import (
     Claimant,
     Holder,
     KeyState,
+    Value,
     admit,
     none_begun,
 )
 
 FEW_READ = 3
 """Claims that are read from the queue for a step at first. Most steps give one place."""
+MOST_SERVED = 20
+"""Claims that are read for a step that gives all of them the value of the key of a cache."""
 MOST_READ = 100
 """Claims that are read for a step at most, after steps in which all that were read got places."""
 
@@ -35,6 +38,7 @@ class Answer(Enum):
     SHARED = auto()
     QUEUED = auto()
     BUSY = auto()
+    CACHED = auto()
 
 
 @dataclass(eq=False, slots=True)
@@ -66,6 +70,8 @@ class KeyWork:
     returned: set[Claimant] = field(default_factory=set)
     begun: set[Claimant] = field(default_factory=set)
     """Those of them whose attempts may have begun."""
+    values: dict[Claimant, Value] = field(default_factory=dict)
+    """Results for the key of a cache, of claims that are returned."""
     withdrawn: list[Candidate] = field(default_factory=list)
     """Claims whose records are to be deleted from the queue."""
     serve: bool = False
@@ -85,6 +91,7 @@ class KeyWork:
         self.asks += other.asks
         self.returned |= other.returned
         self.begun |= other.begun
+        self.values |= other.values
         self.withdrawn += other.withdrawn
         self.serve = self.serve or other.serve
         self.reads = max(self.reads, other.reads)
@@ -98,6 +105,8 @@ class Step:
     state: KeyState
     admitted: Sequence[Candidate] = ()
     """Claims that have a place."""
+    served: Sequence[Candidate] = ()
+    """Claims in the queue that get the value. They leave the queue when they know it."""
     answers: list[tuple[Ask, Answer]] = field(default_factory=list)
     waiting: Candidate | None = None
     """The next claim that waits for a place, if it was read."""
@@ -128,7 +137,9 @@ def step(
     gone = {one.claimant for one in work.withdrawn} | work.returned
     present = {one for one in queue if one.claimant not in gone}
     last = None if whole else queue[-1]
-    kept = state.without(work.returned)
+    kept = state.after(work.returned, work.values, now)
+    if kept.value is not None:
+        return _served(work, kept, present, whole=whole)
     asking = {ask.candidate for ask in work.asks if ask.waits and not ask.shares(kept)}
     beyond = {one for one in asking if last is not None and one > last}
     after, admitted, left = admit(kept, present | asking - beyond, now, begun)
@@ -147,6 +158,17 @@ def step(
     idle = whole and not (used or present or done.unanswered)
     if idle or done.state == done.state._replace(holders=(), contended=False, begun=()):
         done.state = FREE
+    return done
+
+
+def _served(work: KeyWork, state: KeyState, present: Set[Candidate], *, whole: bool) -> Step:
+    """Answer all claims with the value that is stored."""
+    done = Step(state, answers=[(ask, Answer.CACHED) for ask in work.asks], needs_proof=True)
+    done.served = sorted(present - {ask.candidate for ask in work.asks})
+    if whole and not present:
+        done.state = state._replace(contended=False)
+    if not whole and (not present or work.reads < MOST_SERVED):
+        done.serve, done.reads = True, MOST_SERVED
     return done
 
 

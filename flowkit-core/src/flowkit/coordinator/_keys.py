@@ -1,4 +1,6 @@
-"""Concurrency keys and rates: places for the nodes that ask, for many nodes and keys at a time."""
+"""Concurrency keys, rates and the keys of caches: places for the nodes that ask, for many nodes and
+keys at a time.
+"""
 
 import asyncio
 import logging
@@ -8,8 +10,17 @@ from itertools import count
 
 from anyio.abc import TaskGroup
 
-from flowkit._engine import CancelRequested, Event, KeyBusy, KeyGranted, KeyQueued, ReturnKey
+from flowkit._engine import (
+    CancelRequested,
+    Event,
+    KeyBusy,
+    KeyGranted,
+    KeyQueued,
+    ResultCached,
+    ReturnKey,
+)
 from flowkit._engine.key_places import Candidate, Claimant, KeyState
+from flowkit._records.cache_records import value_of
 from flowkit._records.key_records import (
     candidate_of,
     key_change,
@@ -47,7 +58,7 @@ _Known = tuple[KeyState, str]
 
 
 class Keys:
-    """Asks for places of keys, or of rates, and gives them back. Work that comes in meanwhile is
+    """Asks for places of keys of one kind, and gives them back. Work that comes in meanwhile is
     done together in the next round.
 
     What a crash leaves undone is done again: a node repeats its question until it has an answer,
@@ -92,7 +103,7 @@ class Keys:
         one = candidate_of(task, index, claim, self.kind)
         if one.claimant not in self._asked:
             self._asked.add(one.claimant)
-            conflict = "queue" if self.kind == "rate" or key is None else key.on_conflict
+            conflict = "queue" if self.kind != "key" or key is None else key.on_conflict
             ask = Ask(one, conflict in ("queue", "cancel_running"))
             self._ancestors.note(task)
             self._of(claim.key).asks.append(ask)
@@ -105,6 +116,8 @@ class Keys:
         work.returned.add(one.claimant)
         if effect.begun:
             work.begun.add(one.claimant)
+        if (value := value_of(task, effect, self._clock.now())) is not None:
+            work.values[one.claimant] = value
         work.asks = [ask for ask in work.asks if ask.candidate.claimant != one.claimant]
         self._asked.discard(one.claimant)
         if claim.state != "held":
@@ -156,7 +169,7 @@ class Keys:
 
     async def _round(self, work: dict[str, KeyWork]) -> dict[str, KeyWork]:
         """Do one step for each key, and return the work that is left."""
-        if self.kind == "key":
+        if self.kind != "rate":
             await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
         await self._enter_queues(work)
         fresh = await self._read([key for key in work if key not in self._known])
@@ -189,6 +202,8 @@ class Keys:
                 rest = self._take_over(key, work[key], done, queues.get(key, ()), events)
                 if rest is not None:
                     left[key] = rest
+            if done.state.value is not None:
+                self._known.pop(key, None)  # values may be large
         if events:
             self._group.start_soon(self._deliver, events)
         return left
@@ -196,7 +211,7 @@ class Keys:
     def _step(
         self, key: str, work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float
     ) -> Step:
-        if self.kind == "key":
+        if self.kind != "rate":
             return step(work, state, queue, now)
         state = self._windows.renewed(key, state, work, queue, self._new_id())
         return step(work, state, queue, now, self._windows.counter(key, state))
@@ -290,12 +305,14 @@ class Keys:
             self._asked.discard(ask.candidate.claimant)
             if ask.queued and answer is not Answer.QUEUED:
                 rest.withdrawn.append(ask.candidate)
-            _add(events, ask.candidate.claimant, self._event(key, ask, answer))
+            _add(events, ask.candidate.claimant, self._event(key, ask, answer, done.state))
         asking = {ask.candidate for ask, _ in done.answers}
         for one in rest.withdrawn:
             if one not in asking:
                 _, index, number = one.claimant
                 _add(events, one.claimant, KeyGranted(index, number, kind=self.kind))
+        for one in done.served:
+            _add(events, one.claimant, _cached(key, one, done.state))
         if done.cancelled is not None:
             _add(events, done.cancelled.claimant, CancelRequested(f"its key {key!r} is taken over"))
         for ask in done.unanswered:
@@ -307,7 +324,7 @@ class Keys:
         names = {queue_key(key, gone) for key, one in work.items() for gone in one.withdrawn}
         return [RecordDeletion(queue_kind(self.kind), name) for name in sorted(names)]
 
-    def _event(self, key: str, ask: Ask, answer: Answer) -> Event:
+    def _event(self, key: str, ask: Ask, answer: Answer, state: KeyState) -> Event:
         _, index, number = ask.candidate.claimant
         match answer:
             case Answer.QUEUED:
@@ -315,14 +332,23 @@ class Keys:
             case Answer.BUSY:
                 error = f"others hold key {key!r} (limit {ask.candidate.limit})"
                 return KeyBusy(index, number, error)
+            case Answer.CACHED:
+                return _cached(key, ask.candidate, state)
             case _:
                 return KeyGranted(index, number, answer is Answer.SHARED, self.kind)
 
     async def _deliver(self, events: Events) -> None:
         """Report the answers. If a report is lost, the check of the holders repeats it."""
-        message = "The answers to claims of concurrency keys or rates were not recorded"
+        message = "The answers to claims of keys, rates or cached results were not recorded"
         with failures_logged(message, action="report_lost", task_id=", ".join(events)[:200]):
             await awaited(self._report(events), ending=self._leaving)
+
+
+def _cached(key: str, one: Candidate, state: KeyState) -> ResultCached:
+    """Return the event that a result is stored for a node."""
+    assert state.value is not None
+    _, index, number = one.claimant
+    return ResultCached(index, number, key, one.asked_at, state.value.result)
 
 
 def _add(events: Events, claimant: Claimant, event: Event) -> None:

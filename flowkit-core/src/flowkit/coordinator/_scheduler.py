@@ -245,6 +245,7 @@ class Scheduler:
             "schedules": self._schedules.run,
             "triggers": self._triggers.run,
             "trigger sources": self._sources.run,
+            "cached results": partial(self._check_keys, "cache"),
             "keys": partial(self._check_keys, "key"),
             "rates": partial(self._check_keys, "rate"),
             "places of rates": self._keys["rate"].run_timers,

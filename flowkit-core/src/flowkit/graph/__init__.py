@@ -3,6 +3,7 @@
 from flowkit.graph._conditions import check_condition, evaluate_condition
 from flowkit.graph._graph import Graph, NodeRef
 from flowkit.graph._models import (
+    Cache,
     Concurrency,
     EdgeSpec,
     FlowRef,
@@ -21,6 +22,7 @@ from flowkit.graph._parser import Limits
 from flowkit.graph._plan import Edge, Plan, Route
 
 __all__ = [
+    "Cache",
     "Concurrency",
     "Edge",
     "EdgeSpec",

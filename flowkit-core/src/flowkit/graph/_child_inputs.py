@@ -55,6 +55,7 @@ def _input_of(plan: Plan, index: int) -> ChildInput:
             expressions_in(*evaluated_fields(node)),
             expressions_in_key(node.key),
             expressions_in_key(node.rate_limit),
+            expressions_in_key(node.cache),
         )
         for path in compile_expression(expression).paths
     }

@@ -95,7 +95,7 @@ class Expressions:
                 names = own_names(node, str(found.path[0]))
                 self._collect_templates(faults, [found], node.node_id, place, names)
         names = own_names(node, "concurrency")
-        for key in (node.key, node.rate_limit):
+        for key in (node.key, node.rate_limit, node.cache):
             self._collect_templates(faults, templates_in_key(key), node.node_id, place, names)
         for name, expression in bare_expressions(node).items():
             self._add(expression, Use(place, f"/io/{name}", names=own_names(node, name)))

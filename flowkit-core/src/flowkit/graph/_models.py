@@ -236,6 +236,21 @@ class RateLimit(DocumentPart):
     per_sec: PositiveSeconds
 
 
+def _no_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("must not be null, which is the value of everything that is missing")
+    return value
+
+
+class Cache(DocumentPart):
+    """Cache of the results of a node, shared by all tasks of the namespace."""
+
+    key: Annotated[Any, AfterValidator(_no_null)]
+    """JSON value, also with expressions. Equal keys of nodes of one role have one result."""
+    ttl_sec: PositiveSeconds
+    """Time for which a result is kept."""
+
+
 class NodeSpec(DocumentPart):
     """Node of a graph."""
 
@@ -272,6 +287,8 @@ class NodeSpec(DocumentPart):
     """Short for a ``concurrency`` with this key."""
     rate_limit: RateLimit | None = None
     """Rate at which attempts of the node begin, with those of all nodes that have its key."""
+    cache: Cache | None = None
+    """Take a result that was stored under this key, instead of running the node."""
     undo: UndoSpec | None = None
     """Call that takes back what the node has done, if the task fails or is cancelled."""
     labels: dict[str, str] = Field(default_factory=dict)

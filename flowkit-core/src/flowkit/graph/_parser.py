@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 from flowkit._json.limits import MAX_ID_CHARS, MAX_NESTED_VALUE_LEVELS, MAX_VALUE_LEVELS
 from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
 from flowkit.errors import Fault, GraphError
+from flowkit.graph._cache_checks import check_caches
 from flowkit.graph._edges import collect_links, normalized
 from flowkit.graph._expression_checks import check_expressions, check_nodes_read
 from flowkit.graph._faults import NODE_LISTS, Faults, add_model_faults
@@ -394,6 +395,7 @@ def _check(
     check_links(faults, document, links)
     check_optional(faults, document, links)
     check_maps(faults, document, links)
+    check_caches(faults, document, links)
     check_nodes_read(faults, document, links, index, expressions, valid)
     if any(links.into):
         check_cycles(faults, document, links)
@@ -432,6 +434,7 @@ def _check_parts(
         check_links(faults, document, links, only=whole)
         check_optional(faults, document, links, only=whole)
         check_maps(faults, document, links, only=whole)
+        check_caches(faults, document, links, only=whole)
         check_nodes_read(faults, document, links, index, expressions, valid)
     check_cycles(faults, document, links)
 

@@ -22,7 +22,7 @@ from flowkit._expressions.values import type_name
 from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS
 from flowkit._json.values import short
 from flowkit.errors import NodeFailure
-from flowkit.graph._models import Concurrency, Name, NodeIO, RateLimit, TaskConcurrency
+from flowkit.graph._models import Cache, Concurrency, Name, NodeIO, RateLimit, TaskConcurrency
 
 FIELDS = ("input_inline", "input_ref", "fn_args")
 """Fields of the ``io`` of work and coordinator functions whose strings may contain expressions."""
@@ -42,6 +42,7 @@ OVER: Path = ("map", "over")
 OUTPUT: Path = ("output",)
 KEY: Path = ("concurrency", "key")
 RATE: Path = ("rate_limit", "key")
+CACHE: Path = ("cache", "key")
 SCHEDULE: Path = ("schedule",)
 """Beginning of the places in a schedule or trigger."""
 
@@ -110,27 +111,30 @@ def expressions_in_items(items: Any) -> Iterator[str]:
                 yield part.source
 
 
-AnyKey = Concurrency | TaskConcurrency | RateLimit
+AnyKey = Concurrency | TaskConcurrency | RateLimit | Cache
 
 
 def templates_in_key(key: AnyKey | None) -> Iterator[Found]:
-    """Yield the text of a concurrency key or a rate if it contains ``${``."""
+    """Yield the strings of a concurrency key, a rate or the key of a cache that contain ``${``."""
     return _strings(None if key is None else key.key, path_of_key(key), frozenset())
 
 
 def path_of_key(key: AnyKey | None) -> Path:
-    """Return the place of the name of a concurrency key or a rate."""
+    """Return the place of a concurrency key, of a rate, or of the key of a cache."""
+    if isinstance(key, Cache):
+        return CACHE
     return RATE if isinstance(key, RateLimit) else KEY
 
 
 def expressions_in_key(key: AnyKey | None) -> Iterator[str]:
-    """Yield the expressions of a valid concurrency key or rate."""
+    """Yield the expressions of a valid concurrency key, rate or key of a cache."""
     return _expressions(templates_in_key(key))
 
 
 def pointer(path: Path) -> str:
     """Return a place as a JSON pointer: from the graph in its output, else from the node."""
-    steps = path if path[:1] in (OUTPUT, OVER[:1], KEY[:1], RATE[:1]) else ("io", *path)
+    in_node = path[:1] in (OVER[:1], KEY[:1], RATE[:1], CACHE[:1])
+    steps = path if in_node or path[:1] == OUTPUT else ("io", *path)
     steps = path[1:] if path[:1] == SCHEDULE else steps
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
@@ -215,17 +219,21 @@ def evaluate_output(
 
 def evaluate_key(
     key: AnyKey, scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
-) -> str:
+) -> Any:
     """Return the name of a concurrency key or a rate with the values of its expressions, which are
-    texts, numbers, true or false.
+    texts, numbers, true or false. The value of the key of a cache is any JSON value but null.
 
     Raises:
-        NodeFailure: an expression has no value, or the name is not valid; permanent, with the
-            reason code ``bad_expression``.
+        NodeFailure: an expression has no value, or the name or the key is not valid; permanent,
+            with the reason code ``bad_expression``.
         BudgetExceeded: the budget does not suffice.
     """
     path = path_of_key(key)
     value = _Evaluation(scope, budget, frozenset(), at_once).value(key.key, path)
+    if isinstance(key, Cache):
+        if value is None:
+            raise bad_expression(f"{pointer(path)}: the value of the key is null")
+        return value
     if isinstance(value, bool | int | float):
         value = to_json(value).decode()
     try:

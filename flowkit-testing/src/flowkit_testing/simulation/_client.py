@@ -160,6 +160,12 @@ class PatientClient(Client):
         cancel = super().cancel
         await self._patiently(lambda: cancel(task_id, reason, force=force))
 
+    async def delete_cached(
+        self, role: str | None = None, *, flow: str | None = None, key: Any = None
+    ) -> int:
+        delete = super().delete_cached
+        return await self._patiently(lambda: delete(role, flow=flow, key=key))
+
     async def signal(
         self, task_id: str, name: str, payload: Any = None, *, signal_id: str | None = None
     ) -> None:

@@ -20,6 +20,7 @@ from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
 from flowkit.task import ENDED, IN_FLIGHT, LogEntry, Mark, NodeRecord, Task, TaskStatus, TaskView
+from flowkit_testing.simulation._caches import CacheLedger
 from flowkit_testing.simulation._child_tasks import (
     broken_creation,
     broken_end,
@@ -129,6 +130,7 @@ class Invariants:
         self._streams: dict[Stream, set[str]] = {}
         self._keys = KeyLedger()
         self._rates = RateLedger()
+        self._caches = CacheLedger()
         self._failed: set[str] = set()
         """The ids of the dead letters of nodes."""
         self.retries: Counter[str] = Counter()
@@ -313,7 +315,9 @@ class Invariants:
             raise InvariantBroken(wrong)
         self._check_tags(known, marks, task, after)
         self._check_rates()
-        if wrong := self._keys.fault(current, nodes):
+        if wrong := self._keys.fault(current, nodes) or self._caches.fault(
+            commit.task_id, marks, nodes
+        ):
             raise InvariantBroken(wrong)
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
@@ -415,7 +419,7 @@ class Invariants:
                 f" {node.first_attempt}"
             )
         known.finished.add((index, node.first_attempt))
-        if node.resolution is not None:
+        if node.resolution is not None or node.cached:
             return
         if is_map(plan, index):
             self._check_map(known, task, index, node.result)
@@ -494,7 +498,7 @@ class Invariants:
         for index, mark in enumerate(marks) if plan.nested else ():
             if mark == known.mark(index) or index not in known.nodes:
                 continue
-            if not runs_child_task(plan, index):
+            if not runs_child_task(plan, index) or known.nodes[index].cached:
                 continue
             wanted = child_id(known.spec, index, known.nodes[index])
             if wanted is None:
