@@ -109,6 +109,7 @@ NOT_RUN_PROGRAMS = {
     "flowkit token ": "it needs a store: tests/web/test_verbs.py",
     "curl ": "it needs a server: tests/web sends the same requests",
     "flowkit trigger ": "it needs the file of a coordinator: tests/cli/test_trigger_verbs.py",
+    "flowkit cache rm ": "it needs the file of a coordinator: tests/cli/test_cache_verbs.py",
     "flowkit logs TASK": "it needs a task that has logged: tests/cli/test_log_verbs.py",
     "kafka-topics.sh ": KAFKA_TOOL,
     "kafka-acls.sh ": f"{KAFKA_TOOL}; tests/services/test_rights.py grants the rights of the page",
