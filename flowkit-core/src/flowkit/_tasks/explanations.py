@@ -98,7 +98,7 @@ def explain_node(
         case Mark.MAPPING:
             return f"{name} is running: {_children(task, index)}."
         case Mark.FINISHED:
-            return f"{name} has finished{_without(task, record)}{_resolution(record)}."
+            return f"{name} has finished{_with(task, record)}{_resolution(record)}."
         case Mark.FAILED:
             return f"{name} failed{_attempts(record)}{because}.{_goes_on(task, index)}"
         case Mark.CANCELLED:
@@ -412,8 +412,12 @@ _ENDED_AS = {
 }
 
 
-def _without(task: Task, record: NodeRecord | None) -> str:
-    if record is None or not record.skipped:
+def _with(task: Task, record: NodeRecord | None) -> str:
+    if record is None:
+        return ""
+    if record.cached:
+        return " with a stored result"
+    if not record.skipped:
         return ""
     return (
         f" without {record.skipped} failed {'batch' if record.skipped == 1 else 'batches'}: see"

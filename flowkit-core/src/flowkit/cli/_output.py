@@ -230,11 +230,12 @@ _WAITING: Mapping[WaitKind | ClaimKind, str] = {
     "rate": "waits for its rate",
     "cache": "waits for the result of another node",
 }
+CACHED = "took a stored result"
 
 
 def details(node: NodeView) -> str:
-    """Return the error or reason of a node, what it waits for, and the number of batches it
-    skipped.
+    """Return the error or reason of a node, what it waits for, whether it took a stored result,
+    and the number of batches it skipped.
     """
     if node.rounds and node.waiting is not None:
         return f"waits until {time_text(node.waiting_until)} before round {max(node.rounds) + 2}"
@@ -252,7 +253,8 @@ def details(node: NodeView) -> str:
     skipped = skipped_text(node.skipped_batches) if node.skipped_batches else None
     if node.resolved_by is not None and node.status == "finished":
         wrong = f"resolved by {node.resolved_by}"
-    return "; ".join(filter(None, (wrong, children_text(node.children), skipped)))
+    cached = CACHED if node.cached else None
+    return "; ".join(filter(None, (wrong, cached, children_text(node.children), skipped)))
 
 
 def children_text(children: Mapping[NodeStatus, int] | Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from flowkit.cli._output import skipped_text, waiting_text
+from flowkit.cli._output import CACHED, skipped_text, waiting_text
 from flowkit.graph._expanded_plan import split_child_id
 from flowkit.protocols import ArtifactStore
 from flowkit.task import NodeStatus, TaskEvent
@@ -71,6 +71,8 @@ class NodeProgress:
             )
         elif data.get("skipped_batches"):
             self.note = skipped_text(data["skipped_batches"])
+        elif data.get("cached"):
+            self.note = CACHED
         if event.status == NodeStatus.DEFERRED:
             self.attempt = data.get("attempt", self.attempt)
         if self.ended:
@@ -97,7 +99,7 @@ class NodeProgress:
 
 def waits(event: TaskEvent) -> bool:
     """Return whether a control node has begun or knows by now what it waits for, or a node waits
-    for its concurrency key or its rate.
+    for a place or for the result of another node.
     """
     return (
         event.status == NodeStatus.DEFERRED
