@@ -49,6 +49,8 @@ async def refusal(args: dict[str, Any], **kafka: Any) -> tuple[str | None, str]:
         ({"value": "a" * 1_000}, {"max_message_bytes": 1_000}, "message_too_large", "1,002 bytes"),
         ({}, {"publish_bootstrap": None}, "not_configured", "publish_bootstrap is missing"),
         ({}, {"publish_bootstrap": "a b"}, "not_configured", "'kafka://a b' is not"),
+        ({}, {"publish_topics": ["orders", "a b"]}, "not_configured", "topic 2: 'a b' is not a t"),
+        ({}, {"publish_topics": ["__transaction_state"]}, "not_configured", "holds the state of"),
         ({}, {"publish_topic": "orders"}, "not_configured", "did you mean 'publish_topics'"),
     ],
 )

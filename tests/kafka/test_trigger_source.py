@@ -247,8 +247,10 @@ async def test_a_trigger_makes_one_task_for_each_record_also_for_those_that_come
     [
         ("kafka://host", "names no topic; write kafka://host:9092,host2:9092/topic"),
         ("kafka://host/", "names no topic"),
-        ("kafka://host/a/b", "names no topic"),
-        ("kafka://host/..", "names no topic"),
+        ("kafka://host/a/b", "^source: 'a/b' is not a topic name; use letters, digits"),
+        ("kafka://host/..", "'..' is not a topic name"),
+        (f"kafka://host/{'a' * 250}", "has 250 characters; the limit is 249"),
+        ("kafka://host/__consumer_offsets", "^source: '__consumer_offsets' holds the state of the"),
         ("kafka:///topic", "is not a Kafka address"),
         ("kafka://host:0/topic", "is not a Kafka address"),
         ("kafka://user:pw@host/topic", "^source: a Kafka address cannot hold a user"),

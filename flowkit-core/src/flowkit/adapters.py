@@ -1,7 +1,8 @@
 """Tools for authors of buses and stores.
 
-They are a life cycle, settings, retries, log lines about outages, cursors and ranges of texts, a
-reader of documents, and redaction. The adapters for Kafka, MongoDB and SQLite use them.
+They are a life cycle, settings, retries, log lines about outages, names of topics, cursors and
+ranges of texts, a reader of documents, and redaction. The adapters for Kafka, MongoDB and SQLite
+use them.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
 from flowkit._json.values import is_unicode
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, Notices, retry
+from flowkit._runtime.topic_names import checked_topic
 from flowkit._text.redaction import redacted
 from flowkit._text.validation_errors import message_of
 from flowkit.errors import ConfigError, StoreError
@@ -104,6 +106,7 @@ __all__ = [
     "LifeState",
     "Lifecycle",
     "Notices",
+    "checked_topic",
     "end_of_prefix",
     "is_unicode",
     "page_cursor",

@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import Any, Literal, Self
 
 from aiokafka.helpers import create_ssl_context
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from flowkit.adapters import read_options
 from flowkit.errors import ConfigError
+from flowkit_kafka._topic_names import users_topic
 
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"]
 _REQUIRED_BY_MECHANISM = {
@@ -123,6 +124,11 @@ class KafkaConfig(BaseModel):
     sasl_oauth_token_provider: str | None = Field(
         None, description="`module:name` of a function that returns aiokafka's token provider."
     )
+
+    @field_validator("publish_topics")
+    @classmethod
+    def _topics_of_users(cls, topics: list[str]) -> list[str]:
+        return [users_topic(topic, f"topic {number}") for number, topic in enumerate(topics, 1)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

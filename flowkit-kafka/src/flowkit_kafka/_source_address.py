@@ -1,15 +1,14 @@
 """Addresses of sources of triggers: ``kafka://host:9092,host2:9092/topic?from=beginning``."""
 
-import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from flowkit.adapters import redacted
 from flowkit.errors import ConfigError
 from flowkit_kafka._address import SCHEME, bootstrap_servers
+from flowkit_kafka._topic_names import users_topic
 
 FORM = "kafka://host:9092,host2:9092/topic"
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _STARTS = {"now": False, "beginning": True}
 
 
@@ -31,9 +30,9 @@ class SourceAddress:
         place, _, query = address.removeprefix(SCHEME).partition("?")
         brokers, _, topic = place.partition("/")
         servers = bootstrap_servers(SCHEME + brokers, field="source", form=FORM)
-        if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+        if not topic:
             raise ConfigError(f"source: {redacted(address)!r} names no topic; write {FORM}")
-        return cls(servers, topic, _from_beginning(query))
+        return cls(servers, users_topic(topic, "source"), _from_beginning(query))
 
 
 def _from_beginning(query: str) -> bool:

@@ -42,7 +42,7 @@ def topic_of_role(role: str, pattern: str, namespace: str) -> str:
 
 
 def checked_topic(topic: str, what: str) -> str:
-    """Return a topic's name.
+    """Return a topic's name. The error begins with ``what``: the field or object that names it.
 
     Raises:
         ConfigError: Kafka does not accept the name.
