@@ -1,5 +1,8 @@
 """Flows, schedules and triggers over the web API."""
 
+from datetime import datetime, timedelta
+
+from flowkit import Schedule, next_times
 from tests.builders import graph, node
 from tests.web.api import cluster_with_api, problem
 
@@ -43,6 +46,24 @@ async def test_a_schedule_is_stored_paused_triggered_backfilled_and_deleted() ->
         ]
         assert (await http.delete("/schedules/s")).status_code == 204
         assert problem(await http.get("/schedules/s")) == (404, "schedule_not_found")
+
+
+async def test_the_next_times_of_a_schedule_are_listed_in_its_zone() -> None:
+    async with cluster_with_api() as (cluster, http):
+        document = {"id": "s", "graph": FLOW, "cron": "0 6 * * *", "timezone": "Europe/Berlin"}
+        await http.post("/schedules", json=document)
+        times = (await http.get("/schedules/s/next?count=3")).json()["times"]
+        now = cluster.client.clock.now_dt()
+        assert [datetime.fromisoformat(time) for time in times] == next_times(
+            Schedule.model_validate(document), now, 3
+        )
+        assert all("T06:00:00+0" in time for time in times)
+        assert len((await http.get("/schedules/s/next")).json()["times"]) == 10
+        once = {"id": "o", "graph": FLOW, "at": (now + timedelta(1)).isoformat()}
+        await http.post("/schedules", json=once)
+        assert len((await http.get("/schedules/o/next")).json()["times"]) == 1
+        assert problem(await http.get("/schedules/s/next?count=0"))[0] == 422
+        assert problem(await http.get("/schedules/x/next")) == (404, "schedule_not_found")
 
 
 async def test_a_schedule_with_a_wrong_field_is_refused_with_all_its_faults() -> None:

@@ -2,7 +2,7 @@
 bus.
 """
 
-from flowkit._schedules import Schedule, ScheduleEvent, ScheduleView
+from flowkit._schedules import Schedule, ScheduleEvent, ScheduleView, next_times
 from flowkit._triggers import Trigger, TriggerView
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
@@ -81,6 +81,7 @@ __all__ = [
     "flow",
     "hookimpl",
     "loop",
+    "next_times",
     "sleep",
     "subflow",
     "wait_signal",

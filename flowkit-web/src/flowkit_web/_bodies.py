@@ -212,6 +212,12 @@ class Span(Body):
     limit: int = Field(10, ge=1, le=1_000)
 
 
+class NextTimes(BaseModel):
+    """Nominal times of a schedule that come next."""
+
+    times: list[datetime]
+
+
 class LetterIds(Body):
     """Ids of dead letters."""
 

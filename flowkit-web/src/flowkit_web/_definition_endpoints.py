@@ -12,10 +12,13 @@ from flowkit import (
     ScheduleView,
     Trigger,
     TriggerView,
+    next_times,
 )
 from flowkit_web import _bodies as bodies
 from flowkit_web._problems import invalid_arguments
 from flowkit_web._routing import Id, OfClient
+
+MOST_TIMES = 1_000
 
 
 async def list_flows(client: OfClient) -> Page[FlowInfo]:
@@ -51,6 +54,16 @@ async def put_schedule(client: OfClient, body: Schedule) -> ScheduleView:
 async def get_schedule(client: OfClient, schedule_id: Id) -> ScheduleView:
     """Return a schedule with its state and the end of its history."""
     return await client.get_schedule(schedule_id)
+
+
+async def list_next_times(
+    client: OfClient,
+    schedule_id: Id,
+    count: Annotated[int, Query(ge=1, le=MOST_TIMES, description="Most times.")] = 10,
+) -> bodies.NextTimes:
+    """List the next nominal times of a schedule, also while it is paused."""
+    view = await client.get_schedule(schedule_id)
+    return bodies.NextTimes(times=next_times(view.schedule, client.clock.now_dt(), count))
 
 
 async def pause_schedule(client: OfClient, schedule_id: Id) -> None:

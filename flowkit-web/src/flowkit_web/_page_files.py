@@ -12,7 +12,19 @@ from starlette.responses import Response
 from flowkit_web._problems import Problem
 
 FOLDER = Path(__file__).with_name("_page")
-ADDRESSES = ("/", "/tasks", "/tasks/{task_id}")
+ADDRESSES = (
+    "/",
+    "/tasks",
+    "/tasks/{task_id}",
+    "/waiting",
+    "/flows",
+    "/flows/{name}",
+    "/schedules",
+    "/schedules/{schedule_id}",
+    "/triggers",
+    "/workers",
+    "/dead-letters",
+)
 """Addresses of the page's views. Each of them answers with the same document."""
 FILES = "/assets/{name}"
 """Addresses of the files that the document names. Their names contain a hash of their content."""

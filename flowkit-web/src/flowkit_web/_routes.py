@@ -57,6 +57,7 @@ ROUTES = [
     Route("GET", "/schedules", VIEWER, definitions.list_schedules),
     Route("POST", "/schedules", ADMIN, definitions.put_schedule),
     Route("GET", SCHEDULE, VIEWER, definitions.get_schedule),
+    Route("GET", f"{SCHEDULE}/next", VIEWER, definitions.list_next_times),
     Route("DELETE", SCHEDULE, ADMIN, definitions.delete_schedule, 204),
     Route("POST", f"{SCHEDULE}/pause", ADMIN, definitions.pause_schedule, 204),
     Route("POST", f"{SCHEDULE}/resume", ADMIN, definitions.resume_schedule, 204),

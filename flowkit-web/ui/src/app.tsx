@@ -1,12 +1,11 @@
 /** The frame of all views: navigation, theme, time zone, access and messages. */
 
-import { useQuery, useQueryClient } from '@tanstack/react-query'
+import { useQueryClient } from '@tanstack/react-query'
 import { Suspense, useState, useSyncExternalStore } from 'react'
-import { api } from './api/client'
 import { forgetToken, isRefused, keepToken, onRefusal, token } from './api/token'
-import type { Me } from './api/types'
 import { Link, match, usePath } from './router'
 import { Dialog } from './shared/dialog'
+import { useMe } from './shared/me'
 import { Empty } from './shared/problem'
 import { useZone } from './shared/time'
 import { Toasts } from './shared/toasts'
@@ -57,12 +56,6 @@ function SideBar() {
       </div>
     </div>
   )
-}
-
-/** Return who the viewer is for the server, and whether they may use what needs a role. */
-export function useMe() {
-  const { data } = useQuery({ queryKey: ['me'], queryFn: () => api.get<Me>('/me') })
-  return data
 }
 
 function Caller() {

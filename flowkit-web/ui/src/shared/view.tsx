@@ -16,8 +16,15 @@ export function ViewHeading({ title, children }: { title: string; children?: Rea
   )
 }
 
-export function TaskLink({ id, children }: { id: string; children?: ReactNode }) {
-  return <Link className="id" href={path`/tasks/${id}`} title={id}>{children ?? id}</Link>
+const SHOWN_ID = 24
+
+/** Shorten a long id in its middle: ids that begin with their time differ at their ends. */
+export function shortId(id: string): string {
+  return id.length > SHOWN_ID ? `${id.slice(0, 10)}…${id.slice(-10)}` : id
+}
+
+export function TaskLink({ id }: { id: string }) {
+  return <Link className="id" href={path`/tasks/${id}`} title={id}>{shortId(id)}</Link>
 }
 
 export function FlowLink({ name, version }: { name: string; version?: number | null }) {

@@ -1,0 +1,138 @@
+/** Dead letters: messages and work that failed for ever, until a user retries or drops them. */
+
+import { useQueryClient } from '@tanstack/react-query'
+import { useState } from 'react'
+import { api } from '../api/client'
+import type { Letter, Page, RetriedLetter } from '../api/types'
+import { useSearch } from '../router'
+import { ActionButton, Dialog } from '../shared/dialog'
+import { usePages } from '../shared/lists'
+import { useMay } from '../shared/me'
+import { Empty, ProblemBox } from '../shared/problem'
+import { Table, type Column } from '../shared/table'
+import { Time } from '../shared/time'
+import { showToast } from '../shared/toasts'
+import { Json, TaskLink, ViewHeading } from '../shared/view'
+
+const KINDS = ['node', 'batch', 'message', 'task', 'trigger'] as const
+const MOST_AT_ONCE = 500
+
+export default function LettersPage() {
+  const [search, change] = useSearch()
+  const kind = KINDS.find((one) => one === search.get('kind')) ?? null
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set())
+  const [shown, setShown] = useState<Letter | null>(null)
+  const { rows, error, onEnd } = usePages<Letter>('/dead-letters', { kind })
+  const toggle = (id: string): void => {
+    const next = new Set(chosen)
+    if (!next.delete(id)) next.add(id)
+    setChosen(next)
+  }
+  const columns: Column<Letter>[] = [
+    {
+      title: 'Chosen', width: '4rem',
+      cell: ({ letter_id: id }) => (
+        <input
+          type="checkbox" aria-label={`Choose ${id}`}
+          checked={chosen.has(id)} onChange={() => toggle(id)}
+        />
+      ),
+    },
+    {
+      title: 'Letter', width: 'minmax(9rem, 1.2fr)',
+      cell: (letter) => (
+        <button type="button" className="plain id" onClick={() => setShown(letter)}>
+          {letter.letter_id}
+        </button>
+      ),
+    },
+    { title: 'Kind', width: '5rem', cell: (letter) => letter.kind },
+    {
+      title: 'Task', width: 'minmax(7rem, 1fr)',
+      cell: (letter) => letter.task_id ? <TaskLink id={letter.task_id} /> : '—',
+    },
+    {
+      title: 'Why', width: 'minmax(10rem, 2fr)',
+      cell: (letter) => (
+        <span title={letter.error}><code>{letter.reason_code}</code> {letter.error}</span>
+      ),
+    },
+    { title: 'At', width: '10.5rem', cell: (letter) => <Time at={letter.at} /> },
+  ]
+  const choose = (ids: string[]): void => setChosen(new Set(ids.slice(0, MOST_AT_ONCE)))
+  return (
+    <>
+      <ViewHeading title="Dead letters">
+        <LetterActions ids={[...chosen]} onDone={() => setChosen(new Set())} />
+      </ViewHeading>
+      <p className="quiet">
+        What failed for ever is kept here. Retry it when the cause is repaired, or drop it.
+      </p>
+      <div className="chips" role="group" aria-label="Kind">
+        {KINDS.map((one) => (
+          <button
+            key={one} type="button" aria-pressed={kind === one}
+            onClick={() => change({ kind: kind === one ? null : one })}
+          >
+            {one}
+          </button>
+        ))}
+        {rows && rows.length > 0 && (
+          <button type="button" onClick={() => choose(chosen.size ? [] : rows.map((one) => one.letter_id))}>
+            {chosen.size ? 'Choose none' : `Choose all ${rows.length} shown`}
+          </button>
+        )}
+      </div>
+      {error && <ProblemBox error={error} />}
+      {rows?.length === 0 && <Empty>There are no dead letters.</Empty>}
+      {rows && rows.length > 0 && (
+        <Table
+          label="Dead letters" columns={columns} rows={rows} onEnd={onEnd}
+          keyOf={(letter) => letter.letter_id} isSelected={(letter) => chosen.has(letter.letter_id)}
+        />
+      )}
+      {shown && (
+        <Dialog title={`Dead letter ${shown.letter_id}`} onClose={() => setShown(null)} wide>
+          <Json value={shown} />
+          <div className="buttons">
+            <button type="button" onClick={() => setShown(null)}>Close</button>
+          </div>
+        </Dialog>
+      )}
+    </>
+  )
+}
+
+function LetterActions({ ids, onDone }: { ids: string[]; onDone: () => void }) {
+  const queries = useQueryClient()
+  if (!useMay('operator')) return null
+  const done = (): void => {
+    onDone()
+    void queries.invalidateQueries({ queryKey: ['/dead-letters'] })
+  }
+  const retry = async (): Promise<void> => {
+    const body = { letter_ids: ids }
+    const { items } = await api.post<Page<RetriedLetter>>('/dead-letters/retry', body)
+    const refused = items.filter((item) => !item.retried)
+    showToast(`${items.length - refused.length} of ${items.length} retried`)
+    if (refused[0]) throw new Error(`${refused[0].letter_id}: ${refused[0].detail}`)
+  }
+  const drop = async (): Promise<void> => {
+    const { dropped } = await api.post<{ dropped: number }>('/dead-letters/drop', { letter_ids: ids })
+    showToast(`${dropped} dropped`)
+  }
+  return (
+    <>
+      <ActionButton
+        label={`Retry ${ids.length}`} title={`Retry ${ids.length} dead letters?`} verb="Retry them"
+        disabled={ids.length === 0} run={retry} onDone={done}
+      />
+      <ActionButton
+        label={`Drop ${ids.length}`} title={`Drop ${ids.length} dead letters?`} verb="Drop them"
+        danger disabled={ids.length === 0} run={drop} onDone={done}
+      >
+        <p>Their data is deleted and cannot be retried any more.</p>
+      </ActionButton>
+    </>
+  )
+}

@@ -1,0 +1,100 @@
+/** Fields of the filter of the list of tasks. */
+
+import { useState, type ReactNode } from 'react'
+import { useSearch } from '../router'
+import { STATUSES, WAITS } from './filter'
+
+const WAIT_NAMES: Record<(typeof WAITS)[number], string> = {
+  timer: 'a time', signal: 'a signal', approval: 'an approval',
+  key: 'a key', rate: 'a rate', worker: 'a worker',
+}
+
+export function FilterBar() {
+  const [search, change] = useSearch()
+  const [isOpen, setOpen] = useState(
+    ['label', 'reason', 'after', 'before', 'parent'].some((name) => search.has(name)),
+  )
+  const chosen = (search.get('status') ?? '').split(',').filter(Boolean)
+  const toggle = (status: string): void => {
+    const next = chosen.includes(status)
+      ? chosen.filter((one) => one !== status) : [...chosen, status]
+    change({ status: next.join(',') })
+  }
+  return (
+    <search className="filter-bar">
+      <div className="chips" role="group" aria-label="Status">
+        {STATUSES.map((status) => (
+          <button
+            key={status} type="button"
+            aria-pressed={chosen.includes(status)} onClick={() => toggle(status)}
+          >
+            {status}
+          </button>
+        ))}
+        <Toggle name="retrying">retrying now</Toggle>
+        <Toggle name="root">without child tasks</Toggle>
+      </div>
+      <div className="filters">
+        <Field name="flow" label="Flow or pipeline" />
+        <label>
+          Waiting for
+          <select
+            value={search.get('waiting') ?? ''}
+            onChange={(event) => change({ waiting: event.target.value })}
+          >
+            <option value="">anything or nothing</option>
+            {WAITS.map((one) => <option key={one} value={one}>{WAIT_NAMES[one]}</option>)}
+          </select>
+        </label>
+        {isOpen && (
+          <>
+            <Field name="label" label="Label" hint="key=value" />
+            <Field name="reason" label="Reason" hint="lease_expired" />
+            <Field name="parent" label="Parent task" />
+            <Field name="after" label="Created after" type="datetime-local" />
+            <Field name="before" label="Created before" type="datetime-local" />
+          </>
+        )}
+        <button type="button" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+          {isOpen ? 'Fewer filters' : 'More filters'}
+        </button>
+      </div>
+    </search>
+  )
+}
+
+function Toggle({ name, children }: { name: string; children: ReactNode }) {
+  const [search, change] = useSearch()
+  const isOn = search.get(name) === 'yes'
+  return (
+    <button type="button" aria-pressed={isOn} onClick={() => change({ [name]: isOn ? null : 'yes' })}>
+      {children}
+    </button>
+  )
+}
+
+/** Field that changes the address when it is left, or with Enter. */
+function Field({ name, label, hint, type = 'text' }: {
+  name: string
+  label: string
+  hint?: string
+  type?: string
+}) {
+  const [search, change] = useSearch()
+  const value = search.get(name) ?? ''
+  const keep = (text: string): void => {
+    if (text !== value) change({ [name]: text.trim() })
+  }
+  return (
+    <label>
+      {label}
+      <input
+        key={value} type={type} defaultValue={value} placeholder={hint} autoComplete="off"
+        onBlur={(event) => keep(event.target.value)}
+        onKeyDown={(event) => {
+          if (event.key === 'Enter') keep(event.currentTarget.value)
+        }}
+      />
+    </label>
+  )
+}

@@ -1,0 +1,134 @@
+"""A shop whose flows the tests of the page look at: handlers, flows and a running cluster."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import uvicorn
+
+from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit.errors import NodeFailure
+from flowkit.worker import RunContext, Worker, handler
+from flowkit_web import WebConfig
+from flowkit_web._app import WebApp, guarded
+from flowkit_web._server import listening_on
+
+ORDER = {
+    "nodes": [
+        {"node_id": "read_order", "type": "read"},
+        {"node_id": "reserve", "type": "reserve", "depends_on": ["read_order"]},
+        {"node_id": "charge", "type": "charge", "depends_on": ["read_order"]},
+        {"node_id": "send", "type": "send", "depends_on": ["reserve", "charge"]},
+    ]
+}
+RELEASE = {
+    "nodes": [
+        {"node_id": "build", "type": "read"},
+        {
+            "node_id": "sign_off",
+            "type": "approval",
+            "depends_on": ["build"],
+            "io": {
+                "prompt": "Release version 2.4 to all shops?",
+                "choices": ["release", "reject"],
+                "form": {
+                    "type": "object",
+                    "properties": {
+                        "share": {
+                            "title": "Share of shops (%)",
+                            "type": "integer",
+                            "minimum": 1,
+                            "maximum": 100,
+                        }
+                    },
+                    "required": ["share"],
+                },
+            },
+        },
+        {"node_id": "roll_out", "type": "send", "depends_on": ["sign_off"]},
+    ]
+}
+DELIVERY = {
+    "nodes": [
+        {"node_id": "pack", "type": "read"},
+        {
+            "node_id": "picked_up",
+            "type": "wait_signal",
+            "depends_on": ["pack"],
+            "io": {"signal": "truck"},
+        },
+        {"node_id": "bill", "type": "send", "depends_on": ["picked_up"]},
+    ]
+}
+REMINDER = {
+    "nodes": [
+        {"node_id": "pause", "type": "sleep", "io": {"for_sec": 86_400}},
+        {"node_id": "remind", "type": "send", "depends_on": ["pause"]},
+    ]
+}
+
+
+class Shop:
+    """What the handlers of the shop need from outside."""
+
+    def __init__(self) -> None:
+        self.bank_is_open = True
+
+    def handlers(self) -> list[Any]:
+        """Return the handlers. Cards are charged while the bank is open."""
+
+        @handler("read")
+        async def read(item: Any, ctx: RunContext) -> Any:
+            ctx.log.info("read 3 lines of the order")
+            return {"lines": 3}
+
+        @handler("reserve")
+        async def reserve(item: Any) -> Any:
+            return {"shelf": "B-14"}
+
+        @handler("charge")
+        async def charge(item: Any, ctx: RunContext) -> Any:
+            if not self.bank_is_open:
+                raise NodeFailure("the bank is closed", reason_code="bank_closed", permanent=True)
+            ctx.log.info("charged the card")
+            return {"charged_cents": 4_990}
+
+        @handler("send")
+        async def send(item: Any) -> Any:
+            return {"parcel": "P-2291"}
+
+        return [read, reserve, charge, send]
+
+
+@asynccontextmanager
+async def running(shop: Shop, folder: Path) -> AsyncIterator[Client]:
+    """Run a coordinator and a worker on an SQLite file."""
+    address = f"sqlite:///{(folder / 'shop.db').as_posix()}"
+    worker = WorkerConfig(db=address, worker_id="ada")
+    async with (
+        Coordinator(cfg=CoordinatorConfig(db=address)),
+        Worker(cfg=worker, handlers=shop.handlers()),
+        Client(db=address) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def serving(client: Client) -> AsyncIterator[str]:
+    """Serve the page of a client on a free port of this machine, and return its address."""
+    config = WebConfig(requests_per_sec=1e6, request_burst=1_000_000)
+    app = WebApp(client, config, local=True)
+    settings = uvicorn.Config(
+        guarded(app, config), access_log=False, lifespan="off", log_config=None, ws="none"
+    )
+    server = uvicorn.Server(settings)
+    with listening_on("127.0.0.1", 0, settings.backlog) as listening:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listening])
+            try:
+                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            finally:
+                app.state.streams.stopping.set()
+                server.should_exit = True
