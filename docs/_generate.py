@@ -29,6 +29,7 @@ from flowkit_mongo import MongoConfig
 from flowkit_mongo._indexes import INDEXES
 from flowkit_mongo._rights import ROLES, privileges
 from flowkit_sqlite import SqliteConfig
+from flowkit_telemetry._metric_table import FIGURES, METRICS
 from flowkit_web import WebConfig
 from flowkit_web._app import WebApp
 from flowkit_web._problems import PROBLEMS
@@ -267,6 +268,29 @@ def measures() -> str:
     return "\n".join(["| name | labels | value | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
+def process_metrics() -> str:
+    """Return the table of the metrics of a process."""
+    rows = [
+        (
+            f"`{METRICS[name]}`",
+            "counter" if one.counts else "histogram",
+            ", ".join(f"`{label}`" for label in one.labels),
+            one.description,
+        )
+        for name, one in MEASURES.items()
+    ]
+    return table(("metric", "kind", "labels", "meaning"), rows)
+
+
+def figures() -> str:
+    """Return the table of the figures about an installation."""
+    rows = [
+        (f"`{name}`", ", ".join(f"`{label}`" for label in one.labels), one.description)
+        for name, one in FIGURES.items()
+    ]
+    return table(("gauge", "labels", "meaning"), rows)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "node-states": node_states,
     "common-settings": lambda: settings(CommonConfig),
@@ -282,6 +306,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "web-settings": lambda: settings(WebConfig),
     "message-kinds": message_kinds,
     "measures": measures,
+    "process-metrics": process_metrics,
+    "figures": figures,
     "export-lines": export_lines,
     "functions": functions,
     "mongo-indexes": mongo_indexes,

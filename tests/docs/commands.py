@@ -34,7 +34,7 @@ ON_ONE_MACHINE = (
 
 EDITABLE = (
     "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-sqlite"
-    " -e ./flowkit-testing -e ./flowkit-web"
+    " -e ./flowkit-telemetry -e ./flowkit-testing -e ./flowkit-web"
 )
 INSTALLS = "it installs packages; tox does the same for each environment"
 SERVERS_FOR_EXPERIMENTS = (
@@ -69,6 +69,7 @@ NOT_RUN = {
     "pip install flowkit-core flowkit-sqlite": INSTALLS,
     "pip install flowkit-testing": INSTALLS,
     "pip install 'flowkit-core[cli]' flowkit-web": INSTALLS,
+    "pip install 'flowkit-core[cli]' flowkit-telemetry": INSTALLS,
     "pytest test_orders.py": "the file is on the same page; tests/docs/test_examples.py runs it",
     "pip install cryptography": INSTALLS,
     "python tools/servers.py up": SERVERS_FOR_EXPERIMENTS,
@@ -81,6 +82,9 @@ NOT_RUN = {
     "flowkit dev handlers.py": UNTIL_STOPPED,
     "flowkit submit greet.yaml --wait --db sqlite:///.flowkit/flowkit.db": UNTIL_STOPPED,
     "flowkit coordinator --config coordinator.toml": OWN_SERVERS,
+    "flowkit coordinator --metrics-port 9464 --db mongodb://db1/flowkit": (
+        "it needs the reader's MongoDB; tests/telemetry/test_metrics_port.py reads the same paths"
+    ),
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
     "flowkit doctor --config coordinator.toml": OWN_SERVERS,
     "flowkit import export.jsonl --db mongodb://db1/flowkit": (

@@ -12,7 +12,7 @@ FRAGMENTS = sorted(
     path for path in CHANGES.rglob("*") if path.is_file() and path != CHANGES / "README.md"
 )
 NAME = re.compile(
-    r"(core|kafka|mongo|sqlite|testing|web)/[a-z0-9]+(-[a-z0-9]+)*\.(added|changed|fixed|removed)\.md"
+    r"(core|kafka|mongo|sqlite|telemetry|testing|web)/[a-z0-9]+(-[a-z0-9]+)*\.(added|changed|fixed|removed)\.md"
 )
 
 

@@ -52,7 +52,7 @@ def test_roles_are_as_the_documentation_says() -> None:
         else:
             is_definition = place in ("flows", "schedules", "triggers")
             assert route.role == (Role.ADMIN if is_definition else Role.OPERATOR), route
-    assert {route.path for route in ROOT_ROUTES} == {"/healthz", "/readyz"}
+    assert {route.path for route in ROOT_ROUTES} == {"/metrics", "/healthz", "/readyz"}
 
 
 # ---------------------------------------------------------------- tokens

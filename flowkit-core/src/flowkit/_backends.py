@@ -8,11 +8,17 @@ from typing import Any, Self
 from flowkit._codecs.bus_codec import sealed
 from flowkit._codecs.store_codec import encoded
 from flowkit._runtime.bus_connection import BusConnection
+from flowkit._runtime.concurrency import within
+from flowkit._runtime.probe_server import ProbeServer, WhyNotReady
+from flowkit._text.redaction import redacted
 from flowkit.clock import StoreClock
-from flowkit.config import CommonConfig
-from flowkit.errors import ConfigError
+from flowkit.config import CommonConfig, ServiceConfig
+from flowkit.errors import ConfigError, FlowKitError
 from flowkit.plugins import Plugins
-from flowkit.protocols import Bus, Clock, Store, TopicSpec
+from flowkit.protocols import Bus, Clock, Store, TaskQuery, TopicSpec
+
+READY_SEC = 2.0
+"""Time in which the store answers a process that is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,9 @@ class Backends:
             bus=bus,
             store=store,
             clock=clock or StoreClock(),
-            plugins=plugins if isinstance(plugins, Plugins) else Plugins(plugins or ()),
+            plugins=(
+                plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
+            ).configured(cfg),
         )
 
     @property
@@ -77,6 +85,31 @@ class Backends:
         stack.push_async_callback(connection.stop)
         return encoded(store, self.plugins), connection
 
+    async def serve_metrics(
+        self, stack: AsyncExitStack, *, client: Any, why_not_ready: WhyNotReady
+    ) -> None:
+        """Serve metrics and probes until ``stack`` is closed, if a port is configured.
+
+        Raises:
+            ConfigError: no plugin has metrics, or the port cannot be used.
+        """
+        cfg = self.cfg
+        if not isinstance(cfg, ServiceConfig) or cfg.metrics_port is None:
+            return
+        page = self.plugins.open_metrics(client)
+        if page is None:
+            raise ConfigError(
+                "metrics_port: no installed plugin has metrics; pip install flowkit-telemetry"
+            )
+        await stack.enter_async_context(
+            ProbeServer(
+                host=cfg.metrics_host,
+                port=cfg.metrics_port,
+                page=page,
+                why_not_ready=why_not_ready,
+            )
+        )
+
     async def _opened_store(self, stack: AsyncExitStack) -> Store:
         if self.store is not None:
             return self.store
@@ -100,6 +133,20 @@ class Backends:
 
     def _bus_or_address(self) -> Bus | str:
         return self.bus or self.cfg.bus_address(self.db)
+
+
+async def why_unreadable(store: Store, clock: Clock) -> str | None:
+    """Return why a store cannot be read now, or None if it can."""
+
+    async def read() -> None:
+        await store.list_tasks(TaskQuery(limit=1))
+
+    try:
+        if await within(READY_SEC, read, clock=clock):
+            return None
+    except FlowKitError as error:
+        return redacted(str(error))
+    return f"the store has not answered for {READY_SEC:g} s"
 
 
 def topics_for(cfg: CommonConfig, roles: Iterable[str]) -> list[TopicSpec]:

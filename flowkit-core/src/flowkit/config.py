@@ -168,6 +168,7 @@ class CommonConfig(BaseModel):
         if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (
             int,
             float,
+            int | None,
         ):
             raise ValueError(f"expected a number, not {str(value).lower()}")
         return value
@@ -312,7 +313,28 @@ def load_layers(
         ) from None
 
 
-class CoordinatorConfig(CommonConfig):
+class ServiceConfig(CommonConfig):
+    """Configuration that coordinators and workers share."""
+
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description=(
+            "Port on which the process serves `/metrics`, `/healthz` and `/readyz`. It needs the"
+            " package `flowkit-telemetry`. By default it serves none of them."
+        ),
+    )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description=(
+            "Address of that port: `0.0.0.0` for all of the machine's. It needs no token, so let"
+            " only probes and Prometheus reach it."
+        ),
+    )
+
+
+class CoordinatorConfig(ServiceConfig):
     """Configuration of a coordinator."""
 
     worker_types: list[str] = Field(
@@ -369,7 +391,7 @@ class CoordinatorConfig(CommonConfig):
     )
 
 
-class WorkerConfig(CommonConfig):
+class WorkerConfig(ServiceConfig):
     """Configuration of a worker."""
 
     roles: list[str] = Field(

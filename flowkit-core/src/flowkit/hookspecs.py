@@ -15,7 +15,7 @@ import pluggy
 
 from flowkit.config import CommonConfig
 from flowkit.measures import Measure
-from flowkit.protocols import Bus, Store, TriggerSource
+from flowkit.protocols import Bus, MetricsPage, Store, TriggerSource
 
 if TYPE_CHECKING:
     from flowkit.graph import NodeSpec
@@ -25,6 +25,15 @@ PROJECT = "flowkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Optional marker of a function that implements a hook. It takes pluggy's options."""
+
+
+@hookspec
+def flowkit_configure(config: CommonConfig) -> Any | None:
+    """Return a further plugin for a coordinator, worker or client of this configuration, or None.
+
+    It is called once for each of them, before any other hook. Use it for hooks that cost something
+    and are only needed by some configurations: where this hook returns None, they are not called.
+    """
 
 
 @hookspec(firstresult=True)
@@ -140,6 +149,17 @@ def flowkit_measured(measures: Sequence[Measure]) -> None:
     :data:`flowkit.measures.MEASURES` lists their names. The process that does the work makes them:
     those of a change are made by the coordinator or client that committed it. The hook costs less
     than the hooks that observe tasks and nodes, because no views are made.
+    """
+
+
+@hookspec(firstresult=True)
+def flowkit_open_metrics(client: Any) -> MetricsPage | None:
+    """Return the page of the metrics of this process, or None.
+
+    It is called when a coordinator or worker with a ``metrics_port`` starts, and by ``flowkit
+    web``. ``client`` is the coordinator or the :class:`~flowkit.Client`, from which the page may
+    read figures about the installation when it is asked for; in a worker it is None. The client may
+    not be started yet.
     """
 
 

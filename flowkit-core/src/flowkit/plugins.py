@@ -35,7 +35,7 @@ from flowkit._user_code.foreign_contexts import apart
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
 from flowkit.measures import Measure
-from flowkit.protocols import Bus, Store, TriggerSource
+from flowkit.protocols import Bus, MetricsPage, Store, TriggerSource
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,11 @@ class Plugins:
             raise ConfigError(f"plugins: expected a list of plugins, not {type(plugins).__name__}")
         for plugin in plugins:
             self._register(plugin, _name_of(plugin))
+        self._added: set[str] = set()
+        """Names of the plugins that others have added for a configuration."""
+        self._read_hooks()
+
+    def _read_hooks(self) -> None:
         self._check_hooks()
         self._owners: dict[tuple[str, str], str] = {}
         """The plugin of each handler, function and input adapter, by kind and name."""
@@ -127,6 +132,26 @@ class Plugins:
         self.surrounds_attempts = bool(self._implementations("flowkit_around_attempt"))
         self._encoders = self._implementations("flowkit_encode_payload")
         self._decoders = self._implementations("flowkit_decode_payload")
+
+    def configured(self, config: CommonConfig) -> "Plugins":
+        """Return these plugins with those that they add for this configuration.
+
+        Raises:
+            PluginError: a plugin raised, or what it adds is no plugin.
+        """
+        added = list(self.answers("flowkit_configure", config=config))
+        if not added and not self._added:
+            return self
+        found = Plugins(discover=False)
+        for name, plugin in self._manager.list_name_plugin():
+            if name not in self._added:
+                found._register(plugin, name)
+        for answer in added:
+            name = f"{answer.plugin} (configured)"
+            found._register(answer.value, name)
+            found._added.add(name)
+        found._read_hooks()
+        return found
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         return list(getattr(self._manager.hook, hook).get_hookimpls())
@@ -273,6 +298,15 @@ class Plugins:
             )
         return opened
 
+    def open_metrics(self, client: Any) -> MetricsPage | None:
+        """Return the page of metrics that the first plugin opens, or None if none does.
+
+        Raises:
+            PluginError: the plugin raised, or its page lacks a part of the protocol.
+        """
+        answer = self.first("flowkit_open_metrics", check=_checked_page, client=client)
+        return None if answer is None else answer.value
+
     def _opened(self, hook: str, protocol: type[Any], **arguments: Any) -> Any:
         first: Answer | None = None
         unused: list[str] = []
@@ -393,6 +427,12 @@ class Plugins:
                         else f" (not used: {names[0]} answers first)"
                     )
                     yield Provided(name, kind, place + which)
+
+
+def _checked_page(page: Any) -> Any:
+    if (part := missing_part(page, MetricsPage)) is not None:
+        raise PluginError(f"the page lacks {part} (see flowkit.protocols.MetricsPage)")
+    return page
 
 
 class _Clash(PluginError):

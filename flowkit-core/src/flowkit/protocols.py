@@ -314,6 +314,26 @@ class TriggerSource(Protocol):
         """
 
 
+# ---------------------------------------------------------------- metrics
+
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Media type of a page of metrics: the text format of Prometheus."""
+
+
+class MetricsPage(Protocol):
+    """The metrics of a process, in the format of :data:`METRICS_TYPE`.
+
+    Several tasks may read it at the same time.
+    """
+
+    async def read(self) -> bytes:
+        """Return the metrics as they are now.
+
+        While the store is unavailable, the page has the metrics that do not come from it.
+        """
+
+
 # ---------------------------------------------------------------- store
 
 
@@ -754,6 +774,7 @@ class ServerClock(Protocol):
 
 
 __all__ = [
+    "METRICS_TYPE",
     "ArchivedPart",
     "ArtifactRecord",
     "ArtifactStore",
@@ -766,6 +787,7 @@ __all__ = [
     "EventStream",
     "KeyedRecord",
     "Message",
+    "MetricsPage",
     "Place",
     "RecordChange",
     "RecordDeletion",

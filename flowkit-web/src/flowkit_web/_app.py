@@ -48,6 +48,7 @@ class WebApp(FastAPI):
         self.state.access = Access(client, config, local=local)
         self.state.streams = Streams(most=config.max_streams)
         self.state.stats = StatsReader(client)
+        self.state.metrics = client.plugins.open_metrics(client)
         for route in ROUTES:
             self._add(API, route, in_description=True)
         for route in HEADS:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from flowkit import Approval, Page, WorkerView
-from flowkit.protocols import TaskQuery
+from flowkit.protocols import METRICS_TYPE, MetricsPage, TaskQuery
 from flowkit.task import LetterKind
 from flowkit_web import _bodies as bodies
 from flowkit_web._bodies import After, Limit
@@ -87,6 +87,18 @@ async def get_stats(request: Request) -> Stats:
 async def get_me(caller: OfCaller) -> bodies.Me:
     """Return the name and the role of the caller."""
     return bodies.Me(name=caller.name, role=caller.role)
+
+
+async def get_metrics(request: Request) -> Response:
+    """Return metrics in the text format of Prometheus, where flowkit-telemetry is installed."""
+    page: MetricsPage | None = request.app.state.metrics
+    if page is None:
+        raise Problem(
+            404,
+            "no_metrics",
+            "no installed plugin has metrics; pip install flowkit-telemetry",
+        )
+    return Response(await page.read(), media_type=METRICS_TYPE)
 
 
 async def check_health() -> dict[str, str]:

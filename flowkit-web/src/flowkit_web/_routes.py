@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from flowkit.protocols import METRICS_TYPE
 from flowkit_web import _definition_endpoints as definitions
 from flowkit_web import _operation_endpoints as operations
 from flowkit_web import _task_endpoints as tasks
@@ -18,10 +19,14 @@ TRIGGER = "/triggers/{trigger_id}"
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Events", "content": {"text/event-stream": {}}}
 }
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Metrics", "content": {METRICS_TYPE: {}}}
+}
 CHECKS = [
     Route("GET", "/healthz", ANYONE, operations.check_health),
     Route("GET", "/readyz", ANYONE, operations.check_ready),
 ]
+METRICS_ROUTE = Route("GET", "/metrics", VIEWER, operations.get_metrics, responses=METRICS)
 
 ROUTES = [
     Route("GET", "/tasks", VIEWER, tasks.list_tasks),
@@ -76,6 +81,7 @@ ROUTES = [
     Route("GET", "/dead-letters/{letter_id}", VIEWER, operations.get_letter),
     Route("GET", "/me", VIEWER, operations.get_me),
     Route("GET", "/stats", VIEWER, operations.get_stats),
+    METRICS_ROUTE,
     *CHECKS,
 ]
 """Routes of the API, below ``/api/v1``."""
@@ -83,5 +89,5 @@ ROUTES = [
 HEADS = [replace(check, method="HEAD") for check in CHECKS]
 """The checks as some load balancers ask for them. They are not in the description of the API."""
 
-ROOT_ROUTES = [*CHECKS, *HEADS]
+ROOT_ROUTES = [METRICS_ROUTE, *CHECKS, *HEADS]
 """Routes at the root of the server, which are not in the description of the API."""

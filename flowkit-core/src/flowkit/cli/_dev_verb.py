@@ -41,6 +41,7 @@ def dev(
     db: Annotated[
         str, typer.Option("--db", metavar="ADDRESS", help="File of the store and the bus.")
     ] = ADDRESS,
+    metrics_port: options.MetricsPort = None,
 ) -> None:
     """Run a coordinator and a worker for development, without a server.
 
@@ -75,7 +76,7 @@ def dev(
     with storage(db, plugins) as settings:
         log_dev(REPORTED)
         sources = [*([file] if file else ()), *(handlers or ())]
-        run_async(lambda: _serve(sources, plugins, settings))
+        run_async(lambda: _serve(sources, plugins, settings, metrics_port))
 
 
 def _make_folder() -> None:
@@ -92,13 +93,15 @@ def _make_folder() -> None:
         ) from None
 
 
-async def _serve(sources: list[str], plugins: Plugins, settings: Mapping[str, Any]) -> None:
+async def _serve(
+    sources: list[str], plugins: Plugins, settings: Mapping[str, Any], metrics_port: int | None
+) -> None:
     roles = [] if sources else list(plugins.handlers)
     lines = Lines(console(), lambda *attempt: workers.place_of_failure(*attempt))
     workers = DevWorkers(sources, roles, settings, lines.say)
     # A worker that does not respond is reported and replaced before it is silent for this long.
     silent_sec = CoordinatorConfig().heartbeat_hard_sec
-    cfg = CoordinatorConfig(heartbeat_soft_sec=silent_sec, **settings)
+    cfg = CoordinatorConfig(heartbeat_soft_sec=silent_sec, metrics_port=metrics_port, **settings)
     with interrupts(workers.stop, notice="stopping", patience_sec=2 * STOP_GRACE_SEC):
         async with Coordinator(cfg=cfg, plugins=[lines]) as coordinator:
             lines.say("store", str(cfg.db))

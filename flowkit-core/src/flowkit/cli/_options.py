@@ -36,6 +36,16 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a configuration field; repeatable."),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=1,
+        max=65_535,
+        metavar="NUMBER",
+        help="Port of /metrics, /healthz and /readyz; it needs flowkit-telemetry.",
+    ),
+]
 Handlers = Annotated[
     list[str] | None,
     typer.Option(
@@ -246,7 +256,7 @@ def settings(
             values[field] = split(text)
         else:
             values[field] = text
-    given = {f"--{name}": {name: value} for name, value in named.items() if value}
+    given = {f"--{name.replace('_', '-')}": {name: value} for name, value in named.items() if value}
     return {"--set": values} | given
 
 

@@ -32,6 +32,7 @@ def coordinator(
     bus: options.Bus = None,
     config: options.Config = None,
     set_fields: options.Set = None,
+    metrics_port: options.MetricsPort = None,
     log_level: LogLevel = Level.INFO,
     log_json: LogJson = False,
 ) -> None:
@@ -39,7 +40,9 @@ def coordinator(
 
     A second signal stops it immediately. Several coordinators can share one installation.
     """
-    overrides = options.settings(CoordinatorConfig, set_fields, db=db, bus=bus)
+    overrides = options.settings(
+        CoordinatorConfig, set_fields, db=db, bus=bus, metrics_port=metrics_port
+    )
     cfg = load_layers(CoordinatorConfig, config, overrides)
     require_store(cfg)
     log_service(log_level, as_json=log_json)
@@ -66,6 +69,7 @@ def worker(
     bus: options.Bus = None,
     config: options.Config = None,
     set_fields: options.Set = None,
+    metrics_port: options.MetricsPort = None,
     log_level: LogLevel = Level.INFO,
     log_json: LogJson = False,
 ) -> None:
@@ -75,7 +79,9 @@ def worker(
     A second signal stops it immediately.
     """
     chosen = [role for text in roles or () for role in options.split(text)]
-    overrides = options.settings(WorkerConfig, set_fields, db=db, bus=bus, roles=chosen)
+    overrides = options.settings(
+        WorkerConfig, set_fields, db=db, bus=bus, roles=chosen, metrics_port=metrics_port
+    )
     cfg = load_layers(WorkerConfig, config, overrides)
     require_store(cfg)
     if not handlers and not cfg.roles:

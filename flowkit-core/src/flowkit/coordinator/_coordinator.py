@@ -11,8 +11,9 @@ from typing import Any
 
 import anyio
 
-from flowkit._backends import Backends, topics_for
+from flowkit._backends import Backends, topics_for, why_unreadable
 from flowkit._runtime.bus_connection import BusConnection
+from flowkit._runtime.lifecycle import LifeState
 from flowkit._runtime.services import Service, run_until_signalled
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit.client import TaskVerbs
@@ -112,8 +113,16 @@ class Coordinator(TaskVerbs):
         """
         return self._life.resource.connection.bus
 
+    async def _why_not_ready(self) -> str | None:
+        if self._life.state is not LifeState.OPEN:
+            return "the coordinator is not started, or stops"
+        return await why_unreadable(self.store, self.clock)
+
     async def _serve(self, ready: Callable[[], None], stopping: anyio.Event) -> None:
         async with AsyncExitStack() as stack:
+            await self._backends.serve_metrics(
+                stack, client=self, why_not_ready=self._why_not_ready
+            )
             store, connection = await self._backends.open(
                 stack, topics=topics_for(self.cfg, self.cfg.worker_types)
             )

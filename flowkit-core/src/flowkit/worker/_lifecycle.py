@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from flowkit._backends import Backends, topics_for
+from flowkit._backends import Backends, topics_for, why_unreadable
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import keep_alive, owner_leaves
@@ -155,6 +155,7 @@ class WorkerService:
         self._backends = backends
         self._clock = backends.clock
         self._served = served
+        self._store: Store | None = None
         self._ready = anyio.Event()
         self._stop = StopRequest()
         self._id_taken: WorkerIdTaken | None = None
@@ -215,8 +216,17 @@ class WorkerService:
     async def _run(self) -> None:
         topics = topics_for(self._cfg, self._served)
         async with AsyncExitStack() as opened:
+            await self._backends.serve_metrics(
+                opened, client=None, why_not_ready=self._why_not_ready
+            )
             store, connection = await self._backends.open(opened, topics=topics)
+            self._store = store
             await self._serve(store, await connection.connect(patience_sec=None))
+
+    async def _why_not_ready(self) -> str | None:
+        if self._store is None or not self._ready.is_set() or self._stop.asked.is_set():
+            return "the worker is not started, or stops"
+        return await why_unreadable(self._store, self._clock)
 
     async def _serve(self, store: Store, bus: Bus) -> None:
         cfg = self._cfg

@@ -1,0 +1,86 @@
+"""Metrics of the work of one coordinator, worker or client."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+
+from flowkit.measures import MEASURES, Measure
+from flowkit_telemetry._label_values import LabelValues
+from flowkit_telemetry._metric_table import BUCKETS, METRICS
+from flowkit_telemetry._metrics_page import Page
+
+Values = tuple[str, ...]
+
+
+class Histogram:
+    """Distribution of durations."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the upper bound of each bucket, and the number of durations up to it."""
+        below, found = 0, []
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), self.counts, strict=True):
+            below += count
+            found.append((bound, float(below)))
+        return found
+
+
+class ProcessMetrics:
+    """Plugin that counts measures, and shows them on the page of its process."""
+
+    def __init__(self) -> None:
+        self._values = LabelValues()
+        self._counts: dict[str, dict[Values, float]] = {}
+        self._histograms: dict[str, dict[Values, Histogram]] = {}
+        for name, meaning in MEASURES.items():
+            if meaning.counts:
+                self._counts[name] = {}
+            else:
+                self._histograms[name] = {}
+
+    def flowkit_measured(self, measures: Sequence[Measure]) -> None:
+        """Add measures."""
+        bounded = self._values.bounded
+        for name, value, labels in measures:
+            values = tuple(bounded(label, labels[label]) for label in MEASURES[name].labels)
+            counts = self._counts.get(name)
+            if counts is not None:
+                counts[values] = counts.get(values, 0) + value
+                continue
+            histograms = self._histograms[name]
+            histogram = histograms.get(values)
+            if histogram is None:
+                histogram = histograms[values] = Histogram()
+            histogram.add(value)
+
+    def flowkit_open_metrics(self, client: Any) -> Page:
+        """Return the page of this process."""
+        return Page(client=client, own=self.families)
+
+    def families(self) -> Iterator[Metric]:
+        """Yield the metrics with their values."""
+        for name, counts in self._counts.items():
+            meaning = MEASURES[name]
+            counter = CounterMetricFamily(METRICS[name], meaning.description, labels=meaning.labels)
+            for values, count in counts.items():
+                counter.add_metric(values, count)
+            yield counter
+        for name, histograms in self._histograms.items():
+            meaning = MEASURES[name]
+            family = HistogramMetricFamily(
+                METRICS[name], meaning.description, labels=meaning.labels
+            )
+            for values, histogram in histograms.items():
+                family.add_metric(values, histogram.buckets(), histogram.total)
+            yield family

@@ -1,0 +1,58 @@
+"""Figures about an installation."""
+
+from typing import Any
+
+from flowkit import Client
+from flowkit.errors import StoreUnavailable
+from flowkit_telemetry._figures import FRESH_SEC, UNAVAILABLE, FigureReader
+from flowkit_telemetry._metric_table import FIGURES
+from flowkit_testing import Cluster
+from tests.builders import graph, node, work
+
+WAITS = graph(node("a", "unserved"))
+
+
+async def test_the_figures_are_those_of_the_table() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        figures = await FigureReader(cluster.client).read()
+    assert figures.keys() == FIGURES.keys()
+    for name, values in figures.items():
+        assert all(len(labels) == len(FIGURES[name].labels) for labels in values), name
+
+
+async def test_open_tasks_and_workers_are_counted() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        for _ in range(3):
+            await cluster.client.create_task(graph=WAITS)
+        figures = await FigureReader(cluster.client).read()
+    assert sum(figures["flowkit_open_tasks"].values()) == 3
+    assert figures["flowkit_workers"] == {("work",): 1}
+    assert figures["flowkit_worker_runs"] == {(): 0}
+
+
+async def test_figures_are_read_again_when_they_are_not_fresh() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        reader = FigureReader(cluster.client)
+        before = await reader.read()
+        await cluster.client.create_task(graph=WAITS)
+        assert await reader.read() is before
+        await cluster.clock.sleep(FRESH_SEC)
+        assert sum((await reader.read())["flowkit_open_tasks"].values()) == 1
+
+
+async def test_without_the_store_the_figures_say_only_that_it_is_away() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        reader = FigureReader(cluster.client)
+        answers = cluster.client.count_tasks
+
+        async def count_tasks(**filters: Any) -> int:
+            raise StoreUnavailable("away")
+
+        cluster.client.count_tasks = count_tasks
+        assert await reader.read() == UNAVAILABLE
+        cluster.client.count_tasks = answers
+        assert (await reader.read())["flowkit_store_up"] == {(): 1}
+
+
+async def test_a_client_that_is_not_started_has_no_figures() -> None:
+    assert await FigureReader(Client(db="memory://")).read() == UNAVAILABLE
