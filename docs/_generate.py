@@ -29,6 +29,7 @@ from flowkit_mongo import MongoConfig
 from flowkit_mongo._indexes import INDEXES
 from flowkit_mongo._rights import ROLES, privileges
 from flowkit_sqlite import SqliteConfig
+from flowkit_telemetry._config import TelemetryConfig
 from flowkit_telemetry._metric_table import FIGURES, METRICS
 from flowkit_web import WebConfig
 from flowkit_web._app import WebApp
@@ -304,6 +305,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "web-problems": web_problems,
     "web-routes": web_routes,
     "web-settings": lambda: settings(WebConfig),
+    "telemetry-settings": lambda: settings(TelemetryConfig),
     "message-kinds": message_kinds,
     "measures": measures,
     "process-metrics": process_metrics,

@@ -34,7 +34,7 @@ ON_ONE_MACHINE = (
 
 EDITABLE = (
     "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-sqlite"
-    " -e ./flowkit-telemetry -e ./flowkit-testing -e ./flowkit-web"
+    " -e './flowkit-telemetry[otlp]' -e ./flowkit-testing -e ./flowkit-web"
 )
 INSTALLS = "it installs packages; tox does the same for each environment"
 SERVERS_FOR_EXPERIMENTS = (
@@ -70,6 +70,7 @@ NOT_RUN = {
     "pip install flowkit-testing": INSTALLS,
     "pip install 'flowkit-core[cli]' flowkit-web": INSTALLS,
     "pip install 'flowkit-core[cli]' flowkit-telemetry": INSTALLS,
+    "pip install 'flowkit-telemetry[otlp]'": INSTALLS,
     "pytest test_orders.py": "the file is on the same page; tests/docs/test_examples.py runs it",
     "pip install cryptography": INSTALLS,
     "python tools/servers.py up": SERVERS_FOR_EXPERIMENTS,

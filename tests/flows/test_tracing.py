@@ -11,6 +11,7 @@ from flowkit.protocols import Delivery, Message
 from flowkit.tracing import TraceContext, current_trace, trace_from, use_trace
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryBus
+from tests.builders import plugin
 
 TRACE = TraceContext("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=opaque")
 OTHER = TraceContext("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")
@@ -322,3 +323,60 @@ def test_headers_are_text_or_bytes_or_not_there() -> None:
     )
     assert trace_from({"traceparent": b"\xff\xfe"}) is None
     assert trace_from({}) is None
+
+
+# ---------------------------------------------------------------- traces of plugins
+
+
+async def test_a_plugin_names_the_trace_of_a_submission() -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def name(task_id: str, pipeline: str | None) -> TraceContext:
+        asked.append((task_id, pipeline))
+        return TRACE
+
+    tracer = plugin("tracer", flowkit_trace_submission=name)
+    async with Cluster(handlers=[work], plugins=[tracer]) as cluster:
+        with use_trace(OTHER):
+            view = await cluster.run(graph({}), pipeline="shop")
+    assert asked == [(view.id, "shop")]
+    assert view.nodes["n0"].result["traceparent"] == TRACE.traceparent
+
+
+@pytest.mark.parametrize("answer", [None, "00-1-2-3", RuntimeError("wrong")], ids=repr)
+async def test_without_a_trace_of_a_plugin_the_current_one_counts(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def name(task_id: str) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    tracer = plugin("tracer", flowkit_trace_submission=name)
+    async with Cluster(handlers=[work], plugins=[tracer]) as cluster:
+        with use_trace(OTHER):
+            view = await cluster.run(graph({}))
+    assert view.nodes["n0"].result["traceparent"] == OTHER.traceparent
+    expected = answer is not None
+    assert ("Plugin tracer raised in flowkit_trace_submission" in caplog.text) == expected
+
+
+async def test_observers_are_called_in_the_trace_of_the_task() -> None:
+    seen: list[TraceContext | None] = []
+    observer = plugin(
+        "observer",
+        flowkit_task_changed=lambda after: seen.append(current_trace()),
+        flowkit_node_changed=lambda after: seen.append(current_trace()),
+    )
+    child = graph({"type": "subflow", "io": {"graph": graph({})}})
+    async with Cluster(handlers=[work], plugins=[observer]) as cluster:
+        with use_trace(TRACE):
+            await cluster.run(child)
+    assert set(seen) == {TRACE}
+
+
+def test_the_parts_of_a_trace_context_are_those_of_its_header() -> None:
+    assert TRACE.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert TRACE.span_id == "00f067aa0ba902b7"
+    assert TRACE.sampled
+    assert not OTHER.sampled

@@ -71,7 +71,7 @@ REMINDER = {
 
 
 class Shop:
-    """What the handlers of the shop need from outside."""
+    """The world outside of the handlers of the shop."""
 
     def __init__(self) -> None:
         self.bank_is_open = True

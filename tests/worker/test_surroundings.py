@@ -223,3 +223,76 @@ def test_an_async_context_manager_is_refused_at_start() -> None:
 
     with pytest.raises(PluginError, match="flowkit_around_attempt is async"):
         Plugins([plugin("wrong", flowkit_around_attempt=around)])
+
+
+# ---------------------------------------------------------------- batches
+
+
+def around_batches(seen: list[str]) -> Any:
+    """Return a plugin whose context managers note the batches that they surround."""
+
+    @contextmanager
+    def around(batch: Batch, ctx: RunContext) -> Iterator[None]:
+        seen.append(f"{batch.batch_uid} {ctx.attempt} enters")
+        current.set("a batch")
+        try:
+            yield
+        except BaseException as error:
+            seen.append(f"leaves with {type(error).__name__}")
+            raise
+        finally:
+            current.set("nothing")
+
+    return plugin("batches", flowkit_around_batch=around)
+
+
+async def test_each_try_of_a_batch_has_its_own_manager_and_the_error_inside_the_attempts() -> None:
+    seen: list[str] = []
+
+    class Clumsy(Handler):
+        async def iter_batches(self, loaded: Any) -> Any:
+            for uid in ("first", "second"):
+                yield Batch(batch_uid=uid, payload={})
+
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            seen.append(current.get())
+            if (batch.batch_uid, ctx.attempt) == ("second", 1):
+                raise OSError("once")
+            return BatchResult(success=True)
+
+    flow = graph(node("a", retry_policy={"max": 1}))
+    plugins = [around_batches(seen), surrounding("attempts", seen)]
+    async with Cluster(handlers={"work": Clumsy}, plugins=plugins) as cluster:
+        assert (await cluster.run(flow)).status == "finished"
+    assert seen == [
+        "attempts enters a 1",
+        "first 1 enters",
+        "a batch",
+        "second 1 enters",
+        "a batch",
+        "leaves with OSError",
+        "second 2 enters",
+        "a batch",
+        "attempts leaves",
+    ]
+
+
+async def test_a_function_that_is_called_once_has_no_batches() -> None:
+    seen: list[str] = []
+    assert (await ran(around_batches(seen))).status == "finished"
+    assert seen == []
+
+
+async def test_an_error_of_a_manager_around_a_batch_counts_as_one_of_the_batch() -> None:
+    def around(batch: Batch) -> AbstractContextManager[None]:
+        raise OSError("broken")
+
+    class Fine(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(success=True)
+
+    failing = plugin("failing", flowkit_around_batch=around)
+    async with Cluster(handlers={"work": Fine}, plugins=[failing]) as cluster:
+        failed = (await cluster.run(graph(node("a", retry_policy={"max": 0})))).nodes["a"]
+    assert failed.status == "failed"
+    assert "plugin 'failing': flowkit_around_batch failed: OSError: broken" in failed.error

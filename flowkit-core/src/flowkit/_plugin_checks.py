@@ -25,7 +25,7 @@ NEEDED_ARGUMENTS = {
     "flowkit_encode_payload": "data",
     "flowkit_decode_payload": "data",
 }
-CONTEXTS = frozenset({"flowkit_around_attempt"})
+CONTEXTS = frozenset({"flowkit_around_attempt", "flowkit_around_batch"})
 """Hooks that return a context manager."""
 PAIRS = (("flowkit_encode_payload", "flowkit_decode_payload"),)
 NOT_PLUGINS = {str: "a string", type: "a class; give an instance of it", NoneType: "None"}

@@ -16,6 +16,7 @@ import pluggy
 from flowkit.config import CommonConfig
 from flowkit.measures import Measure
 from flowkit.protocols import Bus, MetricsPage, Store, TriggerSource
+from flowkit.tracing import TraceContext
 
 if TYPE_CHECKING:
     from flowkit.graph import NodeSpec
@@ -121,6 +122,26 @@ def flowkit_around_attempt(node: "NodeSpec", ctx: Any) -> AbstractContextManager
     """
 
 
+@hookspec
+def flowkit_around_batch(batch: Any, ctx: Any) -> AbstractContextManager[Any] | None:
+    """Return a context manager that is open while a batch is processed, or None.
+
+    It is entered for each try of a batch, inside those of :func:`flowkit_around_attempt`, and has
+    the same rules; an error of it counts as one of the batch. ``batch`` is a
+    :class:`~flowkit.worker.Batch`. A function that is called once has no batches.
+    """
+
+
+@hookspec(firstresult=True)
+def flowkit_trace_submission(task_id: str, pipeline: str | None) -> TraceContext | None:
+    """Return the trace of a task that is being submitted, or None.
+
+    None leaves it in the trace that :func:`~flowkit.tracing.current_trace` returns. The hook is
+    called by the process that makes the task: a client, or a coordinator for schedules and
+    triggers. A child task is in the trace of its parent, and the hook is not called for it.
+    """
+
+
 @hookspec(firstresult=True)
 def flowkit_before_submit(task: "NewTask") -> str | None:
     """Return a reason to refuse this submission, or None. Raising an error refuses it too."""
@@ -130,7 +151,8 @@ def flowkit_before_submit(task: "NewTask") -> str | None:
 def flowkit_task_changed(before: "TaskView | None", after: "TaskView") -> None:
     """Observe a change of a task's status. The hook is called after the commit.
 
-    ``before`` is None for a new task. The views have no nodes.
+    ``before`` is None for a new task. The views have no nodes. While the hook is called,
+    :func:`~flowkit.tracing.current_trace` returns the trace of the task.
     """
 
 
@@ -138,7 +160,7 @@ def flowkit_task_changed(before: "TaskView | None", after: "TaskView") -> None:
 def flowkit_node_changed(task: "TaskView", before: "NodeView | None", after: "NodeView") -> None:
     """Observe a change of a node's status. The hook is called after the commit.
 
-    ``task`` has no nodes.
+    ``task`` has no nodes. The current trace is that of the task.
     """
 
 

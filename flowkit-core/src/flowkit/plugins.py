@@ -36,6 +36,7 @@ from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
 from flowkit.measures import Measure
 from flowkit.protocols import Bus, MetricsPage, Store, TriggerSource
+from flowkit.tracing import TraceContext, current_trace
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,8 @@ class Plugins:
         self.checks_submissions = bool(self._implementations("flowkit_before_submit"))
         self.measures = bool(self._implementations("flowkit_measured"))
         self.surrounds_attempts = bool(self._implementations("flowkit_around_attempt"))
+        self.surrounds_batches = bool(self._implementations("flowkit_around_batch"))
+        self.traces_submissions = bool(self._implementations("flowkit_trace_submission"))
         self._encoders = self._implementations("flowkit_encode_payload")
         self._decoders = self._implementations("flowkit_decode_payload")
 
@@ -366,20 +369,45 @@ class Plugins:
     def notify(self, hook: str, **arguments: Any) -> None:
         """Call every observer. One that raises is logged by name, and the others are called."""
         for implementation in self._implementations(hook):
-            try:
-                _call(hook, implementation, arguments)
-            except FlowKitError as error:
-                log_failure(
-                    logger,
-                    self,
-                    "Plugin %s raised in %s",
-                    implementation.plugin_name,
-                    hook,
-                    text=str(error),
-                    error=error,
-                    level=logging.ERROR,
-                    extra={"action": "observer_failed", "plugin": implementation.plugin_name},
+            self._harmless(hook, implementation, arguments)
+
+    def submission_trace(self, task_id: str, pipeline: str | None) -> TraceContext | None:
+        """Return the trace of a new task: that of the first plugin that names one, else the current
+        one. A plugin that raises is logged.
+        """
+        if self.traces_submissions:
+            arguments = {"task_id": task_id, "pipeline": pipeline}
+            for implementation in reversed(self._implementations("flowkit_trace_submission")):
+                trace = self._harmless(
+                    "flowkit_trace_submission", implementation, arguments, _checked_trace
                 )
+                if trace is not None:
+                    return trace  # type: ignore[no-any-return]
+        return current_trace()
+
+    def _harmless(
+        self,
+        hook: str,
+        implementation: pluggy.HookImpl,
+        arguments: Mapping[str, Any],
+        check: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Return what a plugin answers. An error is logged, and counts as no answer."""
+        try:
+            return _call(hook, implementation, arguments, check)
+        except FlowKitError as error:
+            log_failure(
+                logger,
+                self,
+                "Plugin %s raised in %s",
+                implementation.plugin_name,
+                hook,
+                text=str(error),
+                error=error,
+                level=logging.ERROR,
+                extra={"action": "observer_failed", "plugin": implementation.plugin_name},
+            )
+            return None
 
     def measure(self, *measures: Measure) -> None:
         """Give measures to the plugins that observe them."""
@@ -427,6 +455,12 @@ class Plugins:
                         else f" (not used: {names[0]} answers first)"
                     )
                     yield Provided(name, kind, place + which)
+
+
+def _checked_trace(trace: Any) -> Any:
+    if isinstance(trace, TraceContext):
+        return trace
+    raise PluginError(f"a trace is a TraceContext, not {type(trace).__name__}")
 
 
 def _checked_page(page: Any) -> Any:

@@ -1,7 +1,7 @@
 """Trace context of a task, as the W3C defines it (https://www.w3.org/TR/trace-context/).
 
-FlowKit creates no spans. It passes the trace in which a task was submitted to the handlers of its
-nodes, and from there to the tasks that they submit.
+The core creates no spans; a plugin may. The core passes the trace in which a task was submitted to
+the handlers of its nodes, and from there to the tasks that they submit.
 """
 
 import re
@@ -34,6 +34,21 @@ class TraceContext:
             raise ValueError(f"not a traceparent: {self.traceparent!r:.100}")
         if not _TRACESTATE.fullmatch(self.tracestate):
             raise ValueError(f"not a tracestate: {self.tracestate!r:.100}")
+
+    @property
+    def trace_id(self) -> str:
+        """Id of the trace, in 32 hexadecimal digits."""
+        return self.traceparent[3:35]
+
+    @property
+    def span_id(self) -> str:
+        """Id of the span, in 16 hexadecimal digits."""
+        return self.traceparent[36:52]
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the spans of the trace are recorded."""
+        return bool(int(self.traceparent[53:55], 16) & 1)
 
 
 _current: ContextVar[TraceContext | None] = ContextVar("flowkit_trace", default=None)

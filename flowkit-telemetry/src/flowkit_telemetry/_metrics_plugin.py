@@ -1,4 +1,4 @@
-"""Plugin of the entry-point group ``flowkit``.
+"""Plugin of the entry-point group ``flowkit``: metrics.
 
 The libraries are imported where the configuration needs them, so that an installed plugin costs
 nothing.

@@ -29,6 +29,7 @@ from flowkit.task import (
     TaskView,
     WaitKind,
 )
+from flowkit.tracing import TraceContext, use_trace
 
 logger = logging.getLogger(__name__)
 
@@ -231,6 +232,7 @@ class Notice:
 
     hook: str
     arguments: dict[str, Any]
+    trace: TraceContext | None
 
 
 class Observers:
@@ -253,19 +255,21 @@ class Observers:
         after_task = task_view(task, step)
         if plugins.observes_tasks and step.status is not task.status:
             before = task_view(task)
-            notices.append(Notice("flowkit_task_changed", {"before": before, "after": after_task}))
+            arguments: dict[str, Any] = {"before": before, "after": after_task}
+            notices.append(Notice("flowkit_task_changed", arguments, task.spec.trace))
         if plugins.observes_nodes:
             for index in step.marks:
                 node_before, node_after = node_view(task, index), node_view(task, index, step)
                 if node_after.status is not node_before.status:
                     arguments = {"task": after_task, "before": node_before, "after": node_after}
-                    notices.append(Notice("flowkit_node_changed", arguments))
+                    notices.append(Notice("flowkit_node_changed", arguments, task.spec.trace))
         return notices
 
     def notify(self, notices: list[Notice]) -> None:
         """Call the hooks of plugins. A plugin that raises is logged."""
         for notice in notices:
-            self._plugins.notify(notice.hook, **notice.arguments)
+            with use_trace(notice.trace):
+                self._plugins.notify(notice.hook, **notice.arguments)
 
     def measure(self, measures: Sequence[Measure]) -> None:
         """Give the measures of a change to plugins."""

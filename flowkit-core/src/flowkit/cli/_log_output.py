@@ -16,6 +16,7 @@ from flowkit._runtime.retries import EVERY_SEC
 from flowkit._text.redaction import escaped_for, printable, printable_json, redacted, redacted_value
 from flowkit._user_code.containment import error_text
 from flowkit._user_code.log_records import extra_of
+from flowkit.tracing import current_trace
 
 DRIVERS = ("aiokafka", "pymongo", "motor")
 MOST_REMEMBERED = 1_000
@@ -45,7 +46,8 @@ class Level(StrEnum):
 class JsonLines(logging.Formatter):
     """Formatter that writes one JSON object per line.
 
-    Its fields are ``at``, ``level``, ``logger``, ``message`` and the ``extra`` fields.
+    Its fields are ``at``, ``level``, ``logger``, ``message``, the ``extra`` fields, and in a trace
+    ``trace_id`` and ``span_id``.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -54,12 +56,18 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_ids_of_trace(),
             **extra_of(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         shown = {name: redacted_value(value, name) for name, value in line.items()}
         return printable_json(to_json(shown, fallback=lambda value: redacted(str(value))).decode())
+
+
+def _ids_of_trace() -> dict[str, str]:
+    trace = current_trace()
+    return {} if trace is None else {"trace_id": trace.trace_id, "span_id": trace.span_id}
 
 
 class PlainLines(logging.Formatter):

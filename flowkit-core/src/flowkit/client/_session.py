@@ -35,7 +35,7 @@ from flowkit.graph import Graph, NodeSpec
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, TaskRecord
 from flowkit.task import NewTask, Task, TaskFlow, TaskSpec
-from flowkit.tracing import current_trace
+from flowkit.tracing import use_trace
 
 T = TypeVar("T")
 
@@ -143,8 +143,9 @@ class Session:
         finally:
             await undo_cancellation()
         now, random, plan = self.clock.now(), os.urandom(26), parsed.plan
+        own_id = task_id or new_id(now, random[:10])
         spec = task_spec(
-            task_id or new_id(now, random[:10]),
+            own_id,
             plan,
             checked_params,
             named,
@@ -155,7 +156,7 @@ class Session:
             priority=chosen.priority,
             idempotency_key=idempotency_key,
             deadline_sec=chosen.deadline_sec,
-            trace=current_trace(),
+            trace=plugins.submission_trace(own_id, chosen.pipeline),
             rerun_of=None if rerun is None else rerun.task_id,
             flow_versions=versions,
         )
@@ -172,7 +173,8 @@ class Session:
         if may_repeat and not await self._is_new(stored, spec, parsed.source):
             return stored
         if plugins.observes_tasks:
-            plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))
+            with use_trace(spec.trace):
+                plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))
         plugins.measure(*measures_of_new(spec))
         await undo_cancellation()
         return stored

@@ -33,6 +33,7 @@ from flowkit.graph import Graph
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
 from flowkit.task import ScheduleOrigin, TaskFlow, TriggerOrigin
+from flowkit.tracing import use_trace
 
 LONGEST_ERROR = 300
 MOST_GRAPHS = 256
@@ -158,6 +159,7 @@ class TaskMaker:
             labels=template.labels,
             priority=template.priority,
             deadline_sec=template.deadline_sec,
+            trace=self._services.plugins.submission_trace(planned.task_id, template.pipeline),
             schedule=origin if isinstance(origin, ScheduleOrigin) else None,
             trigger=origin if isinstance(origin, TriggerOrigin) else None,
             chain=planned.chain,
@@ -221,8 +223,11 @@ class TaskMaker:
                     is_new = False
             made[name] = Made(taken=taken, is_new=is_new)
             if is_new and self._services.plugins.observes_tasks:
-                view = task_view(new[name].task)
-                self._services.plugins.notify("flowkit_task_changed", before=None, after=view)
+                task = new[name].task
+                with use_trace(task.spec.trace):
+                    self._services.plugins.notify(
+                        "flowkit_task_changed", before=None, after=task_view(task)
+                    )
             if is_new:
                 self._services.plugins.measure(*measures_of_new(new[name].task.spec))
 

@@ -43,6 +43,7 @@ from flowkit.graph import Graph
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
 from flowkit.task import ParentNode, Task, TaskStatus, TaskView
+from flowkit.tracing import use_trace
 
 MOST_AT_ONCE = 200
 """Child tasks of a task that are served together."""
@@ -237,7 +238,8 @@ class Children:
             if held.task.spec.secret == submitted[held.task.task_id].task.spec.secret
         }
         for child_id in created_here & views.keys():
-            self._plugins.notify("flowkit_task_changed", before=None, after=views[child_id])
+            with use_trace(submitted[child_id].task.spec.trace):
+                self._plugins.notify("flowkit_task_changed", before=None, after=views[child_id])
         for child_id in created_here:
             self._plugins.measure(*measures_of_new(submitted[child_id].task.spec))
         await undo_cancellation()

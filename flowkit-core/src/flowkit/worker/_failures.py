@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from heapq import heappop, heappush
 from typing import Any
@@ -30,6 +31,7 @@ from flowkit.worker._batches import StoredBatches
 from flowkit.worker._context import RunContext, Services
 from flowkit.worker._handlers import Batch, Handler
 from flowkit.worker._reports import RunReports, heartbeat_every_sec
+from flowkit.worker._surroundings import surrounded
 
 logger = logging.getLogger(__name__)
 
@@ -253,6 +255,8 @@ class BatchProcessor:
         """
         if self._command.attempt > 1 or self._command.resumed:
             await self._read_letters()
+        if self._services.plugins.surrounds_batches:
+            process = partial(self._process_surrounded, process)
         async with aclosing(batches) as all_batches:
             async for batch in all_batches:
                 if batch is not None and batch.batch_uid not in self._given_up:
@@ -272,6 +276,11 @@ class BatchProcessor:
             await self._drop(list(self._outdated.values()))
 
     # ------------------------------------------------ one try
+
+    async def _process_surrounded(self, process: Process, batch: Batch) -> None:
+        plugins = self._services.plugins
+        async with surrounded(plugins, "flowkit_around_batch", batch=batch, ctx=self._context):
+            await process(batch)
 
     async def _try(self, item: _Failed, process: Process, *, sole: bool = False) -> None:
         batch, further = item.batch, self._further.get(item.batch.batch_uid, 0)

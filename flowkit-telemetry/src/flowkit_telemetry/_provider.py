@@ -1,0 +1,46 @@
+"""The provider of tracers: where spans go, and which are recorded."""
+
+from functools import lru_cache
+
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from flowkit import __version__
+from flowkit.errors import ConfigError
+from flowkit_telemetry._config import TelemetryConfig
+from flowkit_telemetry._span_ids import ChosenIds
+
+EXPORT_SEC = 5
+"""Time in which the collector answers. A process that ends waits for it once."""
+
+
+def provider(settings: TelemetryConfig) -> TracerProvider:
+    """Return a provider with the sampling and the resource of these settings."""
+    resource = Resource.create({SERVICE_NAME: settings.service_name, SERVICE_VERSION: __version__})
+    sampler = ParentBased(TraceIdRatioBased(settings.sample_ratio))
+    return TracerProvider(sampler=sampler, resource=resource, id_generator=ChosenIds())
+
+
+@lru_cache
+def exporting_provider(settings: TelemetryConfig) -> TracerProvider:
+    """Return a provider that sends its spans to the endpoint of these settings.
+
+    All coordinators, workers and clients of a process with these settings share it: it has a
+    thread, and sends the last spans when the process ends.
+
+    Raises:
+        ConfigError: the exporter is not installed.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        raise ConfigError(
+            "options.telemetry.traces_endpoint: the exporter is not installed; pip install"
+            " 'flowkit-telemetry[otlp]'"
+        ) from None
+    found = provider(settings)
+    exporter = OTLPSpanExporter(endpoint=settings.traces_endpoint, timeout=EXPORT_SEC)
+    found.add_span_processor(BatchSpanProcessor(exporter))
+    return found

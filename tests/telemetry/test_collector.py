@@ -1,0 +1,64 @@
+"""Traces in a collector."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit.config import CommonConfig
+from flowkit.errors import ConfigError
+from flowkit.plugins import Plugins
+from flowkit.worker import Worker
+from tests.services.support import Installation
+from tests.telemetry.collector import check_one_trace, collecting, flaky
+
+
+async def test_a_trace_reaches_the_collector_whole(tmp_path: Path) -> None:
+    with collecting() as collector:
+        common: dict[str, Any] = {
+            "db": f"sqlite:///{tmp_path / 'flowkit.db'}",
+            "options": {"telemetry": collector.options},
+        }
+        await check_one_trace(
+            collector,
+            Coordinator(cfg=CoordinatorConfig(**common)),
+            Worker(cfg=WorkerConfig(**common), handlers=[flaky]),
+            Client(cfg=CommonConfig(**common)),
+        )
+
+
+@pytest.mark.services
+async def test_a_trace_over_kafka_and_mongodb_reaches_the_collector_whole(
+    kafka_address: str, mongo_address: str
+) -> None:
+    installation = Installation(kafka=kafka_address, mongo=mongo_address)
+    with collecting() as collector:
+        installation.common["options"]["telemetry"] = collector.options
+        await check_one_trace(
+            collector,
+            installation.coordinator(),
+            installation.worker([flaky]),
+            installation.client(),
+        )
+    await installation.drop()
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"traces_endpont": "http://a"}, "did you mean 'traces_endpoint'"),
+        ({"traces_endpoint": "collector:4318"}, "options.telemetry.traces_endpoint"),
+        ({"traces_endpoint": "http://a", "sample_ratio": 2}, "options.telemetry.sample_ratio"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_that_names_it(options: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        Plugins().configured(CommonConfig(options={"telemetry": options}))
+
+
+def test_a_process_without_an_endpoint_makes_no_spans() -> None:
+    plugins = Plugins()
+    assert plugins.configured(CommonConfig()) is plugins
+    assert plugins.configured(CommonConfig(options={"telemetry": {}})) is plugins
+    assert not plugins.surrounds_attempts
