@@ -214,7 +214,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a number": ({"retrying": 1}, "retrying is True or None, not 1"),
     "a wait": (
         {"waiting": "lunch"},
-        "waiting is one of timer, signal, approval, key, rate, worker, not 'lunch'",
+        "waiting is one of timer, signal, approval, cache, key, rate, worker, not 'lunch'",
     ),
     "waits": ({"waiting": ["timer"]}, r"waiting is one of .*, not \['timer'\]"),
     "a reason": ({"reason_code": 3}, "reason_code is a text, not 3"),
