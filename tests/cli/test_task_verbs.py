@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import anyio
@@ -143,6 +144,20 @@ def test_ls_lists_tasks_newest_first_page_by_page(cli: Cli, installation: Instal
     assert second["next"] is None
 
 
+def test_the_command_for_the_next_page_is_quoted_for_the_shell(
+    cli: Cli, installation: Installation
+):
+    for name in ("a b", "$HOME", "it's"):
+        installation.submit(ONE, task_id=name)
+    page = ("ls", "--db", installation.address, "--limit", 1)
+    [hint] = [line for line in cli(*page).stdout.splitlines() if "--after" in line]
+    option, after = shlex.split(hint)[-2:]
+    first = as_json(cli(*page, "--json"))
+    assert (option, after) == ("--after", first["next"])
+    second = as_json(cli(*page, option, after, "--json"))
+    assert [one["items"][0]["id"] for one in (first, second)] == ["it's", "$HOME"]
+
+
 def test_ls_shows_a_table(cli: Cli, installation: Installation):
     installation.submit(ONE, task_id="t1", pipeline="nightly", labels={"team": "a"})
     out = cli("ls", "--db", installation.address).stdout
@@ -230,26 +245,28 @@ def test_skipped_batches_are_in_every_view_with_the_way_to_their_letters(
     cli: Cli, installation: Installation, folder: Path
 ):
     (folder / "skipping.json").write_text(json.dumps(SKIPPING))
-    installation.finish(SKIPPING, task_id="t1")
-    hint = "node 'a': 1 failed batch skipped; see flowkit dlq ls --task t1"
-    shown = cli("show", "t1", "--db", installation.address).stdout
+    installation.finish(SKIPPING, task_id="t 1")
+    hint = "node 'a': 1 failed batch skipped; see flowkit dlq ls --task 't 1'"
+    shown = cli("show", "t 1", "--db", installation.address).stdout
     assert hint in shown
     assert "1 failed batch skipped" in next(
         line for line in shown.splitlines() if line.startswith("│ a ")
     )
-    watched = cli("watch", "t1", "--db", installation.address).stdout
+    watched = cli("watch", "t 1", "--db", installation.address).stdout
     assert hint in watched
     assert "  a  finished" in watched
     assert "1 failed batch skipped" in next(
         line for line in watched.splitlines() if "  a  finished" in line
     )
     waited = cli(
-        "submit", "skipping.json", "--task-id", "t1", "--wait", "--db", installation.address
+        "submit", "skipping.json", "--task-id", "t 1", "--wait", "--db", installation.address
     )
     assert hint in waited.stdout
-    explained = cli("explain", "t1", "a", "--db", installation.address).stdout
-    assert explained == "'a' has finished without 1 failed batch: see `flowkit dlq ls --task t1`.\n"
-    assert cli("dlq", "ls", "--task", "t1", "--db", installation.address).exit_code == 0
+    explained = cli("explain", "t 1", "a", "--db", installation.address).stdout
+    assert (
+        explained == "'a' has finished without 1 failed batch: see `flowkit dlq ls --task 't 1'`.\n"
+    )
+    assert cli("dlq", "ls", "--task", "t 1", "--db", installation.address).exit_code == 0
 
 
 def test_why_a_task_was_cancelled_is_shown_with_its_nodes(cli: Cli, installation: Installation):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import chain
+from shlex import quote
 
 from flowkit._engine import (
     MOST_WAITING_FOR_KEYS,
@@ -49,11 +50,12 @@ def explain_quarantine(letter: DeadLetter, *, now: float) -> str:
     """Return why a task was quarantined, and the fix."""
     lines = (letter.fault or letter.error).split("\n")
     why = next((line.strip() for line in reversed(lines) if line.strip()), letter.reason_code)
+    letter_id = quote(letter.letter_id)
     ago = "" if letter.fault is not None else f" {max(now - letter.at, 0):.1f} s ago"
     return (
         f"The task was quarantined{ago}, so its nodes do not start."
-        f" Fix the cause, then run `flowkit dlq retry {letter.letter_id}` (details: `flowkit dlq"
-        f" show {letter.letter_id}`). Cause: {why[:MOST_OF_A_CAUSE]}"
+        f" Fix the cause, then run `flowkit dlq retry {letter_id}` (details: `flowkit dlq show"
+        f" {letter_id}`). Cause: {why[:MOST_OF_A_CAUSE]}"
     )
 
 
@@ -212,7 +214,7 @@ def _goes_on(task: Task, index: int) -> str:
     if is_undo(plan, index):
         return (
             " The other undos run all the same. To run this one again, retry its dead letter when"
-            f" the task has ended: see `flowkit dlq ls --task {task.task_id}`."
+            f" the task has ended: see `flowkit dlq ls --task {quote(task.task_id)}`."
         )
     if plan.nodes[index].optional:
         return " It is optional, so the task goes on without its data."
@@ -341,7 +343,7 @@ def _runs_child(
         runs = f"{name} waits for {_round(task, index, record)}, which runs {flow}as task {child!r}"
     else:
         runs = f"{name} waits for {_round(task, index, record)}, task {child!r}"
-    return f"{runs}: see `flowkit show {child}`." if below is None else runs + below
+    return f"{runs}: see `flowkit show {quote(child)}`." if below is None else runs + below
 
 
 def _flow_of(task: Task, index: int) -> str:
@@ -421,7 +423,7 @@ def _with(task: Task, record: NodeRecord | None) -> str:
         return ""
     return (
         f" without {record.skipped} failed {'batch' if record.skipped == 1 else 'batches'}: see"
-        f" `flowkit dlq ls --task {task.task_id}`"
+        f" `flowkit dlq ls --task {quote(task.task_id)}`"
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import anyio
@@ -67,7 +68,7 @@ def dev(
     if file is not None and file.lower().endswith(DOCUMENTS):
         raise typer.BadParameter(
             f"{file} is a graph and has no handlers; give a Python file or a module, and submit the"
-            f" graph with flowkit submit {file} --db {db}",
+            f" graph with flowkit submit {quote(file)} --db {quote(db)}",
             param_hint="FILE",
         )
     if db == ADDRESS:
@@ -105,7 +106,7 @@ async def _serve(
     with interrupts(workers.stop, notice="stopping", patience_sec=2 * STOP_GRACE_SEC):
         async with Coordinator(cfg=cfg, plugins=[lines]) as coordinator:
             lines.say("store", str(cfg.db))
-            lines.say("submit", f"flowkit submit FILE --db {cfg.db}")
+            lines.say("submit", f"flowkit submit FILE --db {quote(str(cfg.db))}")
             if unfinished := await _unfinished(coordinator):
                 lines.say("tasks", f"unfinished: {unfinished}; they continue now")
             async with anyio.create_task_group() as group:

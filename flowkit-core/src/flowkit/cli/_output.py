@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 import typer
@@ -169,7 +170,7 @@ def print_page(
 def print_next(out: Console, after: str | None) -> None:
     """Print how to get the next page, if there is one."""
     if after:
-        out.print(f"for more, use --after {after}", soft_wrap=True)
+        out.print(f"for more, use --after {quote(after)}", soft_wrap=True)
 
 
 # ---------------------------------------------------------------- tasks
@@ -311,7 +312,8 @@ def print_end(out: Console, view: TaskView, *, options: str | None = "") -> None
                 soft_wrap=True,
             )
         if node.skipped_batches:
-            hint = "" if options is None else f"; see flowkit dlq ls --task {view.id}{options}"
+            letters = f"flowkit dlq ls --task {quote(view.id)}"
+            hint = "" if options is None else f"; see {letters}{options}"
             out.print(
                 Text(
                     f"node {node.node_id!r}: {skipped_text(node.skipped_batches)}{hint}",

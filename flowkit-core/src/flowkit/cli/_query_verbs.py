@@ -140,7 +140,7 @@ def show(
         for node_id, hidden in hidden_children(branch.view).items():
             out.print(
                 f"{hidden} more children of {node_id!r}: see"
-                f" flowkit nodes {branch.view.id} --map {shlex.quote(node_id)}",
+                f" flowkit nodes {shlex.quote(branch.view.id)} --map {shlex.quote(node_id)}",
                 soft_wrap=True,
             )
     if omitted := sum(branch.omitted for branch in branches):

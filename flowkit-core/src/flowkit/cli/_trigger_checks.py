@@ -1,5 +1,7 @@
 """Checks of ``flowkit doctor``: the sources that coordinators read for triggers."""
 
+from shlex import quote
+
 import anyio
 
 from flowkit._codecs.store_codec import encoded
@@ -33,7 +35,7 @@ async def _check(record: KeyedRecord, plugins: Plugins, cfg: CommonConfig) -> Ch
     try:
         stored = decode_trigger(record)
     except CorruptRecord as error:
-        return CheckResult(name, False, error.fault, f"flowkit trigger rm {record.key}")
+        return CheckResult(name, False, error.fault, f"flowkit trigger rm {quote(record.key)}")
     try:
         with anyio.fail_after(PATIENCE_SEC):
             behind = await _behind(stored, plugins, cfg)

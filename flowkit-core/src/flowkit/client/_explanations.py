@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from shlex import quote
 
 from flowkit._records.heartbeats import why_unserved
 from flowkit._records.key_waits import place_wait
@@ -98,7 +99,7 @@ class _Explanation:
             return None, True
         if record.header.status == TaskStatus.PAUSED:
             paused = parent.task_id if parent.paused else child_id
-            return f", which is paused: run `flowkit resume {paused}`.", True
+            return f", which is paused: run `flowkit resume {quote(paused)}`.", True
         try:
             child = decode_task(record)
         except CorruptRecord as error:
