@@ -1101,6 +1101,14 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"retry_policy": {"backoff_sec": 3.2e10}}),
         "node 'a': retry_policy.backoff_sec must be at most 3155760000",
     ),
+    "a pause above the longest pause": (
+        chain({"retry_policy": {"backoff_sec": 90}}),
+        "node 'a': retry_policy.backoff_sec is 90, which is above max_backoff_sec, 60; raise max",
+    ),
+    "a pause of an undo above the longest pause": (
+        chain({"undo": {"type": "x", "retry_policy": {"backoff_sec": 2, "max_backoff_sec": 1}}}),
+        "node 'a': undo: retry_policy.backoff_sec is 2, which is above max_backoff_sec, 1",
+    ),
     "a negative multiplier": (
         chain({"retry_policy": {"multiplier": -2}}),
         "node 'a': retry_policy.multiplier must be at least 0, not -2",
@@ -1156,6 +1164,35 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a timeout that does not exist": (
         chain({"timeouts": {"total": 1}}),
         "unknown field 'total' in timeouts; known fields: schedule_to",
+    ),
+    # keys, rates and caches
+    "a key of the graph without a name": (
+        {"nodes": [node("a")], "concurrency": {}},
+        "concurrency.key is missing; concurrency needs it",
+    ),
+    "a key of a node without a name": (
+        chain({"concurrency": {"limit": 2}}),
+        "node 'a': concurrency.key is missing; concurrency needs it",
+    ),
+    "an unknown field of the key of the graph": (
+        {"nodes": [node("a")], "concurrency": {"key": "k", "limits": 2}},
+        "unknown field 'limits' in concurrency; did you mean 'limit'?",
+    ),
+    "an unknown field of the key of a node": (
+        chain({"concurrency": {"key": "k", "limits": 2}}),
+        "node 'a': unknown field 'limits' in concurrency; did you mean 'limit'?",
+    ),
+    "an unknown field of a rate": (
+        chain({"rate_limit": {"key": "k", "limit": 2, "per_sec": 1, "per_second": 1}}),
+        "node 'a': unknown field 'per_second' in rate_limit; did you mean 'per_sec'?",
+    ),
+    "an unknown field of a cache": (
+        chain({"cache": {"key": "k", "ttl_sec": 1, "ttl": 1}}),
+        "node 'a': unknown field 'ttl' in cache; did you mean 'ttl_sec'?",
+    ),
+    "a field of a rate beside it": (
+        chain({"per_sec": 1}),
+        "node 'a': unknown field 'per_sec'; it belongs in 'rate_limit'",
     ),
     # io
     "an unknown field of io": (

@@ -12,13 +12,17 @@ from flowkit._text.validation_errors import message_of
 from flowkit.errors import Fault
 from flowkit.graph._models import (
     Batching,
+    Cache,
+    Concurrency,
     EdgeSpec,
     GraphDocument,
     MapSpec,
     NodeIO,
     NodeSpec,
+    RateLimit,
     RetryPolicy,
     Routing,
+    TaskConcurrency,
     Timeouts,
     UndoSpec,
 )
@@ -76,11 +80,16 @@ _PARTS: dict[str, type[BaseModel]] = {
     "io": NodeIO,
     "io.batching": Batching,
     "map": MapSpec,
+    "concurrency": Concurrency,
+    "rate_limit": RateLimit,
+    "cache": Cache,
     "undo": UndoSpec,
     "undo.io.batching": Batching,
     "undo.retry_policy": RetryPolicy,
     "undo.timeouts": Timeouts,
 }
+"""Parts of a node that are objects with fields of their own."""
+_GRAPH_PARTS: dict[Path, type[BaseModel]] = {("concurrency",): TaskConcurrency}
 
 
 def add_model_faults(
@@ -123,17 +132,7 @@ def sentence(
     if kind == "extra_forbidden":
         return unknown_field(faults, path, inside, model)
     if kind == "missing":
-        owner = (
-            "graph"
-            if len(path) == 1 and inside is None
-            else "edge"
-            if path[0] in ("edges", "edges_ex")
-            else "node"
-        )
-        return (
-            f"{place(path)} is missing;"
-            f" {_OWNERS[owner] if not inside else f'{place(inside)} needs it'}"
-        )
+        return f"{place(path)} is missing; {_need(path, inside)}"
     if kind == "literal_error":
         expected = str(item.get("ctx", {}).get("expected", "")).replace("'", "")
         words = expected.replace(" or ", ", ").split(", ")
@@ -175,7 +174,7 @@ def unknown_field(
     if model is not None:
         pass
     elif inside is None:
-        model = EdgeSpec if path[0] in ("edges", "edges_ex") else GraphDocument
+        model = EdgeSpec if path[0] in _EDGE_LISTS else _GRAPH_PARTS.get(path[:-1], GraphDocument)
     else:
         model = _PARTS.get(".".join(map(str, inside)), NodeSpec)
         if model is NodeSpec and word in RUNTIME_FIELDS:
@@ -198,11 +197,16 @@ def unknown_field(
     return f"unknown field {short(word)}{where}{hint}"
 
 
-_OWNERS = {
-    "graph": "a graph needs at least one node",
-    "node": "every node needs one",
-    "edge": "every edge needs one",
-}
+def _need(path: Path, inside: Path | None) -> str:
+    """Return what needs the field at this path."""
+    if inside is None and path[0] in _EDGE_LISTS:
+        return "every edge needs one"
+    if part := path[:-1] if inside is None else inside:
+        return f"{place(part)} needs it"
+    return "a graph needs at least one node" if inside is None else "every node needs one"
+
+
+_EDGE_LISTS = ("edges", "edges_ex")
 _PATTERNS = {
     "as": "must be a name: at most 100 letters A-Z and a-z, digits and '_', not first a digit",
     "fan_in": "must be 'all', 'any', 'ended' or 'count:n' with a whole number n of at least 1",

@@ -55,6 +55,7 @@ def check_nodes(
         else:
             _check_work(faults, node)
             _check_fields(faults, node)
+        _check_pauses(faults, node)
         for text in literal_field_faults(node, is_undo=node.node_id in faults.undos):
             faults.add(node.node_id, text)
         if node.concurrency is not None and node.concurrency_key is not None:
@@ -121,6 +122,18 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
                 f"io.{field}: a coordinator function has no input; give its arguments in"
                 " io.fn_args",
             )
+
+
+def _check_pauses(faults: Faults, node: NodeSpec) -> None:
+    """Report a pause before the first retry that is longer than the longest pause."""
+    policy = node.retry_policy
+    given = "backoff_sec" in policy.model_fields_set
+    if given and policy.backoff_sec > policy.max_backoff_sec:
+        faults.add(
+            node.node_id,
+            f"retry_policy.backoff_sec is {policy.backoff_sec:g}, which is above max_backoff_sec,"
+            f" {policy.max_backoff_sec:g}; raise max_backoff_sec",
+        )
 
 
 def _check_fields(faults: Faults, node: NodeSpec) -> None:
