@@ -5,6 +5,10 @@ from typing import Any
 import pytest
 
 from flowkit._engine import KeyGranted, KeyNamed
+from flowkit._expressions import Budget
+from flowkit._tasks.evaluation import MEMORY_AT_ONCE, STEPS_AT_ONCE
+from flowkit.graph import Concurrency
+from flowkit.graph._templates import evaluate_key
 from flowkit.task import WHOLE_TASK, TaskStatus
 from flowkit_testing import Cluster
 from tests.builders import graph as written
@@ -90,10 +94,20 @@ async def test_a_value_that_is_no_name_fails_for_good(value: Any, error: str) ->
     assert "the name of a key is a text of 1 to" in str(view.nodes["a"].error)
 
 
-async def test_a_number_is_a_name() -> None:
-    flow = written(node("a", concurrency_key="${params.tenant}"))
-    async with Cluster(handlers=[Ledger().handlers["work"]]) as cluster:
-        assert (await cluster.run(flow, params={"tenant": 7})).status is TaskStatus.FINISHED
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("${params.tenant}", 7, "7"),
+        ("${params.tenant}", True, "true"),
+        (KEY, None, "tenant-null"),
+        (KEY, [1], "tenant-[1]"),
+    ],
+)
+def test_a_number_or_a_truth_value_is_a_name_and_a_longer_one_contains_any_value(
+    key: str, value: Any, name: str
+) -> None:
+    budget = Budget(STEPS_AT_ONCE, MEMORY_AT_ONCE)
+    assert evaluate_key(Concurrency(key=key), {"params": {"tenant": value}}, budget) == name
 
 
 async def test_each_child_of_a_map_and_each_node_below_others_has_its_own_key() -> None:

@@ -241,7 +241,8 @@ def evaluate_key(
     except ValidationError:
         raise bad_expression(
             f"{pointer(path)}: the value of {short(key.key)} is {short(value)}; the name of a key"
-            f" is a text of 1 to {MAX_ID_CHARS} characters without control characters, or a number"
+            f" is a text of 1 to {MAX_ID_CHARS} characters without control characters, a number,"
+            " true or false"
         ) from None
 
 
