@@ -36,6 +36,11 @@ NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
         ({"every_sec": 5, "priority": 1.5}, "priority"),
         ({"every_sec": 5, "deadline_sec": 0}, "deadline_sec"),
         ({"every_sec": 5, "labels": {"a": 1}}, "labels"),
+        (
+            {"every_sec": 5, "labels": {"day": "${schedule.at}"}},
+            "expressions .* not supported here",
+        ),
+        ({"every_sec": 5, "pipeline": "p-${params.x}"}, "expressions .* not supported here"),
         ({"every_sec": 5, "flow": "nightly"}, "exactly one of graph and flow"),
         ({"every_sec": 5, "graph": None}, "exactly one of graph and flow"),
         ({"every_sec": 5, "version": 2}, "version has no effect without flow"),

@@ -24,6 +24,8 @@ def trigger(**fields: Any) -> Trigger:
         ({"source": "task:"}, "source names no pipeline; write task:PIPELINE"),
         ({"source": "task:a\nb"}, "cannot be printed"),
         ({"sources": "x"}, "sources"),
+        ({"labels": {"${event.key}": "x"}}, "expressions .* not supported here; write the text"),
+        ({"pipeline": "${event.key}"}, "expressions .* not supported here; write the text"),
     ],
 )
 def test_a_wrong_field_is_refused_with_its_name(fields: dict[str, Any], why: str) -> None:

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from flowkit._expressions.templates import OPENING
 from flowkit._json.limits import LONGEST_SEC, MAX_ID_CHARS, PositiveSeconds, Priority
 from flowkit._schedules._cron import CronLine, zone_of
 from flowkit.graph._models import LAST_VERSION
@@ -33,6 +34,13 @@ def printable(text: str) -> str:
     return text
 
 
+def literal(text: str) -> str:
+    """Return a text, or raise a ValueError if it has an expression, which nothing evaluates."""
+    if OPENING in text:
+        raise ValueError(f"expressions ({OPENING}…}}) are not supported here; write the text")
+    return text
+
+
 def _time(value: Any) -> Any:
     if isinstance(value, datetime | str):
         return value
@@ -43,7 +51,8 @@ ScheduleId = Annotated[
     str, Field(min_length=1, max_length=MAX_SCHEDULE_ID_CHARS), AfterValidator(printable)
 ]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(printable)]
-Label = Annotated[str, Field(max_length=1_000)]
+Pipeline = Annotated[Name, AfterValidator(literal)]
+Label = Annotated[str, Field(max_length=1_000), AfterValidator(literal)]
 Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_time)]
 """Time with a zone. A text in ISO 8601 is also accepted."""
 
@@ -107,7 +116,7 @@ class Schedule(BaseModel):
     priority: Priority = 0
     deadline_sec: PositiveSeconds | None = None
     """Time limit of each task. The default is the graph's own."""
-    pipeline: Name | None = None
+    pipeline: Pipeline | None = None
     """Pipeline of the tasks. The default is the name of the flow."""
 
     def __init__(self, id: str | None = None, /, **fields: Any) -> None:  # noqa: A002

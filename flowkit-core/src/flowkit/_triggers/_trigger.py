@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from flowkit._json.limits import PositiveSeconds, Priority
-from flowkit._schedules._schedule import Label, Name, ScheduleId, printable
+from flowkit._schedules._schedule import Label, Name, Pipeline, ScheduleId, printable
 from flowkit.graph._models import LAST_VERSION
 
 TASK_SOURCE = "task:"
@@ -42,7 +42,7 @@ class Trigger(BaseModel):
     priority: Priority = 0
     deadline_sec: PositiveSeconds | None = None
     """Time limit of each task. The default is the graph's own."""
-    pipeline: Name | None = None
+    pipeline: Pipeline | None = None
     """Pipeline of the tasks. The default is the name of the flow."""
 
     def __init__(self, id: str | None = None, /, **fields: Any) -> None:  # noqa: A002
