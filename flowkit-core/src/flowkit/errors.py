@@ -123,26 +123,33 @@ class TaskNotFound(FlowKitError, LookupError):
         )
 
 
-class FlowNotFound(FlowKitError, LookupError):
-    """No registered flow has this name, or the flow has no such version."""
+def _question(near: str | None) -> str:
+    return "" if near is None else f"; did you mean {near!r}?"
 
-    def __init__(self, name: str, version: int | None = None) -> None:
+
+class FlowNotFound(FlowKitError, LookupError):
+    """No registered flow has this name, or the flow has no such version. ``near`` is a similar
+    name that exists.
+    """
+
+    def __init__(self, name: str, version: int | None = None, *, near: str | None = None) -> None:
         self.name = name
         self.version = version
         flow = repr(shortened(name, 200))
         super().__init__(
-            f"there is no flow {flow}"
+            f"there is no flow {flow}{_question(near)}"
             if version is None
             else f"flow {flow} has no version {version}"
         )
 
 
 class ScheduleNotFound(FlowKitError, LookupError):
-    """No schedule has this id."""
+    """No schedule has this id. ``near`` is a similar one that exists."""
 
-    def __init__(self, schedule_id: str) -> None:
+    def __init__(self, schedule_id: str, *, near: str | None = None) -> None:
         self.schedule_id = schedule_id
-        super().__init__(f"there is no schedule {shortened(schedule_id, 200)!r}")
+        name = repr(shortened(schedule_id, 200))
+        super().__init__(f"there is no schedule {name}{_question(near)}")
 
 
 class ScheduleRefused(FlowKitError, ValueError):
@@ -150,11 +157,12 @@ class ScheduleRefused(FlowKitError, ValueError):
 
 
 class TriggerNotFound(FlowKitError, LookupError):
-    """No trigger has this id."""
+    """No trigger has this id. ``near`` is a similar one that exists."""
 
-    def __init__(self, trigger_id: str) -> None:
+    def __init__(self, trigger_id: str, *, near: str | None = None) -> None:
         self.trigger_id = trigger_id
-        super().__init__(f"there is no trigger {shortened(trigger_id, 200)!r}")
+        name = repr(shortened(trigger_id, 200))
+        super().__init__(f"there is no trigger {name}{_question(near)}")
 
 
 class TriggerRefused(FlowKitError, ValueError):

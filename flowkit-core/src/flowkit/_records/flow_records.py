@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from flowkit._json.limits import Moment
 from flowkit._records.record_pages import pages_of
 from flowkit._records.record_parts import corrupt
+from flowkit._records.similar_names import similar_name
 from flowkit._records.task_records import same_json
 from flowkit.errors import CorruptRecord, FlowNotFound, RecordTooLarge, StoreUnavailable
 from flowkit.graph._models import LAST_VERSION
@@ -144,7 +145,8 @@ async def read_version(records: RecordStore, name: str, number: int) -> StoredVe
     found = await read_versions(records, [(name, number)])
     if not found:
         known = bool(await records.get(HEADS, [name]))
-        raise FlowNotFound(name, number if known else None)
+        near = None if known else await similar_name(records, HEADS, name)
+        raise FlowNotFound(name, number if known else None, near=near)
     return found[name, number]
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flowkit._records.flow_records import latest_versions, read_version
+from flowkit._records.flow_records import HEADS, latest_versions, read_version
+from flowkit._records.similar_names import similar_name
 from flowkit._runtime.concurrency import Gathered
 from flowkit._tasks.submission import Name
 from flowkit.errors import Fault, FlowNotFound, GraphError
@@ -84,7 +85,7 @@ class RegisteredFlows:
         """
         number = await self._latest(name)
         if number is None:
-            raise FlowNotFound(name)
+            raise FlowNotFound(name, near=await similar_name(self._records(), HEADS, name))
         return number
 
     async def _latest_of(self, names: list[str]) -> Sequence[int | None]:

@@ -15,6 +15,7 @@ from flowkit._records.schedule_records import (
     decode_state,
     state_record,
 )
+from flowkit._records.similar_names import similar_name
 from flowkit._runtime.concurrency import Recent
 from flowkit._schedules import (
     CLAIM_SEC,
@@ -126,7 +127,8 @@ class ScheduleRuns:
         for _ in range(TRIES):
             record = (await self._store.records.get(KIND, [schedule_id])).get(schedule_id)
             if record is None:
-                raise ScheduleNotFound(schedule_id)
+                near = await similar_name(self._store.records, KIND, schedule_id)
+                raise ScheduleNotFound(schedule_id, near=near)
             decode_state(record)
             if found := await self.read([record]):
                 return found[0]

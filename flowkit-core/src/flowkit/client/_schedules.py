@@ -16,6 +16,7 @@ from flowkit._records.schedule_records import (
     definition_record,
     state_record,
 )
+from flowkit._records.similar_names import similar_name
 from flowkit._schedules import (
     Entry,
     Schedule,
@@ -196,7 +197,8 @@ async def delete_schedule(session: Session, schedule_id: str) -> None:
         if not await records.get(KIND, [schedule_id]):
             if tried:
                 return
-            raise ScheduleNotFound(schedule_id)
+            near = await similar_name(records, KIND, schedule_id)
+            raise ScheduleNotFound(schedule_id, near=near)
         tried = True
         if not (await records.change([RecordChange(token_hex(8), delete=deletions)]))[0]:
             # A damaged schedule may lack one of its records.

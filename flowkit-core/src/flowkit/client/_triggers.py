@@ -5,6 +5,7 @@ from secrets import token_hex
 
 from flowkit._json.values import is_unicode
 from flowkit._records.record_pages import PAGE, pages_of
+from flowkit._records.similar_names import similar_name
 from flowkit._records.trigger_changes import (
     changed_pipelines,
     check_number_read,
@@ -34,7 +35,7 @@ from flowkit.errors import (
     TriggerRefused,
 )
 from flowkit.graph._templates import templates_in_params
-from flowkit.protocols import RecordChange, RecordDeletion, utc
+from flowkit.protocols import RecordChange, RecordDeletion, RecordStore, utc
 
 TRIES = 20
 
@@ -169,7 +170,7 @@ async def delete_trigger(session: Session, trigger_id: str) -> None:
             if record is None:
                 if tried:
                     return
-                raise TriggerNotFound(trigger_id)
+                raise await _not_found(records, trigger_id)
             tried = True
             try:
                 before = decode_trigger(record)
@@ -201,10 +202,15 @@ async def _drop_events(session: Session, prefix: str) -> None:
 
 
 async def _get(session: Session, trigger_id: str) -> StoredTrigger:
-    record = (await session.store.records.get(KIND, [trigger_id])).get(trigger_id)
+    records = session.store.records
+    record = (await records.get(KIND, [trigger_id])).get(trigger_id)
     if record is None:
-        raise TriggerNotFound(trigger_id)
+        raise await _not_found(records, trigger_id)
     return decode_trigger(record)
+
+
+async def _not_found(records: RecordStore, trigger_id: str) -> TriggerNotFound:
+    return TriggerNotFound(trigger_id, near=await similar_name(records, KIND, trigger_id))
 
 
 def _check_id(trigger_id: object) -> None:
