@@ -233,7 +233,14 @@ async def test_doctor_says_how_many_events_a_trigger_is_behind_and_which_source_
         publish(source, 3)
         (found,) = await check_triggers(cluster.store, plugins, cfg)
         assert (found.name, found.ok) == ("trigger t", True)
-        assert found.detail == "1 events behind, paused"
+        assert found.detail == "1 event behind, paused"
+        (found,) = await check_triggers(cluster.store, plugins, cfg, max_behind=1)
+        assert found.ok
+        (found,) = await check_triggers(cluster.store, plugins, cfg, max_behind=0)
+        assert (found.ok, found.remedy) == (False, "flowkit trigger resume t")
+        await cluster.client.resume_trigger("t")
+        (found,) = await check_triggers(cluster.store, plugins, cfg, max_behind=-1)
+        assert (found.ok, "more coordinators" in found.remedy) == (False, True)
         source.away = True
         (found,) = await check_triggers(cluster.store, plugins, cfg)
         assert (found.ok, found.detail) == (False, "the source is away")

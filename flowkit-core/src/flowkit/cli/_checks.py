@@ -87,21 +87,27 @@ def check_clock(now: float | None = None) -> CheckResult:
     return CheckResult("clock", True, f"{utc(now):%Y-%m-%d %H:%M:%S} UTC")
 
 
-async def check_store_and_bus(plugins: Plugins, cfg: CoordinatorConfig) -> list[CheckResult]:
+async def check_store_and_bus(
+    plugins: Plugins, cfg: CoordinatorConfig, *, max_behind: int | None = None
+) -> list[CheckResult]:
     """Return the checks of the store, its coordinators and workers, and the bus.
 
     If the store cannot be opened, a bus in the same file is not checked too. If neither is
     configured, no bus on this host is looked for.
     """
     cfg = without_creation(cfg, busy_timeout_sec=LOCK_SEC)
-    results = list(await check_store(plugins, cfg))
+    results = list(await check_store(plugins, cfg, max_behind=max_behind))
     is_open = all(item.ok for item in results if item.name == "store")
     is_in_store = cfg.bus_address() == cfg.db or not (cfg.db or cfg.bus or cfg.kafka_bootstrap)
     return results if is_in_store and not is_open else [*results, *await check_bus(plugins, cfg)]
 
 
 async def check_store(
-    plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC
+    plugins: Plugins,
+    cfg: CoordinatorConfig,
+    *,
+    max_behind: int | None = None,
+    patience_sec: float = PATIENCE_SEC,
 ) -> Sequence[CheckResult]:
     """Return the checks of the store and of the processes that use it.
 
@@ -125,7 +131,7 @@ async def check_store(
             triggers = await _check_server(
                 "triggers",
                 address,
-                lambda _: check_triggers(store, plugins, cfg),
+                lambda _: check_triggers(store, plugins, cfg, max_behind=max_behind),
                 patience_sec=patience_sec,
             )
             is_sound = all(item.ok for item in found)

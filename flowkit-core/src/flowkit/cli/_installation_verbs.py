@@ -1,6 +1,7 @@
 """Verbs for the installation: ``plugins`` and ``doctor``."""
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -41,6 +42,15 @@ def doctor(
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
+    max_behind: Annotated[
+        int | None,
+        typer.Option(
+            "--max-behind",
+            metavar="N",
+            min=0,
+            help="Fail if a trigger is more events of its source behind. By default no limit.",
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Check this installation and its servers or its file, and show how to fix problems.
@@ -61,7 +71,7 @@ def doctor(
         results.append(
             CheckResult("plugins", True, f"{len({row.plugin for row in known.provided()})} found")
         )
-        return [*results, *await check_store_and_bus(known, cfg)]
+        return [*results, *await check_store_and_bus(known, cfg, max_behind=max_behind)]
 
     results = run_async(main)
     if as_json:

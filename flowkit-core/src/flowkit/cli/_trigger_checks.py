@@ -16,13 +16,17 @@ PATIENCE_SEC = 5.0
 CHECK_SOURCE = "check that the source exists and can be reached from here; or delete the trigger"
 
 
-async def check_triggers(store: Store, plugins: Plugins, cfg: CommonConfig) -> list[CheckResult]:
-    """Return a check for each trigger with the source of a plugin: how far it is behind."""
+async def check_triggers(
+    store: Store, plugins: Plugins, cfg: CommonConfig, *, max_behind: int | None = None
+) -> list[CheckResult]:
+    """Return a check for each trigger with the source of a plugin: how far it is behind, and that
+    this is not more than ``max_behind`` events.
+    """
     records = await encoded(store, plugins).records.due(KIND, before=LAST_MOMENT, limit=MOST_READ)
     results: dict[str, CheckResult] = {}
 
     async def check(record: KeyedRecord) -> None:
-        results[record.key] = await _check(record, plugins, cfg)
+        results[record.key] = await _check(record, plugins, cfg, max_behind)
 
     async with anyio.create_task_group() as group:
         for record in records:
@@ -30,7 +34,9 @@ async def check_triggers(store: Store, plugins: Plugins, cfg: CommonConfig) -> l
     return [results[key] for key in sorted(results)]
 
 
-async def _check(record: KeyedRecord, plugins: Plugins, cfg: CommonConfig) -> CheckResult:
+async def _check(
+    record: KeyedRecord, plugins: Plugins, cfg: CommonConfig, max_behind: int | None
+) -> CheckResult:
     name = f"trigger {record.key}"
     try:
         stored = decode_trigger(record)
@@ -44,8 +50,12 @@ async def _check(record: KeyedRecord, plugins: Plugins, cfg: CommonConfig) -> Ch
         return CheckResult(name, False, detail, CHECK_SOURCE)
     except FlowKitError as error:
         return CheckResult(name, False, error.fault, error.remedy or CHECK_SOURCE)
-    paused = ", paused" if stored.paused else ""
-    return CheckResult(name, True, f"{behind} events behind{paused}")
+    detail = f"{behind:,} {'event' if behind == 1 else 'events'} behind"
+    if stored.paused:
+        detail, fix = f"{detail}, paused", f"flowkit trigger resume {quote(record.key)}"
+    else:
+        fix = "start more coordinators, or allow a higher number"
+    return CheckResult(name, max_behind is None or behind <= max_behind, detail, fix)
 
 
 async def _behind(stored: StoredTrigger, plugins: Plugins, cfg: CommonConfig) -> int:
