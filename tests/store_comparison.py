@@ -229,6 +229,7 @@ class Steps:
             tags=self.some(TAGS) if self.one(True, False) else (),
             created_after=self.one(None, None, *TIMES),
             created_before=self.one(None, None, *TIMES),
+            oldest_first=self.one(True, False),
         )
         before, limit = self.one(*TIMES), self.one(1, 100)
         stream = Stream(self.one(*TASKS), self.one(*NODES), self.one(0, 1))

@@ -246,6 +246,12 @@ class TestListsTheOldestFirst(BrokenStore):
             return found[::-1], after
 
 
+class TestIgnoresWhichEndIsAskedFor(BrokenStore):
+    class broken(InMemoryStore):
+        async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
+            return await super().list_tasks(dataclasses.replace(query, oldest_first=False))
+
+
 class TestOneMatchingLabelIsEnough(BrokenStore):
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:

@@ -171,6 +171,10 @@ STORE = {
             "test_all_that_is_asked_for_must_hold",
             "test_pages_are_full_and_the_last_one_says_so",
         ],
+        "With ``oldest_first``, the order is the opposite.": [
+            "test_the_oldest_comes_first_if_that_is_asked_for",
+            "test_the_oldest_of_the_same_time_are_listed_once_each",
+        ],
         "Paging is stable: tasks created between two pages neither repeat nor hide others.": [
             "test_tasks_created_between_two_pages_neither_repeat_nor_hide_others",
         ],

@@ -30,6 +30,18 @@ async def test_open_tasks_and_workers_are_counted() -> None:
     assert figures["flowkit_worker_runs"] == {(): 0}
 
 
+async def test_waiting_nodes_are_shown_for_each_role() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        await cluster.client.create_task(graph=WAITS)
+        await cluster.clock.sleep(60)
+        await cluster.client.create_task(graph=WAITS)
+        figures = await FigureReader(cluster.client).read()
+    assert figures["flowkit_queue_depth"] == {("work",): 0, ("unserved",): 2}
+    oldest = figures["flowkit_queue_oldest_seconds"]
+    assert oldest["work",] == 0
+    assert 60 <= oldest["unserved",] < 61
+
+
 async def test_figures_are_read_again_when_they_are_not_fresh() -> None:
     async with Cluster(handlers=[work]) as cluster:
         reader = FigureReader(cluster.client)

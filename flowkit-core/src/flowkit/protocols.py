@@ -425,7 +425,7 @@ class TaskQuery:
     A task matches if it has one of the ``statuses`` (if any are given), the ``pipeline``, all the
     ``labels`` and all the ``tags``, and was created after ``created_after`` and before
     ``created_before``. Few tasks have the first of the ``tags``. ``after`` is the ``next`` of the
-    previous page.
+    previous page, whose query had the same ``oldest_first``.
     """
 
     statuses: Collection[str] = ()
@@ -436,6 +436,7 @@ class TaskQuery:
     tags: Sequence[str] = ()
     created_after: float | None = None
     created_before: float | None = None
+    oldest_first: bool = False
 
 
 @dataclass(slots=True)
@@ -716,8 +717,9 @@ class Store(Protocol):
     async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
         """Return matching records, newest first, and the next page's ``after`` (None at the end).
 
-        Paging is stable: tasks created between two pages neither repeat nor hide others. Records
-        with the same ``created_at`` are ordered by id.
+        With ``oldest_first``, the order is the opposite. Paging is stable: tasks created between
+        two pages neither repeat nor hide others. Records with the same ``created_at`` are ordered
+        by id.
         """
 
     async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:

@@ -287,6 +287,16 @@ class WorkerView(_View):
     started_at: datetime
 
 
+class QueueView(_View):
+    """Nodes that wait for a worker of one role."""
+
+    role: str
+    waiting: int
+    """Number of these nodes."""
+    oldest_at: datetime
+    """Time since which the first of them waits."""
+
+
 LetterKind = Literal["batch", "node", "message", "task", "trigger"]
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 

@@ -48,6 +48,8 @@ def ascending(*fields: str) -> Keys:
 
 
 NEWEST_FIRST: Keys = (("created_at", DESCENDING), ("_id", DESCENDING))
+OLDEST_FIRST: Keys = (("created_at", ASCENDING), ("_id", ASCENDING))
+"""Order of a list. MongoDB reads the same indexes backwards for it."""
 
 _KEY = ascending("idempotency_key")
 _STREAM = ascending("task_id", "node_id", "generation", "position")

@@ -31,6 +31,7 @@ def condition(query: TaskQuery) -> Document:
         moments["$lt"] = query.created_before
     if query.after is not None:
         created_at, task_id = read_page_cursor(query.after)
-        moments["$lte"] = created_at
-        where["$or"] = [{"created_at": {"$lt": created_at}}, {"_id": {"$lt": task_id}}]
+        bound, beyond = ("$gte", "$gt") if query.oldest_first else ("$lte", "$lt")
+        moments[bound] = created_at
+        where["$or"] = [{"created_at": {beyond: created_at}}, {"_id": {beyond: task_id}}]
     return where

@@ -14,7 +14,7 @@ from flowkit_mongo._context import Context, corrupt, none_missed
 from flowkit_mongo._database import Document
 from flowkit_mongo._document_schemas import TEXT_ID
 from flowkit_mongo._documents import blob_of, task_document, task_record, unreadable_task
-from flowkit_mongo._indexes import NEWEST_FIRST
+from flowkit_mongo._indexes import NEWEST_FIRST, OLDEST_FIRST
 from flowkit_mongo._task_queries import condition
 from flowkit_mongo._value_forms import INDEX, TEXT
 
@@ -163,8 +163,9 @@ class Tasks:
         return [document["_id"] for document in found]
 
     async def list(self, query: TaskQuery) -> tuple[list[TaskRecord], str | None]:
-        """Return a page of tasks, the newest first, and the cursor of the next page."""
-        found = await self._read(condition(query), sort=list(NEWEST_FIRST), limit=query.limit + 1)
+        """Return a page of tasks, and the cursor of the next page."""
+        sort = OLDEST_FIRST if query.oldest_first else NEWEST_FIRST
+        found = await self._read(condition(query), sort=list(sort), limit=query.limit + 1)
         page = found[: query.limit]
         if not page or len(found) <= query.limit:
             return page, None

@@ -1,4 +1,4 @@
-"""Lists of tasks, newest first."""
+"""Lists of tasks by their age."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -51,26 +51,27 @@ class _Source(NamedTuple):
     """Alias of the table that has the index."""
 
 
-def newest_first(
+def places_in_order(
     connection: sqlite3.Connection, namespace: str, query: TaskQuery, *, limit: int
 ) -> list[Place]:
-    """Return the places of up to ``limit`` matching tasks, newest first.
+    """Return the places of up to ``limit`` matching tasks in the order of the query.
 
     Raises:
         StoreError: the page cursor is invalid.
     """
     found: list[Place] = []
+    way = "ASC" if query.oldest_first else "DESC"
     for source in _sources(connection, namespace, query):
         conditions = list(_conditions(source, query))
         text = (
             f"SELECT {source.order}.created_at, {source.order}.task_id, t.id FROM {source.text}"
             + "".join(f" AND {condition}" for condition, _ in conditions)
-            + f" ORDER BY {source.order}.created_at DESC, {source.order}.task_id DESC"
+            + f" ORDER BY {source.order}.created_at {way}, {source.order}.task_id {way}"
         )
         values = [*source.values, *(value for _, some in conditions for value in some)]
         places = map(Place._make, connection.execute(text, values))
         found += islice(filter(_is_in_order, places), limit)
-    return sorted(found, reverse=True)[:limit]
+    return sorted(found, reverse=not query.oldest_first)[:limit]
 
 
 def _is_in_order(place: Place) -> bool:
@@ -123,4 +124,5 @@ def _conditions(source: _Source, query: TaskQuery) -> Iterator[tuple[str, tuple[
     if query.after is not None:
         order = source.order
         created_at, task_id = read_page_cursor(query.after)
-        yield f"({order}.created_at, {order}.task_id) < (?, ?)", (created_at, task_id)
+        sign = ">" if query.oldest_first else "<"
+        yield f"({order}.created_at, {order}.task_id) {sign} (?, ?)", (created_at, task_id)

@@ -11,7 +11,7 @@ from flowkit_sqlite._column_forms import COLUMNS, NAMES, TEXT, fault, fitting
 from flowkit_sqlite._context import LONGEST_FAULT, Context, corrupt, shown
 from flowkit_sqlite._jobs import is_brief
 from flowkit_sqlite._tags import change_tags, tags_of, tags_text
-from flowkit_sqlite._task_queries import newest_first
+from flowkit_sqlite._task_queries import places_in_order
 
 MOST_LOADED_BRIEFLY = 10
 
@@ -151,7 +151,7 @@ def _load(
 def _list(
     connection: sqlite3.Connection, *, namespace: str, query: TaskQuery
 ) -> tuple[list[TaskRecord], str | None]:
-    found = newest_first(connection, namespace, query, limit=query.limit + 1)
+    found = places_in_order(connection, namespace, query, limit=query.limit + 1)
     page = found[: query.limit]
     records = [
         _record(connection, connection.execute(SELECT_BY_NUMBER, (place.number,)).fetchone())

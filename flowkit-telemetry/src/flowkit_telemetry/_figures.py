@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flowkit import FlowKitError, TaskStatus, WorkerView
+from flowkit import FlowKitError, QueueView, TaskStatus, WorkerView
 from flowkit_telemetry._label_values import LabelValues
 
 MOST = 1_000
@@ -59,9 +59,26 @@ class FigureReader:
         )
         retrying = await client.count_tasks(retrying=True, most=MOST)
         yield "flowkit_retrying_tasks", {_NO_LABELS: float(retrying)}
-        for figure in self._of_workers(await client.workers()):
+        workers = await client.workers()
+        for figure in self._of_queues(await client.queues(), workers):
+            yield figure
+        for figure in self._of_workers(workers):
             yield figure
         yield "flowkit_store_up", {_NO_LABELS: 1.0}
+
+    def _of_queues(
+        self, queues: list[QueueView], workers: list[WorkerView]
+    ) -> Iterator[tuple[str, Values]]:
+        now, bounded = self._client.clock.now_dt(), self._labels.bounded
+        served = {bounded("role", role) for one in workers for role in one.roles}
+        depths, oldest = dict.fromkeys(served, 0.0), dict.fromkeys(served, 0.0)
+        for queue in queues:
+            role = bounded("role", queue.role)
+            age_sec = (now - queue.oldest_at).total_seconds()
+            depths[role] = depths.get(role, 0.0) + queue.waiting
+            oldest[role] = max(oldest.get(role, 0.0), age_sec)
+        yield "flowkit_queue_depth", {(role,): value for role, value in depths.items()}
+        yield "flowkit_queue_oldest_seconds", {(role,): value for role, value in oldest.items()}
 
     def _of_workers(self, workers: list[WorkerView]) -> Iterator[tuple[str, Values]]:
         live = [one for one in workers if not one.silent]

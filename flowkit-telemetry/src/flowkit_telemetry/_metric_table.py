@@ -37,6 +37,14 @@ FIGURES: Mapping[str, Figure] = {
     "flowkit_retrying_tasks": Figure(
         "Tasks with a node that failed and is tried again. Counting stops at 1,000."
     ),
+    "flowkit_queue_depth": Figure(
+        "Nodes that wait for a worker, of the 1,000 oldest tasks with such a node. A role that is"
+        " served and for which no node waits has 0.",
+        ("role",),
+    ),
+    "flowkit_queue_oldest_seconds": Figure(
+        "Seconds since the first of these nodes waits.", ("role",)
+    ),
     "flowkit_workers": Figure("Workers that serve a role and send heartbeats.", ("role",)),
     "flowkit_silent_workers": Figure("Workers without heartbeats that have not ended."),
     "flowkit_worker_slots": Figure("Nodes that the live workers can run at the same time."),

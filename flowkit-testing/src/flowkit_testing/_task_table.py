@@ -1,6 +1,6 @@
 """Table of tasks in memory, with its indexes."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf, nextafter
 
@@ -195,10 +195,10 @@ class TaskTable:
         self._by_age = [age for age in self._by_age if age[1] not in gone]
 
     def page(self, query: TaskQuery) -> tuple[list[TaskRecord], str | None]:
-        """Return a page of matching records, newest first, and its cursor if there are more."""
+        """Return a page of matching records, and its cursor if there are more."""
         found: list[TaskRecord] = []
         last: Age | None = None
-        for age in self._newest_first(query):
+        for age in self._in_order(query):
             row = self.rows[age[1]]
             if row.matches(query):
                 if len(found) == query.limit:
@@ -207,21 +207,25 @@ class TaskTable:
                 last = age
         return found, None
 
-    def _newest_first(self, query: TaskQuery) -> Iterator[Age]:
+    def _in_order(self, query: TaskQuery) -> Iterator[Age]:
         """Yield the tasks with one of the tags, if there are any, in the range of time."""
         ages = self._tags.ages(query.tags) if query.tags else self._by_age
         before = inf if query.created_before is None else query.created_before
         after = -inf if query.created_after is None else nextafter(query.created_after, inf)
-        first = bisect_left(ages, (after, ""))
-        end = bisect_left(ages, min((before, ""), _cursor(query.after)))
-        for place in range(end - 1, first - 1, -1):
+        first, end = bisect_left(ages, (after, "")), bisect_left(ages, (before, ""))
+        if query.after is not None:
+            cursor = _cursor(query.after)
+            if query.oldest_first:
+                first = max(first, bisect_right(ages, cursor))
+            else:
+                end = min(end, bisect_left(ages, cursor))
+        places = range(first, end)
+        for place in places if query.oldest_first else reversed(places):
             yield ages[place]
 
 
-def _cursor(after: str | None) -> Age:
-    """Return the place where a page begins."""
-    if after is None:
-        return inf, ""
+def _cursor(after: str) -> Age:
+    """Return the place of the last task of the page before."""
     created_at, _, task_id = after.partition("/")
     try:
         return float(created_at), task_id

@@ -25,6 +25,7 @@ from flowkit.client import (
     _nodes,
     _pauses,
     _queries,
+    _queues,
     _reruns,
     _resolutions,
     _retries,
@@ -49,6 +50,7 @@ from flowkit.task import (
     NodesShown,
     NodeView,
     Page,
+    QueueView,
     ResolvedAs,
     TaskEvent,
     TaskView,
@@ -714,6 +716,14 @@ class TaskVerbs(ABC):
         until a coordinator has ended its session.
         """
         return await _workers.list_workers(self._life.resource)
+
+    async def queues(self) -> list[QueueView]:
+        """Return how many nodes wait for a worker, and since when, by role.
+
+        A role is missing if no node waits for it. Of the tasks with such a node, the 1,000 oldest
+        count.
+        """
+        return await _queues.list_queues(self._life.resource)
 
     # ------------------------------------------------------------ schedules
 

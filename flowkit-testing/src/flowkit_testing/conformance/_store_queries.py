@@ -122,6 +122,32 @@ class Listing(StoreSuite):
         await self.create(store, task_id, ["b", "c", "a"])
         assert await self.everything(store, task_id) == ["a", "c", "b"]
 
+    async def test_the_oldest_comes_first_if_that_is_asked_for(
+        self, store: Store, task_id: str
+    ) -> None:
+        await self.create(store, task_id, range(5))
+        tag = f"{task_id}t"
+        await store.commit([change(f"{task_id}{number}", tags=[tag]) for number in (1, 2, 4)])
+        first = {"oldest_first": True, "limit": 2}
+        assert await self.pages(store, task_id, **first) == [["0", "1"], ["2", "3"], ["4"]]
+        assert await self.pages(store, task_id, **first, tags=[tag]) == [["1", "2"], ["4"]]
+        assert await self.pages(
+            store, task_id, **first, created_after=NOON, created_before=NOON + 4
+        ) == [["1", "2"], ["3"]]
+        assert await self.pages(store, task_id, **first, statuses=["queued", "running"]) == [
+            ["0", "1"],
+            ["2", "3"],
+            ["4"],
+        ]
+
+    @pytest.mark.parametrize("limit", [1, 2, 3])
+    async def test_the_oldest_of_the_same_time_are_listed_once_each(
+        self, store: Store, task_id: str, limit: int
+    ) -> None:
+        await self.create(store, task_id, range(7), created_at=NOON)
+        found = await self.everything(store, task_id, limit=limit, oldest_first=True)
+        assert found in ([*"0123456"], [*"6543210"])
+
     async def test_tasks_of_the_same_time_are_ordered_by_id(
         self, store: Store, task_id: str
     ) -> None:

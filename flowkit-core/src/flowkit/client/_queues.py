@@ -1,0 +1,49 @@
+"""Queues: the nodes that wait for workers, by role."""
+
+from dataclasses import dataclass, replace
+
+from flowkit._engine import waiting_tag
+from flowkit._records.task_records import decode_task
+from flowkit.client._session import Session
+from flowkit.errors import CorruptRecord, PayloadError
+from flowkit.protocols import TaskQuery, utc
+from flowkit.task import Mark, QueueView, Task
+
+MOST_TASKS = 1_000
+"""Number of the oldest waiting tasks whose nodes count."""
+TASKS_A_READ = 100
+_WAITING = TaskQuery(tags=[waiting_tag("worker")], limit=TASKS_A_READ, oldest_first=True)
+
+
+@dataclass(slots=True)
+class _Queue:
+    waiting: int = 0
+    oldest_at: float = float("inf")
+
+
+async def list_queues(session: Session) -> list[QueueView]:
+    """Return the queues of the oldest tasks with a waiting node, by role."""
+    queues: dict[str, _Queue] = {}
+    after: str | None = None
+    for _ in range(MOST_TASKS // TASKS_A_READ):
+        records, after = await session.store.list_tasks(replace(_WAITING, after=after))
+        for record in records:
+            try:
+                _add(queues, decode_task(record, to_look_at=True))
+            except (CorruptRecord, PayloadError):
+                continue  # no worker gets a node of a damaged task
+        if after is None:
+            break
+    return [
+        QueueView(role=role, waiting=queue.waiting, oldest_at=utc(queue.oldest_at))
+        for role, queue in sorted(queues.items())
+    ]
+
+
+def _add(queues: dict[str, _Queue], task: Task) -> None:
+    """Add the nodes of a task that are issued and not started."""
+    for index, record in task.records.items():
+        if task.marks[index] == Mark.ISSUED:
+            queue = queues.setdefault(task.spec.plan.nodes[index].type, _Queue())
+            queue.waiting += 1
+            queue.oldest_at = min(queue.oldest_at, record.issued_at)
