@@ -280,6 +280,34 @@ async def test_tasks_are_counted_up_to_a_limit() -> None:
             await client.count_tasks(most=0)
 
 
+async def test_tasks_are_counted_by_the_reasons_of_their_failures() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        for code in ("late", "odd"):
+            await cluster.run(graph(fails("a", code=code)))
+        await cluster.clock.sleep(10)
+        later = cluster.clock.now_dt() - timedelta(seconds=1)
+        await cluster.run(graph(fails("a", code="late")))
+        await cluster.clock.sleep(1)
+        await cluster.run(graph(node("a", "work", io={"input_inline": {}})))
+        count = cluster.client.count_reasons
+        assert list((await count()).items()) == [("late", 2), ("odd", 1)]
+        assert await count(status="failed", created_after=later) == {"late": 1}
+        assert await count(most=1) == {}
+        with pytest.raises(ValueError, match="limit is at least 1"):
+            await count(most=0)
+
+
+async def test_lists_have_the_nodes_that_are_asked_for() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        await cluster.run(graph(node("a", "work", io={"input_inline": {}})))
+        (full,) = (await cluster.client.list_tasks()).items
+        (brief,) = (await cluster.client.list_tasks(nodes="none")).items
+        assert list(full.nodes) == ["a"]
+        assert brief == full.model_copy(update={"nodes": {}})
+        with pytest.raises(ValueError, match="nodes is one of"):
+            await cluster.client.list_tasks(nodes="some")
+
+
 async def test_any_node_of_a_task_is_found_by_its_id() -> None:
     async with Cluster(handlers=[work]) as cluster:
         over = [{"index": number} for number in range(1_200)]

@@ -49,7 +49,10 @@ async def test_figures_count_tasks_and_workers_and_are_read_again_after_a_while(
         stats = (await http.get("/stats")).json()
         assert stats["open"]["deferred"] == 1
         assert stats["ended_last_day"] == {"finished": 0, "failed": 1, "cancelled": 0}
+        assert stats["ended_last_hour"] == stats["ended_last_day"]
+        assert stats["failures_last_day"] == {"bad_input": 1}
         assert (stats["waiting"]["timer"], stats["retrying"]) == (1, 0)
+        assert stats["queues"] == []
         assert (stats["workers"]["live"], stats["workers"]["silent"]) == (1, 0)
         await cluster.client.create_task(graph=sleeping)
         assert (await http.get("/stats")).json() == stats

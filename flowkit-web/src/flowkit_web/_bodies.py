@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from flowkit.task import ResolvedAs, TaskStatus, WaitingFor
+from flowkit.task import NodesShown, ResolvedAs, TaskStatus, WaitingFor
 from flowkit_web._tokens import Role
 
 MOST_ON_A_PAGE = 200
@@ -155,6 +155,7 @@ class TasksQuery(Filters):
     )
     limit: int = Field(50, ge=1, le=MOST_ON_A_PAGE)
     after: str | None = None
+    nodes: NodesShown = Field("all", description="Nodes that the views have.")
 
     @field_validator("labels")
     @classmethod

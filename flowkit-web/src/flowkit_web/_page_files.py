@@ -17,6 +17,7 @@ ADDRESSES = (
     "/tasks",
     "/tasks/{task_id}",
     "/waiting",
+    "/approvals",
     "/flows",
     "/flows/{name}",
     "/schedules",

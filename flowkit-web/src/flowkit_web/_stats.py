@@ -7,13 +7,13 @@ from typing import get_args
 import anyio
 from pydantic import BaseModel
 
-from flowkit import Client, TaskStatus
+from flowkit import Client, QueueView, TaskStatus
 from flowkit.task import WaitingFor
 
 MOST = 1_000
 """Number at which counting stops."""
 FRESH_SEC = 5.0
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 class WorkerStats(BaseModel):
@@ -34,12 +34,21 @@ class Stats(BaseModel):
     most: int = MOST
     open: dict[TaskStatus, int]
     """Tasks that have not ended, by status."""
+    ended_last_hour: dict[TaskStatus, int]
+    """Tasks that were created in the last hour and have ended, by status."""
     ended_last_day: dict[TaskStatus, int]
     """Tasks that were created in the last 24 hours and have ended, by status."""
     retrying: int
     """Tasks that run while a node of theirs fails and is tried again."""
+    failures_last_day: dict[str, int]
+    """Tasks that were created in the last 24 hours and have failed, by the reason codes of their
+    failed nodes.
+    """
     waiting: dict[WaitingFor, int]
     """Tasks with a node that waits, by what it waits for."""
+    queues: list[QueueView]
+    """Nodes that wait for a worker, by role, those that have waited longest first.
+    """
     workers: WorkerStats
 
 
@@ -72,16 +81,17 @@ class StatsReader:
                 for status in TaskStatus
                 if not status.terminal
             },
-            ended_last_day={
-                status: await client.count_tasks(status=status, created_after=now - DAY, most=MOST)
-                for status in TaskStatus
-                if status.terminal
-            },
+            ended_last_hour=await self._ended(now - HOUR),
+            ended_last_day=await self._ended(now - DAY),
             retrying=await client.count_tasks(retrying=True, most=MOST),
+            failures_last_day=await client.count_reasons(
+                status=TaskStatus.FAILED, created_after=now - DAY, most=MOST
+            ),
             waiting={
                 what: await client.count_tasks(waiting=what, most=MOST)
                 for what in get_args(WaitingFor)
             },
+            queues=sorted(await client.queues(), key=lambda queue: queue.oldest_at),
             workers=WorkerStats(
                 live=len(live),
                 silent=len(workers) - len(live),
@@ -89,3 +99,11 @@ class StatsReader:
                 slots=sum(one.slots for one in live),
             ),
         )
+
+    async def _ended(self, since: datetime) -> dict[TaskStatus, int]:
+        count = self._client.count_tasks
+        return {
+            status: await count(status=status, created_after=since, most=MOST)
+            for status in TaskStatus
+            if status.terminal
+        }

@@ -95,7 +95,15 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import sources_of, sources_progress, undone_node
 from flowkit._engine.stop_reasons import stop_cause, was_stopped
-from flowkit._engine.tags import RETRYING, ROOT, parent_tag, reason_tag, tags_of, waiting_tag
+from flowkit._engine.tags import (
+    RETRYING,
+    ROOT,
+    parent_tag,
+    reason_tag,
+    reasons_in,
+    tags_of,
+    waiting_tag,
+)
 from flowkit._engine.time_limits import is_late
 from flowkit._engine.transition import (
     MOST_WAITING_FOR_KEYS,
@@ -205,6 +213,7 @@ __all__ = [
     "pause_end",
     "pending_effects",
     "reason_tag",
+    "reasons_in",
     "records_to_load",
     "retry_delay",
     "return_of",

@@ -34,6 +34,11 @@ def reason_tag(code: str) -> str:
     return f"reason:{code}"
 
 
+def reasons_in(tags: Collection[str]) -> list[str]:
+    """Return the reason codes in the tags of a task."""
+    return [tag.removeprefix(_REASON) for tag in tags if tag.startswith(_REASON)]
+
+
 def tags_of(task: Task) -> frozenset[str]:
     """Return the tags of a task."""
     counts, codes, parent = task.tag_counts, task.failed_codes, task.spec.parent

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, get_args
@@ -16,6 +15,7 @@ from flowkit._records.task_records import decode_submission, decode_task
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
 from flowkit._tasks.views import event_view, full_view, read_nodes
+from flowkit.client._figures import records_found
 from flowkit.client._nodes import page_position
 from flowkit.client._session import Session, index_of
 from flowkit.client._task_filters import checked_limit
@@ -24,7 +24,6 @@ from flowkit.protocols import TaskQuery, TaskRecord, utc
 from flowkit.task import NodesShown, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
-TASKS_A_READ = 100
 UNCHECKED_SEC = 1.0
 """``wait`` checks the record of a task for damage after this time. Most tasks end before, and the
 check takes longer than the wait.
@@ -39,10 +38,14 @@ _check_pauses = partial(Backoff, first_sec=FIRST_CHECK_SEC, longest_sec=LONGEST_
 
 async def get_task(session: Session, task_id: str, nodes: NodesShown = "all") -> TaskView:
     """Return a task as it is now."""
-    if nodes not in get_args(NodesShown):
-        raise ValueError(f"nodes is one of {', '.join(get_args(NodesShown))}, not {nodes!r}")
+    _check_shown(nodes)
     task = decode_task(await session.record(task_id), to_look_at=True)
     return await view_of(session, task, nodes)
+
+
+def _check_shown(nodes: Any) -> None:
+    if nodes not in get_args(NodesShown):
+        raise ValueError(f"nodes is one of {', '.join(get_args(NodesShown))}, not {nodes!r}")
 
 
 async def view_of(session: Session, task: Task, shown: NodesShown = "all") -> TaskView:
@@ -57,30 +60,29 @@ async def get_graph(session: Session, task_id: str) -> dict[str, Any]:
     return graph
 
 
-async def list_tasks(session: Session, query: TaskQuery) -> Page[TaskView]:
+async def list_tasks(
+    session: Session, query: TaskQuery, nodes: NodesShown = "all"
+) -> Page[TaskView]:
     """Return a page of the tasks that match, newest first."""
+    _check_shown(nodes)
     records, following = await session.store.list_tasks(query)
-    return Page([await _listed(session, record) for record in records], following)
+    return Page([await _listed(session, record, nodes) for record in records], following)
 
 
 async def count_tasks(session: Session, query: TaskQuery, most: int) -> int:
     """Return the number of tasks that match, at most ``most``. No task is decoded."""
-    found, following = 0, query.after
-    while found < most:
-        page = replace(query, limit=min(TASKS_A_READ, most - found), after=following)
-        records, following = await session.store.list_tasks(page)
-        found += len(records)
-        if following is None:
-            break
+    found = 0
+    async for _ in records_found(session, query, most):
+        found += 1
     return found
 
 
-async def _listed(session: Session, record: TaskRecord) -> TaskView:
+async def _listed(session: Session, record: TaskRecord, nodes: NodesShown) -> TaskView:
     """Return the view of a task for a list. A task that cannot be decoded is shown with the error,
     so that it does not hide the others.
     """
     try:
-        return await view_of(session, decode_task(record, to_look_at=True))
+        return await view_of(session, decode_task(record, to_look_at=True), nodes)
     except (CorruptRecord, PayloadError) as error:
         header = record.header
         known = header.status in _STATUSES

@@ -1,9 +1,10 @@
 """Queues: the nodes that wait for workers, by role."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flowkit._engine import waiting_tag
 from flowkit._records.task_records import decode_task
+from flowkit.client._figures import records_found
 from flowkit.client._session import Session
 from flowkit.errors import CorruptRecord, PayloadError
 from flowkit.protocols import TaskQuery, utc
@@ -11,8 +12,7 @@ from flowkit.task import Mark, QueueView, Task
 
 MOST_TASKS = 1_000
 """Number of the oldest waiting tasks whose nodes count."""
-TASKS_A_READ = 100
-_WAITING = TaskQuery(tags=[waiting_tag("worker")], limit=TASKS_A_READ, oldest_first=True)
+_WAITING = TaskQuery(tags=[waiting_tag("worker")], oldest_first=True)
 
 
 @dataclass(slots=True)
@@ -24,16 +24,11 @@ class _Queue:
 async def list_queues(session: Session) -> list[QueueView]:
     """Return the queues of the oldest tasks with a waiting node, by role."""
     queues: dict[str, _Queue] = {}
-    after: str | None = None
-    for _ in range(MOST_TASKS // TASKS_A_READ):
-        records, after = await session.store.list_tasks(replace(_WAITING, after=after))
-        for record in records:
-            try:
-                _add(queues, decode_task(record, to_look_at=True))
-            except (CorruptRecord, PayloadError):
-                continue  # no worker gets a node of a damaged task
-        if after is None:
-            break
+    async for record in records_found(session, _WAITING, MOST_TASKS):
+        try:
+            _add(queues, decode_task(record, to_look_at=True))
+        except (CorruptRecord, PayloadError):
+            continue  # no worker gets a node of a damaged task
     return [
         QueueView(role=role, waiting=queue.waiting, oldest_at=utc(queue.oldest_at))
         for role, queue in sorted(queues.items())

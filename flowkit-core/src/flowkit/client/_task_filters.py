@@ -21,18 +21,18 @@ _STATUSES = tuple(status.value for status in TaskStatus)
 
 def task_query(
     *,
-    status: str | Collection[str] | None,
-    pipeline: str | None,
-    labels: Mapping[str, str] | None,
-    parent: str | None,
-    root: bool | None,
-    created_after: datetime | None,
-    created_before: datetime | None,
-    retrying: bool | None,
-    waiting: str | None,
-    reason_code: str | None,
+    status: str | Collection[str] | None = None,
+    pipeline: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    parent: str | None = None,
+    root: bool | None = None,
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
+    retrying: bool | None = None,
+    waiting: str | None = None,
+    reason_code: str | None = None,
     limit: int,
-    after: str | None,
+    after: str | None = None,
 ) -> TaskQuery:
     """Return the query of a list of tasks.
 

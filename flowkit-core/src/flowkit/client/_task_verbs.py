@@ -20,6 +20,7 @@ from flowkit.client import (
     _caches,
     _dead_letters,
     _explanations,
+    _figures,
     _flows,
     _logs,
     _nodes,
@@ -270,11 +271,13 @@ class TaskVerbs(ABC):
         reason_code: str | None = None,
         limit: int = 50,
         after: str | None = None,
+        nodes: NodesShown = "all",
     ) -> Page[TaskView]:
         """Return a page of the tasks that match all that is given, newest first.
 
         The store finds them by indexes: it does not read the tasks that do not match. ``after`` is
-        the ``next`` of the page before.
+        the ``next`` of the page before. ``nodes`` says which nodes the views have, as for
+        :meth:`get_task`.
 
         - ``status``: the status of the task, or several of which it has one.
         - ``labels``: labels that the task has, perhaps among others.
@@ -312,7 +315,7 @@ class TaskVerbs(ABC):
             limit=limit,
             after=after,
         )
-        return await _queries.list_tasks(self._life.resource, query)
+        return await _queries.list_tasks(self._life.resource, query, nodes)
 
     async def count_tasks(
         self,
@@ -350,6 +353,24 @@ class TaskVerbs(ABC):
             after=None,
         )
         return await _queries.count_tasks(self._life.resource, query, most)
+
+    async def count_reasons(
+        self,
+        *,
+        most: int = 1_000,
+        status: str | Collection[str] | None = None,
+        created_after: datetime | None = None,
+    ) -> dict[str, int]:
+        """Return the numbers of tasks by the reason codes of their failed nodes, the largest first.
+        They are of the newest ``most`` tasks that match, whose records it reads.
+
+        A task whose nodes failed with several codes counts for each of them.
+
+        Raises:
+            ValueError: an argument has a value that no task can match.
+        """
+        query = task_query(status=status, created_after=created_after, limit=most)
+        return await _figures.count_reasons(self._life.resource, query, most)
 
     async def get_node(self, task_id: str, node_id: str) -> NodeView:
         """Return a node of a task as it is now, or any child of its maps.

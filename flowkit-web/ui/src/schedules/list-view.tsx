@@ -42,7 +42,7 @@ export default function SchedulesPage() {
 }
 
 export function ScheduleState({ schedule }: { schedule: ScheduleView }) {
-  if (schedule.paused) return <Badge tone="wait" sign="⏸">paused</Badge>
+  if (schedule.paused) return <Badge tone="wait" sign="‖">paused</Badge>
   if (!schedule.next_at) return <Badge tone="quiet" sign="○">ended</Badge>
   return <Badge tone="good" sign="✓">active</Badge>
 }

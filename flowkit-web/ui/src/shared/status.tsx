@@ -8,7 +8,7 @@ const STATUSES: Record<NodeStatus, { tone: Tone; sign: string }> = {
   queued: { tone: 'quiet', sign: '○' },
   running: { tone: 'busy', sign: '▶' },
   deferred: { tone: 'wait', sign: '◔' },
-  paused: { tone: 'wait', sign: '⏸' },
+  paused: { tone: 'wait', sign: '‖' },
   cancelling: { tone: 'wait', sign: '◌' },
   finished: { tone: 'good', sign: '✓' },
   failed: { tone: 'bad', sign: '✕' },

@@ -2,12 +2,7 @@
 
 import { useState, type ReactNode } from 'react'
 import { useSearch } from '../router'
-import { STATUSES, WAITS } from './filter'
-
-const WAIT_NAMES: Record<(typeof WAITS)[number], string> = {
-  timer: 'a time', signal: 'a signal', approval: 'an approval',
-  key: 'a key', rate: 'a rate', worker: 'a worker',
-}
+import { STATUSES, WAIT_NAMES } from './filter'
 
 export function FilterBar() {
   const [search, change] = useSearch()
@@ -43,7 +38,7 @@ export function FilterBar() {
             onChange={(event) => change({ waiting: event.target.value })}
           >
             <option value="">anything or nothing</option>
-            {WAITS.map((one) => <option key={one} value={one}>{WAIT_NAMES[one]}</option>)}
+            {Object.entries(WAIT_NAMES).map(([one, name]) => <option key={one} value={one}>{name}</option>)}
           </select>
         </label>
         {isOpen && (

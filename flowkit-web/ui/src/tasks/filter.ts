@@ -5,7 +5,10 @@ import type { TaskStatus } from '../api/types'
 export const STATUSES: readonly TaskStatus[] = [
   'queued', 'running', 'deferred', 'paused', 'cancelling', 'finished', 'failed', 'cancelled',
 ]
-export const WAITS = ['timer', 'signal', 'approval', 'key', 'rate', 'worker'] as const
+export const WAIT_NAMES: Record<string, string> = {
+  timer: 'a time', signal: 'a signal', approval: 'an approval',
+  key: 'a key', rate: 'a rate', worker: 'a worker',
+}
 
 export interface Filter {
   status: string[]

@@ -16,7 +16,7 @@ const COLUMNS: Column<TriggerView>[] = [
   {
     title: 'State', width: '7rem',
     cell: (one) => one.paused
-      ? <Badge tone="wait" sign="⏸">paused</Badge> : <Badge tone="good" sign="✓">active</Badge>,
+      ? <Badge tone="wait" sign="‖">paused</Badge> : <Badge tone="good" sign="✓">active</Badge>,
   },
   { title: 'Trigger', width: 'minmax(8rem, 1fr)', cell: (one) => <span className="id">{one.id}</span> },
   { title: 'Source', width: 'minmax(9rem, 1fr)', cell: ({ trigger }) => <code>{trigger.source}</code> },

@@ -55,7 +55,7 @@ export default function WaitingPage() {
 }
 
 function Waiting({ wait }: { wait: Wait }) {
-  const { rows, error, onEnd } = usePages<TaskView>('/tasks', { waiting: wait })
+  const { rows, error, onEnd } = usePages<TaskView>('/tasks', { waiting: wait, nodes: 'none' })
   if (error) return <ProblemBox error={error} />
   if (rows?.length === 0) return <Empty>No task waits for this.</Empty>
   return rows ? <TaskTable rows={rows} onEnd={onEnd} /> : <Empty>Loading…</Empty>
