@@ -70,6 +70,9 @@ REMINDER = {
 }
 
 
+FLOWS = {"order": ORDER, "release": RELEASE, "delivery": DELIVERY, "reminder": REMINDER}
+
+
 class Shop:
     """The world outside of the handlers of the shop."""
 

@@ -43,9 +43,9 @@ function Verdict({ stats }: { stats: Stats }) {
     return <p className="verdict good" role="status"><span aria-hidden="true">✓ </span>All is well.</p>
   }
   return (
-    <ul className="verdict" role="status" aria-label="What needs attention">
-      {concerns.map(({ text, href }) => <li key={text}><Link href={href}>{text}</Link></li>)}
-    </ul>
+    <div className="verdict" role="status">
+      <ul>{concerns.map(({ text, href }) => <li key={text}><Link href={href}>{text}</Link></li>)}</ul>
+    </div>
   )
 }
 

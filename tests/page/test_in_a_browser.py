@@ -1,0 +1,244 @@
+"""The page in a browser, over a cluster on SQLite."""
+
+import re
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from playwright.sync_api import Browser, Page, expect
+
+from flowkit import Client, Schedule, Trigger
+from flowkit_web._tokens import Role, add_token, remove_token
+from tests.page import shop as shops
+from tests.page.browsers import faults_of, go, open_browser, open_page, press
+from tests.page.shop import Shop, running, serving
+
+VIEWS = {
+    "/": "Is it well?",
+    "/tasks": "Tasks",
+    "/tasks?status=failed&label=a=b": "Tasks",
+    "/waiting": "Waiting",
+    "/approvals": "Approvals",
+    "/flows": "Flows",
+    "/flows/order?version=2": "order",
+    "/schedules": "Schedules",
+    "/schedules/nightly": "nightly",
+    "/triggers": "Triggers",
+    "/workers": "Workers",
+    "/dead-letters": "Dead letters",
+}
+
+
+class Site:
+    """The shop, and its client in the event loop of another thread."""
+
+    def __init__(self, portal: BlockingPortal, client: Client, shop: Shop, address: str) -> None:
+        self.portal = portal
+        self.client = client
+        self.shop = shop
+        self.address = address
+        self.numbers = count(1)
+
+    def submit(self, flow: str, task_id: str, **labels: str) -> None:
+        self.portal.call(lambda: self.client.create_task(flow=flow, task_id=task_id, labels=labels))
+
+    def wait(self, task_id: str) -> str:
+        return self.portal.call(lambda: self.client.wait(task_id, timeout=60)).status
+
+
+async def _prepare(client: Client) -> None:
+    for name, graph in shops.FLOWS.items():
+        await client.put_flow(name, graph, description=f"The {name} of the shop")
+    more = {"node_id": "mail", "type": "send", "depends_on": ["send"]}
+    await client.put_flow("order", {"nodes": [*shops.ORDER["nodes"], more]})
+    await client.put_schedule(
+        Schedule("nightly", flow="reminder", cron="0 3 * * *", timezone="Europe/Berlin")
+    )
+    await client.put_trigger(Trigger("deliver", source="task:order", flow="delivery"))
+    await client.pause_trigger("deliver")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    shop, folder = Shop(), tmp_path_factory.mktemp("shop")
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(running(shop, folder)) as client,
+        portal.wrap_async_context_manager(serving(client)) as address,
+    ):
+        portal.call(_prepare, client)
+        yield Site(portal, client, shop, address)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    with open_page(browser, site.address) as page:
+        yield page
+
+
+@pytest.fixture
+def failed_order(site: Site) -> str:
+    """A task that failed while the bank was closed. Now it is open again."""
+    task_id = f"order-{next(site.numbers)}"
+    site.shop.bank_is_open = False
+    site.submit("order", task_id, customer="mia")
+    assert site.wait(task_id) == "failed"
+    site.shop.bank_is_open = True
+    return task_id
+
+
+def test_failed_tasks_are_found_from_the_start_page_and_retried_together(
+    page: Page, site: Site, failed_order: str
+) -> None:
+    go(page, "/", "Is it well?")
+    press(page, page.get_by_role("link", name=re.compile("tasks? of the last hour failed")))
+    row = page.get_by_role("row").filter(has_text=failed_order)
+    expect(row).to_contain_text("bank_closed: the bank is closed")
+    assert "status=failed" in page.url
+    press(page, page.get_by_role("button", name="Retry all that match"))
+    press(page, page.get_by_role("button", name="Retry them"))
+    expect(page.get_by_role("heading", name=re.compile("tasks changed"))).to_be_visible()
+    press(page, page.get_by_role("button", name="Close"))
+    expect(page.get_by_text("No task matches the filter.")).to_be_visible()
+    assert site.wait(failed_order) == "finished"
+
+
+def test_a_filter_is_in_the_address_and_survives_a_reload(page: Page, site: Site) -> None:
+    site.submit("delivery", "parcel-1", customer="ann")
+    site.submit("delivery", "parcel-2", customer="bob")
+    go(page, "/tasks", "Tasks")
+    press(page, page.get_by_role("button", name="More filters"))
+    field = page.get_by_label("Label")
+    press(page, field, "End")
+    page.keyboard.type("customer=bob")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("row").filter(has_text="parcel-2")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="parcel-1")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_label("Label")).to_have_value("customer=bob")
+    expect(page.get_by_role("row").filter(has_text="parcel-2")).to_be_visible()
+    press(page, page.get_by_role("button", name="Cancel all that match"))
+    press(page, page.get_by_role("dialog").get_by_label("Reason"), "End")
+    page.keyboard.type("out of stock")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="1 of 1 tasks changed")).to_be_visible()
+    assert site.wait("parcel-2") == "cancelled"
+    expect(page.get_by_role("row").filter(has_text="parcel-2")).to_contain_text("out of stock")
+
+
+def test_a_decision_is_made_with_a_form_by_keyboard(page: Page, site: Site) -> None:
+    site.submit("release", "release-7")
+    go(page, "/approvals", "Approvals")
+    press(page, page.get_by_role("button", name="release", exact=True))
+    press(page, page.get_by_label(re.compile("Share of shops")), "End")
+    page.keyboard.type("25")
+    press(page, page.get_by_role("dialog").get_by_role("button", name="release"))
+    expect(page.get_by_text("Decided: release")).to_be_visible()
+    assert site.wait("release-7") == "finished"
+    view = site.portal.call(site.client.get_task, "release-7")
+    assert view.nodes["sign_off"].result["values"] == {"share": 25}
+    assert view.nodes["sign_off"].result["by"] == "local"
+    expect(page.get_by_text("Nothing waits for a decision.")).to_be_visible()
+
+
+def test_a_refused_decision_shows_the_reason_in_the_dialog(page: Page, site: Site) -> None:
+    site.submit("release", "release-8")
+    go(page, "/approvals", "Approvals")
+    page.get_by_role("button", name="reject", exact=True).click()
+    page.get_by_label(re.compile("Share of shops")).fill("1")
+    site.portal.call(lambda: site.client.cancel("release-8"))
+    assert site.wait("release-8") == "cancelled"
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="reject").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("release-8")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+
+
+def test_a_schedule_shows_its_next_times_and_makes_a_task_now(page: Page, site: Site) -> None:
+    go(page, "/schedules", "Schedules")
+    press(page, page.get_by_role("link", name="nightly"))
+    times = page.get_by_role("row").get_by_text(re.compile("03:00:00"))
+    expect(times).to_have_count(10)
+    press(page, page.get_by_role("button", name="Times: local"))
+    expect(page.get_by_role("row").get_by_text(re.compile("0[12]:00:00"))).to_have_count(10)
+    press(page, page.get_by_role("button", name="Trigger now"))
+    press(page, page.get_by_role("button", name="Make it"))
+    history = page.locator("section").filter(has_text="History")
+    expect(history.get_by_role("link")).to_have_count(1)
+    (made,) = site.portal.call(lambda: site.client.list_tasks(pipeline="reminder")).items
+    assert made.schedule == "nightly"
+
+
+def test_dead_letters_are_chosen_and_dropped(page: Page, site: Site, failed_order: str) -> None:
+    go(page, "/dead-letters", "Dead letters")
+    row = page.get_by_role("row").filter(has_text=failed_order)
+    expect(row).to_contain_text("bank_closed")
+    press(page, row.get_by_role("checkbox"), "Space")
+    press(page, page.get_by_role("button", name="Drop 1"))
+    press(page, page.get_by_role("button", name="Drop them"))
+    expect(row).to_have_count(0)
+
+
+def test_a_server_with_tokens_asks_for_one_and_keeps_it_out_of_addresses(
+    page: Page, site: Site
+) -> None:
+    records, clock = site.client.store.records, site.client.clock
+    secret = site.portal.call(add_token, records, "ann", Role.VIEWER, clock)
+    try:
+        page.goto("/tasks")
+        dialog = page.get_by_role("dialog", name="This server needs a token")
+        expect(dialog).to_be_visible()
+        page.keyboard.press("Escape")
+        dialog.get_by_label("Token").fill("fk_wrong")
+        page.keyboard.press("Enter")
+        expect(dialog).to_contain_text("does not accept the token")
+        dialog.get_by_label("Token").fill(secret)
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("ann viewer")).to_be_visible()
+        expect(dialog).to_have_count(0)
+        page.reload()
+        expect(page.get_by_text("ann viewer")).to_be_visible()
+        assert secret not in page.url
+        assert page.evaluate("() => localStorage.length") == 0
+        page.goto("/schedules/nightly")
+        expect(page.get_by_role("heading", name="Next times")).to_be_visible()
+        expect(page.get_by_role("button", name="Trigger now")).to_have_count(0)
+        page.get_by_role("button", name="Sign out").click()
+        expect(dialog).to_be_visible()
+    finally:
+        site.portal.call(remove_token, records, "ann")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_view_has_a_serious_fault_for_screen_readers(
+    browser: Browser, site: Site, failed_order: str, theme: str
+) -> None:
+    site.submit("release", f"release-{theme}")
+    with open_page(browser, site.address, theme=theme) as page:
+        for place, heading in VIEWS.items():
+            go(page, place, heading)
+            expect(page.get_by_text("Loading…")).to_have_count(0)
+            assert faults_of(page) == [], place
+        page.get_by_role("link", name="Approvals").click()
+        page.get_by_role("button", name="release", exact=True).first.click()
+        assert faults_of(page) == []
+
+
+def test_a_narrow_screen_scrolls_in_no_view_to_the_side(browser: Browser, site: Site) -> None:
+    with open_page(browser, site.address, width=360) as page:
+        for place, heading in VIEWS.items():
+            go(page, place, heading)
+            expect(page.get_by_text("Loading…")).to_have_count(0)
+            width = page.evaluate(
+                "() => [document.documentElement, document.querySelector('main')]"
+                ".some((one) => one.scrollWidth > one.clientWidth)"
+            )
+            assert not width, place
