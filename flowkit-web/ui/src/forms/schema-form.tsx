@@ -2,6 +2,7 @@
 
 import { useId, useState } from 'react'
 import { fieldsOf, withField, type Field, type Schema } from './schema'
+import './forms.css'
 
 interface FormProps {
   schema: Schema

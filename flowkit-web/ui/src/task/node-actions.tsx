@@ -1,0 +1,142 @@
+/** What may be done with a node. */
+
+import { useQuery } from '@tanstack/react-query'
+import { useState } from 'react'
+import { api, path } from '../api/client'
+import type { Approval, NodeView, Page, TaskView } from '../api/types'
+import { SchemaForm, JsonField } from '../forms/schema-form'
+import { fieldsOf, initialValue, type Schema } from '../forms/schema'
+import { ActionButton } from '../shared/dialog'
+import { ProblemBox } from '../shared/problem'
+import { useMay } from '../shared/me'
+import { isTerminal } from '../shared/status'
+import { Time } from '../shared/time'
+import { showToast } from '../shared/toasts'
+import type { TaskData } from './use-task'
+
+interface ActionsProps {
+  task: TaskData
+  view: TaskView
+  node: NodeView
+}
+
+export function NodeActions({ task, view, node }: ActionsProps) {
+  const may = useMay('operator')
+  if (!may) return null
+  const base = path`/tasks/${task.id}/nodes/${node.node_id}`
+  const done = (text: string) => () => {
+    showToast(text)
+    task.refresh()
+  }
+  const sleeps = node.status === 'deferred' && (node.next_retry_at || node.waiting === 'timer')
+  return (
+    <div className="buttons">
+      {sleeps && (
+        <ActionButton label="Run now" title={`End the wait of ${node.node_id}?`} verb="Run now" run={() => api.post(`${base}/run-now`)} onDone={done(`${node.node_id} goes on.`)}>
+          <p>{node.next_retry_at ? 'The next attempt begins at once.' : 'Its wait ends at once.'}</p>
+        </ActionButton>
+      )}
+      {(view.status === 'failed' || view.status === 'cancelled') && (
+        <ActionButton
+          label="Retry from here"
+          title={`Retry from ${node.node_id}?`}
+          verb="Retry"
+          run={() => api.post(path`/tasks/${task.id}/retry`, { from_nodes: [node.node_id] })}
+          onDone={done(`The task runs again from ${node.node_id}.`)}
+        >
+          <p>This node and all nodes below it run again. What else is finished is kept.</p>
+        </ActionButton>
+      )}
+      {!isTerminal(node.status) && !isTerminal(view.status) && (
+        <SettleButton base={base} node={node} onDone={done(`${node.node_id} is settled.`)} />
+      )}
+    </div>
+  )
+}
+
+const OUTCOMES = ['finished', 'failed', 'skipped'] as const
+
+function SettleButton({ base, node, onDone }: { base: string; node: NodeView; onDone: () => void }) {
+  const [outcome, setOutcome] = useState<(typeof OUTCOMES)[number]>('finished')
+  const [result, setResult] = useState<unknown>(undefined)
+  const [reason, setReason] = useState('')
+  return (
+    <ActionButton
+      danger
+      label="Settle…"
+      title={`Choose the outcome of ${node.node_id}`}
+      verb="Settle"
+      run={() => api.post(`${base}/resolve`, {
+        outcome, reason, result: outcome === 'finished' ? (result ?? null) : null,
+      })}
+      onDone={onDone}
+    >
+      <p>What runs of it is stopped. Your name is kept in the history.</p>
+      <label>Outcome
+        <select value={outcome} onChange={(event) => setOutcome(event.target.value as typeof outcome)}>
+          {OUTCOMES.map((one) => <option key={one}>{one}</option>)}
+        </select>
+      </label>
+      {outcome === 'finished' && <JsonField title="Result" rows={4} value={result} onChange={setResult} />}
+      <label>Reason <input value={reason} onChange={(event) => setReason(event.target.value)} /></label>
+    </ActionButton>
+  )
+}
+
+/** The question of an approval, and a button for each choice. */
+export function ApprovalCard({ task, nodeId }: { task: TaskData; nodeId: string }) {
+  const approvals = useQuery({
+    queryKey: ['task', task.id, 'approvals'],
+    queryFn: ({ signal }) => api.get<Page<Approval>>('/approvals', { task_id: task.id, limit: 200 }, signal),
+  })
+  const approval = approvals.data?.items.find((one) => one.node_id === nodeId)
+  if (approvals.error) return <ProblemBox error={approvals.error} />
+  if (!approval) return null
+  return <Question key={approval.since} task={task} approval={approval} />
+}
+
+function Question({ task, approval }: { task: TaskData; approval: Approval }) {
+  const may = useMay('operator')
+  const form = (approval.form ?? null) as Schema | null
+  const [values, setValues] = useState<Schema>(() => (form ? initialValue(fieldsOf(form) ?? []) : {}))
+  const [comment, setComment] = useState('')
+  return (
+    <section className="approval" aria-label="Approval">
+      <p className="prompt">{approval.prompt}</p>
+      <p className="quiet">
+        Asked <Time at={approval.since} distance />
+        {approval.assignees && <>, of {approval.assignees.join(', ')}</>}
+        {approval.until && <>, until <Time at={approval.until} /></>}
+      </p>
+      {may && (
+        <div className="buttons">
+          {approval.choices.map((choice) => {
+            const needsForm = form !== null && choice !== 'reject'
+            return (
+              <ActionButton
+                key={choice}
+                label={choice}
+                danger={choice === 'reject'}
+                title={`${approval.prompt} — ${choice}`}
+                verb={choice}
+                run={() => api.post(path`/tasks/${task.id}/nodes/${approval.node_id}/decide`, {
+                  choice, values: needsForm ? values : null, comment: comment || null,
+                })}
+                onDone={() => {
+                  showToast(`You decided: ${choice}.`)
+                  task.refresh()
+                }}
+              >
+                {needsForm && <SchemaForm schema={form} value={values} onChange={setValues} />}
+                <label>
+                  <span>Comment <span className="quiet">(optional)</span></span>
+                  <textarea rows={2} value={comment} onChange={(event) => setComment(event.target.value)} />
+                </label>
+              </ActionButton>
+            )
+          })}
+        </div>
+      )}
+    </section>
+  )
+}

@@ -1,0 +1,65 @@
+import { expect, test } from 'vitest'
+import type { TaskEvent } from '../api/types'
+import { density, nodeLanes, spansOf, workerLanes } from './spans'
+
+let seq = 0
+
+function event(sec: number, node_id: string | null, status: string | null, data: unknown = null): TaskEvent {
+  seq += 1
+  const kind = status === null ? 'batch' : 'status'
+  const at = new Date(Date.UTC(2026, 0, 1) + 1_000 * sec).toISOString()
+  return { seq, at, task_id: 't', node_id, kind, status, data }
+}
+
+const RETRIED = [
+  event(0, null, 'queued'), event(0, 'a', 'queued'), event(1, 'a', 'running', { worker_id: 'w1' }),
+  event(3, 'a', 'deferred', { reason_code: 'bad', error: 'oh', attempt: 1 }),
+  event(5, 'a', 'queued'), event(5, 'a', 'queued', { attempt: 2 }),
+  event(6, 'a', 'running', { worker_id: 'w2' }), event(9, 'a', 'finished'),
+]
+
+test('queue time, attempts and pauses before retries are spans of their own', () => {
+  const start = Date.UTC(2026, 0, 1)
+  expect(spansOf(RETRIED).map((span) => [
+    span.kind, (span.from - start) / 1_000, ((span.to ?? 0) - start) / 1_000, span.attempt,
+    span.worker, span.ending, span.note,
+  ])).toEqual([
+    ['queue', 0, 1, 1, null, 'running', null],
+    ['run', 1, 3, 1, 'w1', 'deferred', 'oh'],
+    ['retry', 3, 5, 1, null, 'queued', null],
+    ['queue', 5, 6, 2, null, 'running', null],
+    ['run', 6, 9, 2, 'w2', 'finished', null],
+  ])
+})
+
+test('a wait says what for, and lasts while its node has not ended', () => {
+  const spans = spansOf([
+    event(0, 's', 'deferred', { attempt: 1 }), event(1, 's', 'deferred', { attempt: 1, waiting: 'signal' }),
+  ])
+  expect(spans).toMatchObject([{ kind: 'wait', note: 'signal', to: null }])
+})
+
+test('a node that is skipped or cancelled before it began has no span', () => {
+  expect(spansOf([event(0, 'a', 'skipped', { reason_code: 'condition_false' })])).toEqual([])
+})
+
+test('a worker has a lane for each run at a time', () => {
+  const run = (from: number, to: number, node: string): TaskEvent[] =>
+    [event(from, node, 'running', { worker_id: 'w' }), event(to, node, 'finished')]
+  const [a1, a2] = run(0, 4, 'a')
+  const [b1, b2] = run(2, 6, 'b')
+  const [c1, c2] = run(5, 7, 'c')
+  const spans = spansOf([a1, b1, a2, c1, b2, c2].filter((one) => one !== undefined))
+  expect(workerLanes(spans).map((lane) => [lane.name, lane.spans.map((span) => span.node)])).toEqual([
+    ['w', ['a', 'c']], ['w', ['b']],
+  ])
+  expect(nodeLanes(spans).map((lane) => lane.name)).toEqual(['a', 'b', 'c'])
+})
+
+test('batches are counted by their times', () => {
+  const [span] = spansOf([
+    event(0, 'a', 'running'), event(1, 'a', null), event(1, 'a', null), event(9, 'a', null),
+    event(10, 'a', 'finished'),
+  ])
+  expect(span && density(span, 0, 5)).toEqual([2, 0, 0, 0, 1])
+})
