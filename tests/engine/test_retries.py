@@ -37,6 +37,13 @@ def test_the_pause_grows_by_the_multiplier_up_to_its_cap():
     assert pauses == [2, 6, 18, 30, 30]
 
 
+def test_without_a_cap_the_pause_grows_up_to_a_minute_or_stays_the_first_one():
+    pauses = [delay(attempts_made=made, max=9, backoff_sec=20, jitter=0) for made in (1, 2, 3)]
+    assert pauses == [20, 40, 60]
+    pauses = [delay(attempts_made=made, max=9, backoff_sec=90, jitter=0) for made in (1, 2, 3)]
+    assert pauses == [90, 90, 90]
+
+
 def test_a_pause_that_grows_beyond_all_numbers_is_the_cap():
     assert delay(attempts_made=5000, max=9999, multiplier=10, max_backoff_sec=30, jitter=0) == 30
 

@@ -1102,7 +1102,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'a': retry_policy.backoff_sec must be at most 3155760000",
     ),
     "a pause above the longest pause": (
-        chain({"retry_policy": {"backoff_sec": 90}}),
+        chain({"retry_policy": {"backoff_sec": 90, "max_backoff_sec": 60}}),
         "node 'a': retry_policy.backoff_sec is 90, which is above max_backoff_sec, 60; raise max",
     ),
     "a pause of an undo above the longest pause": (

@@ -151,6 +151,7 @@ def test_graphs_that_mean_the_same_are_equal() -> None:
 # ---------------------------------------------------------------- random graphs
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)
+seconds = st.floats(min_value=0, max_value=1e6) | st.integers(0, 100)
 values = st.recursive(
     st.none()
     | st.booleans()
@@ -164,7 +165,7 @@ policies = st.fixed_dictionaries(
     {},
     optional={
         "max": st.integers(0, 9),
-        "backoff_sec": st.floats(0, 60),
+        "backoff_sec": seconds,
         "jitter": st.floats(0, 1),
         "permanent_on": st.lists(names, max_size=2),
     },

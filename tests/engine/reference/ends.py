@@ -35,7 +35,9 @@ def attempt_failed(state: State, node: Node, reason: str, *, permanent: bool = F
     if node.state == "cancelling":
         end_stopped(state, node)
         return
-    delay = min(policy.backoff_sec * policy.multiplier ** (node.made - 1), policy.max_backoff_sec)
+    delay = min(
+        policy.backoff_sec * policy.multiplier ** (node.made - 1), policy.longest_backoff_sec
+    )
     spent = state.now - (node.first_issued_at or state.now)
     over_budget = policy.budget_sec is not None and spent + delay > policy.budget_sec
     if permanent or reason in policy.permanent_on or node.made > policy.max or over_budget:

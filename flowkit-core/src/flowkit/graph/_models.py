@@ -37,17 +37,23 @@ class DocumentPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+LONGEST_BACKOFF_SEC = 60.0
+"""Longest delay before a retry, where a policy gives none and its first one is not longer."""
+
+
 class RetryPolicy(DocumentPart):
     """Retry policy of a node.
 
-    Retry n is delayed by ``backoff_sec * multiplier ** (n - 1)``, at most ``max_backoff_sec``.
+    Retry n is delayed by ``backoff_sec * multiplier ** (n - 1)``, at most
+    ``longest_backoff_sec``.
     """
 
     max: Count = 2
     """Retries after the first attempt."""
     backoff_sec: Seconds = 1.0
     multiplier: Annotated[float, Field(ge=0)] = 2.0
-    max_backoff_sec: Seconds = 60.0
+    max_backoff_sec: Seconds | None = None
+    """Longest delay. None stands for 60, or ``backoff_sec`` if that is longer."""
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Random fraction of a delay."""
     budget_sec: Seconds | None = None
@@ -57,6 +63,13 @@ class RetryPolicy(DocumentPart):
 
     A list given here replaces the default: with ``[]``, invalid input is retried too.
     """
+
+    @property
+    def longest_backoff_sec(self) -> float:
+        """Longest delay before a retry."""
+        if self.max_backoff_sec is None:
+            return max(LONGEST_BACKOFF_SEC, self.backoff_sec)
+        return self.max_backoff_sec
 
 
 class Timeouts(DocumentPart):

@@ -127,12 +127,11 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
 def _check_pauses(faults: Faults, node: NodeSpec) -> None:
     """Report a pause before the first retry that is longer than the longest pause."""
     policy = node.retry_policy
-    given = "backoff_sec" in policy.model_fields_set
-    if given and policy.backoff_sec > policy.max_backoff_sec:
+    if policy.backoff_sec > policy.longest_backoff_sec:
         faults.add(
             node.node_id,
             f"retry_policy.backoff_sec is {policy.backoff_sec:g}, which is above max_backoff_sec,"
-            f" {policy.max_backoff_sec:g}; raise max_backoff_sec",
+            f" {policy.longest_backoff_sec:g}; raise max_backoff_sec",
         )
 
 
