@@ -11,6 +11,7 @@ from flowkit._records.key_records import (
     queue_key,
     queue_kind,
     queue_prefix,
+    queued_claim,
 )
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord
@@ -38,12 +39,11 @@ async def place_wait(
     stored = (await store.records.get(kind, [key])).get(key)
     if kind == "cache":
         return await _result_of(store, stored)
-    before, ahead = queue_key(key, one), 0
-    queue = queue_kind(kind)
-    for queued in await store.records.scan(queue, prefix=queue_prefix(key), limit=MOST_COUNTED):
-        ahead += queued.key < before
-    are = "1 is" if ahead == 1 else f"{ahead} are"
-    if ahead == MOST_COUNTED:
+    before, queue, prefix = queue_key(key, one), queue_kind(kind), queue_prefix(key)
+    queued = await store.records.scan(queue, prefix=prefix, limit=MOST_COUNTED)
+    ahead = [record for record in queued if record.key < before]
+    are = "1 is" if len(ahead) == 1 else f"{len(ahead)} are"
+    if len(ahead) == MOST_COUNTED:
         are = f"{MOST_COUNTED:,} or more are"
     state, fault = FREE, ""
     try:
@@ -51,7 +51,8 @@ async def place_wait(
     except CorruptRecord as error:
         fault = f", {error}"
     if one.per_sec is not None:
-        left = timedelta(seconds=ceil(_wait_sec(state, one, ahead, now)))
+        claims = [claim for claim in map(queued_claim, ahead) if claim is not None]
+        left = timedelta(seconds=ceil(rate_wait_sec(state, [*claims, one], now)))
         limit = f"{one.limit} in {one.per_sec:g} s"
         return f"rate {key!r} ({limit}){fault}; {are} ahead, about {left} is left"
     held = fault or f", {await _held_by(store, state)}"
@@ -70,18 +71,19 @@ async def _result_of(store: Store, stored: KeyedRecord | None) -> str:
     return f"the result of {name}, which runs with the same cache key"
 
 
-def _wait_sec(state: KeyState, one: Candidate, ahead: int, now: float) -> float:
-    """Return about how long a claim waits for its rate. Attempts that are about to begin count as
-    if they began now.
+def rate_wait_sec(state: KeyState, claims: Sequence[Candidate], now: float) -> float:
+    """Return about how long the last of these claims waits for its rate. The others are before it,
+    in this order, and each has a limit of its own. Attempts that are about to begin count as if
+    they began now.
     """
-    window = one.per_sec or 0.0
-    free_at = [begun.at + window for begun in state.begun for _ in range(begun.attempts)]
-    free_at += [now + window for _ in state.holders]
-    unused = max(one.limit - len(free_at), 0)
-    if ahead < unused:
-        return 0.0
-    windows, place = divmod(ahead - unused, max(len(free_at), 1))
-    return max(sorted(free_at)[place] + windows * window - now, 0.0) if free_at else 0.0
+    begun = sorted(one.at for one in state.begun for _ in range(one.attempts))
+    begun += [now] * len(state.holders)
+    at = now
+    for one in claims:
+        if len(begun) >= one.limit:
+            at = max(at, begun[-one.limit] + (one.per_sec or 0.0))
+        begun.append(at)
+    return at - now
 
 
 async def _held_by(store: Store, state: KeyState) -> str:
