@@ -768,3 +768,20 @@ def test_a_node_that_waits_for_a_place_is_shown_and_watched(
     anyio.run(cancel)
     watched = cli("watch", "t1", "--db", installation.address)
     assert (watched.exit_code, text in watched.stdout) == (1, True)
+
+
+def test_show_says_that_a_task_waits_for_the_key_of_its_graph(cli: Cli, installation: Installation):
+    keyed = {"nodes": [{"node_id": "a", "type": "work"}], "concurrency": {"key": "k"}}
+
+    async def wait() -> None:
+        async with Coordinator(cfg=CoordinatorConfig(db=installation.address)) as coordinator:
+            for name in ("t1", "t2"):
+                await coordinator.create_task(graph=keyed, task_id=name)
+            with anyio.fail_after(30):
+                while (await coordinator.get_task("t2")).waiting != "key":
+                    await anyio.sleep(0.01)
+
+    anyio.run(wait)
+    text = "waits for: the concurrency key of its graph"
+    shown = [cli("show", name, "--db", installation.address).stdout for name in ("t1", "t2")]
+    assert [text in one for one in shown] == [False, True]
