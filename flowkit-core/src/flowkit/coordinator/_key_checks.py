@@ -1,6 +1,6 @@
 """Checks of the holders of keys, rates and the keys of caches, which find what a crash has left."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from flowkit._engine import Event, KeyGranted, return_of
 from flowkit._engine.key_places import Claimant, KeyState
@@ -49,22 +49,52 @@ async def _check(
     report: Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]],
 ) -> None:
     events: dict[str, list[Event]] = {}
-    states = {record.key: state for record in due if (state := _readable(record)) is not None}
-    for key, state in states.items():
-        tasks = await _tasks(store, state)
-        over = []
-        for claimant, _ in state.holders:
-            task = tasks.get(claimant.task_id)
-            gone = claimant.task_id not in tasks
-            if gone or (task is not None and is_over(task, claimant, keys.kind)):
-                over.append(claimant)
-                _give_back_result(keys, task, claimant)
-            elif awaits_place(task, claimant, keys.kind):
-                granted = KeyGranted(claimant.node, claimant.number, kind=keys.kind)
-                events.setdefault(claimant.task_id, []).append(granted)
-        keys.check(key, over, clock.now() + _pause(state, clock.now()))
+    for states in _groups(due):
+        tasks = await _tasks(store, states.values())
+        for key, state in states.items():
+            _check_key(keys, key, state, tasks, clock.now(), events)
     if events:
         await report(events)
+
+
+def _check_key(
+    keys: Keys,
+    key: str,
+    state: KeyState,
+    tasks: Mapping[str, Task | None],
+    now: float,
+    events: dict[str, list[Event]],
+) -> None:
+    """Compare the holders of a key with their tasks, and collect the events of those that do not
+    know that they have a place.
+    """
+    over = []
+    for claimant, _ in state.holders:
+        task = tasks.get(claimant.task_id)
+        gone = claimant.task_id not in tasks
+        if gone or (task is not None and is_over(task, claimant, keys.kind)):
+            over.append(claimant)
+            _give_back_result(keys, task, claimant)
+        elif awaits_place(task, claimant, keys.kind):
+            granted = KeyGranted(claimant.node, claimant.number, kind=keys.kind)
+            events.setdefault(claimant.task_id, []).append(granted)
+    keys.check(key, over, now + _pause(state, now))
+
+
+def _groups(due: Sequence[KeyedRecord]) -> Iterator[dict[str, KeyState]]:
+    """Yield the states of keys, as many at a time as have about ``MOST_AT_ONCE`` holders."""
+    group: dict[str, KeyState] = {}
+    holders = 0
+    for record in due:
+        if (state := _readable(record)) is None:
+            continue
+        group[record.key] = state
+        holders += len(state.holders)
+        if holders >= MOST_AT_ONCE:
+            yield group
+            group, holders = {}, 0
+    if group:
+        yield group
 
 
 def _give_back_result(keys: Keys, task: Task | None, claimant: Claimant) -> None:
@@ -85,10 +115,10 @@ def _readable(record: KeyedRecord) -> KeyState | None:
         return None
 
 
-async def _tasks(store: Store, state: KeyState) -> dict[str, Task | None]:
+async def _tasks(store: Store, states: Iterable[KeyState]) -> dict[str, Task | None]:
     """Return the stored tasks of the holders; None for those that cannot be read."""
     tasks: dict[str, Task | None] = {}
-    ids = sorted({holder.claimant.task_id for holder in state.holders})
+    ids = sorted({holder.claimant.task_id for state in states for holder in state.holders})
     for task_id, record in (await store.load(ids)).items() if ids else ():
         try:
             tasks[task_id] = decode_task(record, to_look_at=True)
