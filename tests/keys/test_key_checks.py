@@ -1,7 +1,15 @@
-"""Checks of the holders of a key, by their stored tasks."""
+"""Checks of the holders of a key, by their stored tasks, and damaged records of keys."""
 
+from collections.abc import Mapping, Sequence
+
+import anyio
+from anyio import wait_all_tasks_blocked
+
+from flowkit._engine import Event
 from flowkit._engine.key_places import Claimant, Holder, KeyState
 from flowkit._records.key_records import awaits_place, is_over, key_change
+from flowkit.coordinator._keys import MOST_KNOWN, Keys
+from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import Task, TaskStatus
 from flowkit_testing import Cluster
 from tests.engine.drive import STEADY, Play, graph
@@ -59,3 +67,40 @@ async def test_a_place_that_a_dead_coordinator_has_left_is_given_back() -> None:
         await cluster.clock.sleep(1)
         assert not await cluster.store.records.scan("key")
     assert (view.status, ledger.order) == (TaskStatus.FINISHED, ["a"])
+
+
+async def test_a_node_asks_again_when_the_damaged_record_of_its_key_is_deleted() -> None:
+    ledger = Ledger()
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        damaged = RecordChange("damaged", [KeyedRecord("key", "k", b"?")])
+        await cluster.store.records.change([damaged])
+        task_id = await cluster.client.create_task(graph=keyed("a"))
+        await cluster.clock.sleep(10)
+        deletion = RecordChange("deleted", delete=[RecordDeletion("key", "k")])
+        await cluster.store.records.change([deletion])
+        view = await cluster.client.wait(task_id, 1_000)
+    assert (view.status, ledger.order) == (TaskStatus.FINISHED, ["a"])
+
+
+async def test_more_keys_than_stay_in_memory_are_checked_together() -> None:
+    async with Cluster(coordinators=0) as cluster, anyio.create_task_group() as group:
+        now, records = cluster.clock.now(), cluster.store.records
+        names = [f"k{number}" for number in range(MOST_KNOWN + 1)]
+        left = KeyState((Holder(claim(), now),))
+        await records.change([key_change(one, left, "", op_id=one, due_at=now) for one in names])
+        keys = Keys(
+            "key",
+            group=group,
+            store=cluster.store,
+            clock=cluster.clock,
+            report=_refuse,
+            leaving=lambda: False,
+        )
+        for name in names:
+            keys.check(name, [claim()], now)
+        await wait_all_tasks_blocked()
+        assert not await records.scan("key")
+
+
+async def _refuse(events: Mapping[str, Sequence[Event]]) -> None:
+    raise AssertionError(events)

@@ -67,6 +67,20 @@ def test_a_claim_that_does_not_wait_passes_none_that_waits() -> None:
     assert (holders(done), answers(done)) == (["b"], {"x": Answer.BUSY})
 
 
+def test_the_queue_of_a_key_without_free_places_is_not_read_for_new_claims() -> None:
+    full = held_by("a", contended=True)
+
+    def reads(*asks: Ask, **more: Any) -> bool:
+        return KeyWork(list(asks), **more).reads_queue(full)
+
+    assert not reads(Ask(claim("b"), waits=True), Ask(claim("c"), waits=False))
+    assert reads(Ask(claim("b", limit=2), waits=True))
+    cancels = claim("b")._replace(cancels=True)
+    assert reads(Ask(cancels, waits=True))
+    assert reads(returned={Claimant("a", 0, 1)})
+    assert reads(serve=True)
+
+
 def test_the_queue_is_read_again_after_a_place_became_free() -> None:
     done = asked(held_by("a", contended=True), returned=["a"])
     assert (holders(done), done.state.contended, done.serve) == ([], True, True)

@@ -957,6 +957,13 @@ await self._make(stored, deliveries)
         suite="tests/keys/test_key_steps.py",
     ),
     Mutant(
+        "a queue is not read when a place is given back",
+        "KeyWork.reads_queue",
+        "self.returned",
+        "False",
+        suite="tests/keys/test_key_steps.py",
+    ),
+    Mutant(
         "a holder that is checked gives its place back",
         "KeyClaim.is_past",
         "self.number > number",

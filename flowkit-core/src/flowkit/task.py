@@ -653,6 +653,9 @@ class ChildLink:
         return self.iteration - 1 if self.iteration else None
 
 
+ClaimState = Literal["unnamed", "asked", "queued", "held", "shared", "unused", "over", "busy"]
+
+
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
     """Claim to a place of a concurrency key, a rate or the key of a cache: of a node for its next
@@ -666,7 +669,7 @@ class KeyClaim:
     """
     number: Annotated[Count, Field(ge=1)]
     """1 for the first claim of the node or task, and so on. It identifies the holder of a place."""
-    state: Literal["unnamed", "asked", "queued", "held", "shared", "unused", "over", "busy"]
+    state: ClaimState
     """``unnamed``: the expressions of the key are being evaluated. ``shared``: an ancestor has the
     place, and gives it back. ``unused``: the place was given back because the node or task could
     not start. Its next claim has the same rank. ``busy``: the task has ended because it does not
@@ -694,6 +697,10 @@ class KeyClaim:
     def is_held(self) -> bool:
         """Whether it has a place, or shares one."""
         return self.state in ("held", "shared")
+
+    def in_state(self, state: ClaimState) -> "KeyClaim":
+        """Return the claim in another state. This is faster than ``dataclasses.replace``."""
+        return KeyClaim(self.key, self.number, state, self.asked_at)
 
     def is_past(self, number: int) -> bool:
         """Return whether the claim with this number is over."""

@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from itertools import islice
+from itertools import islice, takewhile
 from operator import attrgetter
 
 from flowkit.errors import RecordTooLarge
@@ -58,15 +58,13 @@ class InMemoryRecordStore:
     ) -> Sequence[KeyedRecord]:
         records = self._of(kind)
         keys = records.keys
-        first = bisect_left(keys, prefix)
-        end = bisect_right(keys, prefix, key=lambda key: key[: len(prefix)])
         if last:
-            places = range(
-                (min(end, bisect_left(keys, after)) if after else end) - 1, first - 1, -1
-            )
+            end = bisect_right(keys, prefix, key=lambda key: key[: len(prefix)])
+            places = range((min(end, bisect_left(keys, after)) if after else end) - 1, -1, -1)
         else:
-            places = range(max(first, bisect_right(keys, after)), end)
-        return [_copy(records.records[keys[place]]) for place in islice(places, limit)]
+            places = range(max(bisect_left(keys, prefix), bisect_right(keys, after)), len(keys))
+        found = takewhile(lambda key: key.startswith(prefix), map(keys.__getitem__, places))
+        return [_copy(records.records[key]) for key in islice(found, limit)]
 
     async def due(self, kind: str, *, before: float, limit: int) -> Sequence[KeyedRecord]:
         records = self._of(kind)
@@ -101,7 +99,8 @@ class InMemoryRecordStore:
         return wanted.revision in (None, stored.revision)
 
     def _put(self, record: KeyedRecord) -> None:
-        kind = self._kinds.setdefault(record.kind, _Kind())
+        if (kind := self._kinds.get(record.kind)) is None:
+            kind = self._kinds[record.kind] = _Kind()
         self._index(kind.records.get(record.key), record)
         kind.put(record)
 

@@ -5,7 +5,7 @@ The reports of workers are events too; they are in :mod:`flowkit.messages`.
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from flowkit._engine.readiness import awaits_output
@@ -825,13 +825,13 @@ def _returns(task: Task) -> Iterator[ReturnKey]:
     a node or task leaves that to the coordinators, and a coordinator may have crashed before it.
     """
     if task.key is not None and task.key.is_over:
-        yield ReturnKey(WHOLE_TASK, replace(task.key, state="queued"))
+        yield ReturnKey(WHOLE_TASK, task.key.in_state("queued"))
     for index, record in task.records.items():
         for kind in CLAIM_KINDS:
             claim = record.claim(kind)
             if claim is not None and claim.is_over and claim.key:
                 began = record.issued_at > claim.asked_at
-                before = replace(claim, state="held" if began else "queued")
+                before = claim.in_state("held" if began else "queued")
                 finished = task.marks[index] == Mark.FINISHED
                 yield return_of(index, before, kind, record, finished=finished)
 

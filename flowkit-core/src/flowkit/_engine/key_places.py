@@ -82,14 +82,25 @@ class KeyState(NamedTuple):
     stale: bool = False
     """For the key of a cache: the result that is computed now is not to be stored."""
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether the record is not needed any more."""
+        return not (self.holders or self.contended or self.begun)
+
     def holds(self, claimant: Claimant) -> bool:
         """Return whether a claim has a place."""
         return any(holder.claimant == claimant for holder in self.holders)
 
     def without(self, claimants: Collection[Claimant]) -> "KeyState":
         """Return the state after these claims have given their places back."""
-        kept = (holder for holder in self.holders if holder.claimant not in claimants)
-        return self._replace(holders=tuple(kept))
+        kept = [holder for holder in self.holders if holder.claimant not in claimants]
+        return self.held_by(kept)
+
+    def held_by(self, holders: Collection[Holder]) -> "KeyState":
+        """Return the state with these holders. This is faster than ``_replace``."""
+        return KeyState(
+            tuple(holders), self.contended, self.begun, self.window_sec, self.value, self.stale
+        )
 
     def after(
         self, returned: Collection[Claimant], values: Mapping[Claimant, Value], now: float
@@ -97,13 +108,13 @@ class KeyState(NamedTuple):
         """Return the state after these claims have given their places back, some with a value. A
         value that has expired is gone.
         """
-        kept = self.without(returned)
+        kept = self.without(returned) if returned else self
         if self.value is not None and self.value.until <= now:
             kept = kept._replace(value=None)
         for claimant, value in values.items():
             if self.holds(claimant) and not self.stale:
                 kept = kept._replace(value=value)
-        return kept if kept.holders else kept._replace(stale=False)
+        return kept if kept.holders or not kept.stale else kept._replace(stale=False)
 
     def forgotten(self) -> "KeyState":
         """Return the state without its value, and without the one that is computed now."""
@@ -147,8 +158,10 @@ def admit(
 
     The limit of the first candidate without a place decides: no later one passes it.
     """
-    holders, admitted = list(state.holders), []
     in_order = sorted(candidates)
+    if not in_order:
+        return state, (), ()
+    holders, admitted, left = list(state.holders), list[Candidate](), list[Candidate]()
     for place, one in enumerate(in_order):
         if any(holder.claimant == one.claimant for holder in holders):
             admitted.append(one)
@@ -156,5 +169,7 @@ def admit(
             holders.append(Holder(one.claimant, now))
             admitted.append(one)
         else:
-            return state._replace(holders=tuple(holders)), admitted, in_order[place:]
-    return state._replace(holders=tuple(holders)), admitted, ()
+            left = in_order[place:]
+            break
+    after = state.held_by(holders) if len(holders) > len(state.holders) else state
+    return after, admitted, left

@@ -65,7 +65,7 @@ def key_granted(draft: Transition, event: KeyGranted, settings: EngineSettings) 
             stale = replace(before, number=event.number, state="held")
             _return_stale(draft, event, stale)
         return
-    held = replace(claim, state="shared" if event.shared else "held")
+    held = claim.in_state("shared" if event.shared else "held")
     if index == WHOLE_TASK:
         task_granted(draft, held, settings)
         return
@@ -85,9 +85,9 @@ def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) ->
         draft.ignored = True
         return
     if event.index == WHOLE_TASK:
-        draft.key = replace(claim, state="queued")
+        draft.key = claim.in_state("queued")
         return
-    draft.edit(event.index).set_claim(event.kind, replace(claim, state="queued"))
+    draft.edit(event.index).set_claim(event.kind, claim.in_state("queued"))
     draft.due[event.index] = None
     name = {} if event.kind == "cache" else {"key": claim.key}
     draft.move(event.index, Mark.DEFERRED, data={"waiting": event.kind, **name})
@@ -118,7 +118,7 @@ def key_busy(draft: Transition, event: KeyBusy, settings: EngineSettings) -> Non
     if claim is None or key is None:
         draft.ignored = True
     elif event.index == WHOLE_TASK:
-        task_busy(draft, replace(claim, state="busy"), event.error, settings)
+        task_busy(draft, claim.in_state("busy"), event.error, settings)
     elif key.on_conflict == "skip":
         skip(draft, event.index, KEY_BUSY, settings)
     else:

@@ -1,7 +1,6 @@
 """Which nodes a retry runs again."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from functools import cache
 from itertools import chain
 
@@ -206,7 +205,7 @@ def reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> N
 
 def _past(claim: KeyClaim | None) -> KeyClaim | None:
     """Return a claim of an earlier run. The next one has a rank and a name of its own."""
-    return None if claim is None else replace(claim, state="over")
+    return None if claim is None else claim.in_state("over")
 
 
 _WITHOUT_DATA = frozenset({Mark.CANCELLED, Mark.UPSTREAM_FAILED})

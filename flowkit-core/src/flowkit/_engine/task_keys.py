@@ -1,7 +1,5 @@
 """Concurrency key of a graph, of which a task has a place from its first node until its end."""
 
-from dataclasses import replace
-
 from flowkit._engine.events import ReturnKey
 from flowkit._engine.node_ends import stop_everything
 from flowkit._engine.node_starts import decide_waiting
@@ -16,7 +14,7 @@ def task_granted(draft: Transition, claim: KeyClaim, settings: EngineSettings) -
     draft.key = claim
     if draft.paused:
         return_place(draft)
-        draft.key = replace(claim, state="unused")
+        draft.key = claim.in_state("unused")
         return
     for index in draft.task.spec.plan.order:
         if draft.mark(index) == Mark.WAITING and index < draft.task.spec.plan.main:
@@ -45,6 +43,6 @@ def return_place(draft: Transition) -> None:
     claim = draft.key
     if claim is None or claim.is_over:
         return
-    draft.key = replace(claim, state="over")
+    draft.key = claim.in_state("over")
     if claim.state not in NOTHING_TO_RETURN:
         draft.effects.append(ReturnKey(WHOLE_TASK, claim))

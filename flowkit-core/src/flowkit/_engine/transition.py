@@ -1,8 +1,7 @@
 """Transitions: changes of a task that are not applied yet."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from heapq import heappop, heappush, nsmallest
+from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.due_times import change_times
@@ -17,12 +16,13 @@ from flowkit._engine.map_expansion import (
     grow,
     may_start_child,
 )
-from flowkit._engine.queue_ranks import queue_rank
+from flowkit._engine.queue_ranks import first_of, queue_rank
 from flowkit._engine.readiness import derive, fails_task
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.tags import count_tags, waiting_tag
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
+from flowkit.graph import NodeSpec
 from flowkit.graph._expanded_plan import is_map, is_undo, map_of
 from flowkit.task import (
     ATTEMPTED,
@@ -67,6 +67,7 @@ class Transition:
         "failures",
         "finished_at",
         "forced",
+        "free_asks",
         "fresh",
         "growths",
         "ignored",
@@ -136,6 +137,8 @@ class Transition:
         self.later: list[tuple[int, int]] = []
         """Ready nodes that must not ask for their places now."""
         self.beginning: list[int] = []
+        self.free_asks: int | None = None
+        """Nodes that may ask for places now, once that is counted."""
         self.taken_from_later: int | None = None
         self.taken_from_ready = 0
         self.in_order: list[tuple[int, int]] = []
@@ -326,14 +329,14 @@ class Transition:
             if mark != Mark.READY:
                 if mark != Mark.MAPPING:
                     continue
-                if must_not_ask(self.task, index):
+                if self._must_not_ask(index):
                     self.later.append(entry)
                     continue
                 child = self._next_child(index)
                 if child is None:
                     continue
                 index = child
-            elif not is_map(self.task.spec.plan, index) and must_not_ask(self.task, index):
+            elif not is_map(self.task.spec.plan, index) and self._must_not_ask(index):
                 self.later.append(entry)
                 continue
             if held is not None and not sources_progress(self, index):
@@ -344,11 +347,20 @@ class Transition:
 
     def _take_from_later(self) -> None:
         """Queue as many of the nodes that were put aside as may ask for their places now."""
-        may_ask = max(MOST_WAITING_FOR_KEYS - most_waiting(self.task), 0)
-        taken = nsmallest(may_ask, self.task.ready_later)
+        taken = first_of(self.task.ready_later, self._may_ask())
         self.taken_from_later = len(taken)
         for entry in taken:
             heappush(self.fresh, entry)
+
+    def _must_not_ask(self, index: int) -> bool:
+        """Return the same as :func:`must_not_ask`, without counting again for each node."""
+        return asks_for_place(self.spec.plan.nodes[index]) and not self._may_ask()
+
+    def _may_ask(self) -> int:
+        """Return how many nodes may ask for places now."""
+        if self.free_asks is None:
+            self.free_asks = may_ask(self.task)
+        return self.free_asks
 
     def _pop(self) -> tuple[int, int]:
         """Remove and return the first entry of the queue, which is not empty."""
@@ -384,7 +396,7 @@ class Transition:
             claim = self.record(index).claim(kind)
             if claim is not None and not claim.is_over:
                 self.end_claim(index, kind, begun=False)
-                self.edit(index).set_claim(kind, replace(claim, state="unused"))
+                self.edit(index).set_claim(kind, claim.in_state("unused"))
         self.move(index, Mark.READY)
         self.queue(index)
 
@@ -403,7 +415,7 @@ class Transition:
         claim = record.claim(kind)
         if claim is None or claim.is_over:
             return
-        self.edit(index).set_claim(kind, replace(claim, state="over"))
+        self.edit(index).set_claim(kind, claim.in_state("over"))
         if claim.state not in NOTHING_TO_RETURN:
             self.effects.append(
                 return_of(index, claim, kind, record, begun=begun, finished=finished)
@@ -561,13 +573,17 @@ MOST_WAITING_FOR_KEYS = 1_000
 _WAITING: tuple[str, ...] = tuple(map(waiting_tag, CLAIM_KINDS))
 
 
-def most_waiting(task: Task) -> int:
-    """Return how many nodes of a task wait for places of the kind for which most wait."""
-    return max(task.tag_counts.get(tag, 0) for tag in _WAITING)
+def may_ask(task: Task) -> int:
+    """Return how many more nodes of a task may ask for places now."""
+    waiting = max([task.tag_counts.get(tag, 0) for tag in _WAITING])
+    return max(MOST_WAITING_FOR_KEYS - waiting, 0)
 
 
 def must_not_ask(task: Task, index: int) -> bool:
-    """Return whether a node would ask for a place while many others wait for theirs."""
-    node = task.spec.plan.nodes[index]
-    asks = node.key is not None or node.rate_limit is not None or node.cache is not None
-    return asks and most_waiting(task) >= MOST_WAITING_FOR_KEYS
+    """Return whether a node would ask for a place while many others of the task wait for theirs."""
+    return asks_for_place(task.spec.plan.nodes[index]) and not may_ask(task)
+
+
+def asks_for_place(node: NodeSpec) -> bool:
+    """Return whether a node asks for a place of a key or a rate, or for a cached result."""
+    return node.key is not None or node.rate_limit is not None or node.cache is not None

@@ -4,11 +4,11 @@ A key that is in use has a record, and each claim in its queue has one. The keys
 with a hash of the key, and are in the order in which places are given.
 """
 
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from flowkit._engine.key_places import (
     FREE,
@@ -54,15 +54,6 @@ class _Key(_Data):
     stale: bool = False
 
 
-_OF_ALL = frozenset({"v", "holders", "contended"})
-_FIELDS: Mapping[ClaimKind, frozenset[str]] = {
-    "cache": _OF_ALL | {"value", "stale"},
-    "key": _OF_ALL,
-    "rate": _OF_ALL | {"begun", "window_sec"},
-}
-"""Fields of the records by their kinds."""
-
-
 class _Queued(_Data):
     """Data of the record of a claim in the queue."""
 
@@ -86,16 +77,16 @@ def key_record(
     kind: ClaimKind, key: str, state: KeyState, revision: str, due_at: float
 ) -> KeyedRecord:
     """Return the record of a key, in place of the one with this revision."""
-    record = _Key(
-        holders=[(*one.claimant, one.since) for one in state.holders],
-        contended=state.contended,
-        begun=list(state.begun),
-        window_sec=state.window_sec,
-        value=state.value,
-        stale=state.stale,
-    )
-    data = record.model_dump_json(include=set(_FIELDS[kind])).encode()
-    return KeyedRecord(kind, key, data, revision, due_at)
+    data: dict[str, Any] = {
+        "v": 1,
+        "holders": [(*one.claimant, one.since) for one in state.holders],
+        "contended": state.contended,
+    }
+    if kind == "rate":
+        data |= {"begun": state.begun, "window_sec": state.window_sec}
+    elif kind == "cache":
+        data |= {"value": state.value, "stale": state.stale}
+    return KeyedRecord(kind, key, to_json(data), revision, due_at)
 
 
 def key_change(
@@ -176,19 +167,20 @@ def queue_key(key: str, one: Candidate) -> str:
 def queued_record(kind: ClaimKind, key: str, one: Candidate) -> KeyedRecord:
     """Return the new record of a claim in the queue."""
     task_id, index, number = one.claimant
-    data = _Queued(
-        key=key,
-        priority=-one.minus_priority,
-        asked_at=one.asked_at,
-        task_id=task_id,
-        index=index,
-        number=number,
-        limit=one.limit,
-        cancels=one.cancels,
-        per_sec=one.per_sec,
-    )
-    encoded = data.model_dump_json(exclude_none=True).encode()
-    return KeyedRecord(queue_kind(kind), queue_key(key, one), encoded, task_id=task_id)
+    data: dict[str, Any] = {
+        "v": 1,
+        "key": key,
+        "priority": -one.minus_priority,
+        "asked_at": one.asked_at,
+        "task_id": task_id,
+        "index": index,
+        "number": number,
+        "limit": one.limit,
+        "cancels": one.cancels,
+    }
+    if one.per_sec is not None:
+        data["per_sec"] = one.per_sec
+    return KeyedRecord(queue_kind(kind), queue_key(key, one), to_json(data), task_id=task_id)
 
 
 def queued_claim(record: KeyedRecord) -> Candidate | None:

@@ -81,10 +81,16 @@ class KeyWork:
     due_at: float | None = None
     """Time for the next check of the holders, if that is to be stored."""
 
-    @property
-    def reads_queue(self) -> bool:
-        """Whether the queue of the key matters, if there is one."""
-        return bool(self.asks or self.returned or self.serve)
+    def reads_queue(self, state: KeyState) -> bool:
+        """Return whether the queue of a contended key matters: a claim may have a place, or the
+        first one without a place may have a holder cancelled.
+        """
+        held = len(state.holders)
+        return bool(
+            self.returned
+            or self.serve
+            or any(one.candidate.cancels or one.candidate.fits(held, begun=0) for one in self.asks)
+        )
 
     def add(self, other: "KeyWork") -> None:
         """Add work that came later."""
@@ -156,7 +162,7 @@ def step(
         done.reads = min(2 * work.reads, MOST_READ)
     used = bool(state.holders or done.state.holders or done.state.begun)
     idle = whole and not (used or present or done.unanswered)
-    if idle or done.state == done.state._replace(holders=(), contended=False, begun=()):
+    if idle or done.state.is_unused:
         done.state = FREE
     return done
 

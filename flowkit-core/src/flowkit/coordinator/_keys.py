@@ -90,6 +90,9 @@ class Keys:
         self._asked: set[Claimant] = set()
         """Claims that are asking, so that a repeated question is asked once."""
         self._is_serving = False
+        self._events: Events = {}
+        """Answers to be reported, by task."""
+        self._is_delivering = False
         self._name = secrets.token_hex(6)
         self._numbers = count()
 
@@ -104,24 +107,26 @@ class Keys:
         if one.claimant not in self._asked:
             self._asked.add(one.claimant)
             conflict = "queue" if self.kind != "key" or key is None else key.on_conflict
-            ask = Ask(one, conflict in ("queue", "cancel_running"))
+            waits = conflict in ("queue", "cancel_running")
+            ask = Ask(one, waits, enters=waits and self._is_contended(claim.key))
             self._ancestors.note(task)
             self._of(claim.key).asks.append(ask)
 
     def give_back(self, task: Task, effect: ReturnKey) -> None:
         """Give back the place of a node or task, or take it out of the queue."""
         claim = effect.claim
-        one = candidate_of(task, effect.index, claim, self.kind)
+        claimant = Claimant(task.task_id, effect.index, claim.number)
         work = self._of(claim.key)
-        work.returned.add(one.claimant)
+        work.returned.add(claimant)
         if effect.begun:
-            work.begun.add(one.claimant)
+            work.begun.add(claimant)
         if (value := value_of(task, effect, self._clock.now())) is not None:
-            work.values[one.claimant] = value
-        work.asks = [ask for ask in work.asks if ask.candidate.claimant != one.claimant]
-        self._asked.discard(one.claimant)
+            work.values[claimant] = value
+        if claimant in self._asked:
+            self._asked.remove(claimant)
+            work.asks = [ask for ask in work.asks if ask.candidate.claimant != claimant]
         if claim.state != "held":
-            work.withdrawn.append(one)
+            work.withdrawn.append(candidate_of(task, effect.index, claim, self.kind))
 
     def check(self, key: str, over: Collection[Claimant], due_at: float) -> None:
         """Give back the places of claims that are over, and check the key again later."""
@@ -138,11 +143,19 @@ class Keys:
         for key in keys:
             self._of(key).serve = True
 
+    def _is_contended(self, key: str) -> bool:
+        """Return whether a key seems to be contended. Then a claim comes into the queue at once."""
+        known = self._known.get(key)
+        return known is not None and known[0].contended
+
     def _of(self, key: str) -> KeyWork:
         if not self._is_serving:
             self._is_serving = True
             self._group.start_soon(self._serve)
-        return self._work.setdefault(key, KeyWork())
+        work = self._work.get(key)
+        if work is None:
+            work = self._work[key] = KeyWork()
+        return work
 
     async def _serve(self) -> None:
         try:
@@ -171,12 +184,16 @@ class Keys:
         """Do one step for each key, and return the work that is left."""
         if self.kind != "rate":
             await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
-        await self._enter_queues(work)
-        fresh = await self._read([key for key in work if key not in self._known])
-        known = {key: self._known[key] for key in work if key in self._known}
-        contended = [key for key, (state, _) in known.items() if state.contended]
+        entered = await self._enter_queues(work)
+        known = {key: one for key in work if (one := self._usable(key, entered)) is not None}
+        fresh = await self._read({key: one for key, one in work.items() if key not in known})
+        known |= fresh
         queues = await self._queues(
-            {key: work[key].reads for key in contended if work[key].reads_queue}
+            {
+                key: work[key].reads
+                for key, (state, _) in known.items()
+                if state.contended and work[key].reads_queue(state)
+            }
         )
         now = self._clock.now()
         steps = {
@@ -196,7 +213,7 @@ class Keys:
                 left[key] = work[key]
             elif key not in changes and key not in fresh and done.needs_proof:
                 # Nothing was stored, so nothing has shown that the state in memory is the last one.
-                del self._known[key]
+                self._known.pop(key, None)
                 left[key] = work[key]
             else:
                 rest = self._take_over(key, work[key], done, queues.get(key, ()), events)
@@ -204,8 +221,7 @@ class Keys:
                     left[key] = rest
             if done.state.value is not None:
                 self._known.pop(key, None)  # values may be large
-        if events:
-            self._group.start_soon(self._deliver, events)
+        self._deliver_soon(events)
         return left
 
     def _step(
@@ -216,8 +232,15 @@ class Keys:
         state = self._windows.renewed(key, state, work, queue, self._new_id())
         return step(work, state, queue, now, self._windows.counter(key, state))
 
-    async def _enter_queues(self, work: Mapping[str, KeyWork]) -> None:
-        """Store claims in the queues."""
+    def _usable(self, key: str, entered: Collection[str]) -> _Known | None:
+        """Return the state of a key in memory, unless it is to be read again: claims have come into
+        the queue of a contended key, so that perhaps nothing is stored that proves its state.
+        """
+        known = self._known.get(key)
+        return None if known is not None and known[0].contended and key in entered else known
+
+    async def _enter_queues(self, work: Mapping[str, KeyWork]) -> Collection[str]:
+        """Store claims in the queues, and return their keys."""
         put = [(key, ask) for key, one in work.items() for ask in one.asks if ask.enters]
         changes = [
             RecordChange(self._new_id(), [queued_record(self.kind, key, ask.candidate)])
@@ -227,20 +250,24 @@ class Keys:
             await self._store.records.change(changes)
         for _, ask in put:
             ask.enters, ask.queued = False, True
+        return {key for key, _ in put}
 
-    async def _read(self, keys: Sequence[str]) -> Collection[str]:
-        """Read the states of keys. Those whose records are damaged stay unknown."""
-        if not keys:
-            return ()
-        stored = await self._store.records.get(self.kind, keys)
-        for key in keys:
+    async def _read(self, work: Mapping[str, KeyWork]) -> dict[str, _Known]:
+        """Read the states of keys, and return them without those whose records are damaged. The
+        nodes that ask for these will ask again.
+        """
+        found: dict[str, _Known] = {}
+        stored = await self._store.records.get(self.kind, work.keys()) if work else {}
+        for key, one in work.items():
             record = stored.get(key)
             try:
                 revision = "" if record is None else record.revision
-                self._known[key] = key_state(record), revision
+                self._known[key] = found[key] = key_state(record), revision
             except CorruptRecord as error:
                 logger.error("%s", error, extra={"action": "key_damaged"})
-        return keys
+                self._known.pop(key, None)
+                self._asked.difference_update(ask.candidate.claimant for ask in one.asks)
+        return found
 
     async def _queues(self, reads: Mapping[str, int]) -> dict[str, list[Candidate]]:
         """Return the first claims in the queues of keys, as many as are to be read of each."""
@@ -285,7 +312,7 @@ class Keys:
         for (key, change), success in zip(changes.items(), stored, strict=False):
             if not success:
                 refused.add(key)
-                del self._known[key]
+                self._known.pop(key, None)
             else:
                 self._known[key] = steps[key].state, change.op_id if change.put else ""
         return refused
@@ -317,7 +344,7 @@ class Keys:
             _add(events, done.cancelled.claimant, CancelRequested(f"its key {key!r} is taken over"))
         for ask in done.unanswered:
             ask.enters = True
-        return rest if rest != KeyWork() else None
+        return rest if rest.asks or rest.serve or rest.withdrawn else None
 
     def _withdrawals(self, work: Mapping[str, KeyWork]) -> list[RecordDeletion]:
         """Return the deletions of the claims that are withdrawn from queues."""
@@ -337,11 +364,25 @@ class Keys:
             case _:
                 return KeyGranted(index, number, answer is Answer.SHARED, self.kind)
 
-    async def _deliver(self, events: Events) -> None:
+    def _deliver_soon(self, events: Events) -> None:
+        """Report answers beside the rounds. Those that come in meanwhile are reported together."""
+        for task_id, of_task in events.items():
+            self._events.setdefault(task_id, []).extend(of_task)
+        if self._events and not self._is_delivering:
+            self._is_delivering = True
+            self._group.start_soon(self._deliver)
+
+    async def _deliver(self) -> None:
         """Report the answers. If a report is lost, the check of the holders repeats it."""
         message = "The answers to claims of keys, rates or cached results were not recorded"
-        with failures_logged(message, action="report_lost", task_id=", ".join(events)[:200]):
-            await awaited(self._report(events), ending=self._leaving)
+        try:
+            while self._events:
+                events, self._events = self._events, {}
+                names = ", ".join(events)[:200]
+                with failures_logged(message, action="report_lost", task_id=names):
+                    await awaited(self._report(events), ending=self._leaving)
+        finally:
+            self._is_delivering = False
 
 
 def _cached(key: str, one: Candidate, state: KeyState) -> ResultCached:

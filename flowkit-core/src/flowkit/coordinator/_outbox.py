@@ -4,7 +4,7 @@ import logging
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast, get_args
 
 import anyio
 
@@ -83,6 +83,9 @@ OwnEffect = (
     | SendCancel
 )
 """Effects that a coordinator carries out itself."""
+_OWN = frozenset(get_args(OwnEffect))
+_SENT = frozenset({SendCommand, CheckCommand, AskWorker, SendCancel, TellReaders, TellParent})
+"""Effects that need messages."""
 HELD_OFF_SEC = 5.0
 """Pause before the next message to a topic that failed while the bus answered."""
 
@@ -142,17 +145,20 @@ class Outbox:
         carries out itself. It has ``notified`` these parents of the ends of their child tasks, so
         they need no messages.
         """
-        own: list[tuple[CachedTask, OwnEffect]] = []
-        for todo in effects:
-            for effect in todo.effects:
-                if isinstance(effect, OwnEffect):
-                    own.append((todo.cached, effect))
+        own = [
+            (todo.cached, cast("OwnEffect", effect))
+            for todo in effects
+            for effect in todo.effects
+            if effect.__class__ in _OWN
+        ]
         if own:
             changes = ((todo.cached.task, todo.effects) for todo in effects)
             await withdraw(self._store.artifacts, changes, self._clock.now())
         outgoing: list[_Outgoing] = []
         for todo in effects:
             for effect in todo.effects:
+                if effect.__class__ not in _SENT:
+                    continue
                 try:
                     one = await self._outgoing(todo.cached, effect, notified)
                 except (BusError, StoreError):
