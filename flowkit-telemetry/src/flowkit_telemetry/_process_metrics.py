@@ -12,6 +12,7 @@ from flowkit_telemetry._metric_table import BUCKETS, METRICS
 from flowkit_telemetry._metrics_page import Page
 
 Values = tuple[str, ...]
+_LABELS = {name: meaning.labels for name, meaning in MEASURES.items()}
 
 
 class Histogram:
@@ -51,18 +52,21 @@ class ProcessMetrics:
 
     def flowkit_measured(self, measures: Sequence[Measure]) -> None:
         """Add measures."""
-        bounded = self._values.bounded
         for name, value, labels in measures:
-            values = tuple(bounded(label, labels[label]) for label in MEASURES[name].labels)
+            values = tuple([labels[label] for label in _LABELS[name]])
             counts = self._counts.get(name)
             if counts is not None:
+                if values not in counts:
+                    values = self._bounded(name, values)
                 counts[values] = counts.get(values, 0) + value
                 continue
             histograms = self._histograms[name]
-            histogram = histograms.get(values)
-            if histogram is None:
-                histogram = histograms[values] = Histogram()
+            if (histogram := histograms.get(values)) is None:
+                histogram = histograms.setdefault(self._bounded(name, values), Histogram())
             histogram.add(value)
+
+    def _bounded(self, name: str, values: Values) -> Values:
+        return tuple(map(self._values.bounded, _LABELS[name], values))
 
     def flowkit_open_metrics(self, client: Any) -> Page:
         """Return the page of this process."""

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from opentelemetry import trace as otel
@@ -30,6 +31,9 @@ from flowkit_telemetry._span_ids import (
 )
 from flowkit_telemetry._trace_contexts import below, flowkit_trace, sibling, span_context
 
+MOST_TASKS = 10_000
+"""Number of tasks whose positions in their traces are remembered."""
+
 
 class Traces:
     """Plugin that makes spans with the tracers of a provider.
@@ -41,6 +45,7 @@ class Traces:
     def __init__(self, provider: TracerProvider) -> None:
         self._tracer = provider.get_tracer("flowkit", __version__)
         self._sampler = provider.sampler
+        self._in_trace = lru_cache(maxsize=MOST_TASKS)(self._position)
 
     # ------------------------------------------------ submissions and tasks
 
@@ -124,7 +129,7 @@ class Traces:
 
     # ------------------------------------------------ positions
 
-    def _in_trace(self, task_id: str, trace: TraceContext | None) -> SpanContext:
+    def _position(self, task_id: str, trace: TraceContext | None) -> SpanContext:
         """Return the position of the span of a task."""
         span_id = span_id_of_task(task_id)
         if trace is not None:

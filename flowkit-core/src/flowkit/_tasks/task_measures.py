@@ -1,6 +1,7 @@
 """Measures of tasks: what a change of a task shows about it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from flowkit._engine import Transition
 from flowkit._tasks.views import shown_status
@@ -30,13 +31,18 @@ def measures_of(step: Transition) -> Sequence[Measure]:
     return measures
 
 
+@lru_cache(maxsize=1_000)
+def _node_change(status: str, role: str) -> Measure:
+    return Measure("node_changes", 1, {"status": status, "role": role})
+
+
 def _of_node(step: Transition, index: int) -> Sequence[Measure]:
     task, role = step.task, step.task.spec.plan.nodes[index].type
     mark = task.marks[index]
     before, after = shown_status(task, index, mark), shown_status(task, index, step.mark(index))
     if after is before:
         return ()
-    change = Measure("node_changes", 1, {"status": after.value, "role": role})
+    change = _node_change(after.value, role)
     record, issued = step.record(index), task.records.get(index)
     if mark != Mark.ISSUED or record.started_at is None or issued is None:
         return (change,)

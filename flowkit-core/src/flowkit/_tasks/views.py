@@ -248,21 +248,18 @@ class Observers:
 
     def notices(self, step: Transition) -> list[Notice]:
         """Return the notices about a change. Call this before the change is applied."""
-        plugins, task = self._plugins, step.task
+        plugins, task, trace = self._plugins, step.task, step.task.spec.trace
         notices: list[Notice] = []
-        if not self._observing:
-            return notices
-        after_task = task_view(task, step)
         if plugins.observes_tasks and step.status is not task.status:
-            before = task_view(task)
-            arguments: dict[str, Any] = {"before": before, "after": after_task}
-            notices.append(Notice("flowkit_task_changed", arguments, task.spec.trace))
+            views = {"before": task_view(task), "after": task_view(task, step)}
+            notices.append(Notice("flowkit_task_changed", views, trace))
         if plugins.observes_nodes:
+            after_task = task_view(task, step)
             for index in step.marks:
                 node_before, node_after = node_view(task, index), node_view(task, index, step)
                 if node_after.status is not node_before.status:
                     arguments = {"task": after_task, "before": node_before, "after": node_after}
-                    notices.append(Notice("flowkit_node_changed", arguments, task.spec.trace))
+                    notices.append(Notice("flowkit_node_changed", arguments, trace))
         return notices
 
     def notify(self, notices: list[Notice]) -> None:

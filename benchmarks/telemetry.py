@@ -1,0 +1,132 @@
+"""The cost of metrics and traces: coordinator and worker in one process; nodes do nothing.
+
+    python -m benchmarks.telemetry                 every workload, one JSON object a line
+    python -m benchmarks.telemetry chain           only this one
+
+Processes without telemetry, with metrics, with traces of which every one is sampled, and with both
+run in turns, and the figures are medians. ``ratio`` is the time compared with that without
+telemetry; ``processor`` is the same by processor time, which other programs of the machine disturb
+less. The spans are encoded for OTLP in the process, and dropped instead of sent.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from benchmarks.embedded import ROLE, chain, fan, noop, run, say
+from benchmarks.sqlite_overhead import Cost, cost
+from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit._runtime.garbage_collection import rare_collections
+from flowkit.worker import Worker
+from flowkit_telemetry._config import TelemetryConfig
+from flowkit_telemetry._process_metrics import ProcessMetrics
+from flowkit_telemetry._provider import provider
+from flowkit_telemetry._traces import Traces
+
+LENGTH = 10
+WIDTH = 1_000
+WORKLOADS: Mapping[str, tuple[Callable[[], dict[str, Any]], int, int]] = {
+    "chain": (lambda: chain(LENGTH), LENGTH, 20),
+    "fan": (lambda: fan(WIDTH), WIDTH + 2, 1),
+}
+"""The graph of a task, the number of its nodes, and how many tasks run in a turn."""
+
+
+class Encoding(SpanExporter):
+    """Exporter that encodes spans and sends nothing."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        encode_spans(spans).SerializeToString()
+        return SpanExportResult.SUCCESS
+
+
+def tracing() -> TracerProvider:
+    found = provider(TelemetryConfig())
+    found.add_span_processor(BatchSpanProcessor(Encoding()))
+    return found
+
+
+async def open_all(stack: AsyncExitStack, place: str) -> dict[str, Coordinator]:
+    """Open a coordinator and a worker for each kind of telemetry. ``place`` is an address with a
+    place for the kind.
+    """
+    traces = Traces(tracing())
+    kinds: dict[str, list[object]] = {
+        "none": [],
+        "metrics": [ProcessMetrics()],
+        "traces": [traces],
+        "both": [ProcessMetrics(), traces],
+    }
+    opened = {}
+    for kind, plugins in kinds.items():
+        address = place.format(kind)
+        coordinating = CoordinatorConfig(bus=address, worker_types=[ROLE])
+        working = WorkerConfig(bus=address, max_concurrency=256)
+        opened[kind] = await stack.enter_async_context(
+            Coordinator(db=address, cfg=coordinating, plugins=plugins)
+        )
+        await stack.enter_async_context(
+            Worker(db=address, cfg=working, handlers={ROLE: noop}, plugins=plugins)
+        )
+    return opened
+
+
+async def measure(title: str, place: str, name: str, rounds: int) -> None:
+    graph, nodes, tasks = WORKLOADS[name]
+
+    async def work(coordinator: Coordinator) -> None:
+        for _ in range(tasks):
+            await run(coordinator, graph())
+
+    async with AsyncExitStack() as stack:
+        opened = await open_all(stack, place)
+        costs: dict[str, list[Cost]] = {kind: [] for kind in opened}
+        for turn in range(rounds + 1):
+            for kind, coordinator in opened.items():
+                one = await cost(partial(work, coordinator))
+                if turn:  # the first warms up
+                    costs[kind].append(one)
+    medians = {
+        kind: Cost(
+            statistics.median(one.wall for one in some),
+            statistics.median(one.processor for one in some),
+        )
+        for kind, some in costs.items()
+    }
+    for kind, median in medians.items():
+        say(
+            f"{name}, {title}, {kind}",
+            microseconds_a_node=median.processor / nodes / tasks * 1e6,
+            ratio=median.wall / medians["none"].wall,
+            processor=median.processor / medians["none"].processor,
+        )
+
+
+async def main(names: Sequence[str], rounds: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="flowkit-telemetry-") as folder:
+        places = {
+            "memory": "memory://telemetry-{}",
+            "file": f"sqlite:///{Path(folder).as_posix()}/{{}}.db",
+        }
+        for name in names:
+            for title, place in places.items():
+                await measure(title, place, name, rounds)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []])
+    parser.add_argument("--rounds", type=int, default=15)
+    arguments = parser.parse_args()
+    with rare_collections():
+        asyncio.run(main(arguments.workloads or list(WORKLOADS), arguments.rounds))
