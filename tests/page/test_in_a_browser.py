@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from flowkit import Client, Schedule, Trigger
 from flowkit_web._tokens import Role, add_token, remove_token
@@ -14,6 +14,7 @@ from tests.page import shop as shops
 from tests.page.browsers import faults_of, go, open_browser, open_page, press
 from tests.page.shop import Shop, running, serving
 
+TASK_TABS = ("graph", "timeline", "nodes", "events", "data", "artifacts", "logs")
 VIEWS = {
     "/": "Is it well?",
     "/tasks": "Tasks",
@@ -27,6 +28,8 @@ VIEWS = {
     "/triggers": "Triggers",
     "/workers": "Workers",
     "/dead-letters": "Dead letters",
+    **{f"/tasks/shown?tab={tab}": "shown" for tab in TASK_TABS},
+    "/tasks/shown?node=charge": "shown",
 }
 
 
@@ -57,6 +60,7 @@ async def _prepare(client: Client) -> None:
     )
     await client.put_trigger(Trigger("deliver", source="task:order", flow="delivery"))
     await client.pause_trigger("deliver")
+    await client.create_task(flow="order", task_id="shown")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +98,11 @@ def failed_order(site: Site) -> str:
     return task_id
 
 
+def status_of_task(page: Page) -> Locator:
+    """Return the status in the heading of a task's view."""
+    return page.locator("main .badge").first
+
+
 def test_failed_tasks_are_found_from_the_start_page_and_retried_together(
     page: Page, site: Site, failed_order: str
 ) -> None:
@@ -108,6 +117,38 @@ def test_failed_tasks_are_found_from_the_start_page_and_retried_together(
     press(page, page.get_by_role("button", name="Close"))
     expect(page.get_by_text("No task matches the filter.")).to_be_visible()
     assert site.wait(failed_order) == "finished"
+
+
+def test_a_failed_task_is_found_explained_and_retried_from_its_node_by_keyboard(
+    page: Page, site: Site, failed_order: str
+) -> None:
+    go(page, "/tasks?status=failed", "Tasks")
+    press(page, page.get_by_role("link", name=failed_order))
+    expect(
+        page.get_by_text("node 'charge' failed: bank_closed: the bank is closed")
+    ).to_be_visible()
+    press(page, page.get_by_role("status").get_by_role("button", name="charge"))
+    press(page, page.get_by_role("button", name="Retry from here"))
+    press(page, page.get_by_role("dialog").get_by_role("button", name="Retry"))
+    expect(status_of_task(page)).to_contain_text("finished")
+    assert site.wait(failed_order) == "finished"
+    press(page, page.get_by_role("tab", selected=True), "ArrowLeft")  # from the first to the last
+    expect(page.get_by_role("tab", name="Logs")).to_be_focused()
+    expect(page.get_by_text("charged the card")).to_be_visible()
+
+
+def test_a_task_is_shown_live_signalled_and_cancelled(page: Page, site: Site) -> None:
+    site.submit("delivery", "parcel-3")
+    go(page, "/tasks/parcel-3?node=picked_up", "parcel-3")
+    expect(status_of_task(page)).to_contain_text("deferred")
+    site.portal.call(lambda: site.client.signal("parcel-3", "truck"))
+    expect(status_of_task(page)).to_contain_text("finished")
+    site.submit("delivery", "parcel-4")
+    go(page, "/tasks/parcel-4", "parcel-4")
+    press(page, page.get_by_role("button", name="Cancel", exact=True))
+    press(page, page.get_by_role("dialog").get_by_role("button", name="Cancel the task"))
+    expect(status_of_task(page)).to_contain_text("cancelled")
+    assert site.wait("parcel-4") == "cancelled"
 
 
 def test_a_filter_is_in_the_address_and_survives_a_reload(page: Page, site: Site) -> None:
