@@ -1,7 +1,9 @@
 """Requests of the page about one task: its graph, nodes, events and log lines."""
 
 import json
+from datetime import datetime
 
+from flowkit_web._task_endpoints import batch_times
 from tests.builders import graph, node
 from tests.web.api import cluster_with_api, problem
 from tests.web.test_event_streams import events_in
@@ -70,3 +72,17 @@ async def test_the_approvals_of_one_task_are_listed() -> None:
         await cluster.clock.sleep(1)
         found = (await http.get("/approvals?task_id=t")).json()["items"]
         assert [one["task_id"] for one in found] == ["t"]
+
+
+async def test_the_times_of_batches_are_read_by_node() -> None:
+    async with cluster_with_api() as (cluster, http):
+        flow = graph(node("a", "batches"), node("b", "batches", "a"), node("c", "work", "b"))
+        await cluster.run(flow, task_id="t")
+        client = cluster.client
+        found = (await http.get("/tasks/t/batches")).json()
+        assert found["complete"]
+        assert [*map(len, found["times"].values())] == [3, 3]
+        times = [one.created_at async for one in client.artifacts("t", "b") if one.partial]
+        assert [datetime.fromisoformat(text) for text in found["times"]["b"]] == times
+        cut = await batch_times(client.artifacts("t"), most=4)
+        assert ([*map(len, cut.times.values())], cut.complete) == ([3, 1], False)

@@ -37,6 +37,7 @@ ROUTES = [
     Route("GET", f"{TASK}/events", VIEWER, tasks.follow_task, responses=EVENTS),
     Route("GET", f"{TASK}/history", VIEWER, tasks.list_events),
     Route("GET", f"{TASK}/artifacts", VIEWER, tasks.list_task_artifacts),
+    Route("GET", f"{TASK}/batches", VIEWER, tasks.list_batch_times),
     Route("GET", f"{TASK}/logs", VIEWER, tasks.list_task_logs),
     Route("GET", f"{TASK}/logs/follow", VIEWER, tasks.follow_task_logs, responses=EVENTS),
     Route("POST", f"{TASK}/cancel", OPERATOR, tasks.cancel_task, 204),

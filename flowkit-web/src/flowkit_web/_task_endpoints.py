@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from datetime import datetime
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Body, Header, Query, Request, Response
@@ -53,11 +54,7 @@ async def get_graph(client: OfClient, task_id: Id) -> bodies.JsonObject:
 async def get_outline(client: OfClient, task_id: Id) -> bodies.Outline:
     """Return the nodes of a task's graph in brief, without their results, metrics and labels."""
     view = await client.get_task(task_id, nodes="graph")
-    return bodies.Outline(seq=view.seq, nodes=[_brief(node) for node in view.nodes.values()])
-
-
-def _brief(node: NodeView) -> bodies.JsonObject:
-    return node.model_dump(mode="json", exclude_defaults=True, exclude=bodies.NOT_IN_OUTLINES)
+    return bodies.outline_of(view)
 
 
 async def list_events(
@@ -210,6 +207,25 @@ async def list_task_artifacts(
 ) -> Page[Artifact]:
     """List the artifacts of a task in order of production."""
     return await _page(client.artifacts(task_id), limit, after)
+
+
+async def list_batch_times(client: OfClient, task_id: Id) -> bodies.BatchTimes:
+    """Return when the batches of a task were stored, by node."""
+    return await batch_times(client.artifacts(task_id), most=bodies.MOST_BATCHES)
+
+
+async def batch_times(artifacts: AsyncIterator[Artifact], *, most: int) -> bodies.BatchTimes:
+    """Return the times of the first ``most`` batches among artifacts."""
+    times: dict[str, list[datetime]] = {}
+    found = 0
+    async with aclosing(cast("AsyncGenerator[Artifact, None]", artifacts)) as every:
+        async for artifact in every:
+            if artifact.partial and found == most:
+                return bodies.BatchTimes(times=times, complete=False)
+            if artifact.partial:
+                found += 1
+                times.setdefault(artifact.node_id, []).append(artifact.created_at)
+    return bodies.BatchTimes(times=times, complete=True)
 
 
 async def list_node_artifacts(

@@ -4,6 +4,7 @@ type Schemas = components['schemas']
 
 export type Approval = Schemas['Approval']
 export type Artifact = Schemas['Artifact']
+export type BatchTimes = Schemas['BatchTimes']
 export type BulkResult = Schemas['BulkResult']
 export type Created = Schemas['Created']
 export type FlowInfo = Schemas['FlowInfo']

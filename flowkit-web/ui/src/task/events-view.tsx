@@ -1,6 +1,6 @@
 /** The events of a task, the last one first. */
 
-import { useMemo } from 'react'
+import { useDeferredValue, useMemo } from 'react'
 import type { NodeStatus, TaskEvent } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
@@ -14,7 +14,7 @@ export function EventsView({ task }: { task: TaskData }) {
   const [search, changeSearch] = useSearch()
   const { events, error } = useHistory(task)
   const kind = search.get('kind')
-  const text = (search.get('text') ?? '').toLowerCase()
+  const text = useDeferredValue((search.get('text') ?? '').toLowerCase())
   const kinds = useMemo(() => [...new Set(events?.map((event) => event.kind))].sort(), [events])
   const rows = useMemo(() => events?.filter((event) =>
     (kind === null || event.kind === kind) &&

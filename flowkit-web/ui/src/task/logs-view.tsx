@@ -1,7 +1,7 @@
 /** What the handlers of a task have logged, as it comes. */
 
 import { useVirtualizer } from '@tanstack/react-virtual'
-import { useEffect, useMemo, useRef, useState } from 'react'
+import { useDeferredValue, useEffect, useMemo, useRef, useState } from 'react'
 import type { LogLine } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
@@ -17,12 +17,12 @@ export function LogsView({ taskId }: { taskId: string }) {
   const logs = useLogs(taskId, node)
   const level = search.get('level') ?? 'debug'
   const text = search.get('text') ?? ''
+  const wanted = useDeferredValue(text.toLowerCase())
   const lines = useMemo(() => {
-    const wanted = text.toLowerCase()
     const least = LEVELS.indexOf(level)
     return logs.lines.filter((line) => LEVELS.indexOf(line.level) >= least &&
       (wanted === '' || `${line.node_id} ${line.text}`.toLowerCase().includes(wanted)))
-  }, [logs.lines, level, text])
+  }, [logs.lines, level, wanted])
   return (
     <section className="logs" aria-label="Logs">
       <div className="filters">

@@ -1,7 +1,7 @@
 /** The nodes of a task as a table, and the children of its maps. */
 
 import { useInfiniteQuery } from '@tanstack/react-query'
-import { useCallback, useMemo } from 'react'
+import { useCallback, useDeferredValue, useMemo } from 'react'
 import { api, path } from '../api/client'
 import type { NodeStatus, NodeView, Page } from '../api/types'
 import { useSearch } from '../router'
@@ -74,7 +74,7 @@ function whatOf(row: Row): string {
 function GraphNodes({ task }: { task: TaskData }) {
   const [search, changeSearch] = useSearch()
   const columns = useColumns(true)
-  const text = (search.get('text') ?? '').toLowerCase()
+  const text = useDeferredValue((search.get('text') ?? '').toLowerCase())
   const status = search.get('status')
   const sort = search.get('sort') ?? 'graph'
   const counts = useMemo(() => countsOf(task.rows.keys(), task.rows), [task.rows])

@@ -1,14 +1,13 @@
 import { expect, test } from 'vitest'
 import type { TaskEvent } from '../api/types'
-import { density, nodeLanes, spansOf, workerLanes } from './spans'
+import { density, nodeLanes, spansOf, withBatches, workerLanes } from './spans'
 
 let seq = 0
 
-function event(sec: number, node_id: string | null, status: string | null, data: unknown = null): TaskEvent {
+function event(sec: number, node_id: string | null, status: string, data: unknown = null): TaskEvent {
   seq += 1
-  const kind = status === null ? 'batch' : 'status'
   const at = new Date(Date.UTC(2026, 0, 1) + 1_000 * sec).toISOString()
-  return { seq, at, task_id: 't', node_id, kind, status, data }
+  return { seq, at, task_id: 't', node_id, kind: 'status', status, data }
 }
 
 const RETRIED = [
@@ -56,10 +55,14 @@ test('a worker has a lane for each run at a time', () => {
   expect(nodeLanes(spans).map((lane) => lane.name)).toEqual(['a', 'b', 'c'])
 })
 
-test('batches are counted by their times', () => {
-  const [span] = spansOf([
-    event(0, 'a', 'running'), event(1, 'a', null), event(1, 'a', null), event(9, 'a', null),
-    event(10, 'a', 'finished'),
+test('batches are counted by their times in the run that stored them', () => {
+  const start = Date.UTC(2026, 0, 1)
+  const runs = spansOf([
+    event(0, 'a', 'running'), event(10, 'a', 'deferred', { reason_code: 'bad' }),
+    event(20, 'a', 'running'), event(30, 'a', 'finished'), event(30, 'b', 'running'),
   ])
+  const times = new Map([['a', [1, 1, 9, 25].map((sec) => start + 1_000 * sec)]])
+  const [span, ...others] = withBatches(runs, times)
+  expect(others.map((one) => one.batches.length)).toEqual([0, 1, 0])
   expect(span && density(span, 0, 5)).toEqual([2, 0, 0, 0, 1])
 })

@@ -43,7 +43,6 @@ export function spansOf(events: readonly TaskEvent[]): Span[] {
     if (node === null) continue
     const at = Date.parse(event.at)
     const last = open.get(node)
-    if (event.kind === 'batch') last?.batches.push(at)
     if (event.kind !== 'status' || event.status === null || event.status === 'cancelling') continue
     const data = (typeof event.data === 'object' && event.data !== null ? event.data : {}) as Change
     const attempt = data.attempt ?? attempts.get(node) ?? 1
@@ -83,6 +82,15 @@ function begun(status: string, data: Change, last: Span | undefined): SpanKind |
 
 function errorText(data: Change): string | null {
   return data.error ?? data.reason_code ?? null
+}
+
+/** Return the spans, the runs among them with the times of the batches that were stored meanwhile. */
+export function withBatches(spans: readonly Span[], times: ReadonlyMap<string, number[]>): Span[] {
+  return spans.map((span) => {
+    const all = span.kind === 'run' ? times.get(span.node) : undefined
+    if (!all) return span
+    return { ...span, batches: all.filter((at) => at >= span.from && at <= (span.to ?? Infinity)) }
+  })
 }
 
 export interface Lane {

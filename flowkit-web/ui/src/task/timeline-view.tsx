@@ -1,12 +1,15 @@
 /** The timeline: what each node, or each worker, did when. */
 
+import { useQuery } from '@tanstack/react-query'
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { useMemo, useRef, useState, type KeyboardEvent } from 'react'
+import { api, path } from '../api/client'
+import type { BatchTimes } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
 import { durationText, useNow } from '../shared/time'
 import { drawnSpans, moved, ticksOf, wholeView, zoomed, type DrawnBar, type View } from './drawn-spans'
-import { density, nodeLanes, spansOf, workerLanes, type Lane, type Span } from './spans'
+import { density, nodeLanes, spansOf, withBatches, workerLanes, type Lane, type Span } from './spans'
 import { useSize } from './use-size'
 import { MOST_EVENTS, useHistory, type TaskData } from './use-task'
 
@@ -17,7 +20,10 @@ const KINDS = { run: 'runs', queue: 'queued', retry: 'waits for a retry', wait: 
 
 export function TimelineView({ task }: { task: TaskData }) {
   const { events, error } = useHistory(task)
-  const spans = useMemo(() => (events ? spansOf(events) : undefined), [events])
+  const streams = events?.some((event) => event.kind === 'batch') ?? false
+  const batches = useBatches(task, streams)
+  const spans = useMemo(
+    () => (events ? withBatches(spansOf(events), batches) : undefined), [events, batches])
   if (error) return <ProblemBox error={error} />
   if (!spans) return <Empty>Reading the events…</Empty>
   if (spans.length === 0) return <Empty>No node has begun.</Empty>
@@ -29,6 +35,24 @@ export function TimelineView({ task }: { task: TaskData }) {
       <Timeline spans={spans} isLive={spans.some((span) => span.to === null)} />
     </>
   )
+}
+
+const BATCHES_MS = 5_000
+const NO_BATCHES: ReadonlyMap<string, number[]> = new Map()
+
+/** Return when the batches of each node were stored. */
+function useBatches(task: TaskData, streams: boolean): ReadonlyMap<string, number[]> {
+  const isLive = task.header.data?.finished_at == null
+  const query = useQuery({
+    queryKey: ['task', task.id, 'batches', isLive],
+    queryFn: async ({ signal }) => {
+      const { times } = await api.get<BatchTimes>(path`/tasks/${task.id}/batches`, {}, signal)
+      return new Map(Object.entries(times).map(([node, all]) => [node, all.map(Date.parse)]))
+    },
+    enabled: streams,
+    refetchInterval: isLive ? BATCHES_MS : false,
+  })
+  return query.data ?? NO_BATCHES
 }
 
 function Timeline({ spans, isLive }: { spans: Span[]; isLive: boolean }) {

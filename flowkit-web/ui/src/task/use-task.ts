@@ -45,7 +45,9 @@ export function useTask(id: string): TaskData {
     queryFn: ({ signal }) => api.get<TaskView>(path`/tasks/${id}`, { nodes: 'none' }, signal),
     refetchInterval: HEADER_MS,
   })
+  const isThere = header.data !== undefined // the head is shown first, and the rest is read after it
   const outline = useQuery({
+    enabled: isThere,
     queryKey: ['task', id, 'outline'],
     queryFn: async ({ signal }) => {
       const read = await api.get<Outline>(path`/tasks/${id}/outline`, {}, signal)
@@ -54,6 +56,7 @@ export function useTask(id: string): TaskData {
     staleTime: Infinity,
   })
   const written = useQuery({
+    enabled: isThere,
     queryKey: ['task', id, 'graph'],
     queryFn: async ({ signal }) => {
       const document = await api.get<Json>(path`/tasks/${id}/graph`, {}, signal)
