@@ -40,7 +40,7 @@ export function ArtifactsView({ task }: { task: TaskData }) {
   }, [hasNextPage, isFetching, fetchNextPage])
   const rows = useMemo(() => query.data?.pages.flatMap((page) => page.items) ?? [], [query.data])
   return (
-    <section className="artifacts" aria-label="Artifacts">
+    <section className="artifacts">
       <div className="filters">
         {node === null ? <span>Artifacts of all nodes</span> : <>
           <span>Artifacts of <span className="id">{node}</span></span>

@@ -47,7 +47,7 @@ export function EventsView({ task }: { task: TaskData }) {
   if (error) return <ProblemBox error={error} />
   if (!rows) return <Empty>Reading the events…</Empty>
   return (
-    <section className="events" aria-label="Events">
+    <section className="events">
       <div className="filters">
         <label>Text
           <input type="search" value={search.get('text') ?? ''} onChange={(event) => changeSearch({ text: event.target.value })} />

@@ -89,7 +89,7 @@ function GraphNodes({ task }: { task: TaskData }) {
     return compare && sort !== 'graph' ? found.sort(compare) : found
   }, [task.rows, status, text, sort, critical])
   return (
-    <section className="nodes" aria-label="Nodes">
+    <section className="nodes">
       <div className="filters">
         <label>Text
           <input type="search" value={search.get('text') ?? ''} onChange={(event) => changeSearch({ text: event.target.value })} />
@@ -164,7 +164,7 @@ function Children({ task, map }: { task: TaskData; map: string }) {
   const rows = useMemo(
     () => query.data?.pages.flatMap((page) => page.items).map((view) => view as Row) ?? [], [query.data])
   return (
-    <section className="nodes" aria-label={`Children of ${map}`}>
+    <section className="nodes">
       <div className="filters">
         <button type="button" onClick={() => changeSearch({ map: null, status: null })}>← All nodes</button>
         <span>Children of the map <span className="id">{map}</span></span>
