@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from flowkit import Client, messages
+from flowkit import Client, changes, messages
 from flowkit._engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._exports.lines import AnyLine, HeaderLine
 from flowkit.config import CommonConfig, CoordinatorConfig, GraphLimits, LogConfig, WorkerConfig
@@ -222,6 +222,18 @@ def export_lines() -> str:
     return table(("type", "is", "fields"), rows)
 
 
+def change_fields() -> str:
+    rows = [
+        (f"`{name}`", f"`{_type(field.annotation)}`", field.description or "")
+        for name, field in changes.TaskChange.model_fields.items()
+    ]
+    return table(("field", "type", "meaning"), rows)
+
+
+def change_schema() -> str:
+    return f"```json\n{json.dumps(changes.json_schema(), indent=2, ensure_ascii=False)}\n```"
+
+
 def pattern(path: Path) -> str:
     """Return a file of ``examples/patterns`` as a block of code."""
     return f"```{PATTERN_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```"
@@ -311,6 +323,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "process-metrics": process_metrics,
     "figures": figures,
     "export-lines": export_lines,
+    "change-fields": change_fields,
+    "change-schema": change_schema,
     "functions": functions,
     "mongo-indexes": mongo_indexes,
     "mongo-roles": mongo_roles,

@@ -1190,6 +1190,35 @@ raise raised from error
         "await subscription.release([delivery])",
         suite="tests/worker/test_commands.py",
     ),
+    # ------------------------------------------------ the topic of changes
+    Mutant(
+        "changes are recorded as published before they are",
+        "ChangePublisher._record",
+        "ChangesPublished(one.published)",
+        "ChangesPublished(one.upto)",
+        suite="tests/coordinator/test_change_publisher.py",
+    ),
+    Mutant(
+        "all changes of a task are published in one call",
+        "ChangePublisher._send",
+        "[one.messages[0][1] for one in wave]",
+        "[message for one in wave for _, message in one.messages]",
+        suite="tests/coordinator/test_change_publisher.py",
+    ),
+    Mutant(
+        "a change that was not confirmed is passed over",
+        "ChangePublisher._publish_some",
+        "failure = error",
+        "[one.messages.popleft() for one in wave]",
+        suite="tests/coordinator/test_change_publisher.py",
+    ),
+    Mutant(
+        "an ended task with changes to publish is not woken",
+        "publish_changes",
+        "known.is_decided or draft.status.terminal",
+        "not draft.status.terminal",
+        suite="tests/coordinator/test_change_publisher.py",
+    ),
     # ------------------------------------------------ log lines
     Mutant(
         "a run does not wait until its log lines are stored",

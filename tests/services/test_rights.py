@@ -7,9 +7,11 @@ from typing import Any
 
 import anyio
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from flowkit import Client, Coordinator, CoordinatorConfig, Trigger, WorkerConfig
+from flowkit.changes import TaskChange
 from flowkit.config import CommonConfig
 from flowkit.errors import TopicUnavailable
 from flowkit.protocols import Message, TopicSpec
@@ -57,7 +59,7 @@ def documented() -> Iterator[Right]:
         who, resource, operations = (cell.strip() for cell in row.strip("|").split("|"))
         kind, pattern = KINDS[resource.split("`")[0].strip()]
         names = re.findall(r"`([^`]+)`", resource) or ["kafka-cluster"]
-        for user in USERS if who.startswith("all") else (who,):
+        for user in USERS if who.startswith("all") else (who.split(",")[0],):
             for name in names:
                 for operation in operations.split(", "):
                     yield Right(user, kind, name, operation, pattern, ALLOW)
@@ -102,6 +104,7 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
                     **common("coordinator", publish_topics=["orders"]),
                     worker_types=roles,
                     cancel_grace_sec=60,
+                    publish_changes=True,
                 )
             ) as coordinator,
             Worker(cfg=WorkerConfig(**common("worker")), handlers=[work, endless, denied]),
@@ -113,6 +116,9 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
             ]
             task_id = await client.create_task(graph=chain("work", "work"))
             assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
+            changes = await published(server.address, pem, task_id)
+            assert [one.seq for one in changes] == [*range(1, 10)]
+            assert (changes[-1].node_id, changes[-1].status) == (None, "finished")
             # The control topic works: a cancelled run ends long before its grace period.
             task_id = await client.create_task(graph=chain("endless"))
             with anyio.fail_after(WITHIN_SEC):
@@ -157,6 +163,25 @@ async def create_topic(address: str, pem: Path, topic: str) -> None:
         await admin.create_topics([NewTopic(topic, 1, 1)])
     finally:
         await admin.close()
+
+
+async def published(address: str, pem: Path, task_id: str) -> list[TaskChange]:
+    """Return the changes of a task that ends, as a program reads them that is not FlowKit."""
+    found: list[TaskChange] = []
+    async with AIOKafkaConsumer(
+        "flowkit.changes",
+        bootstrap_servers=address,
+        auto_offset_reset="earliest",
+        **KafkaConfig(**login(ADMIN, pem)).connection(),
+    ) as consumer:
+        with anyio.fail_after(WITHIN_SEC):
+            async for message in consumer:
+                assert ("flowkit-version", b"1") in message.headers
+                if message.key == task_id.encode():
+                    found.append(TaskChange.model_validate_json(message.value))
+                    if found[-1].node_id is None and found[-1].status == "finished":
+                        return found
+    raise AssertionError("the topic has ended")
 
 
 async def dead(coordinator: Coordinator) -> int:

@@ -24,7 +24,7 @@ from flowkit.errors import (
 from flowkit.task import LogLine, TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
-from flowkit_testing.simulation._cluster import WORKER
+from flowkit_testing.simulation._cluster import COORDINATOR, WORKER
 from tests.builders import graph
 from tests.simulation.trigger_sources import SOURCES, SimulatedSource
 
@@ -2078,6 +2078,28 @@ def by_run(lines: Sequence[LogLine]) -> dict[str, list[LogLine]]:
     return found
 
 
+async def published_changes(cluster: SimCluster) -> None:
+    """Tasks that end in several ways. The cluster checks what is in the topic of changes."""
+    ids = [
+        await cluster.client.create_task(graph=graph(*nodes))
+        for nodes in (
+            [node("a"), node("b", after=["a"])],
+            [node("never", retry_policy={"max": 1, "backoff_sec": 0.5}, role="never")],
+            [{"node_id": "for_ever", "type": "wait_signal", "io": {"signal": "go"}}],
+            [node("slow", "slow")],
+            [subflow("inner", graph(node("in")))],
+        )
+    ]
+    _, failing, waiting, slow, _ = ids
+    await cluster.client.cancel(waiting)
+    await cluster.clock.sleep(cluster.random.uniform(0, 20))
+    await cluster.client.cancel(slow)
+    for task_id in ids:
+        await cluster.client.wait(task_id)
+    await cluster.client.retry(failing)
+    await cluster.client.wait(failing)
+
+
 async def refusals(cluster: SimCluster) -> None:
     view = await cluster.run(graph(node("a")))
     try:
@@ -2126,6 +2148,14 @@ STANDARD = {
     standard.name: standard
     for standard in (
         Standard(chain, 6),
+        Standard(
+            published_changes,
+            2,
+            once=False,
+            options={
+                "coordinator_config": COORDINATOR.model_copy(update={"publish_changes": True})
+            },
+        ),
         Standard(fan_out_and_in, 6),
         Standard(fan_in_of_some, 3),
         Standard(retries, 3, once=False),

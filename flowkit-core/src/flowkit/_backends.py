@@ -12,7 +12,7 @@ from flowkit._runtime.concurrency import within
 from flowkit._runtime.probe_server import ProbeServer, WhyNotReady
 from flowkit._text.redaction import redacted
 from flowkit.clock import StoreClock
-from flowkit.config import CommonConfig, ServiceConfig
+from flowkit.config import CommonConfig, CoordinatorConfig, ServiceConfig
 from flowkit.errors import ConfigError, FlowKitError
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TaskQuery, TopicSpec
@@ -147,6 +147,12 @@ async def why_unreadable(store: Store, clock: Clock) -> str | None:
     except FlowKitError as error:
         return redacted(str(error))
     return f"the store has not answered for {READY_SEC:g} s"
+
+
+def coordinator_topics(cfg: CoordinatorConfig) -> list[TopicSpec]:
+    """Return the topics of a coordinator."""
+    topics = topics_for(cfg, cfg.worker_types)
+    return [*topics, TopicSpec(cfg.changes_topic)] if cfg.publish_changes else topics
 
 
 def topics_for(cfg: CommonConfig, roles: Iterable[str]) -> list[TopicSpec]:

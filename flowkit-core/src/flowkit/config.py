@@ -41,6 +41,13 @@ DEFAULT_KAFKA = "localhost:9092"
 STORE_AND_BUS = ("memory://", "sqlite://")
 """Schemes whose addresses are a store and a bus."""
 SHORTEST_KEY = 16
+TOPIC_FORMATS = (
+    "topic_cmd_fmt",
+    "topic_status_fmt",
+    "topic_control_fmt",
+    "topic_dlq_fmt",
+    "topic_changes_fmt",
+)
 
 
 class GraphLimits(BaseModel):
@@ -139,6 +146,9 @@ class CommonConfig(BaseModel):
         "{namespace}.control", description="Topic that every worker reads."
     )
     topic_dlq_fmt: str = Field("{namespace}.dlq", description="Topic of dead letters.")
+    topic_changes_fmt: str = Field(
+        "{namespace}.changes", description="Topic of the changes of tasks, for other programs."
+    )
     signing_keys: tuple[SecretStr, ...] = Field(
         (),
         description=(
@@ -184,7 +194,7 @@ class CommonConfig(BaseModel):
     def _one_bus(self) -> Self:
         if self.bus and self.kafka_bootstrap:
             raise ValueError("give bus or kafka_bootstrap, not both")
-        for name in ("topic_cmd_fmt", "topic_status_fmt", "topic_control_fmt", "topic_dlq_fmt"):
+        for name in TOPIC_FORMATS:
             role = {"role": "r", "type": "r"} if name == "topic_cmd_fmt" else {}
             try:
                 topic = getattr(self, name).format(namespace=self.namespace, **role)
@@ -238,11 +248,16 @@ class CommonConfig(BaseModel):
     def dead_letter_topic(self) -> str:
         return self.topic_dlq_fmt.format(namespace=self.namespace)
 
+    @property
+    def changes_topic(self) -> str:
+        return self.topic_changes_fmt.format(namespace=self.namespace)
+
     def owns_topic(self, topic: str) -> bool:
         """Return whether this installation uses a topic, or would use it for the commands to a
         role.
         """
-        if topic in (self.events_topic, self.control_topic, self.dead_letter_topic):
+        own = (self.events_topic, self.control_topic, self.dead_letter_topic, self.changes_topic)
+        if topic in own:
             return True
         mark = "\0"
         commands = self.topic_cmd_fmt.format(namespace=self.namespace, role=mark, type=mark)
@@ -362,6 +377,13 @@ class CoordinatorConfig(ServiceConfig):
         description=(
             "Time between two checks whether the bus still holds the commands that no worker has"
             " started."
+        ),
+    )
+    publish_changes: bool = Field(
+        False,
+        description=(
+            "Publish every change of a task to the topic of changes. All coordinators of an"
+            " installation need the same value."
         ),
     )
     finished_retention_sec: PositiveSeconds | None = Field(

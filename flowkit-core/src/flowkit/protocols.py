@@ -732,7 +732,8 @@ class Store(Protocol):
         """
 
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
-        """Delete up to ``limit`` tasks that ended before ``finished_before``, and return how many.
+        """Delete up to ``limit`` tasks that ended before ``finished_before`` and have no
+        ``wake_at``, and return how many.
 
         Their archives, their artifacts and the keyed records with their ``task_id`` are deleted
         too. A new task with the id or the key of a purged one inherits nothing from it. Other keyed

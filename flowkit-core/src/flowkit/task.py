@@ -1083,6 +1083,22 @@ class TaskOutput:
     """The value was given by ``task.end``, also in a task that failed or was cancelled."""
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Progress of the publication of a task's changes."""
+
+    seq: Annotated[int, Field(ge=-1)]
+    """Number of the last change that is in the topic; -1 if no coordinator has decided yet whether
+    changes are published.
+    """
+    since: Moment | None = None
+    """Time of the first change after it; None if there is none, or if nothing is decided."""
+
+    @property
+    def is_decided(self) -> bool:
+        return self.seq >= 0
+
+
 @dataclass(slots=True)
 class Task:
     """State of a task. The fields from ``taken`` on are not stored: :func:`flowkit._engine.derive`
@@ -1126,6 +1142,8 @@ class Task:
     """Last claim of the task to the concurrency key of its graph."""
     failed_codes: dict[str, int] = field(default_factory=dict)
     """Numbers of failed nodes by reason code, of the first codes that failed."""
+    publication: Publication | None = None
+    """Progress of the publication of its changes; None if they are not published."""
 
     taken: list[int] = field(default_factory=list)
     """Per node of the graph: edges from parents that were taken, with data."""

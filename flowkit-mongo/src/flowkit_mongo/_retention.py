@@ -44,7 +44,11 @@ class Retention:
         await self._delete_orphans()
         # Tasks with damaged ids or times are kept: many keyed records have no task, as if its id
         # were null.
-        over = {"finished_at": {"$gte": FIRST_MOMENT, "$lt": finished_before}, "_id": TEXT_ID}
+        over = {
+            "finished_at": {"$gte": FIRST_MOMENT, "$lt": finished_before},
+            "wake_at": None,
+            "_id": TEXT_ID,
+        }
         found = await self._context.find(
             "tasks", over, {"_id": 1}, sort=[("finished_at", 1)], limit=limit
         )

@@ -32,7 +32,7 @@ FREE_PAGES_KEPT, FREE_SHARE_KEPT = 256, 0.1
 OVER = """
     SELECT t.id, t.task_id, t.tags, o.id FROM tasks AS t INDEXED BY tasks_by_end
     LEFT JOIN artifact_owners AS o ON o.namespace = t.namespace AND o.task_id = t.task_id
-    WHERE t.namespace = ? AND t.finished_at >= ? AND t.finished_at < ?
+    WHERE t.namespace = ? AND t.finished_at >= ? AND t.finished_at < ? AND t.wake_at IS NULL
     ORDER BY t.finished_at LIMIT ?
 """
 NOTE = """

@@ -178,10 +178,13 @@ class TaskTable:
         return [task_id for _, task_id in self._wakes.first(limit, until=before)]
 
     def ended(self, *, before: float, limit: int) -> list[str]:
-        """Return the ids of the tasks that ended before this time."""
+        """Return the ids of the tasks that ended before this time and are not to be woken."""
         # An end at exactly this time does not count, even if several tasks share it.
-        found = self._ends.first(limit, until=before)
-        return [task_id for at, task_id in found if at < before]
+        found = self._ends.first(len(self.rows), until=before)
+        over = [
+            task_id for at, task_id in found if at < before and self.rows[task_id].wake_at is None
+        ]
+        return over[:limit]
 
     def delete(self, task_ids: Iterable[str]) -> None:
         gone = set(task_ids)

@@ -119,7 +119,7 @@ def sealed(bus: Bus, cfg: CommonConfig, plugins: Plugins) -> Bus:
     return SealedBus(
         bus,
         seals,
-        plain={cfg.dead_letter_topic},
+        plain={cfg.dead_letter_topic, cfg.changes_topic},
         room=ROOM_BYTES if plugins.encodes_payloads else 0,
     )
 
@@ -135,7 +135,8 @@ class SealedBus:
     ) -> None:
         """Leave the messages of ``plain`` topics unchanged.
 
-        One of them is the topic of dead letters, which contains messages as they were received.
+        They are the topic of dead letters, which contains messages as they were received, and that
+        of changes, which other programs read.
         """
         self._bus = bus
         self._seals = tuple(seals)

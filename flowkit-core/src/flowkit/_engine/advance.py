@@ -19,6 +19,7 @@ from flowkit._engine.decisions import decision_made
 from flowkit._engine.events import (
     ArgumentsEvaluated,
     CancelRequested,
+    ChangesPublished,
     ChildFailed,
     ChildFinished,
     ChildrenCreated,
@@ -89,6 +90,7 @@ from flowkit._engine.phases import (
     main_outcome,
     run_later_phases,
 )
+from flowkit._engine.publications import UNDECIDED, changes_published, publish_changes
 from flowkit._engine.readiness import awaits_output, edge_outcomes, fails_task, lacks_place
 from flowkit._engine.reports import (
     batch_stored,
@@ -138,13 +140,16 @@ def advance(
     """
     draft = Transition(task, now)
     _HANDLERS[type(event)](draft, event, settings)
-    if not draft.ignored and type(event) not in _MOVES_NO_NODE:
+    if draft.ignored:
+        return draft
+    if type(event) not in _MOVES_NO_NODE and not (type(event) is Woke and task.terminal):
         if draft.maps:
             close_maps(draft, settings)
         issue_ready_nodes(draft, settings)
         if draft.open == 0 and task.spec.plan.ends is not None and not awaits_output(draft):
             run_later_phases(draft, settings)
         settle(draft, settings)
+    publish_changes(draft, settings)
     return draft
 
 
@@ -187,6 +192,7 @@ def _submitted(draft: Transition, event: TaskSubmitted, settings: EngineSettings
         draft.ignored = True
         return
     draft.note(-1, "status", TaskStatus.QUEUED.value)
+    draft.publication = UNDECIDED
     _set_deadline(draft)
     if not lacks_place(draft):
         for index in draft.task.spec.plan.roots:
@@ -435,7 +441,10 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     NodeFailed: node_failed,
     NodeStopped: node_stopped,
     NodeReleased: node_released,
+    ChangesPublished: changes_published,
 }
 
-_MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting, OutputDelayed, ChildrenCreated})
+_MOVES_NO_NODE = frozenset(
+    {CommandsSent, CommandWaiting, OutputDelayed, ChildrenCreated, ChangesPublished}
+)
 """Events after which no node can start and the status of the task is the same."""

@@ -478,9 +478,20 @@ ClientEvent = (
     | RunNowRequested
     | NodeResolved
 )
-DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPublished:
+    """The changes of the task up to this number are in the topic of changes. With 0, none of them
+    is, and a coordinator has begun to publish them.
+    """
+
+    seq: int
+
+
+DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated | ChangesPublished
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
-command is checked or sent once more than needed.
+command is checked or sent, or a change is published, once more than needed.
 """
 KeyEvent = KeyNamed | KeyGranted | KeyQueued | KeyBusy | ResultCached
 MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected | EndsRead
@@ -696,6 +707,13 @@ class TellReaders:
 
 
 @dataclass(slots=True)
+class PublishChanges:
+    """Publish the changes of the task that are not in the topic of changes, up to this number."""
+
+    upto: int
+
+
+@dataclass(slots=True)
 class KeepLetter:
     """Store a dead letter of a node that failed in its last attempt."""
 
@@ -733,6 +751,7 @@ Effect = (
     | CheckCommand
     | AskWorker
     | TellReaders
+    | PublishChanges
 )
 
 
@@ -750,6 +769,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     coordinator has crashed, a timer finds them.
     """
     effects: list[Effect] = [*_returns(task)]
+    if task.publication is not None and 0 <= task.publication.seq < task.seq:
+        effects.append(PublishChanges(task.seq))
     if task.key is not None and task.key.is_asking:
         effects.append(question(WHOLE_TASK, task.key))
     if task.terminal:

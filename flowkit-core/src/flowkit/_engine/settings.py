@@ -26,3 +26,5 @@ class EngineSettings:
     """Maximum length of the output of a task, or of the result of a map, as JSON."""
     sends: bool = False
     """The process that applies the events also sends their commands."""
+    publishes: bool | None = False
+    """Whether coordinators publish the changes of tasks; None in a client, which does not know."""

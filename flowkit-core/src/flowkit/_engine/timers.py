@@ -26,6 +26,7 @@ from flowkit._engine.node_ends import (
     stop_everything,
 )
 from flowkit._engine.node_starts import FIRST_CHECK_SEC, LATE_SEC, late_at, next_check
+from flowkit._engine.publications import ended_task_woke
 from flowkit._engine.settings import MAX_LEASE_DOUBLINGS, EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.time_limits import time_limits
@@ -49,7 +50,7 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
     """
     task, now = draft.task, draft.now
     if draft.status.terminal:
-        draft.ignored = True
+        ended_task_woke(draft)
         return
     examined = due_nodes(task, now) if event.due_only else task.records
     if draft.deadline_at is not None and now >= draft.deadline_at and draft.outcome is None:

@@ -90,6 +90,7 @@ class Transition:
         "paused",
         "pauses",
         "phase",
+        "publication",
         "reason",
         "records",
         "rederive",
@@ -157,6 +158,7 @@ class Transition:
         self.parent_attempt = task.parent_attempt
         self.parent_pauses = task.parent_pauses
         self.key = task.key
+        self.publication = task.publication
         self.vars = task.vars
         self.error = task.error
         self.reason = task.reason
@@ -509,6 +511,7 @@ class Transition:
         task.pauses, task.forced = self.pauses, self.forced
         task.parent_attempt, task.parent_pauses = self.parent_attempt, self.parent_pauses
         task.key = self.key
+        task.publication = self.publication
         task.started_at, task.finished_at = self.started_at, self.finished_at
         task.deadline_at, task.wake_at = self.deadline_at, self.wake_at
         task.open, task.in_flight = self.open, self.in_flight

@@ -13,6 +13,7 @@ from flowkit.task import (
     LogEntry,
     NodeRecord,
     ParentNode,
+    Publication,
     ScheduleOrigin,
     SignalBox,
     TaskFlow,
@@ -84,6 +85,7 @@ class State:
     parent_pauses: Count = 0
     failed_codes: dict[str, Annotated[Count, Field(ge=1)]] = field(default_factory=dict)
     key: KeyClaim | None = None
+    publication: Publication | None = None
 
 
 HEAD: TypeAdapter[Head] = TypeAdapter(Head)

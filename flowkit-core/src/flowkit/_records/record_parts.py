@@ -72,6 +72,8 @@ def encode_state(task: Task) -> bytes:
         state["failed_codes"] = task.failed_codes
     if task.key is not None:
         state["key"] = asdict(task.key)
+    if task.publication is not None:
+        state["publication"] = asdict(task.publication)
     if task.spec.parent is not None:
         state["parent_attempt"] = task.parent_attempt
         state["parent_pauses"] = task.parent_pauses

@@ -256,6 +256,7 @@ def _task(record: TaskRecord) -> Task:
         parent_pauses=state.parent_pauses,
         failed_codes=state.failed_codes,
         key=state.key,
+        publication=state.publication,
     )
     if len(task.marks) != len(spec.plan.ids):
         raise ValueError("its marks do not fit its nodes")

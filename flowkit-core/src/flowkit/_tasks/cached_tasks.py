@@ -19,6 +19,7 @@ from flowkit._engine import (
     Event,
     OpenMap,
     OutputDelayed,
+    PublishChanges,
     ReadArtifacts,
     advance,
     awaits_output,
@@ -49,6 +50,8 @@ CHILDREN_A_NODE = 50
 EarlyEffect = EvaluateCondition | EvaluateOutput | OpenMap | ReadArtifacts | CollectMap
 """Effects that are carried out before the commit, if they do not take long."""
 _EARLY = frozenset(get_args(EarlyEffect))
+_NEED_DURABLE = frozenset({CallFunction, PublishChanges})
+"""Effects that other programs may see."""
 
 
 @dataclass(slots=True)
@@ -147,7 +150,7 @@ class TaskUpdate:
             or self.parked
             or self.dropped
             or any(event.__class__ in CLIENT_EVENTS for event in events)
-            or any(effect.__class__ is CallFunction for effect in self.effects)
+            or any(effect.__class__ in _NEED_DURABLE for effect in self.effects)
         )
 
     async def evaluate(self, store: Store) -> None:

@@ -11,6 +11,7 @@ import anyio
 
 from flowkit._dead_letters.node_letters import NodeLetters
 from flowkit._engine import (
+    ChangesPublished,
     DeferrableEvent,
     Effect,
     EngineSettings,
@@ -275,11 +276,19 @@ class EventProcessor:
                     if effects := pending_effects(cached.task):
                         call.outcome.effects.append(TaskEffects(cached, effects))
                 elif cached is not None:
-                    changed[task_id] = ()
+                    changed[task_id] = self._first_events(cached.task)
             if changed:
                 await self._apply(changed, call)
             self._cache.evict_excess()
             return call.outcome
+
+    def _first_events(self, task: Task) -> Sequence[Event]:
+        """Return the event with which a coordinator begins to publish the changes of a task that a
+        client has made.
+        """
+        publication = task.publication
+        undecided = publication is not None and not publication.is_decided
+        return (ChangesPublished(0),) if undecided and self._settings.publishes else ()
 
     async def apply(
         self,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 
+from flowkit._backends import coordinator_topics
 from flowkit._text.redaction import redacted
 from flowkit.cli._connection import NAME_A_STORE, without_creation
 from flowkit.cli._log_output import LastWarning
@@ -21,7 +22,7 @@ from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
 from flowkit.errors import ConfigError, FlowKitError
 from flowkit.plugins import Plugins
-from flowkit.protocols import CheckResult, TopicSpec, utc
+from flowkit.protocols import CheckResult, utc
 
 OLDEST_PYTHON = (3, 11)
 PATIENCE_SEC = 15.0
@@ -150,16 +151,10 @@ async def check_bus(
     plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC
 ) -> Sequence[CheckResult]:
     """Return the checks of the bus and of the topics that the installation needs."""
-    topics = [
-        TopicSpec(cfg.events_topic),
-        TopicSpec(cfg.control_topic, broadcast=True),
-        TopicSpec(cfg.dead_letter_topic),
-        *(TopicSpec(cfg.command_topic(role)) for role in cfg.worker_types),
-    ]
 
     async def ask(_: anyio.CancelScope) -> Sequence[CheckResult]:
         async with plugins.open_bus(cfg.bus_address(), cfg) as bus:
-            return await bus.check(topics)
+            return await bus.check(coordinator_topics(cfg))
 
     return await _check_server("bus", cfg.bus_address(), ask, patience_sec=patience_sec)
 

@@ -317,13 +317,15 @@ def new_lifecycle(owner: object) -> Lifecycle[Session]:
 
 
 def engine_settings(cfg: CommonConfig) -> EngineSettings:
-    """Return the engine's settings from a coordinator's configuration; from another one, only the
-    limits.
+    """Return the engine's settings of a client: from a coordinator's configuration; from another
+    one, only the limits. What is published is left to the coordinators.
     """
     limits = cfg.limits
     if not isinstance(cfg, CoordinatorConfig):
         return EngineSettings(
-            max_map_items=limits.max_map_items, max_result_bytes=limits.max_result_bytes
+            max_map_items=limits.max_map_items,
+            max_result_bytes=limits.max_result_bytes,
+            publishes=None,
         )
     return EngineSettings(
         max_map_items=limits.max_map_items,
@@ -333,6 +335,7 @@ def engine_settings(cfg: CommonConfig) -> EngineSettings:
         worker_lost_sec=cfg.heartbeat_hard_sec,
         worker_suspect_sec=cfg.heartbeat_soft_sec,
         cancel_grace_sec=cfg.cancel_grace_sec,
+        publishes=None,
     )
 
 

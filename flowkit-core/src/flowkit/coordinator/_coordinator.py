@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from flowkit._backends import Backends, topics_for, why_unreadable
+from flowkit._backends import Backends, coordinator_topics, why_unreadable
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.lifecycle import LifeState
 from flowkit._runtime.services import Service, run_until_signalled
@@ -59,7 +59,9 @@ class Coordinator(TaskVerbs):
         self.clock = self._backends.clock
         self.plugins = self._backends.plugins
         self.coordinator_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._settings = replace(engine_settings(self.cfg), sends=True)
+        self._settings = replace(
+            engine_settings(self.cfg), sends=True, publishes=self.cfg.publish_changes
+        )
         self._life = new_lifecycle(self)
         self._service = Service(type(self).__name__, self._serve)
 
@@ -124,7 +126,7 @@ class Coordinator(TaskVerbs):
                 stack, client=self, why_not_ready=self._why_not_ready
             )
             store, connection = await self._backends.open(
-                stack, topics=topics_for(self.cfg, self.cfg.worker_types)
+                stack, topics=coordinator_topics(self.cfg)
             )
             shared = SharedResources(self._backends.effective_config)
             stack.push_async_callback(shared.close)

@@ -21,6 +21,7 @@ from flowkit._engine import (
     EvaluateOutput,
     NameKey,
     OpenMap,
+    PublishChanges,
     ReadArtifacts,
     ReadEnds,
     ReturnKey,
@@ -81,6 +82,7 @@ OwnEffect = (
     | ReturnKey
     | WithdrawCommand
     | SendCancel
+    | PublishChanges
 )
 """Effects that a coordinator carries out itself."""
 _OWN = frozenset(get_args(OwnEffect))

@@ -27,6 +27,7 @@ from flowkit._engine import (
     Event,
     NameKey,
     OpenMap,
+    PublishChanges,
     ReadArtifacts,
     ReadEnds,
     ReturnKey,
@@ -52,6 +53,7 @@ from flowkit.client._task_maker import Services
 from flowkit.client._trigger_runs import TriggerRuns
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._arguments import Arguments
+from flowkit.coordinator._change_publisher import ChangePublisher
 from flowkit.coordinator._children import Children
 from flowkit.coordinator._command_watch import CommandWatch, all_read, ends_of
 from flowkit.coordinator._evaluator import Evaluator
@@ -216,6 +218,14 @@ class Scheduler:
             report=self._report,
             leaving=self._leaving,
         )
+        self._changes = ChangePublisher(
+            store=store,
+            bus=bus,
+            clock=clock,
+            topic=cfg.changes_topic,
+            processor=processor,
+            omits_data=plugins.encodes_payloads,
+        )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
         self._turns = Turns(least=TURNS, most=TURNS)
@@ -254,6 +264,8 @@ class Scheduler:
             ),
             "command watch": lambda: self.commands.run(self._resend),
         }
+        if cfg.publish_changes:
+            loops["changes"] = self._changes.run
         if (keep_sec := cfg.finished_retention_sec) is not None:
             loops["retention"] = lambda: purge_regularly(
                 store, clock, keep_sec=keep_sec, interval_sec=cfg.purge_interval_sec
@@ -341,6 +353,8 @@ class Scheduler:
                     self._withdrawals.start(held.task, effect)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)
+                case PublishChanges(upto) if self._cfg.publish_changes:
+                    self._changes.publish(held.task.task_id, upto)
         if ends:
             await self._handle((), ends)
 

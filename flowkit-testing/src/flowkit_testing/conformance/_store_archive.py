@@ -201,7 +201,7 @@ class Purging(StoreSuite):
                     task_id,
                     status="finished",
                     finished_at=LONG_AGO,
-                    wake_at=1.0,
+                    wake_at=None,
                     archive=[ArchivedPart("a", 1, b"A")],
                 )
             ]
@@ -278,6 +278,23 @@ class Purging(StoreSuite):
         await store.create([record(task_id, created_at=LONG_AGO, wake_at=LONG_AGO)])
         await self.purge_all(store)
         assert set(await store.load([task_id])) == {task_id}
+
+    async def test_an_ended_task_that_is_to_be_woken_stays_and_hides_no_other(
+        self, store: Store, task_id: str
+    ) -> None:
+        await self.purge_all(store)
+        woken, other = task_id, f"{task_id}-other"
+        await store.create(
+            [
+                record(woken, finished_at=LONG_AGO, wake_at=NOON),
+                record(other, finished_at=LONG_AGO + 1),
+            ]
+        )
+        assert await store.purge(finished_before=LONG_AGO * 2, limit=1) == 1
+        assert set(await store.load([woken, other])) == {woken}
+        await store.commit([change(woken, finished_at=LONG_AGO, wake_at=None)])
+        await self.purge_all(store)
+        assert not await store.load([woken])
 
     async def test_a_task_that_runs_again_stays(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id, finished_at=LONG_AGO)])

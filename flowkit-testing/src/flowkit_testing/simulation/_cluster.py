@@ -16,6 +16,7 @@ from flowkit.worker import Worker
 from flowkit_testing._broker import Broker
 from flowkit_testing._store import InMemoryStore
 from flowkit_testing.simulation._bus import BusServer, SimBus
+from flowkit_testing.simulation._changes import ChangeLedger
 from flowkit_testing.simulation._client import PatientClient
 from flowkit_testing.simulation._executions import Execution
 from flowkit_testing.simulation._fault_injection import FaultInjector
@@ -100,6 +101,12 @@ class SimCluster:
         order = Order(self._store, world)
         self._bus.on_arrival.append(order.arrived)
         self._bus.on_ack.append(order.acknowledged)
+        self._changes: ChangeLedger | None = None
+        if coordinator_config.publish_changes:
+            topic = coordinator_config.changes_topic
+            self._changes = ChangeLedger(topic, self.invariants.records)
+            self._bus.on_arrival.append(self._changes.arrived)
+            self._store.on_commit.append(self._changes.committed)
         world.on_process_end = self._replace
         world.on_crash = self._bus.lost
         self._injector = FaultInjector(
@@ -433,9 +440,11 @@ class SimCluster:
         return self._injector.period
 
     async def settle(self, after_sec: float) -> None:
-        """End the faults. Return when every task has ended and no further writes follow."""
+        """End the faults. Return when every task has ended, all changes that are to be published
+        are, and no further writes follow.
+        """
         self._injector.quiet()
-        while self.invariants.open_tasks():  # noqa: ASYNC110 - time passes as fast as it can
+        while self._unsettled():  # noqa: ASYNC110 - time passes as fast as it can
             await asyncio.sleep(1.0)
         await asyncio.sleep(after_sec)
         self.invariants.check_end(list(self.client.promised), self.client.told)
@@ -444,6 +453,12 @@ class SimCluster:
             self.invariants.check_damaged(
                 listed, {execution.task_id for execution in self.executions}
             )
+
+    def _unsettled(self) -> list[str]:
+        """Return the tasks that have not ended, or whose changes are not all published."""
+        if (found := self.invariants.open_tasks()) or self._changes is None:
+            return found
+        return self._changes.unpublished(self.invariants.ended_tasks())
 
     async def explain_open(self) -> list[str]:
         """Explain in sentences why each node that has not ended is not running."""

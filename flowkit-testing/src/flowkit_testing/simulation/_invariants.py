@@ -218,6 +218,10 @@ class Invariants:
         for invariant in self._more:
             invariant(self._view(previous), self._view(after))
 
+    def records(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+        """Return the records of tasks as they are stored, decoded."""
+        return at_once(self._reading.load(task_ids))
+
     def _load(self, task_id: str) -> TaskRecord:
         return at_once(self._reading.load([task_id]))[task_id]
 
@@ -643,6 +647,14 @@ class Invariants:
                 )
 
     # ------------------------------------------------------------ checks at the end
+
+    def ended_tasks(self) -> list[str]:
+        """Return the tasks that have ended, except damaged ones."""
+        return [
+            task_id
+            for task_id, known in self._tasks.items()
+            if known.status in _TERMINAL and task_id not in self._server.damaged
+        ]
 
     def open_tasks(self) -> list[str]:
         """Return the tasks that have not ended, except those that a client has paused."""
