@@ -151,6 +151,21 @@ def test_a_log_line_as_json_carries_what_was_given_with_it():
     assert "ValueError: x" in said["traceback"]
 
 
+def test_a_long_field_of_a_log_line_as_json_is_left_out_and_the_others_are_kept():
+    class Broken:
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    item = record("flowkit.x", logging.WARNING)
+    item.task_id, item.rows, item.found = "t1", ["x" * 100] * 100_000, Broken()
+    line = JsonLines().format(item)
+    said = json.loads(line)
+    assert (said["message"], said["task_id"]) == ("said it", "t1")
+    assert said["rows"] == "left out: ValueError: the value is longer than 16000 bytes"
+    assert said["found"] == "left out: ValueError: no text"
+    assert len(line) < 1_000
+
+
 def test_without_typer_the_command_says_what_to_install():
     code = "import sys; sys.modules['typer'] = None; from flowkit.cli import main; main(['ls'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import EVERY_SEC
+from flowkit._text.bounded_values import plain_copy
 from flowkit._text.redaction import escaped_for, printable, printable_json, redacted, redacted_value
 from flowkit._user_code.containment import error_text
 from flowkit._user_code.log_records import extra_of
@@ -21,6 +22,9 @@ from flowkit.tracing import current_trace
 DRIVERS = ("aiokafka", "pymongo", "motor")
 MOST_REMEMBERED = 1_000
 """Maximum number of log lines of drivers whose last time is kept."""
+MOST_OF_A_FIELD = 16_000
+MOST_OF_A_FAULT = 400
+"""Length of the reason why a field is left out."""
 OUTAGES = frozenset(
     {
         *("store_unavailable", "bus_unavailable", "subscription_interrupted"),
@@ -47,7 +51,8 @@ class JsonLines(logging.Formatter):
     """Formatter that writes one JSON object per line.
 
     Its fields are ``at``, ``level``, ``logger``, ``message``, the ``extra`` fields, and in a trace
-    ``trace_id`` and ``span_id``.
+    ``trace_id`` and ``span_id``. A long value of an ``extra`` field is replaced by the reason why
+    it is left out.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -57,12 +62,19 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **_ids_of_trace(),
-            **extra_of(record),
+            **{name: _bounded(value) for name, value in extra_of(record).items()},
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         shown = {name: redacted_value(value, name) for name, value in line.items()}
-        return printable_json(to_json(shown, fallback=lambda value: redacted(str(value))).decode())
+        return printable_json(to_json(shown).decode())
+
+
+def _bounded(value: Any) -> Any:
+    try:
+        return plain_copy(value, MOST_OF_A_FIELD)
+    except Exception as error:
+        return f"left out: {error_text(error, most=MOST_OF_A_FAULT)}"
 
 
 def _ids_of_trace() -> dict[str, str]:
