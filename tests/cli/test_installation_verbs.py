@@ -3,6 +3,7 @@ import logging
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
@@ -98,6 +99,13 @@ def test_doctor_gives_its_findings_as_json(cli: Cli):
     store = next(item for item in said["checks"] if item["name"] == "store")
     assert (store["ok"], store["detail"]) == (False, "no store is configured")
     assert "--db" in store["remedy"]
+
+
+def test_the_packages_of_this_repository_have_one_version():
+    folders = Path(__file__).parents[2].glob("flowkit-*/pyproject.toml")
+    versions = dict.fromkeys((folder.parent.name for folder in folders), "1.9")
+    results = _checks.compare_versions(versions | {"flowkit-core": "2.0"})
+    assert [item.name for item in results if item.ok] == ["package flowkit-core"]
 
 
 def test_packages_of_another_version_are_a_fault():

@@ -30,6 +30,11 @@ STORE_FIRST = "fix the faults of the store first; then "
 DAY_SEC = 86_400.0
 LOCK_SEC = 2.0
 """Time for which the checks wait for the lock of a file."""
+TOGETHER = frozenset(
+    f"flowkit-{name}"
+    for name in ("core", "kafka", "mongo", "sqlite", "telemetry", "testing", "web")
+)
+"""Packages that are released with one version."""
 CHECK_SERVER = "check that the server is running and that the address is correct"
 CHECK_FILE = "check that this user may read and write the file and its folder"
 
@@ -59,11 +64,10 @@ def compare_versions(versions: dict[str, str]) -> list[CheckResult]:
     Packages that are released together with flowkit-core must have its version.
     """
     core = versions.get("flowkit-core", "")
-    together = {f"flowkit-{name}" for name in ("core", "kafka", "mongo", "sqlite", "testing")}
     return [
         CheckResult(
             f"package {name}",
-            name not in together or version == core,
+            name not in TOGETHER or version == core,
             version,
             f"pip install {name}=={core}",
         )
