@@ -93,7 +93,7 @@ async def test_of_several_that_begin_at_once_one_runs() -> None:
     assert sum(view.nodes["fetch"].cached for view in views) == 29
     assert len(waiting.items) == 29
     runs = next(view for view in views if not view.nodes["fetch"].cached)
-    computes = f"node 'fetch' of task {runs.id!r}, which runs with the same cache key"
+    computes = f"node 'fetch' of task {runs.id!r}, which has the same cache key"
     assert said == {f"'fetch' waits for the result of {computes}."}
 
 

@@ -68,7 +68,7 @@ async def _result_of(store: Store, stored: KeyedRecord | None) -> str:
     if not holders:
         return "the result for its cache key, which no node computes now"
     name = (await _names(store, [holders[0].claimant]))[0]
-    return f"the result of {name}, which runs with the same cache key"
+    return f"the result of {name}, which has the same cache key"
 
 
 def rate_wait_sec(state: KeyState, claims: Sequence[Candidate], now: float) -> float:
