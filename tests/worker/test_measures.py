@@ -11,7 +11,9 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import Commit, Delivery, Message
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
-from tests.builders import ONE, TWO, graph, node, plugin, work
+from tests.builders import ONE, TWO, graph, node, pages, plugin, pull, work
+
+PULL = "pull.from_artifacts"
 
 
 class Seen:
@@ -92,6 +94,39 @@ async def test_a_change_counts_when_it_is_committed_and_not_when_it_is_refused()
     assert sum(seen.of("commits", outcome="refused")) == 2
     assert sum(seen.of("node_changes", status="finished")) == 1
     assert sum(seen.of("task_changes", status="finished")) == 1
+
+
+async def test_the_lag_of_a_stream_is_measured_while_its_producer_runs() -> None:
+    seen, read = Seen(), asyncio.Event()
+
+    @handler("produce")
+    async def produce(item: Any) -> AsyncIterator[dict[str, int]]:
+        yield {"number": 1}
+        await read.wait()
+
+    @handler("consume")
+    async def consume(item: Any) -> None:
+        read.set()
+
+    flow = graph(node("a", "produce"), pull("b", "consume", "a"))
+    async with Cluster(handlers=[produce, consume], plugins=[seen]) as cluster:
+        await cluster.run(flow)
+    (lag_sec,) = seen.of("stream_lag_sec", role="consume")
+    assert 0 <= lag_sec < 60
+
+
+async def test_the_artifacts_of_a_node_that_has_ended_have_no_lag() -> None:
+    seen = Seen()
+
+    @handler("consume")
+    async def consume(item: Any) -> None:
+        pass
+
+    reads = node("b", "consume", "a", io={"input_inline": {"input_adapter": PULL}})
+    async with Cluster(handlers=[pages, consume], plugins=[seen]) as cluster:
+        flow = graph(node("a", "pages", io={"input_inline": 2}), reads)
+        assert (await cluster.run(flow)).status == "finished"
+    assert seen.of("stream_lag_sec") == []
 
 
 async def test_a_message_that_cannot_be_used_is_counted_once_it_is_kept() -> None:

@@ -29,6 +29,11 @@ MEASURES = {
     "node_changes": Measured("Nodes that got a status.", ("status", "role"), counts=True),
     "queue_sec": Measured("Seconds that an attempt waited for a worker.", ("role",)),
     "attempt_sec": Measured("Seconds that an attempt took in a worker.", ("role", "outcome")),
+    "stream_lag_sec": Measured(
+        "Seconds from the storing of an artifact until a node reads it: of the first artifact"
+        " of each page that is read while its producer runs.",
+        ("role",),
+    ),
     "schedule_late_sec": Measured(
         "Seconds from the nominal time of a schedule to the creation of its task, also of a task"
         " that was made to catch up or to backfill."

@@ -12,6 +12,7 @@ METRICS: Mapping[str, str] = {
     "node_changes": "flowkit_node_changes_total",
     "queue_sec": "flowkit_queue_duration_seconds",
     "attempt_sec": "flowkit_attempt_duration_seconds",
+    "stream_lag_sec": "flowkit_stream_lag_seconds",
     "schedule_late_sec": "flowkit_schedule_lateness_seconds",
     "dead_letters": "flowkit_dead_letters_total",
     "commit_sec": "flowkit_commit_duration_seconds",

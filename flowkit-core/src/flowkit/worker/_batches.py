@@ -19,6 +19,7 @@ from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import Titled
 from flowkit.errors import InputAdapterError, NodeFailure
 from flowkit.graph._node_checks import PULL
+from flowkit.measures import Measure
 from flowkit.messages import RunContextData, RunNode, Source
 from flowkit.protocols import ArtifactRecord, Clock, Stream
 from flowkit.worker._artifacts import (
@@ -140,6 +141,7 @@ class BatchSource:
             watches=services.watches,
             poll_ms_default=services.cfg.pull_poll_ms_default,
             pause_sec=heartbeat_every_sec(self._command),
+            measure_lag=self._measure_lag if services.plugins.measures else None,
         )
         if batching is not None:
             return pull_windows(request, self._windows(batching))
@@ -151,6 +153,10 @@ class BatchSource:
             if plugin is None
             else self._named(pages, f"input adapter {adapter!r} of plugin {plugin!r}")
         )
+
+    def _measure_lag(self, lag_sec: float) -> None:
+        labels = {"role": self._command.role}
+        self._services.plugins.measure(Measure("stream_lag_sec", max(0.0, lag_sec), labels))
 
     def _windows(self, batching: dict[str, Any]) -> Windows:
         services = self._services

@@ -102,9 +102,11 @@ class InputRequest:
         watches: StreamWatches,
         poll_ms_default: int,
         pause_sec: float | None,
+        measure_lag: Callable[[float], None] | None,
     ) -> None:
         """``pause_sec`` is the longest time between two pages, after which the worker sends a
-        heartbeat.
+        heartbeat. ``measure_lag`` gets the age of the first artifact of each page of a node that
+        runs.
         """
         self.adapter = adapter
         self.context = context
@@ -119,6 +121,7 @@ class InputRequest:
         self._watches = watches
         self._poll_ms_default = poll_ms_default
         self._pause_sec = pause_sec
+        self._measure_lag = measure_lag
 
     # ------------------------------------------------ arguments
 
@@ -237,6 +240,8 @@ class InputRequest:
                 ):
                     if page:
                         due.append(stream)
+                        if self._measure_lag is not None and stream not in was_ended:
+                            self._measure_lag(clock.now() - page[0].created_at)
                         if found := positions[stream].advance(page, self._reader):
                             yield found
                     elif stream in was_ended:
