@@ -41,6 +41,8 @@ from flowkit.tracing import TraceContext, current_trace
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "flowkit"
+OBSERVERS = ("flowkit_task_changed", "flowkit_node_changed", "flowkit_measured")
+"""Hooks of which all implementations are called and no answer counts."""
 BUILTIN = "builtin"
 """Name of the plugin with FlowKit's own functions and input adapters."""
 
@@ -126,10 +128,11 @@ class Plugins:
         self.handlers = self._collect("flowkit_register_handlers", "handler")
         self.functions = self._collect("flowkit_register_functions", "function")
         self.input_adapters = self._collect("flowkit_register_input_adapters", "input adapter")
-        self.observes_tasks = bool(self._implementations("flowkit_task_changed"))
-        self.observes_nodes = bool(self._implementations("flowkit_node_changed"))
+        self._observers = {hook: self._implementations(hook) for hook in OBSERVERS}
+        self.observes_tasks = bool(self._observers["flowkit_task_changed"])
+        self.observes_nodes = bool(self._observers["flowkit_node_changed"])
+        self.measures = bool(self._observers["flowkit_measured"])
         self.checks_submissions = bool(self._implementations("flowkit_before_submit"))
-        self.measures = bool(self._implementations("flowkit_measured"))
         self.surrounds_attempts = bool(self._implementations("flowkit_around_attempt"))
         self.surrounds_batches = bool(self._implementations("flowkit_around_batch"))
         self.traces_submissions = bool(self._implementations("flowkit_trace_submission"))
@@ -368,7 +371,7 @@ class Plugins:
 
     def notify(self, hook: str, **arguments: Any) -> None:
         """Call every observer. One that raises is logged by name, and the others are called."""
-        for implementation in self._implementations(hook):
+        for implementation in self._observers[hook]:
             self._harmless(hook, implementation, arguments)
 
     def submission_trace(self, task_id: str, pipeline: str | None) -> TraceContext | None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from flowkit._engine import Transition
 from flowkit._tasks.views import shown_status
 from flowkit.measures import Measure
-from flowkit.task import Mark, TaskSpec
+from flowkit.task import STATUS_OF_MARK, Mark, TaskSpec
 
 
 def measures_of_new(spec: TaskSpec) -> list[Measure]:
@@ -26,8 +26,9 @@ def measures_of(step: Transition) -> Sequence[Measure]:
         measures.append(Measure("task_changes", 1, labels))
         if step.status.terminal:
             measures.append(Measure("task_sec", max(0.0, step.now - task.spec.created_at), labels))
-    for index in step.marks:
-        measures += _of_node(step, index)
+    for index, mark in step.marks.items():
+        if task.paused or STATUS_OF_MARK[mark] is not STATUS_OF_MARK[task.marks[index]]:
+            measures += _of_node(step, index)
     return measures
 
 
