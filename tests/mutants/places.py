@@ -42,6 +42,15 @@ class Mutant:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A module's changed source text, and whether only a function in it is changed."""
+
+    module: str
+    text: str
+    in_function: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """An expression or consecutive statements."""
 
@@ -67,27 +76,31 @@ class Code:
         return indent("\n".join(map(ast.unparse, self.nodes)), " " * column).lstrip()
 
 
-def mutated(mutant: Mutant) -> tuple[Path, str]:
-    """Return the path of the mutant's module, below a package's ``src``, and its changed source.
+def mutated(mutant: Mutant) -> Change:
+    """Return the mutant's module with its changed source.
 
     Raises:
         AssertionError: no place matches, or several do.
     """
     before, after = parse(mutant)
     found = [
-        (source, path, code)
+        (source, path, definition, code)
         for source in SOURCES
         for path in sorted(source.rglob("*.py"))
         for definition in definitions(path, mutant.place)
         for code in occurrences(definition, before)
     ]
-    where = ", ".join(f"{path.name}:{code.begin[0]}" for _, path, code in found) or "nowhere"
+    where = ", ".join(f"{path.name}:{code.begin[0]}" for _, path, _, code in found) or "nowhere"
     assert len(found) == 1, (
         f"mutant {mutant.name!r}: the code {mutant.before!r} must occur once in"
         f" {mutant.place!r}, found {where}"
     )
-    source, path, code = found[0]
-    return path.relative_to(source), _spliced(_read(path), code, after)
+    source, path, definition, code = found[0]
+    return Change(
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"),
+        _spliced(_read(path), code, after),
+        isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef),
+    )
 
 
 def parse(mutant: Mutant) -> tuple[Code, Code]:

@@ -4,7 +4,10 @@ import pytest
 
 from tests.mutants.places import FOUND
 
-OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:cov")
+OPTIONS = (
+    *("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:cov"),
+    *("-p", "no:schemathesis", "--tb=short"),
+)
 
 
 def main(path: str) -> int:

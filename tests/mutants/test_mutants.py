@@ -11,7 +11,7 @@ import pytest
 from tests.mutants.first_runs import FIRST_RUNS
 from tests.mutants.ground import run
 from tests.mutants.patches import MUTANTS
-from tests.mutants.places import FOUND, Mutant, mutated
+from tests.mutants.places import FOUND, Change, Mutant, mutated
 
 SEEDS = 1000
 HEALTHY_SEEDS = 40
@@ -35,7 +35,7 @@ def search_for(mutant: Mutant) -> tuple[str, tuple[str, ...]]:
 
 
 def said_by(
-    program: str, arguments: Sequence[str], change: tuple[Path, str] | None, folder: Path
+    program: str, arguments: Sequence[str], change: Change | None, folder: Path
 ) -> tuple[int | None, str]:
     """Run a search. Return its exit status and the end of its output."""
     output = folder / "output"
