@@ -65,12 +65,14 @@ if parked:
         "EventProcessor._advance_and_commit",
         "await self._stale(unchanged, loaded) if unchanged else []",
         "[]",
+        suite="tests/coordinator/test_stale_copies.py",
     ),
     Mutant(
         "a copy is not compared with the store after any effect",
         "EventProcessor._advance_and_commit",
         "not _reads_children(events, update.effects)",
         "not update.effects",
+        suite="tests/coordinator/test_stale_copies.py",
     ),
     # ------------------------------------------------ due times
     Mutant(
@@ -197,6 +199,7 @@ message = AskRun(
 )
 """,
         "return None",
+        suite="tests/coordinator/test_lost_messages.py",
     ),
     Mutant(
         "no worker is ever lost",
@@ -237,6 +240,7 @@ self._writer.add(
 )
 is_new = True
 """,
+        suite="tests/worker/test_claims.py",
     ),
     Mutant(
         "an attempt that another worker claimed runs again",
@@ -250,7 +254,9 @@ is_new = True
         "WindowLog.next",
         "await self._writer.put(record)",
         "decided is not None",
-        scenarios=("windows",),
+        suite=(
+            "tests/flows/test_windows.py::test_a_lost_worker_leaves_its_windows_to_the_next_attempt"
+        ),
     ),
     # ------------------------------------------------ attempts
     Mutant(
@@ -458,7 +464,7 @@ if pending and not (broken and need == ALL_ENDED):
         "_issue_at_most",
         "held if draft.in_flight == limit - 1 else None",
         "None",
-        ("few_streams_at_a_time",),
+        suite="tests/engine/test_order.py",
     ),
     Mutant(
         "the normal branch of a handled failure counts as failed",
@@ -515,6 +521,7 @@ while self._unstored and self._error is None:
     await self._wait_for_change()
 """,
         "",
+        suite="tests/worker/test_inputs.py",
     ),
     Mutant(
         "a reader stops when a stream pauses",
@@ -605,14 +612,20 @@ while self._unstored and self._error is None:
         "wait_woke",
         "draft.effects.append(EvaluateArguments(index, record.attempt))",
         "",
-        suite="tests/engine/test_sleeping.py",
+        suite=(
+            "tests/engine/test_sleeping.py"
+            "::test_arguments_are_evaluated_again_if_their_coordinator_died"
+        ),
     ),
     Mutant(
         "arguments of an earlier attempt count",
         "arguments_evaluated",
         "event.attempt != record.attempt",
         "event.attempt > record.attempt + 1",
-        suite="tests/engine/test_sleeping.py",
+        suite=(
+            "tests/engine/test_sleeping.py"
+            "::test_arguments_count_once_and_only_for_the_current_attempt"
+        ),
     ),
     # ------------------------------------------------ schedules
     Mutant(
@@ -742,7 +755,7 @@ await self._make(stored, deliveries)
         "item_of",
         "return items[place]",
         "return items[place - 1]",
-        scenarios=("map_over_a_result",),
+        suite="tests/flows/test_maps.py",
     ),
     Mutant(
         "the marks of children are not stored",
@@ -784,7 +797,7 @@ await self._make(stored, deliveries)
         "child_woke",
         "draft.effects.append(RunChild(index, record.attempt))",
         "",
-        scenarios=("subflows",),
+        suite="tests/engine/test_child_tasks.py",
     ),
     Mutant(
         "a child task follows a pause again after its own resume",
@@ -819,7 +832,9 @@ await self._make(stored, deliveries)
         "_check_origin",
         "not node.is_same_node(child.spec.parent)",
         "False",
-        suite="tests/flows/test_subflows.py",
+        suite=(
+            "tests/flows/test_subflows.py::test_a_task_of_another_origin_is_never_taken_for_a_child"
+        ),
     ),
     Mutant(
         "the end of an earlier child task counts for a later run of the node",
@@ -855,7 +870,7 @@ await self._make(stored, deliveries)
         "round_finished",
         "draft.mark(index) == Mark.CANCELLING",
         "False",
-        scenarios=("loop_verbs",),
+        suite="tests/engine/test_loops.py",
     ),
     Mutant(
         "a retry of a loop begins with its first round",
@@ -911,7 +926,7 @@ await self._make(stored, deliveries)
         "signal_received",
         "event.signal_id in box.ids",
         "box.received < 0",
-        scenarios=("signals",),
+        suite="tests/engine/test_signals.py",
     ),
     Mutant(
         "a decision about another attempt counts",
@@ -932,7 +947,10 @@ await self._make(stored, deliveries)
         "TaskTable.create",
         "first != header.task_id",
         "False",
-        suite="tests/conformance/test_memory.py",
+        suite=(
+            "tests/conformance/test_memory.py"
+            "::TestInMemoryStore::test_idempotency_keys_are_compared_exactly"
+        ),
     ),
     # ------------------------------------------------ concurrency keys
     Mutant(
@@ -1174,14 +1192,20 @@ await _take_back(task, asked, pending, ending)
 raise raised from error
 """,
         "raise",
-        suite="tests/worker/test_containment.py",
+        suite=(
+            "tests/worker/test_containment.py"
+            "::test_any_error_of_a_cleanup_is_logged_and_the_end_of_the_run_does_not_change"
+        ),
     ),
     Mutant(
         "runs share their context variables",
         "Slots._run_next",
         "in_context(run.execute(partial(self._leaving, me)), self._context.copy())",
         "run.execute(partial(self._leaving, me))",
-        suite="tests/worker/test_containment.py",
+        suite=(
+            "tests/worker/test_containment.py"
+            "::test_each_run_starts_in_a_fresh_copy_of_the_context_of_the_worker"
+        ),
     ),
     Mutant(
         "commands that are handed over leave the table one by one",
@@ -1232,6 +1256,6 @@ raise raised from error
         "LogLines.wait_stored",
         "run.unsettled and not self._late",
         "run.unsettled",
-        suite="tests/client/test_logs.py",
+        suite="tests/client/test_logs.py::test_no_node_waits_for_a_store_that_takes_no_lines",
     ),
 )

@@ -29,8 +29,8 @@ class Mutant:
     ``after``: one expression another expression, or consecutive statements other statements. An
     empty ``after`` removes the statements.
 
-    A conformance ``suite`` catches the mutant, or else the simulation of these ``scenarios``. If
-    none is named, all scenarios run.
+    A ``suite``, which is a test module or one test in it, catches the mutant, or else the
+    simulation of these ``scenarios``. If none is named, all scenarios run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A test module that should fail: it exits with ``FOUND`` if one of its tests fails."""
+"""A test module, or one test, that should fail: it exits with ``FOUND`` if a test fails."""
 
 import pytest
 
