@@ -22,7 +22,6 @@ FIRST_RUNS = {
     "every worker is lost at once": "long_runs_are_left_alone",
     "workers do not renew their sessions": "long_runs_are_left_alone",
     "silence is measured from the first heartbeat": "long_runs_are_left_alone",
-    "an attempt that another worker claimed runs again": "fan_out_and_in:8",
     "a failure of any attempt counts": "handing_back_is_no_attempt",
     "one attempt too many": "attempts_run_out",
     "an attempt that was handed back counts": "handing_back_is_no_attempt",

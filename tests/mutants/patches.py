@@ -247,6 +247,10 @@ is_new = True
         "Claims.claim",
         "None if is_new else await self._earlier(command, claim)",
         "None",
+        suite=(
+            "tests/worker/test_claims.py"
+            "::test_a_second_worker_does_not_run_what_the_first_claimed_and_reports_the_first"
+        ),
     ),
     # ------------------------------------------------ windows
     Mutant(
