@@ -22,6 +22,7 @@ export type Stats = Schemas['Stats']
 export type TaskStatus = Schemas['TaskStatus']
 export type TaskView = Schemas['TaskView']
 export type TriggerView = Schemas['TriggerView']
+export type WaitingFor = NonNullable<Schemas['TasksFilter']['waiting']>
 export type WorkerView = Schemas['WorkerView']
 
 export interface Page<T> {

@@ -1,7 +1,7 @@
 /** Answer to "is it well?" about the whole installation. */
 
 import type { ReactNode } from 'react'
-import type { Stats, TaskStatus } from '../api/types'
+import type { Stats, TaskStatus, WaitingFor } from '../api/types'
 import { Link } from '../router'
 import { useLive } from '../shared/lists'
 import { countText } from '../shared/numbers'
@@ -137,8 +137,9 @@ function Queues({ stats }: { stats: Stats }) {
 }
 
 function Waits({ stats }: { stats: Stats }) {
-  const rows = Object.entries(stats.waiting).map(([wait, count]) => ({
-    key: wait, name: WAIT_NAMES[wait] ?? wait, count: countText(count, stats.most), href: `/waiting?for=${wait}`,
+  const rows = Object.entries(WAIT_NAMES).map(([wait, name]) => ({
+    key: wait, name, count: countText(stats.waiting[wait as WaitingFor] ?? 0, stats.most),
+    href: `/waiting?for=${wait}`,
   }))
   return <Card title="Tasks that wait for"><Counts rows={rows} /></Card>
 }

@@ -1,13 +1,13 @@
 /** Filter of the list of tasks. It is kept in the address, so that a list can be sent to others. */
 
-import type { TaskStatus } from '../api/types'
+import type { TaskStatus, WaitingFor } from '../api/types'
 
 export const STATUSES: readonly TaskStatus[] = [
   'queued', 'running', 'deferred', 'paused', 'cancelling', 'finished', 'failed', 'cancelled',
 ]
-export const WAIT_NAMES: Record<string, string> = {
-  timer: 'a time', signal: 'a signal', approval: 'an approval',
-  key: 'a key', rate: 'a rate', worker: 'a worker',
+export const WAIT_NAMES: Record<WaitingFor, string> = {
+  worker: 'a worker', approval: 'an approval', signal: 'a signal', timer: 'a time',
+  key: 'a key', rate: 'a rate', cache: 'a stored result',
 }
 
 export interface Filter {
