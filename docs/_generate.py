@@ -35,6 +35,7 @@ from flowkit_web import WebConfig
 from flowkit_web._app import WebApp
 from flowkit_web._problems import PROBLEMS
 from flowkit_web._routes import ROUTES
+from flowkit_web._webhook_config import WebhookConfig
 
 DOCS = Path(__file__).parent
 REGION = re.compile(r"(<!-- generated: (?P<name>[a-z_-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -318,6 +319,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "web-routes": web_routes,
     "web-settings": lambda: settings(WebConfig),
     "telemetry-settings": lambda: settings(TelemetryConfig),
+    "webhook-settings": lambda: settings(WebhookConfig),
     "message-kinds": message_kinds,
     "measures": measures,
     "process-metrics": process_metrics,

@@ -32,5 +32,5 @@ def test_every_verb_has_a_help_text(cli: Cli):
 def test_every_verb_that_prints_data_prints_json_too():
     page = PAGE.read_text(encoding="utf-8")
     for words, section in re.findall(r"### `flowkit ([^`]+)`\n(.*?)(?=\n### |\Z)", page, re.DOTALL):
-        if words not in ("coordinator", "worker", "dev", "export", "web"):
+        if words not in ("coordinator", "worker", "dev", "export", "web", "webhooks"):
             assert "`--json`" in section, words

@@ -88,6 +88,9 @@ NOT_RUN = {
     ),
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
     "flowkit doctor --config coordinator.toml": OWN_SERVERS,
+    "flowkit webhooks --config coordinator.toml": (
+        "it needs the reader's servers and receiver; tests/web/test_webhooks.py runs what it calls"
+    ),
     "flowkit import export.jsonl --db mongodb://db1/flowkit": (
         "it needs the reader's MongoDB; tests/services/test_exports.py imports into another one"
     ),

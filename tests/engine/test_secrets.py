@@ -31,6 +31,7 @@ SECRETS = {
     "npm token": "npm_" + "abcdefghijklmnopqrstuvwxyz0123456789",
     "google access token": "ya29." + "abcdefghijklmnopqrstuvwxyz",
     "mail provider key": "SG." + "abcdefghijklmnop" + "." + "abcdefghijklmnopqrstuv",
+    "webhook secret": "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2Lab+/=",
     "bearer header": "Authorization: Bearer " + "abcdef0123456789",
     "basic header": "Authorization: Basic " + "dXNlcjpwYXNzd29yZA==",
     "basic header as JSON": '{"Proxy-Authorization": "Basic ' + 'dXNlcjpwYXNzd29yZA"}',

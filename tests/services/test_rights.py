@@ -1,7 +1,7 @@
 """Users with only the rights of docs/how-to/deploy.md, on a Kafka that checks rights."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,19 @@ import anyio
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pydantic import SecretStr
 
 from flowkit import Client, Coordinator, CoordinatorConfig, Trigger, WorkerConfig
 from flowkit.changes import TaskChange
+from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
 from flowkit.errors import TopicUnavailable
 from flowkit.protocols import Message, TopicSpec
 from flowkit.worker import Worker, handler
 from flowkit_kafka import KafkaBus
 from flowkit_kafka._config import KafkaConfig
+from flowkit_web._webhook_config import WebhookConfig
+from flowkit_web._webhook_deliveries import WebhookDeliveries, group_of
 from tests.builders import chain, graph, node, work
 from tests.servers.kafka_fixtures import start_kafka
 from tests.servers.kafka_security import (
@@ -40,7 +44,7 @@ from tests.services.support import QUICK_KAFKA, Installation
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
-USERS = ("coordinator", "worker", "client", "doctor")
+USERS = ("coordinator", "worker", "client", "webhooks", "doctor")
 KINDS = {
     "topic": (TOPIC, LITERAL),
     "topic prefix": (TOPIC, PREFIXED),
@@ -49,6 +53,7 @@ KINDS = {
     "cluster": (CLUSTER, LITERAL),
 }
 WITHIN_SEC = 60
+SECRET = "whsec_" + 40 * "A"
 
 
 def documented() -> Iterator[Right]:
@@ -119,6 +124,7 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
             changes = await published(server.address, pem, task_id)
             assert [one.seq for one in changes] == [*range(1, 10)]
             assert (changes[-1].node_id, changes[-1].status) == (None, "finished")
+            await posted(CommonConfig(**common("webhooks")), task_id)
             # The control topic works: a cancelled run ends long before its grace period.
             task_id = await client.create_task(graph=chain("endless"))
             with anyio.fail_after(WITHIN_SEC):
@@ -149,6 +155,8 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
                 results = {
                     result.name: result for result in await bus.check([TopicSpec("flowkit.events")])
                 }
+                waiting = await bus.outstanding("flowkit.changes", group_of("flowkit", "a"))
+        assert waiting is not None
         assert results["kafka"].ok
         assert "accepts" in results["topic flowkit.events"].detail
     await installation.drop()
@@ -182,6 +190,32 @@ async def published(address: str, pem: Path, task_id: str) -> list[TaskChange]:
                     if found[-1].node_id is None and found[-1].status == "finished":
                         return found
     raise AssertionError("the topic has ended")
+
+
+async def posted(cfg: CommonConfig, task_id: str) -> None:
+    """Wait until a webhook has posted the end of a task."""
+    is_posted = anyio.Event()
+
+    async def post(body: bytes, headers: Mapping[str, str]) -> None:
+        change = TaskChange.model_validate_json(body)
+        if (change.task_id, change.node_id, change.status) == (task_id, None, "finished"):
+            is_posted.set()
+
+    webhook = WebhookConfig(url="https://example.org/", secrets=(SecretStr(SECRET),))
+    async with KafkaBus(cfg.bus_address(), cfg) as bus, anyio.create_task_group() as group:
+        await bus.ensure_topics([TopicSpec(cfg.changes_topic)])
+        deliveries = WebhookDeliveries(
+            "a",
+            webhook,
+            bus=bus,
+            topic=cfg.changes_topic,
+            group=group_of(cfg.namespace, "a"),
+            clock=SystemClock(),
+        )
+        group.start_soon(deliveries.run, post)
+        with anyio.fail_after(WITHIN_SEC):
+            await is_posted.wait()
+        group.cancel_scope.cancel()
 
 
 async def dead(coordinator: Coordinator) -> int:

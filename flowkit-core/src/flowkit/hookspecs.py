@@ -7,7 +7,7 @@ options ``tryfirst``, ``trylast`` and ``specname``.
 An error that a hook raises after the start does not end the process.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pluggy
 
 from flowkit.config import CommonConfig
 from flowkit.measures import Measure
-from flowkit.protocols import Bus, MetricsPage, Store, TriggerSource
+from flowkit.protocols import Bus, CheckResult, MetricsPage, Store, TriggerSource
 from flowkit.tracing import TraceContext
 
 if TYPE_CHECKING:
@@ -66,6 +66,14 @@ def flowkit_open_trigger(source: str, config: CommonConfig) -> TriggerSource | N
     None means that the plugin does not know this address. Every plugin is asked for every address,
     as for :func:`flowkit_open_bus`: connect when the source is used. Raise a
     :class:`~flowkit.errors.ConfigError` for an address that is wrong: then the trigger is refused.
+    """
+
+
+@hookspec
+def flowkit_check_bus(bus: Bus, config: CommonConfig) -> Awaitable[Sequence[CheckResult]] | None:
+    """Return further checks of the bus for ``flowkit doctor``, to be awaited; None for none.
+
+    The bus is open. An error of FlowKit that it raises is reported as that of the bus.
     """
 
 

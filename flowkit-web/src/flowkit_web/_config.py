@@ -1,11 +1,14 @@
 """Configuration of the web API: the table ``options.web``."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from flowkit.adapters import read_options
+from flowkit_web._webhook_config import WebhookConfig
+
+WebhookName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
 
 class WebConfig(BaseModel):
@@ -38,6 +41,11 @@ class WebConfig(BaseModel):
         15.0,
         gt=0,
         description="Interval of comments in a stream of events, which show that it is alive.",
+    )
+
+    webhooks: dict[WebhookName, WebhookConfig] = Field(
+        default_factory=dict,
+        description="Receivers of the changes of tasks, by name.",
     )
 
     @classmethod

@@ -53,6 +53,30 @@ def web(
     run_service("web", main, config=config, db=db, bus=bus, log_level=log_level, log_json=log_json)
 
 
+def webhooks(
+    db: Db = None,
+    bus: Bus = None,
+    config: Config = None,
+    log_level: LogLevel = Level.INFO,
+    log_json: LogJson = False,
+) -> None:
+    """Post the changes of tasks to the configured webhooks until SIGTERM or SIGINT.
+
+    Coordinators publish them with `publish_changes`. Several processes share the work.
+    """
+    from flowkit_web._webhook_service import send_webhooks
+
+    run_service(
+        "webhooks",
+        send_webhooks,
+        config=config,
+        db=db,
+        bus=bus,
+        log_level=log_level,
+        log_json=log_json,
+    )
+
+
 def add(
     name: TokenName,
     role: Annotated[
@@ -121,6 +145,7 @@ def rm(
 TOKENS = "Add, list and remove access tokens of the web API."
 VERBS = [
     Verb("Processes", "web", web),
+    Verb("Processes", "webhooks", webhooks),
     Verb("Installation", "token add", add, TOKENS),
     Verb("Installation", "token ls", ls, TOKENS),
     Verb("Installation", "token rm", rm, TOKENS),

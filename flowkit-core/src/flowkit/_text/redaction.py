@@ -16,7 +16,7 @@ MAX_ERROR_CHARS = 4_000
 
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s'\"<>]{1,1024}@")
 _SECRETS = (
-    r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secret(?:[_-]?key)?|signing[_-]?keys?"
+    r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secrets?(?:[_-]?keys?)?|signing[_-]?keys?"
     r"|(?:api|access|private|account)[_-]?key|credentials?|token)"
 )
 _HEADERS = r"(?:authorization|cookies?)"

@@ -23,6 +23,7 @@ _TOKENS = (
     ("an API token", r"[rs]k_(?:live|test)_[A-Za-z0-9]{10}"),
     ("an API token", r"(?:npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30})"),
     ("an API token", r"(?:dop_v1_[a-f0-9]{64}|pypi-[A-Za-z0-9_-]{40})"),
+    ("a webhook secret", r"whsec_[A-Za-z0-9+/=]{24,}"),
     ("an API token", r"ya29\.[A-Za-z0-9_-]{20}"),
     ("an API token", r"SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16}"),
 )

@@ -158,7 +158,10 @@ async def check_bus(
 
     async def ask(_: anyio.CancelScope) -> Sequence[CheckResult]:
         async with plugins.open_bus(cfg.bus_address(), cfg) as bus:
-            return await bus.check(coordinator_topics(cfg))
+            found = list(await bus.check(coordinator_topics(cfg)))
+            for answer in plugins.answers("flowkit_check_bus", bus=bus, config=cfg):
+                found += await answer.value
+            return found
 
     return await _check_server("bus", cfg.bus_address(), ask, patience_sec=patience_sec)
 

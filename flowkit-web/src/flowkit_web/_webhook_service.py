@@ -1,0 +1,75 @@
+"""The command ``flowkit webhooks``, and its checks in ``flowkit doctor``."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import anyio
+
+from flowkit.cli.verbs import stopped_by_signals
+from flowkit.clock import SystemClock
+from flowkit.config import CommonConfig
+from flowkit.errors import ConfigError
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, CheckResult, TopicSpec
+from flowkit_web._config import WebConfig
+from flowkit_web._webhook_config import WebhookConfig
+from flowkit_web._webhook_deliveries import WebhookDeliveries, group_of
+from flowkit_web._webhook_requests import open_receiver
+
+logger = logging.getLogger(__name__)
+
+STOP_SEC = 5.0
+MOST_BEHIND = 1_000
+"""Changes that may wait for a webhook before ``flowkit doctor`` reports it."""
+START = "check that `flowkit webhooks` runs, and the reasons in its log; then the receiver itself"
+
+
+def webhooks_of(cfg: CommonConfig) -> Mapping[str, WebhookConfig]:
+    """Return the configured webhooks by name."""
+    return WebConfig.from_options(cfg.options.get("web", {})).webhooks
+
+
+async def send_webhooks(cfg: CommonConfig) -> None:
+    """Deliver changes to all configured webhooks until a signal arrives.
+
+    Raises:
+        ConfigError: no webhook is configured, or a file of one cannot be read.
+    """
+    webhooks = webhooks_of(cfg)
+    if not webhooks:
+        raise ConfigError("no webhook is configured; add one to options.web.webhooks")
+    opened = Plugins().open_bus(cfg.bus_address(), cfg)
+    async with opened as bus, anyio.create_task_group() as group:
+        await bus.ensure_topics([TopicSpec(cfg.changes_topic), TopicSpec(cfg.dead_letter_topic)])
+        with stopped_by_signals(group.cancel_scope.cancel, patience_sec=STOP_SEC):
+            for name, webhook in webhooks.items():
+                group.start_soon(_send, name, webhook, bus, cfg)
+            logger.info("Sending to %s", ", ".join(webhooks), extra={"action": "webhooks_ready"})
+            await anyio.sleep_forever()
+
+
+async def _send(name: str, webhook: WebhookConfig, bus: Bus, cfg: CommonConfig) -> None:
+    deliveries = WebhookDeliveries(
+        name,
+        webhook,
+        bus=bus,
+        topic=cfg.changes_topic,
+        group=group_of(cfg.namespace, name),
+        clock=SystemClock(),
+    )
+    async with open_receiver(webhook, name) as receiver:
+        await deliveries.run(receiver.post)
+
+
+async def check_webhooks(bus: Bus, cfg: CommonConfig) -> Sequence[CheckResult]:
+    """Return a check for each webhook: how many changes wait for it."""
+    return [await _check(name, bus, cfg) for name in webhooks_of(cfg)]
+
+
+async def _check(name: str, bus: Bus, cfg: CommonConfig) -> CheckResult:
+    places = await bus.outstanding(cfg.changes_topic, group_of(cfg.namespace, name))
+    if places is None:
+        return CheckResult(f"webhook {name}", True, "this bus does not know what waits for it")
+    behind = sum(end - first for first, end in places.values())
+    detail = f"{behind:,} changes behind"
+    return CheckResult(f"webhook {name}", behind < MOST_BEHIND, detail, START)
