@@ -88,6 +88,20 @@ NOT_RUN = {
     ),
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
     "flowkit doctor --config coordinator.toml": OWN_SERVERS,
+    **dict.fromkeys(
+        (
+            (
+                "kubectl create secret generic flowkit"
+                " --from-literal=FLOWKIT_DB=mongodb://USER:PASSWORD@HOST/flowkit"
+            ),
+            "kubectl apply -f flowkit.yaml",
+            "kubectl exec deploy/flowkit-coordinator -- flowkit token add ann --role admin",
+            "docker compose up --detach",
+            "docker compose run --rm web token add ann --role admin",
+            "docker compose --profile web up --detach",
+        ),
+        "it needs a cluster or containers; tests/docs/test_deploy.py checks the files",
+    ),
     "flowkit webhooks --config coordinator.toml": (
         "it needs the reader's servers and receiver; tests/web/test_webhooks.py runs what it calls"
     ),
