@@ -38,6 +38,6 @@ test('a node says what it runs and what its map goes over', () => {
     ],
   })
   expect(nodes.map((node) => [node.what, node.map, node.condition, node.runsTasks])).toEqual([
-    ['etl', '3 items', null, true], ['signal go', null, 'vars.x', false],
+    ['subflow etl', '3 items', null, true], ['signal go', null, 'vars.x', false],
   ])
 })

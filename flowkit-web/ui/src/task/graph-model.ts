@@ -13,7 +13,7 @@ export interface Edge {
 export interface GraphNode {
   id: string
   type: string
-  /** What it runs or waits for, where that says more than its type: a function, a flow, a signal. */
+  /** What it runs or waits for, where that is not its type alone: `signal go`, `subflow etl`. */
   what: string | null
   phase: 'main' | 'undo' | 'finally'
   condition: string | null
@@ -51,7 +51,7 @@ function graphNode(node: Json, phase: 'main' | 'finally'): GraphNode {
   return {
     id: text(node['node_id']) ?? '',
     type,
-    what: whatOf(io),
+    what: whatOf(type, io),
     phase,
     condition: text(node['when']),
     map: isObject(node['map']) ? mapText(node['map']['over']) : null,
@@ -64,10 +64,11 @@ function graphNode(node: Json, phase: 'main' | 'finally'): GraphNode {
 
 function undoNode(node: Json): GraphNode {
   const undo = object(node['undo'])
+  const type = text(undo['type']) ?? ''
   return {
     id: `${text(node['node_id']) ?? ''}~undo`,
-    type: text(undo['type']) ?? '',
-    what: whatOf(object(undo['io'])),
+    type,
+    what: whatOf(type, object(undo['io'])),
     phase: 'undo',
     condition: null,
     map: null,
@@ -78,12 +79,16 @@ function undoNode(node: Json): GraphNode {
   }
 }
 
-function whatOf(io: Json): string | null {
-  const named = text(io['fn']) ?? text(io['flow'])
-  if (named !== null) return named
-  if (text(io['signal']) !== null) return `signal ${io['signal']}`
-  if (io['for_sec'] !== undefined) return `${String(io['for_sec'])} s`
-  return io['until'] !== undefined && typeof io['until'] === 'string' ? `until ${io['until']}` : null
+function whatOf(type: string, io: Json): string | null {
+  switch (type) {
+    case 'coordinator_fn': return text(io['fn'])
+    case 'subflow': return io['flow'] === undefined ? null : `subflow ${String(io['flow'])}`
+    case 'loop': return io['flow'] === undefined ? null : `loop ${String(io['flow'])}`
+    case 'wait_signal': return `signal ${String(io['signal'])}`
+    case 'sleep':
+      return io['until'] === undefined ? `sleep ${String(io['for_sec'])} s` : `sleep until ${String(io['until'])}`
+    default: return null
+  }
 }
 
 function mapText(over: unknown): string {
@@ -96,7 +101,7 @@ function mapText(over: unknown): string {
 function edgesOf(document: Json, nodes: Json[]): Edge[] {
   const found = new Map<string, Edge>()
   const add = (edge: Edge): void => {
-    found.set(JSON.stringify([edge.from, edge.to]), edge)
+    found.set(`${edge.from}\n${edge.to}`, edge) // ids have no line ends
   }
   const streaming = new Set(nodes.filter(streams).map((node) => node['node_id']))
   const plain = (from: string, to: string, edgeStreams: boolean): void =>

@@ -47,15 +47,15 @@ test('a node that leads elsewhere is not in the group', () => {
   expect(boxes.map((box) => box.nodes.length)).toEqual([1, 99, 1, 1])
 })
 
-test('a graph of ten thousand nodes has few boxes in any shape', () => {
-  const chain = Array.from({ length: 10_000 }, (_, place) =>
+test('a graph of thousands of nodes has few boxes in any shape', () => {
+  const chain = Array.from({ length: 2_000 }, (_, place) =>
     node(`n${place}`, `role${place % 7}`, ...(place ? [`n${place - 1}`] : [])))
-  const wide = Array.from({ length: 10_000 }, (_, place) => node(`n${place}`, `role${place}`))
-  const mixed = Array.from({ length: 10_000 }, (_, place) =>
+  const wide = Array.from({ length: 2_000 }, (_, place) => node(`n${place}`, `role${place}`))
+  const mixed = Array.from({ length: 2_000 }, (_, place) =>
     node(`n${place}`, 'work', ...(place ? [`n${Math.floor((place * 7919) % place)}`] : [])))
   for (const nodes of [chain, wide, mixed]) {
     const { boxes } = grouped(graphOf(nodes))
     expect(boxes.length).toBeLessThanOrEqual(MOST_BOXES)
-    expect(boxes.reduce((sum, box) => sum + box.nodes.length, 0)).toBe(10_000)
+    expect(boxes.reduce((sum, box) => sum + box.nodes.length, 0)).toBe(2_000)
   }
 })

@@ -75,7 +75,7 @@ function alikeKeys(graph: TaskGraph): Map<string, string> {
   const kinds = new Map(graph.nodes.map((node) => [node.id, kindOf(node)]))
   const numbers = new Map<string, string>()
   const numbered = (parts: (string | undefined)[]): string => {
-    const key = JSON.stringify(parts)
+    const key = parts.join('\n')
     const number = numbers.get(key) ?? String(numbers.size)
     numbers.set(key, number)
     return number
@@ -153,7 +153,7 @@ function between(edges: Edge[], boxOf: Map<string, string>): BoxEdge[] {
     const from = boxOf.get(edge.from)
     const to = boxOf.get(edge.to)
     if (from === undefined || to === undefined || from === to) continue
-    found.set(JSON.stringify([from, to, edge.route]), { ...edge, from, to })
+    found.set(`${from}\n${to}\n${edge.route}`, { ...edge, from, to }) // ids have no line ends
   }
   return [...found.values()]
 }

@@ -4,7 +4,7 @@ import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { api, path } from '../api/client'
 import type { NodeStatus, NodeView, Page, TaskEvent, TaskView } from '../api/types'
 import { Link, useSearch } from '../router'
-import { ProblemBox } from '../shared/problem'
+import { Empty, ProblemBox } from '../shared/problem'
 import { StatusBadge, isTerminal } from '../shared/status'
 import { Duration, Time } from '../shared/time'
 import { Json, TaskLink } from '../shared/view'
@@ -24,7 +24,7 @@ export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskVi
   const query = useQuery({
     queryKey: ['task', task.id, 'node', nodeId, stamp],
     queryFn: ({ signal }) => readNode(task.id, nodeId, signal),
-    placeholderData: (data, before) => (before?.queryKey[3] === nodeId ? keepPreviousData(data) : undefined),
+    placeholderData: keepPreviousData, // the panel has the node's id as its key
     refetchInterval: ({ state }) =>
       state.data && !isTerminal(state.data.node.status) && (!row || row.type !== 'sleep') ? CHILD_MS : false,
   })
@@ -36,6 +36,7 @@ export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskVi
         <button type="button" onClick={() => changeSearch({ node: null })} aria-label="Close the node">✕</button>
       </div>
       {query.error && <ProblemBox error={query.error} />}
+      {query.isPending && <Empty>Loading…</Empty>}
       {query.data && (
         <Details task={task} view={view} node={query.data.node} explanation={query.data.explanation} graphNode={graphNode} />
       )}
@@ -67,7 +68,7 @@ function Details({ task, view, node, explanation, graphNode }: {
       <p className="panel-status">
         <StatusBadge status={node.status} />
         {(node.attempt ?? 0) > 1 && <span>attempt {node.attempt}</span>}
-        <span className="quiet">{graphNode?.what ? `${node.type}: ${graphNode.what}` : node.type}</span>
+        <span className="quiet">{graphNode?.what ?? node.type}</span>
       </p>
       <p className={node.status === 'failed' ? 'explanation problem' : 'explanation'}>{explanation}</p>
       {node.type === 'approval' && node.status === 'deferred' && <ApprovalCard task={task} nodeId={node.node_id} />}

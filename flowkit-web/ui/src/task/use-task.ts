@@ -83,8 +83,9 @@ export function useTask(id: string): TaskData {
   })
   const refresh = useCallback(
     () => void queries.invalidateQueries({ queryKey: ['task', id] }), [queries, id])
+  const last = current?.events.at(-1)?.seq ?? base?.outline.seq ?? 0
   const isBack = stream.state === 'ended' && header.data !== undefined &&
-    !isTerminal(header.data.status)
+    !isTerminal(header.data.status) && (header.data.seq ?? 0) > last
   useEffect(() => {
     if (isBack) refresh() // the task has ended before, and was retried
   }, [isBack, refresh])
@@ -142,6 +143,7 @@ export function useHistory({ id, seq, events }: TaskData) {
     queryFn: ({ signal }) => readHistory(id, seq ?? 0, signal),
     enabled: seq !== null,
     staleTime: Infinity,
+    placeholderData: (data, before) => (before?.queryKey[1] === id ? data : undefined),
   })
   const all = useMemo(() => {
     const last = past.data?.at(-1)?.seq ?? 0
