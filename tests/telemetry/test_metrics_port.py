@@ -1,6 +1,8 @@
 """Metrics and probes of coordinators, workers and the web API."""
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -140,6 +142,20 @@ async def test_a_port_without_a_package_that_has_metrics_is_an_error_that_names_
 def test_a_port_that_is_true_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a number, not true"):
         CoordinatorConfig(metrics_port=True)
+
+
+def test_an_empty_host_which_would_mean_all_addresses_is_refused() -> None:
+    with pytest.raises(ValueError, match="metrics_host"):
+        CoordinatorConfig(metrics_host="")
+
+
+def test_a_client_with_the_configuration_of_a_coordinator_imports_no_library() -> None:
+    script = (
+        "import sys, flowkit; flowkit.Client(db='memory://', cfg=flowkit.CoordinatorConfig("
+        "metrics_port=1)); print([name for name in sys.modules if 'prometheus' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 # ---------------------------------------------------------------- the web API

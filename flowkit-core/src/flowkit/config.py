@@ -342,6 +342,7 @@ class ServiceConfig(CommonConfig):
     )
     metrics_host: str = Field(
         "127.0.0.1",
+        min_length=1,
         description=(
             "Address of that port: `0.0.0.0` for all of the machine's. It needs no token, so let"
             " only probes and Prometheus reach it."

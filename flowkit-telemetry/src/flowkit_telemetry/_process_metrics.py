@@ -1,15 +1,21 @@
-"""Metrics of the work of one coordinator, worker or client."""
+"""Metrics of the work of one coordinator, worker or client.
+
+The library for the page is imported when the page is opened: clients that share the configuration
+of a coordinator open none.
+"""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from typing import TYPE_CHECKING, Any
 
 from flowkit.measures import MEASURES, Measure
 from flowkit_telemetry._label_values import LabelValues
 from flowkit_telemetry._metric_table import BUCKETS, METRICS
-from flowkit_telemetry._metrics_page import Page
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+    from flowkit_telemetry._metrics_page import Page
 
 Values = tuple[str, ...]
 _LABELS = {name: meaning.labels for name, meaning in MEASURES.items()}
@@ -68,12 +74,16 @@ class ProcessMetrics:
     def _bounded(self, name: str, values: Values) -> Values:
         return tuple(map(self._values.bounded, _LABELS[name], values))
 
-    def flowkit_open_metrics(self, client: Any) -> Page:
+    def flowkit_open_metrics(self, client: Any) -> "Page":
         """Return the page of this process."""
+        from flowkit_telemetry._metrics_page import Page
+
         return Page(client=client, own=self.families)
 
-    def families(self) -> Iterator[Metric]:
+    def families(self) -> "Iterator[Metric]":
         """Yield the metrics with their values."""
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
         for name, counts in self._counts.items():
             meaning = MEASURES[name]
             counter = CounterMetricFamily(METRICS[name], meaning.description, labels=meaning.labels)
