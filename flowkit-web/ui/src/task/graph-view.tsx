@@ -9,7 +9,7 @@ import { BOX_HEIGHT, BOX_WIDTH } from './box-size'
 import { criticalPath } from './critical-path'
 import type { GraphNode } from './graph-model'
 import type { Layout, PlacedBox, PlacedEdge } from './layout'
-import { countsOf, countsText, worstOf, type Rows } from './rows'
+import { countsOf, countsText, worstOf, type Row, type Rows } from './rows'
 import { useLayout } from './use-layout'
 import { useSize } from './use-size'
 import type { TaskData } from './use-task'
@@ -231,15 +231,16 @@ function GraphBox({ box, node, rows, isSelected, isCritical, isTabStop, onSelect
       <span className="box-title">{title}</span>
       <span className="box-line">
         <StatusBadge status={status} />
-        <span className="box-what">{isGroup ? countsText(own) : lineOf(node, row?.attempt ?? 0)}</span>
+        <span className="box-what">{isGroup ? countsText(own) : lineOf(node, row)}</span>
       </span>
       {Object.keys(counts).length > 0 && <Bar counts={counts} />}
     </button>
   )
 }
 
-function lineOf(node: GraphNode | undefined, attempt: number): string {
-  const parts = [node?.what ?? node?.type, attempt > 1 ? `attempt ${attempt}` : null]
+function lineOf(node: GraphNode | undefined, row: Row | undefined): string {
+  const parts = [node?.what ?? node?.type, (row?.attempt ?? 0) > 1 ? `attempt ${row?.attempt}` : null]
+  if (row?.cached) parts.push('cached')
   if (node?.condition) parts.push('when…')
   if (node?.map) parts.push('map')
   return parts.filter(Boolean).join(' · ')

@@ -95,6 +95,7 @@ function Details({ task, view, node, explanation, graphNode }: {
         </Fact>}
         {graphNode && graphNode.fanIn !== 'all' && <Fact name="Fan-in">{graphNode.fanIn}</Fact>}
         {graphNode && graphNode.phase !== 'main' && <Fact name="Phase">{graphNode.phase}</Fact>}
+        {node.cached && <Fact name="Result">taken from the cache; the node did not run</Fact>}
         {node.worker_id && <Fact name="Worker">{node.worker_id}</Fact>}
         {node.started_at && <Fact name="Began"><Time at={node.started_at} /></Fact>}
         {node.started_at && <Fact name="Took"><Duration from={node.started_at} to={node.finished_at} /></Fact>}

@@ -66,6 +66,7 @@ function useColumns(withMaps: boolean): Column<Row>[] {
 function whatOf(row: Row): string {
   if (row.error) return `${row.reason_code ? `${row.reason_code}: ` : ''}${row.error}`
   if (row.waiting) return waitText(row.waiting)
+  if (row.cached) return 'taken from the cache'
   if (row.reason_code) return row.reason_code
   if (row.status === 'running' && row.progress != null) return JSON.stringify(row.progress)
   return row.worker_id ?? ''

@@ -51,6 +51,7 @@ test('an event is told in words', () => {
   expect(dataText(event('a', 'running', { worker_id: 'w1' }))).toBe('on w1')
   expect(dataText(event('a', 'deferred', { reason_code: 'bad', error: 'oh', attempt: 2 })))
     .toBe('attempt 2, bad: oh')
+  expect(dataText(event('a', 'finished', { cached: true }))).toBe('taken from the cache')
   expect(dataText(event('a', 'deferred', { waiting: 'approval', other: 1 })))
     .toBe('waits for a decision, {"other":1}')
 })

@@ -21,6 +21,8 @@ export interface Row {
   waiting?: string
   waiting_until?: string
   resolved_by?: string
+  /** Its result was taken from the cache. */
+  cached?: boolean
   children?: Partial<Record<NodeStatus, number>>
 }
 
@@ -41,6 +43,7 @@ interface Change {
   retry?: boolean
   released_by?: string
   skipped_batches?: number
+  cached?: boolean
 }
 
 const ENDED: ReadonlySet<string> = new Set(['finished', 'failed', 'cancelled', 'skipped'])
@@ -75,6 +78,7 @@ function changed(row: Row, event: TaskEvent): Row {
   if (data.skipped_batches) next.skipped_batches = data.skipped_batches
   if (data.waiting) next.waiting = data.waiting
   if (data.until) next.waiting_until = data.until
+  if (data.cached) next.cached = true
   const worker = data.worker_id ?? (status === 'running' ? undefined : row.worker_id)
   if (worker) next.worker_id = worker
   const began = beganAt(row, next, event)
@@ -129,7 +133,8 @@ export function countsText(counts: Counts): string {
 }
 
 const AWAITED: Record<string, string> = {
-  timer: 'a time', signal: 'a signal', approval: 'a decision', key: 'its concurrency key', rate: 'its rate',
+  timer: 'a time', signal: 'a signal', approval: 'a decision', cache: 'a result that another task stores',
+  key: 'its concurrency key', rate: 'its rate',
 }
 
 /** Write for what a node waits. */
@@ -143,7 +148,7 @@ export function dataText({ data, kind }: TaskEvent): string {
   if (typeof data === 'string') return data
   if (kind !== 'status') return JSON.stringify(data)
   const { attempt, worker_id, reason_code, error, waiting, until, retry, released_by, skipped_batches,
-    ...others } = data as Change
+    cached, ...others } = data as Change
   const parts = [
     attempt && `attempt ${attempt}`,
     worker_id && `on ${worker_id}`,
@@ -153,6 +158,7 @@ export function dataText({ data, kind }: TaskEvent): string {
     retry && 'runs again',
     released_by && `handed back by ${released_by}`,
     skipped_batches && `${skipped_batches} batches skipped`,
+    cached && 'taken from the cache',
     Object.keys(others).length > 0 && JSON.stringify(others),
   ]
   return parts.filter(Boolean).join(', ')
