@@ -152,6 +152,12 @@ async def test_a_name_of_a_private_address_is_refused_when_it_is_connected() -> 
         await network.connect_tcp("localhost", 443)
 
 
+async def test_a_name_that_cannot_be_looked_up_is_a_refusal() -> None:
+    async with open_receiver(config(url=f"https://{'a' * 70}.example.org/"), "a") as receiver:
+        with pytest.raises(NotDelivered, match="has no address"):
+            await receiver.post(b"{}", {})
+
+
 # ---------------------------------------------------------------- requests
 
 
@@ -298,7 +304,7 @@ async def test_the_changes_of_a_task_reach_the_receiver(pem: Path, tmp_path: Pat
 
 async def test_the_doctor_tells_how_far_a_webhook_is_behind() -> None:
     options = {"web": {"webhooks": {"a": {"url": "https://e.org/", "secrets": [SECRET]}}}}
-    cfg, bus = CommonConfig(options=options), InMemoryBus()
+    cfg, bus = CoordinatorConfig(options=options, publish_changes=True), InMemoryBus()
     async with bus.subscribe([cfg.changes_topic], group="flowkit.webhook.a"):
         for expected_ok, count in ((True, 1), (False, 1_000)):
             await bus.publish([Message(cfg.changes_topic, b"{}", str(n)) for n in range(count)])
@@ -306,3 +312,9 @@ async def test_the_doctor_tells_how_far_a_webhook_is_behind() -> None:
             assert result.ok is expected_ok
     assert result.detail == "1,001 changes behind"
     assert "flowkit webhooks" in result.remedy
+
+
+async def test_the_doctor_tells_that_nothing_is_published_for_a_webhook() -> None:
+    options = {"web": {"webhooks": {"a": {"url": "https://e.org/", "secrets": [SECRET]}}}}
+    (result,) = await check_webhooks(InMemoryBus(), CoordinatorConfig(options=options))
+    assert (result.ok, result.detail) == (False, "publish_changes is off")

@@ -70,7 +70,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         """
         try:
             found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} has no address: {error}") from error
         addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
         for address in addresses:

@@ -7,7 +7,7 @@ import anyio
 
 from flowkit.cli.verbs import stopped_by_signals
 from flowkit.clock import SystemClock
-from flowkit.config import CommonConfig
+from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, CheckResult, TopicSpec
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 STOP_SEC = 5.0
 MOST_BEHIND = 1_000
 """Changes that may wait for a webhook before ``flowkit doctor`` reports it."""
+PUBLISH = "set publish_changes = true in the configuration of all coordinators"
 START = "check that `flowkit webhooks` runs, and the reasons in its log; then the receiver itself"
 
 
@@ -67,6 +68,8 @@ async def check_webhooks(bus: Bus, cfg: CommonConfig) -> Sequence[CheckResult]:
 
 
 async def _check(name: str, bus: Bus, cfg: CommonConfig) -> CheckResult:
+    if isinstance(cfg, CoordinatorConfig) and not cfg.publish_changes:
+        return CheckResult(f"webhook {name}", False, "publish_changes is off", PUBLISH)
     places = await bus.outstanding(cfg.changes_topic, group_of(cfg.namespace, name))
     if places is None:
         return CheckResult(f"webhook {name}", True, "this bus does not know what waits for it")
