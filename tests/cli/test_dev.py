@@ -1,6 +1,7 @@
 """``flowkit dev``: its worker follows changes of files, and its tasks survive kills."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
@@ -293,10 +295,14 @@ async def test_the_worker_ends_when_its_parent_was_killed(tmp_path: Path):
     await eventually(lambda: not is_running(worker), lambda: dev.printed)
 
 
-async def test_without_handlers_only_a_coordinator_runs(tmp_path: Path):
+async def test_without_handlers_only_a_coordinator_and_the_page_run(tmp_path: Path):
     dev = Dev(tmp_path)
     try:
         await dev.until("worker    none, because there are no handlers")
+        address = re.search(r"^page +(http://127\.0\.0\.1:\d+)$", dev.printed, re.MULTILINE)
+        assert address is not None
+        async with httpx.AsyncClient(base_url=address[1]) as http:
+            assert (await http.get("/api/v1/me")).json() == {"name": "local", "role": "admin"}
         dev.process.send_signal(signal.SIGTERM)
         assert await dev.ended() == 0
     finally:

@@ -85,12 +85,13 @@ def press(page: Page, target: Locator, key: str = "Enter") -> None:
     page.keyboard.press(key)
 
 
-def faults_of(page: Page) -> list[str]:
-    """Return the serious faults that axe finds in a page."""
+def faults_of(page: Page, *rules: str) -> list[str]:
+    """Return the serious faults that axe finds in a page, by all rules or by these."""
     if not page.evaluate("() => 'axe' in window"):
         # Evaluated as the developer tools do it: the policy of the page admits no other script.
         page.evaluate(Path(AXE).read_text(encoding="utf-8"))
-    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    found = page.evaluate("(options) => axe.run(document, options)", options)
     return [
         f"{one['id']}: {part['html']}"
         for one in found["violations"]

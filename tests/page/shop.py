@@ -5,15 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio
-import uvicorn
-
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.errors import NodeFailure
 from flowkit.worker import RunContext, Worker, handler
 from flowkit_web import WebConfig
-from flowkit_web._app import WebApp, guarded
-from flowkit_web._server import listening_on
+from flowkit_web._server import PageServer, listening_on, served
 
 ORDER = {
     "nodes": [
@@ -122,16 +118,7 @@ async def running(shop: Shop, folder: Path) -> AsyncIterator[Client]:
 async def serving(client: Client) -> AsyncIterator[str]:
     """Serve the page of a client on a free port of this machine, and return its address."""
     config = WebConfig(requests_per_sec=1e6, request_burst=1_000_000)
-    app = WebApp(client, config, local=True)
-    settings = uvicorn.Config(
-        guarded(app, config), access_log=False, lifespan="off", log_config=None, ws="none"
-    )
-    server = uvicorn.Server(settings)
-    with listening_on("127.0.0.1", 0, settings.backlog) as listening:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listening])
-            try:
-                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-            finally:
-                app.state.streams.stopping.set()
-                server.should_exit = True
+    server = PageServer(client, config, local=True)
+    with listening_on("127.0.0.1", 0) as listening:
+        async with served(server, listening) as address:
+            yield address

@@ -280,3 +280,13 @@ def test_a_source_of_two_plugins_is_opened_by_the_last_one_and_listed(
     assert "Plugins b and a answer mine://here/topic; b is used" in caplog.text
     known = [row for row in Plugins().provided() if row.kind == "trigger"]
     assert [(row.plugin, row.name) for row in known] == [("kafka", "kafka://")]
+
+
+def test_a_page_that_is_no_async_context_manager_is_refused() -> None:
+    class Opener:
+        @hookimpl
+        def flowkit_open_page(self, config: CommonConfig) -> Any:
+            return "http://localhost"
+
+    with pytest.raises(PluginError, match="something else than an async context manager"):
+        Plugins([Opener()], discover=False).open_page(CommonConfig())

@@ -18,10 +18,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from flowkit import Client
+from flowkit import Client, CoordinatorConfig
 from flowkit.cli._app import app
 from flowkit.errors import ConfigError
-from flowkit_web._server import listening_on
+from flowkit_web._server import listening_on, serving_page
 from tests.builders import graph, node
 from tests.cli.installations import Installation
 
@@ -76,8 +76,16 @@ def test_a_port_that_is_in_use_is_an_error() -> None:
 
 def test_a_host_that_is_no_address_of_this_machine_is_an_error() -> None:
     text = f"cannot listen on 192.0.2.1:0: {os.strerror(errno.EADDRNOTAVAIL)}"
-    with pytest.raises(ConfigError, match=text), listening_on("192.0.2.1", 0, backlog=1):
+    with pytest.raises(ConfigError, match=text), listening_on("192.0.2.1", 0):
         pass
+
+
+async def test_the_page_has_another_port_where_its_usual_one_is_in_use() -> None:
+    cfg = CoordinatorConfig(db=Installation().address)
+    async with serving_page(cfg) as one, serving_page(cfg) as other, httpx.AsyncClient() as http:
+        assert one != other
+        for address in (one, other):
+            assert (await http.get(f"{address}/healthz")).json() == {"status": "ok"}
 
 
 # ---------------------------------------------------------------- a process

@@ -8,7 +8,7 @@ An error that a hook raises after the start does not end the process.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -190,6 +190,15 @@ def flowkit_open_metrics(client: Any) -> MetricsPage | None:
     web``. ``client`` is the coordinator or the :class:`~flowkit.Client`, from which the page may
     read figures about the installation when it is asked for; in a worker it is None. The client may
     not be started yet.
+    """
+
+
+@hookspec(firstresult=True)
+def flowkit_open_page(config: CommonConfig) -> AbstractAsyncContextManager[str] | None:
+    """Return an async context manager that serves a web page of the installation, or None.
+
+    ``flowkit dev`` enters it, and prints its value, the address of the page. Only this machine may
+    reach the page.
     """
 
 

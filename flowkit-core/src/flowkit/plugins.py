@@ -7,6 +7,7 @@ the right name of a misspelt hook.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -313,6 +314,15 @@ class Plugins:
         answer = self.first("flowkit_open_metrics", check=_checked_page, client=client)
         return None if answer is None else answer.value
 
+    def open_page(self, config: CommonConfig) -> AbstractAsyncContextManager[str] | None:
+        """Return the server of the web page that the first plugin opens, or None if none does.
+
+        Raises:
+            PluginError: the plugin raised, or returned something else.
+        """
+        answer = self.first("flowkit_open_page", check=_checked_server, config=config)
+        return None if answer is None else answer.value
+
     def _opened(self, hook: str, protocol: type[Any], **arguments: Any) -> Any:
         first: Answer | None = None
         unused: list[str] = []
@@ -470,6 +480,12 @@ def _checked_page(page: Any) -> Any:
     if (part := missing_part(page, MetricsPage)) is not None:
         raise PluginError(f"the page lacks {part} (see flowkit.protocols.MetricsPage)")
     return page
+
+
+def _checked_server(server: Any) -> Any:
+    if not isinstance(server, AbstractAsyncContextManager):
+        raise PluginError("it returned something else than an async context manager")
+    return server
 
 
 class _Clash(PluginError):

@@ -1,6 +1,7 @@
 """Verb ``dev``: a coordinator, and a worker that follows changes of the user's files."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -45,6 +46,9 @@ def dev(
     metrics_port: options.MetricsPort = None,
 ) -> None:
     """Run a coordinator and a worker for development, without a server.
+
+    If flowkit-web is installed, it also serves the web page, and prints its address.
+
 
     Handlers come from FILE (its variable `handlers`, or else its functions decorated with
     @handler) and from --handlers, or else from plugins. The worker is a process of its own. If a
@@ -104,7 +108,12 @@ async def _serve(
     silent_sec = CoordinatorConfig().heartbeat_hard_sec
     cfg = CoordinatorConfig(heartbeat_soft_sec=silent_sec, metrics_port=metrics_port, **settings)
     with interrupts(workers.stop, notice="stopping", patience_sec=2 * STOP_GRACE_SEC):
-        async with Coordinator(cfg=cfg, plugins=[lines]) as coordinator:
+        async with (
+            Coordinator(cfg=cfg, plugins=[lines]) as coordinator,
+            plugins.open_page(cfg) or nullcontext() as page,
+        ):
+            if page is not None:
+                lines.say("page", page)
             lines.say("store", str(cfg.db))
             lines.say("submit", f"flowkit submit FILE --db {quote(str(cfg.db))}")
             if unfinished := await _unfinished(coordinator):
