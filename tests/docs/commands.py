@@ -115,6 +115,7 @@ NOT_RUN = {
     "python docs/_diagrams.py": (
         "it needs a drawing program; tests/docs/test_diagrams.py checks that no drawing is outdated"
     ),
+    "python -m tests.page.screenshots": "it needs Chromium, and replaces images of the pages",
 }
 NOT_RUN_LANGUAGES = {
     "js": (
