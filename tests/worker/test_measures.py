@@ -96,6 +96,27 @@ async def test_a_change_counts_when_it_is_committed_and_not_when_it_is_refused()
     assert sum(seen.of("task_changes", status="finished")) == 1
 
 
+async def test_a_node_that_a_pause_holds_back_counts_as_paused() -> None:
+    seen, began, free = Seen(), asyncio.Event(), asyncio.Event()
+
+    @handler("first")
+    async def first(item: Any) -> None:
+        began.set()
+        await free.wait()
+
+    async with Cluster(handlers=[first, work], plugins=[seen]) as cluster:
+        flow = graph(node("a", "first"), node("b", "work", "a"))
+        task_id = await cluster.client.create_task(graph=flow)
+        await began.wait()
+        await cluster.client.pause(task_id)
+        free.set()
+        async for event in cluster.client.watch(task_id):
+            if event.node_id == "a" and event.status == "finished":
+                await cluster.client.resume(task_id)
+    assert seen.of("node_changes", status="paused", role="work") == [1]
+    assert seen.of("node_changes", status="finished", role="work") == [1]
+
+
 async def test_the_lag_of_a_stream_is_measured_while_its_producer_runs() -> None:
     seen, read = Seen(), asyncio.Event()
 
