@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -20,9 +20,7 @@ from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.run_inputs import context_of, evaluated_io, needed_by, own_names
 from flowkit._tasks.scopes import scope_of
 from flowkit._user_code.containment import (
-    awaited,
     error_text,
-    loggable,
     message,
     origin,
 )
@@ -30,6 +28,7 @@ from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.foreign_contexts import contain_tasks
 from flowkit._user_code.reason_codes import UNEXPECTED, carried_reason, shown_reason
 from flowkit.coordinator._function_invocation import call_function
+from flowkit.coordinator._gathered_events import GatheredEvents
 from flowkit.coordinator._shared_resources import SharedResources
 from flowkit.coordinator.functions import FunctionContext
 from flowkit.errors import NodeFailure
@@ -43,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = 1000
 
-Report = Callable[[str, Event], Awaitable[None]]
+Report = Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]]
 
 
 class FunctionCalls:
@@ -69,7 +68,12 @@ class FunctionCalls:
         self._clock = clock
         self._plugins = plugins
         self._worker_id = worker_id
-        self._report = report
+        self._ends = GatheredEvents(
+            group=group,
+            report=report,
+            leaving=leaving,
+            message="The ends of functions were not recorded",
+        )
         self._resources = resources
         self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
         self._leaving = leaving
@@ -108,15 +112,7 @@ class FunctionCalls:
                 event = await self._call(task, index, attempt, token)
         finally:
             del self._running[key]
-        try:
-            await awaited(self._report(task_id, event), ending=self._leaving)
-        except Exception as error:
-            logger.error(
-                "The end of a function was not recorded: %s",
-                error_text(error),
-                exc_info=loggable(error),
-                extra={"action": "report_lost", "task_id": task_id},
-            )
+        self._ends.add(task_id, event)
 
     async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
         scope = self._running[task.task_id, index, attempt]

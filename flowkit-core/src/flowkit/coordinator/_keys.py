@@ -35,9 +35,9 @@ from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import notices_of
 from flowkit._tasks.event_processor import log_store_error
 from flowkit._user_code.containment import awaited
+from flowkit.coordinator._gathered_events import GatheredEvents
 from flowkit.coordinator._key_ancestors import Ancestors
 from flowkit.coordinator._key_work import Answer, Ask, KeyWork, Step, step
-from flowkit.coordinator._logged_failures import failures_logged
 from flowkit.coordinator._rate_windows import RateWindows
 from flowkit.coordinator._timers import Timers
 from flowkit.errors import CorruptRecord, StoreError
@@ -80,7 +80,12 @@ class Keys:
         self._group = group
         self._store = store
         self._clock = clock
-        self._report = report
+        self._answers = GatheredEvents(
+            group=group,
+            report=report,
+            leaving=leaving,
+            message="The answers to claims of keys, rates or cached results were not recorded",
+        )
         self._leaving = leaving
         self._windows = RateWindows(clock)
         self._timers = Timers(clock)
@@ -90,9 +95,6 @@ class Keys:
         self._asked: set[Claimant] = set()
         """Claims that are asking, so that a repeated question is asked once."""
         self._is_serving = False
-        self._events: Events = {}
-        """Answers to be reported, by task."""
-        self._is_delivering = False
         self._name = secrets.token_hex(6)
         self._numbers = count()
 
@@ -221,7 +223,8 @@ class Keys:
                     left[key] = rest
             if done.state.value is not None:
                 self._known.pop(key, None)  # values may be large
-        self._deliver_soon(events)
+        for task_id, of_task in events.items():
+            self._answers.add(task_id, *of_task)
         return left
 
     def _step(
@@ -363,26 +366,6 @@ class Keys:
                 return _cached(key, ask.candidate, state)
             case _:
                 return KeyGranted(index, number, answer is Answer.SHARED, self.kind)
-
-    def _deliver_soon(self, events: Events) -> None:
-        """Report answers beside the rounds. Those that come in meanwhile are reported together."""
-        for task_id, of_task in events.items():
-            self._events.setdefault(task_id, []).extend(of_task)
-        if self._events and not self._is_delivering:
-            self._is_delivering = True
-            self._group.start_soon(self._deliver)
-
-    async def _deliver(self) -> None:
-        """Report the answers. If a report is lost, the check of the holders repeats it."""
-        message = "The answers to claims of keys, rates or cached results were not recorded"
-        try:
-            while self._events:
-                events, self._events = self._events, {}
-                names = ", ".join(events)[:200]
-                with failures_logged(message, action="report_lost", task_id=names):
-                    await awaited(self._report(events), ending=self._leaving)
-        finally:
-            self._is_delivering = False
 
 
 def _cached(key: str, one: Candidate, state: KeyState) -> ResultCached:

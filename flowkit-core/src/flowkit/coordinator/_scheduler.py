@@ -139,7 +139,7 @@ class Scheduler:
             clock=clock,
             plugins=plugins,
             worker_id=coordinator_id,
-            report=self._report,
+            report=partial(self._handle, ()),
             resources=resources,
             leaving=self._leaving,
         )
