@@ -13,6 +13,8 @@ class CacheLedger:
 
     def __init__(self) -> None:
         self._computing: dict[str, set[Node]] = {}
+        self._keys: dict[Node, str] = {}
+        """Keys of the nodes that compute."""
         self._results: dict[str, list[Any]] = {}
 
     def fault(self, task_id: str, marks: str, nodes: Mapping[int, NodeRecord]) -> str | None:
@@ -21,13 +23,15 @@ class CacheLedger:
         a task.
         """
         for index, node in nodes.items():
+            if (before := self._keys.pop((task_id, index), None)) is not None:
+                self._computing[before].discard((task_id, index))
             if node.cache is None or not node.cache.key:
                 continue
             key = node.cache.key
             mark, computing = ord(marks[index]), self._computing.setdefault(key, set())
-            computing.discard((task_id, index))
             if node.cache.state == "held" and mark in ATTEMPTED:
                 computing.add((task_id, index))
+                self._keys[task_id, index] = key
                 if len(computing) > 1:
                     return f"the result for {key!r} is computed by {sorted(computing)}"
             results = self._results.setdefault(key, [])
