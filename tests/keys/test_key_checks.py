@@ -8,7 +8,8 @@ from anyio import wait_all_tasks_blocked
 from flowkit._engine import Event
 from flowkit._engine.key_places import Claimant, Holder, KeyState
 from flowkit._records.key_records import awaits_place, is_over, key_change
-from flowkit.coordinator._keys import MOST_KNOWN, Keys
+from flowkit.coordinator._key_store import MOST_KNOWN
+from flowkit.coordinator._keys import Keys
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import Task, TaskStatus
 from flowkit_testing import Cluster

@@ -2,11 +2,8 @@
 keys at a time.
 """
 
-import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from itertools import count
 
 from anyio.abc import TaskGroup
 
@@ -24,37 +21,27 @@ from flowkit._records.cache_records import value_of
 from flowkit._records.key_records import (
     candidate_of,
     key_change,
-    key_state,
-    queue_key,
-    queue_kind,
-    queue_prefix,
-    queued_claim,
-    queued_record,
 )
-from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import notices_of
 from flowkit._tasks.event_processor import log_store_error
 from flowkit._user_code.containment import awaited
 from flowkit.coordinator._gathered_events import GatheredEvents
 from flowkit.coordinator._key_ancestors import Ancestors
+from flowkit.coordinator._key_store import KeyStore
 from flowkit.coordinator._key_work import Answer, Ask, KeyWork, Step, step
 from flowkit.coordinator._rate_windows import RateWindows
 from flowkit.coordinator._timers import Timers
-from flowkit.errors import CorruptRecord, StoreError
-from flowkit.protocols import Clock, RecordChange, RecordDeletion, Store
+from flowkit.errors import StoreError
+from flowkit.protocols import Clock, RecordChange, Store
 from flowkit.task import ClaimKind, Task
 
 logger = logging.getLogger(__name__)
 
-MOST_KNOWN = 10_000
-"""Keys of which the last state is kept in memory."""
 FIRST_CHECK_SEC = 30.0
 """Time after a change of a key until its holders are checked."""
 PAUSE_SEC = 1.0
 
 Events = dict[str, list[Event]]
-_Known = tuple[KeyState, str]
-"""State of a key, and the revision of its record; the empty text if there is none."""
 
 
 class Keys:
@@ -78,7 +65,6 @@ class Keys:
         """``leaving`` returns True while the coordinator cancels what it runs."""
         self.kind = kind
         self._group = group
-        self._store = store
         self._clock = clock
         self._answers = GatheredEvents(
             group=group,
@@ -90,13 +76,11 @@ class Keys:
         self._windows = RateWindows(clock)
         self._timers = Timers(clock)
         self._ancestors = Ancestors(store)
-        self._known: Recent[str, _Known] = Recent(MOST_KNOWN)
+        self._store = KeyStore(kind, store)
         self._work: dict[str, KeyWork] = {}
         self._asked: set[Claimant] = set()
         """Claims that are asking, so that a repeated question is asked once."""
         self._is_serving = False
-        self._name = secrets.token_hex(6)
-        self._numbers = count()
 
     # ------------------------------------------------------------ work
 
@@ -110,7 +94,10 @@ class Keys:
             self._asked.add(one.claimant)
             conflict = "queue" if self.kind != "key" or key is None else key.on_conflict
             waits = conflict in ("queue", "cancel_running")
-            ask = Ask(one, waits, enters=waits and self._is_contended(claim.key))
+            known = self._store.known(claim.key)
+            # A claim of a key that seems to be contended comes into the queue at once.
+            enters = waits and known is not None and known[0].contended
+            ask = Ask(one, waits, enters=enters)
             self._ancestors.note(task)
             self._of(claim.key).asks.append(ask)
 
@@ -145,11 +132,6 @@ class Keys:
         for key in keys:
             self._of(key).serve = True
 
-    def _is_contended(self, key: str) -> bool:
-        """Return whether a key seems to be contended. Then a claim comes into the queue at once."""
-        known = self._known.get(key)
-        return known is not None and known[0].contended
-
     def _of(self, key: str) -> KeyWork:
         if not self._is_serving:
             self._is_serving = True
@@ -176,7 +158,7 @@ class Keys:
             return await self._round(work)
         except StoreError as error:
             log_store_error(logger, notices_of(self._clock), error)
-            self._known.clear()
+            self._store.forget_all()
             await self._clock.sleep(PAUSE_SEC)
             return work
 
@@ -186,28 +168,31 @@ class Keys:
         """Do one step for each key, and return the work that is left."""
         if self.kind != "rate":
             await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
-        entered = await self._enter_queues(work)
-        known = {key: one for key in work if (one := self._usable(key, entered)) is not None}
-        fresh = await self._read({key: one for key, one in work.items() if key not in known})
-        known |= fresh
-        queues = await self._queues(
+        entered = await self._store.enter_queues(work)
+        known = {key: self._store.known(key, is_proved=key not in entered) for key in work}
+        fresh = await self._store.read([key for key, one in known.items() if one is None])
+        states = {key: one for key, one in known.items() if one is not None} | fresh
+        for key in work.keys() - states.keys():  # its record is damaged, and its nodes ask again
+            self._asked.difference_update(ask.candidate.claimant for ask in work[key].asks)
+        queues = await self._store.queues(
             {
                 key: work[key].reads
-                for key, (state, _) in known.items()
+                for key, (state, _) in states.items()
                 if state.contended and work[key].reads_queue(state)
             }
         )
         now = self._clock.now()
         steps = {
             key: self._step(key, work[key], state, queues.get(key, ()), now)
-            for key, (state, _) in known.items()
+            for key, (state, _) in states.items()
         }
         changes = {
             key: self._change(key, steps[key], revision, work[key].due_at, now)
-            for key, (state, revision) in known.items()
+            for key, (state, revision) in states.items()
             if steps[key].state != state or (revision and work[key].due_at is not None)
         }
-        refused = await self._store_states(changes, steps, self._withdrawals(work))
+        withdrawn = [(key, gone) for key, one in work.items() for gone in one.withdrawn]
+        refused = await self._store.change(changes, steps, withdrawn)
         left: dict[str, KeyWork] = {}
         events: Events = {}
         for key, done in steps.items():
@@ -215,14 +200,14 @@ class Keys:
                 left[key] = work[key]
             elif key not in changes and key not in fresh and done.needs_proof:
                 # Nothing was stored, so nothing has shown that the state in memory is the last one.
-                self._known.pop(key, None)
+                self._store.forget(key)
                 left[key] = work[key]
             else:
                 rest = self._take_over(key, work[key], done, queues.get(key, ()), events)
                 if rest is not None:
                     left[key] = rest
             if done.state.value is not None:
-                self._known.pop(key, None)  # values may be large
+                self._store.forget(key)  # values may be large
         for task_id, of_task in events.items():
             self._answers.add(task_id, *of_task)
         return left
@@ -232,56 +217,8 @@ class Keys:
     ) -> Step:
         if self.kind != "rate":
             return step(work, state, queue, now)
-        state = self._windows.renewed(key, state, work, queue, self._new_id())
+        state = self._windows.renewed(key, state, work, queue, self._store.new_id())
         return step(work, state, queue, now, self._windows.counter(key, state))
-
-    def _usable(self, key: str, entered: Collection[str]) -> _Known | None:
-        """Return the state of a key in memory, unless it is to be read again: claims have come into
-        the queue of a contended key, so that perhaps nothing is stored that proves its state.
-        """
-        known = self._known.get(key)
-        return None if known is not None and known[0].contended and key in entered else known
-
-    async def _enter_queues(self, work: Mapping[str, KeyWork]) -> Collection[str]:
-        """Store claims in the queues, and return their keys."""
-        put = [(key, ask) for key, one in work.items() for ask in one.asks if ask.enters]
-        changes = [
-            RecordChange(self._new_id(), [queued_record(self.kind, key, ask.candidate)])
-            for key, ask in put
-        ]
-        if changes:
-            await self._store.records.change(changes)
-        for _, ask in put:
-            ask.enters, ask.queued = False, True
-        return {key for key, _ in put}
-
-    async def _read(self, work: Mapping[str, KeyWork]) -> dict[str, _Known]:
-        """Read the states of keys, and return them without those whose records are damaged. The
-        nodes that ask for these will ask again.
-        """
-        found: dict[str, _Known] = {}
-        stored = await self._store.records.get(self.kind, work.keys()) if work else {}
-        for key, one in work.items():
-            record = stored.get(key)
-            try:
-                revision = "" if record is None else record.revision
-                self._known[key] = found[key] = key_state(record), revision
-            except CorruptRecord as error:
-                logger.error("%s", error, extra={"action": "key_damaged"})
-                self._known.pop(key, None)
-                self._asked.difference_update(ask.candidate.claimant for ask in one.asks)
-        return found
-
-    async def _queues(self, reads: Mapping[str, int]) -> dict[str, list[Candidate]]:
-        """Return the first claims in the queues of keys, as many as are to be read of each."""
-        scan, kind = self._store.records.scan, queue_kind(self.kind)
-        found = await asyncio.gather(
-            *(scan(kind, prefix=queue_prefix(key), limit=most) for key, most in reads.items())
-        )
-        return {
-            key: [one for one in map(queued_claim, records) if one is not None]
-            for key, records in zip(reads, found, strict=True)
-        }
 
     def _change(
         self, key: str, done: Step, revision: str, due_at: float | None, now: float
@@ -289,36 +226,11 @@ class Keys:
         """Return the change that stores the state after a step. While claims wait for a rate, its
         record is due when the next place is free: the timer of this coordinator may be gone then.
         """
-        state, op_id = done.state, self._new_id()
+        state, op_id = done.state, self._store.new_id()
         due_at = now + FIRST_CHECK_SEC if due_at is None else due_at
         if state.contended and state.begun:
             due_at = min(due_at, self._windows.next_at(key, state, done.waiting))
         return key_change(key, state, revision, op_id=op_id, due_at=due_at, kind=self.kind)
-
-    def _new_id(self) -> str:
-        return f"{self._name}.{next(self._numbers)}"
-
-    async def _store_states(
-        self,
-        changes: Mapping[str, RecordChange],
-        steps: Mapping[str, Step],
-        withdrawals: Sequence[RecordDeletion],
-    ) -> set[str]:
-        """Store the states of keys, and delete withdrawn claims from the queues. Return the keys
-        that others have changed meanwhile.
-        """
-        refused: set[str] = set()
-        deletions = [RecordChange(self._new_id(), delete=[one]) for one in withdrawals]
-        if not changes and not deletions:
-            return refused
-        stored = await self._store.records.change([*changes.values(), *deletions])
-        for (key, change), success in zip(changes.items(), stored, strict=False):
-            if not success:
-                refused.add(key)
-                self._known.pop(key, None)
-            else:
-                self._known[key] = steps[key].state, change.op_id if change.put else ""
-        return refused
 
     def _take_over(
         self, key: str, work: KeyWork, done: Step, queue: Sequence[Candidate], events: Events
@@ -348,11 +260,6 @@ class Keys:
         for ask in done.unanswered:
             ask.enters = True
         return rest if rest.asks or rest.serve or rest.withdrawn else None
-
-    def _withdrawals(self, work: Mapping[str, KeyWork]) -> list[RecordDeletion]:
-        """Return the deletions of the claims that are withdrawn from queues."""
-        names = {queue_key(key, gone) for key, one in work.items() for gone in one.withdrawn}
-        return [RecordDeletion(queue_kind(self.kind), name) for name in sorted(names)]
 
     def _event(self, key: str, ask: Ask, answer: Answer, state: KeyState) -> Event:
         _, index, number = ask.candidate.claimant

@@ -1,0 +1,128 @@
+"""Records of keys of one kind: their states, which stay in memory, and their queues."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from itertools import count
+
+from flowkit._engine.key_places import Candidate, KeyState
+from flowkit._records.key_records import (
+    key_state,
+    queue_key,
+    queue_kind,
+    queue_prefix,
+    queued_claim,
+    queued_record,
+)
+from flowkit._runtime.concurrency import Recent
+from flowkit.coordinator._key_work import Ask, KeyWork, Step
+from flowkit.errors import CorruptRecord
+from flowkit.protocols import RecordChange, RecordDeletion, Store
+from flowkit.task import ClaimKind
+
+logger = logging.getLogger(__name__)
+
+MOST_KNOWN = 10_000
+"""Keys of which the last state is kept in memory."""
+
+Known = tuple[KeyState, str]
+"""State of a key, and the revision of its record; the empty text if there is none."""
+
+
+class KeyStore:
+    """Reads and stores the states of keys, and the claims in their queues."""
+
+    def __init__(self, kind: ClaimKind, store: Store) -> None:
+        self._kind = kind
+        self._records = store.records
+        self._known: Recent[str, Known] = Recent(MOST_KNOWN)
+        self._name = secrets.token_hex(6)
+        self._numbers = count()
+
+    def new_id(self) -> str:
+        """Return the id of a new change."""
+        return f"{self._name}.{next(self._numbers)}"
+
+    # ------------------------------------------------------------ states
+
+    def known(self, key: str, *, is_proved: bool = True) -> Known | None:
+        """Return the state of a key in memory. If nothing will be stored that proves that it is
+        the last one, a contended key is to be read.
+        """
+        known = self._known.get(key)
+        return None if known is not None and known[0].contended and not is_proved else known
+
+    def forget(self, key: str) -> None:
+        """Read the state of a key next time."""
+        self._known.pop(key, None)
+
+    def forget_all(self) -> None:
+        """Read the states of all keys next time."""
+        self._known.clear()
+
+    async def read(self, keys: Collection[str]) -> dict[str, Known]:
+        """Read the states of keys, and return them without those whose records are damaged."""
+        found: dict[str, Known] = {}
+        stored = await self._records.get(self._kind, keys) if keys else {}
+        for key in keys:
+            record = stored.get(key)
+            try:
+                revision = "" if record is None else record.revision
+                self._known[key] = found[key] = key_state(record), revision
+            except CorruptRecord as error:
+                logger.error("%s", error, extra={"action": "key_damaged"})
+                self.forget(key)
+        return found
+
+    async def change(
+        self,
+        changes: Mapping[str, RecordChange],
+        steps: Mapping[str, Step],
+        withdrawn: Iterable[tuple[str, Candidate]],
+    ) -> set[str]:
+        """Store the states of keys, and delete withdrawn claims from the queues. Return the keys
+        that others have changed meanwhile.
+        """
+        refused: set[str] = set()
+        names = {queue_key(key, one) for key, one in withdrawn}
+        gone = [RecordDeletion(queue_kind(self._kind), name) for name in sorted(names)]
+        deletions = [RecordChange(self.new_id(), delete=[one]) for one in gone]
+        if not changes and not deletions:
+            return refused
+        stored = await self._records.change([*changes.values(), *deletions])
+        for (key, change), success in zip(changes.items(), stored, strict=False):
+            if success:
+                self._known[key] = steps[key].state, change.op_id if change.put else ""
+            else:
+                refused.add(key)
+                self.forget(key)
+        return refused
+
+    # ------------------------------------------------------------ queues
+
+    async def enter_queues(self, work: Mapping[str, KeyWork]) -> Collection[str]:
+        """Store claims in the queues, and return their keys."""
+        put: list[tuple[str, Ask]] = [
+            (key, ask) for key, one in work.items() for ask in one.asks if ask.enters
+        ]
+        changes = [
+            RecordChange(self.new_id(), [queued_record(self._kind, key, ask.candidate)])
+            for key, ask in put
+        ]
+        if changes:
+            await self._records.change(changes)
+        for _, ask in put:
+            ask.enters, ask.queued = False, True
+        return {key for key, _ in put}
+
+    async def queues(self, reads: Mapping[str, int]) -> dict[str, list[Candidate]]:
+        """Return the first claims in the queues of keys, as many as are to be read of each."""
+        scan, kind = self._records.scan, queue_kind(self._kind)
+        found = await asyncio.gather(
+            *(scan(kind, prefix=queue_prefix(key), limit=most) for key, most in reads.items())
+        )
+        return {
+            key: [one for one in map(queued_claim, records) if one is not None]
+            for key, records in zip(reads, found, strict=True)
+        }
