@@ -36,7 +36,7 @@ def fed(progress: TaskProgress, *items: tuple[str | None, str, Any]) -> TaskProg
 
 
 def fed_event(node_id: str | None, status: str, data: Any, number: int = 1) -> TaskEvent:
-    kind = status if status in ("progress", "children") else "status"
+    kind = status if status in ("progress", "children", "batch") else "status"
     return TaskEvent(
         seq=number,
         at=NOON + timedelta(seconds=number),
@@ -323,3 +323,9 @@ def test_the_details_of_a_loop_name_its_round():
     waiting = {"waiting": "timer", "waiting_until": NOON}
     text = details(NodeView(status=NodeStatus.DEFERRED, **waiting, **fields))
     assert (text[:20], text[-15:]) == ("waits until 2030-01-", " before round 4")
+
+
+def test_a_batch_that_the_record_of_its_node_has_kept_is_counted():
+    progress = TaskProgress.of(["a"])
+    fed(progress, ("a", "batch", None))
+    assert progress.nodes["a"].batches == 1

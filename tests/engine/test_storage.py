@@ -27,7 +27,17 @@ from flowkit._records.task_records import (
 )
 from flowkit.graph import Graph
 from flowkit.protocols import Commit, TaskRecord
-from flowkit.task import ENDED, ChildLink, KeyClaim, NodeRecord, Resolution, Task, TaskSpec, Wait
+from flowkit.task import (
+    ENDED,
+    ChildLink,
+    KeptArtifact,
+    KeyClaim,
+    NodeRecord,
+    Resolution,
+    Task,
+    TaskSpec,
+    Wait,
+)
 from flowkit.tracing import TraceContext
 from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph
 
@@ -200,6 +210,7 @@ FULL = NodeRecord(
     rate=KeyClaim("r", 3, "queued", 9.75),
     cache=KeyClaim("role:r", 3, "over", 8.5),
     cached=True,
+    kept=(KeptArtifact("uid", True, {"x": [1, None]}, {"n": 1, "x": 0.5}, 2.75),),
 )
 
 

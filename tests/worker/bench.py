@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 
+from flowkit._records.kept_artifacts import kept_records
 from flowkit.config import WorkerConfig
 from flowkit.errors import BusUnavailable
 from flowkit.messages import (
@@ -126,9 +127,12 @@ class Bench:
         return await self.end(await self.send(inline, **fields))
 
     async def stored(self, command: RunNode) -> Sequence[ArtifactRecord]:
-        return await self.store.artifacts.read(
-            Stream(command.task_id, command.node_id, command.generation), limit=10_000
-        )
+        """Return the artifacts of a run: those that its report carries, or else the stored ones."""
+        stream = Stream(command.task_id, command.node_id, command.generation)
+        for report in self.reports:
+            if report.token == command.token and getattr(report, "kept", ()):
+                return kept_records(stream, report.kept)
+        return await self.store.artifacts.read(stream, limit=10_000)
 
     async def listen(self, topic: str, group: str, into: list[Any], decode: Any) -> None:
         async with self.bus.subscribe([topic], group=group, max_unacked=1_000_000) as subscription:

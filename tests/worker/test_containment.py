@@ -371,14 +371,8 @@ async def test_what_a_run_sets_is_seen_by_its_later_methods_and_cleanups_alone(
         for _ in range(2):
             command = await bench.send()
             await bench.end(command)
-            (record,) = await bench.store.artifacts.read(_stream(command), limit=1)
+            (record,) = await bench.stored(command)
             assert record.meta == b'{"seen":["as it was","changed by a run"]}'
-
-
-def _stream(command: Any) -> Any:
-    from flowkit.protocols import Stream
-
-    return Stream(command.task_id, command.node_id, command.generation)
 
 
 async def test_a_variable_that_a_run_set_can_be_reset_in_its_cleanup(

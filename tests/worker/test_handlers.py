@@ -616,7 +616,7 @@ async def test_a_batch_that_is_stored_after_the_end_was_reported_adds_nothing_to
 
     bench.store.artifacts = Slow()
     async with bench.worker({"work": Counting()}, cancel_grace_sec=0):
-        command = await bench.send(uids("a"))
+        command = await bench.send(uids("a", "b"))
         await arrived.wait()
         await bench.cancel(command)
         assert (await bench.end(command)).kind == "node_stopped"

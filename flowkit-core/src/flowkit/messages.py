@@ -32,6 +32,7 @@ from flowkit._json.limits import (
 from flowkit._text.validation_errors import message_of
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.graph import RetryPolicy
+from flowkit.task import KeptArtifact
 from flowkit.tracing import TraceContext
 
 VERSION: Literal[1] = 1
@@ -80,6 +81,8 @@ class Source(BaseModel):
     """Number of batches that the parent stored, or None if it has not finished."""
     result_only: bool = False
     """The parent finished with a result and not in batches, so it cannot have artifacts."""
+    kept: tuple[KeptArtifact, ...] = ()
+    """All artifacts of the parent, if they are stored in its record."""
 
 
 class BatchRetries(BaseModel):
@@ -264,6 +267,8 @@ class NodeSucceeded(_NodeMessage):
     """The batches came from the parents' artifacts, which were read to their end."""
     skipped: Count = 0
     """Number of batches that failed permanently and were skipped."""
+    kept: tuple[KeptArtifact, ...] = ()
+    """All artifacts of the node, if the run was short: they are stored with this report."""
 
 
 class NodeFailed(_NodeMessage):

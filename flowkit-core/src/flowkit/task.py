@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_ar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
-from flowkit._json.limits import MAX_WORKER_ID_CHARS, Count, Moment
+from flowkit._json.limits import MAX_UID_CHARS, MAX_WORKER_ID_CHARS, Count, Moment
 from flowkit.graph import Cache, Concurrency, FlowRef, Plan, RateLimit, TaskConcurrency
 from flowkit.protocols import utc
 from flowkit.tracing import TraceContext
@@ -725,6 +725,19 @@ class Resolution:
         return f"{self.by} resolved it as {self.outcome}" + (self.reason and f": {self.reason}")
 
 
+@dataclass(frozen=True, slots=True)
+class KeptArtifact:
+    """Artifact of a short run. It travels with the report of the end, and is stored in the record
+    of the node.
+    """
+
+    uid: Annotated[str, Field(min_length=1, max_length=MAX_UID_CHARS)]
+    partial: bool
+    meta: dict[str, Any] | None
+    metrics: dict[str, float | int]
+    created_at: Moment
+
+
 @dataclass(slots=True)
 class NodeRecord:
     """Record of a node that has started or ended. The engine replaces the records of a task and
@@ -803,6 +816,8 @@ class NodeRecord:
     """Last claim of the node to compute the result for its cache key."""
     cached: bool = False
     """The node has taken a result that was stored under its cache key."""
+    kept: tuple[KeptArtifact, ...] = ()
+    """Artifacts of the finished node, if they are stored here. Then these are all that it has."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -846,6 +861,7 @@ class NodeRecord:
             self.rate,
             self.cache,
             self.cached,
+            self.kept,
         )
 
     def claim(self, kind: ClaimKind) -> KeyClaim | None:

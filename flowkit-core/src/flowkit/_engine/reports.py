@@ -156,6 +156,10 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
     record.in_batches = event.in_batches
     record.pulled = event.pulled
     record.retries = None
+    record.kept = event.kept
+    if event.kept and event.batches and not record.has_batch:
+        record.has_batch = True
+        draft.note(index, "batch", None, at=event.at)
     _finish(draft, event, record, settings)
 
 

@@ -121,6 +121,7 @@ def _source(task: Task, parent: int, record: NodeRecord) -> Source:
         ended=task.marks[parent] in ENDED,
         batches=record.batches if finished else None,
         result_only=finished and has_only_a_result(record),
+        kept=record.kept if finished else (),
     )
 
 

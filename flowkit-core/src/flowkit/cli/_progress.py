@@ -43,6 +43,8 @@ class NodeProgress:
         data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
         if event.kind == "progress":
             self.progress = event.data
+        elif event.kind == "batch":  # it may be stored in the record of the node
+            self.batches = max(self.batches, 1)
         if event.kind != "status" or event.status is None:
             return
         self.status, self.changed, self.note = event.status, event.seq, ""

@@ -1,16 +1,18 @@
 """Artifacts of a task."""
 
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from itertools import chain
 
 from flowkit._records.artifact_scan import scan_artifacts
+from flowkit._records.kept_artifacts import kept_records
 from flowkit._records.queries import artifact_meta, records_of
 from flowkit._records.task_records import decode_task
 from flowkit.client._nodes import current_nodes
 from flowkit.client._session import Session, index_of
-from flowkit.protocols import utc
-from flowkit.task import Artifact, Mark
+from flowkit.protocols import ArtifactRecord, Stream, utc
+from flowkit.task import Artifact, Mark, NodeRecord
 
 
 async def read_artifacts(
@@ -23,20 +25,18 @@ async def read_artifacts(
     named = [[index_of(task, node_id)]] if node_id is not None else current_nodes(task)
     indexes = list(chain.from_iterable(named))
     records = await records_of(store, task, indexes)
-    found = scan_artifacts(
-        store.artifacts,
-        task_id,
-        generations={
-            plan.ids[index]: records[index].generation if index in records else 0
-            for index in indexes
-        },
-        batches={
-            plan.ids[index]: record.batches
-            for index, record in records.items()
-            if task.marks[index] == Mark.FINISHED
-        },
-    )
-    async with aclosing(found) as items:
+    kept: list[ArtifactRecord] = []
+    generations, batches = dict[str, int](), dict[str, int]()
+    for index in indexes:
+        node, record = plan.ids[index], records.get(index) or NodeRecord()
+        if record.kept:
+            kept += kept_records(Stream(task_id, node, record.generation), record.kept)
+            continue
+        generations[node] = record.generation
+        if task.marks[index] == Mark.FINISHED:
+            batches[node] = record.batches
+    found = scan_artifacts(store.artifacts, task_id, generations=generations, batches=batches)
+    async with aclosing(_in_order(found, kept)) as items:
         async for item in items:
             if item.meta is not None:
                 yield Artifact(
@@ -47,3 +47,19 @@ async def read_artifacts(
                     meta=artifact_meta(item),
                     created_at=utc(item.created_at),
                 )
+
+
+async def _in_order(
+    found: AsyncGenerator[ArtifactRecord, None], kept: Sequence[ArtifactRecord]
+) -> AsyncGenerator[ArtifactRecord, None]:
+    """Yield the artifacts of the store, and those of records among them by the time of their
+    production.
+    """
+    waiting = deque(sorted(kept, key=lambda one: one.created_at))
+    async with aclosing(found) as stored:
+        async for record in stored:
+            while waiting and waiting[0].created_at <= record.created_at:
+                yield waiting.popleft()
+            yield record
+    for record in waiting:
+        yield record

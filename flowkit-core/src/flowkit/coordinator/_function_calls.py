@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
 from flowkit._engine import Event, FunctionFailed, FunctionReturned
+from flowkit._records.kept_artifacts import kept_records
 from flowkit._records.queries import (
     artifact_page,
     check_complete,
@@ -34,8 +35,8 @@ from flowkit.coordinator.functions import FunctionContext
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
 from flowkit.plugins import Plugins
-from flowkit.protocols import Clock, Store, Stream
-from flowkit.task import Task
+from flowkit.protocols import ArtifactRecord, Clock, Store, Stream
+from flowkit.task import NodeRecord, Task
 from flowkit.tracing import use_trace
 
 logger = logging.getLogger(__name__)
@@ -192,16 +193,26 @@ class _TaskReader:
         index = self._task.spec.plan.index[node_id]
         record = (await records_of(self._store, self._task, [index])).get(index)
         stream = Stream(self._task.task_id, node_id, record.generation if record else 0)
-        count, after = 0, 0
+        count = 0
         sums: dict[str, float] = {}
-        while page := await artifact_page(
-            self._store.artifacts, stream, after=after, limit=PAGE, latest=True
-        ):
+        async for page in self._pages(stream, record):
             for item in page:
-                after = item.position
                 if item.partial:
                     count += 1
                     for name, value in from_json(item.metrics).items():
                         sums[name] = sums.get(name, 0) + value
         check_complete(stream, stored=None if record is None else record.batches, found=count)
         return count, sums
+
+    async def _pages(
+        self, stream: Stream, record: NodeRecord | None
+    ) -> AsyncIterator[Sequence[ArtifactRecord]]:
+        if record is not None and record.kept:
+            yield kept_records(stream, record.kept)
+            return
+        after = 0
+        while page := await artifact_page(
+            self._store.artifacts, stream, after=after, limit=PAGE, latest=True
+        ):
+            yield page
+            after = page[-1].position

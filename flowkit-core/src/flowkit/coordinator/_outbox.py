@@ -435,7 +435,7 @@ class Outbox:
         except MessageTooLarge:
             if data is None:
                 raise
-            command["data"] = None
+            command["data"] = command["sources"] = None
             value = encode(command, limit=most)
         key = task_id if len(plan.nodes) == 1 else f"{task_id}.{index}"
         return Message(topic, value, key, headers_of(task.spec.trace))

@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 from flowkit._records.claims import Claim, claim_record, read_claim
+from flowkit._records.kept_artifacts import kept_records
 from flowkit._records.queries import artifact_meta, artifact_page
 from flowkit._runtime.retries import notices_of, patiently
 from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge
 from flowkit.messages import RunNode, StreamMoved, encode
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Bus, Clock, Message, Stream
+from flowkit.task import KeptArtifact
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +102,15 @@ class ArtifactReader:
         self._clock = clock
 
     async def page(
-        self, stream: Stream, *, after: int, to_the_end: bool = False
+        self,
+        stream: Stream,
+        *,
+        after: int,
+        to_the_end: bool = False,
+        kept: Sequence[KeptArtifact] = (),
     ) -> Sequence[ArtifactRecord]:
-        """Read the next page after a position.
+        """Read the next page after a position. The stream is read from the store, unless the record
+        of its node has ``kept`` it.
 
         Without ``to_the_end``, for a stream that has not ended, the newest records may be missing
         for a moment.
@@ -110,6 +118,9 @@ class ArtifactReader:
         Raises:
             NodeFailure: ``artifact_lost``; a record is missing although a later one is stored.
         """
+
+        if kept:
+            return kept_records(stream, kept)[after:]
 
         async def read(*, latest: bool = False) -> Sequence[ArtifactRecord]:
             return await artifact_page(self._store, stream, after=after, limit=PAGE, latest=latest)
@@ -119,10 +130,12 @@ class ArtifactReader:
             return page
         return await patiently(lambda: read(latest=True), clock=self._clock, what="read artifacts")
 
-    async def records(self, stream: Stream) -> AsyncIterator[ArtifactRecord]:
+    async def records(
+        self, stream: Stream, *, kept: Sequence[KeptArtifact] = ()
+    ) -> AsyncIterator[ArtifactRecord]:
         """Yield all records that are stored now."""
         after = 0
-        while page := await self.page(stream, after=after, to_the_end=True):
+        while page := await self.page(stream, after=after, to_the_end=True, kept=kept):
             for record in page:
                 yield record
             after = page[-1].position

@@ -52,6 +52,7 @@ class BatchWork:
             reader=services.reader,
             reports=reports,
             hints=services.hints,
+            late=services.late,
             clock=services.clock,
         )
         self.processor = BatchProcessor(
@@ -82,10 +83,14 @@ class BatchWork:
             "in_batches": True,
             "pulled": self._source.pulled,
             "skipped": self.processor.skipped,
+            "kept": self.stored.kept.report(),
         }
 
     async def stored_metrics(self) -> Numbers:
-        """Return the sums over the batches that are stored, for a run that did not succeed."""
+        """Store what is kept back, and return the sums over the batches that are stored, for a run
+        that did not succeed.
+        """
+        self.stored.kept.release()
         try:
             await self.stored.flush()
         except Exception as error:
@@ -112,6 +117,9 @@ class BatchWork:
 
         ``metrics`` replace the sums of the batches by name.
         """
+        self.stored.kept.seal(result)
+        await self.stored.flush()
+        await self.processor.give_up_refused()
         totals = await self.stored.totals()
         self._totals = Totals(totals.metrics | metrics, totals.batches)
         return result
@@ -133,8 +141,6 @@ class BatchWork:
 
             batches = self._batches(self._source.for_function())
             await self.processor.process_all(batches, process, sole=False)
-        await self.stored.flush()
-        await self.processor.give_up_refused()
 
     async def _generate(self, handler: AnyFunctionHandler, item: Any, prefix: str) -> None:
         """Store the values that the function yields.
@@ -152,8 +158,9 @@ class BatchWork:
                 await self.stored.add(f"{prefix}{number}", value)
                 if self.stored.refused:
                     await self.processor.give_up_refused()
+                if number:
+                    await self._services.turns.give()
                 number += 1
-                await self._services.turns.give()
                 self._context.raise_if_cancelled()
 
     # ------------------------------------------------ handlers

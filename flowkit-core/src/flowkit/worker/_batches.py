@@ -39,6 +39,7 @@ from flowkit.worker._handlers import (
     numbers,
 )
 from flowkit.worker._inputs import InputAdapter, InputRequest
+from flowkit.worker._kept_back import KeptBack, LateRuns
 from flowkit.worker._reports import RunReports, heartbeat_every_sec
 from flowkit.worker._windows import WindowLog, Windows, pull_windows
 
@@ -296,6 +297,7 @@ class StoredBatches:
         reader: ArtifactReader,
         reports: RunReports,
         hints: StreamHints,
+        late: LateRuns,
         clock: Clock,
     ) -> None:
         self.stream = Stream(command.task_id, command.node_id, command.generation)
@@ -315,6 +317,11 @@ class StoredBatches:
         self._change = asyncio.Event()
         self._error: Exception | None = None
         self._reported = False
+        self._given = 0
+        # No other node reads these artifacts during the run, and no attempt has stored any.
+        self.kept = KeptBack(
+            self._put, late, allowed=self._fresh and not (self._streamed or self._mapped)
+        )
         self.refused: list[tuple[Batch, NodeFailure]] = []
         """Batches that the store refused and that are not given up yet."""
 
@@ -335,6 +342,9 @@ class StoredBatches:
             self._recent[batch.batch_uid] = None
             if batch.batch_uid not in known:
                 todo.append(batch)
+        self._given += len(todo)
+        if self._given > 1:
+            self.kept.release()
         return todo
 
     def _warn_repeated(self, uid: str) -> None:
@@ -353,39 +363,52 @@ class StoredBatches:
             )
 
     async def add(self, uid: str, artifact: Any, metrics: Any = None) -> None:
-        """Store a processed batch in the background. Wait only while too many are not stored."""
+        """Keep a processed batch back, or store it in the background. Wait only while too many are
+        not stored.
+        """
         counted = numbers(metrics, f"the metrics of batch {uid!r}")
         record = self._record(uid, artifact, counted, partial=True)
-
-        def stored(answer: bool | Exception) -> None:
-            self._unstored -= 1
-            if isinstance(answer, NodeFailure):
-                self.refused.append((Batch(uid), answer))
-            elif isinstance(answer, Exception):
-                self._error = self._error or answer
-            else:
-                if answer:
-                    self._stored += 1
-                    add_numbers(self._sums, counted)
-                else:
-                    self._fresh = False
-                self._report()
-                if self._streamed:
-                    self._hints.moved(self.stream, self._reports.headers)
-            self._change.set()
-
+        if self.kept.add(record):
+            return
         while self._unstored >= MAX_UNSTORED and self._error is None:
             await self._wait_for_change()
         if self._error is not None:
             raise self._error
+        self._put(record)
+
+    def _put(self, record: ArtifactRecord) -> None:
+        """Store an artifact in the background."""
         self._unstored += 1
+
+        def stored(answer: bool | Exception) -> None:
+            self._unstored -= 1
+            if isinstance(answer, NodeFailure) and record.partial:
+                self.refused.append((Batch(record.uid), answer))
+            elif isinstance(answer, Exception):
+                self._error = self._error or answer
+            else:
+                if record.partial:
+                    self._count(record, is_new=answer)
+                    self._report()
+                if self._streamed:
+                    self._hints.moved(self.stream, self._reports.headers)
+            self._change.set()
+
         self._writer.add(record, stored)
 
+    def _count(self, record: ArtifactRecord, *, is_new: bool) -> None:
+        if is_new:
+            self._stored += 1
+            add_numbers(self._sums, from_json(record.metrics))
+        else:
+            self._fresh = False
+
     async def complete(self, artifact: Any) -> None:
-        """Store the node's complete artifact."""
-        await self._writer.put(self._record(COMPLETE_UID, artifact, {}, partial=False))
-        if self._streamed:
-            self._hints.moved(self.stream, self._reports.headers)
+        """Keep the node's complete artifact back, or store it."""
+        record = self._record(COMPLETE_UID, artifact, {}, partial=False)
+        if not self.kept.add(record):
+            self._put(record)
+            await self.flush()
 
     async def _wait_for_change(self) -> None:
         await self._change.wait()
@@ -400,10 +423,13 @@ class StoredBatches:
 
     async def totals(self) -> Totals:
         """Return the sums of the metrics of the node's batches, and the number of batches."""
-        if self._fresh:
-            return Totals(dict(self._sums), self._stored)
         sums: Numbers = {}
         count = 0
+        if self._fresh:
+            kept = self.kept.metrics()
+            for one in (self._sums, *kept):
+                add_numbers(sums, one)
+            return Totals(sums, self._stored + len(kept))
         async for record in self._reader.records(self.stream):
             if record.partial:
                 count += 1

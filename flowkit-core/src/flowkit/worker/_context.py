@@ -37,6 +37,7 @@ from flowkit.worker._artifacts import (
     StreamHints,
     StreamWatches,
 )
+from flowkit.worker._kept_back import LateRuns
 from flowkit.worker._log_lines import LogLines
 from flowkit.worker._run_log import RunLog
 from flowkit.worker._subprocesses import run_process
@@ -58,9 +59,12 @@ class RunArtifacts:
         command: RunNode,
         sources: Callable[[], Awaitable[Sequence[Source]]],
         latest_sources: Callable[[], Awaitable[Sequence[Source]]],
+        store_own: Callable[[], Awaitable[None]],
     ) -> None:
+        """``store_own`` stores what the run has kept back of its own artifacts."""
         self._reader = reader
         self._command = command
+        self._store_own = store_own
         self._sources = sources
         self._latest_sources = latest_sources
 
@@ -77,13 +81,13 @@ class RunArtifacts:
         source = (
             None if node_id is None or node_id == command.node_id else await self._source(node_id)
         )
-        stream = (
-            Stream(command.task_id, command.node_id, command.generation)
-            if source is None
-            else Stream(command.task_id, source.node_id, source.generation)
-        )
+        if source is None:
+            await self._store_own()
+            stream = Stream(command.task_id, command.node_id, command.generation)
+        else:
+            stream = Stream(command.task_id, source.node_id, source.generation)
         batches = 0
-        async for record in self._reader.records(stream):
+        async for record in self._reader.records(stream, kept=source.kept if source else ()):
             batches += record.partial
             meta = self._reader.meta(record)
             if meta is not None:
@@ -364,6 +368,7 @@ class Services:
     claims: Claims
     writer: ArtifactWriter
     reader: ArtifactReader
+    late: LateRuns
     hints: StreamHints
     watches: StreamWatches
     evaluations: Evaluations
@@ -393,6 +398,7 @@ class Services:
             claims=Claims(store.artifacts, worker_id=worker_id, clock=clock),
             writer=ArtifactWriter(store.artifacts, clock=clock),
             reader=ArtifactReader(store.artifacts, clock=clock),
+            late=LateRuns(clock),
             hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
             watches=StreamWatches(),
             evaluations=Evaluations(),
@@ -405,6 +411,7 @@ class Services:
         """Return the loops that have to run while these services are used, by name."""
         return {
             "artifact": self.writer.store_records,
+            "kept artifact": self.late.release,
             "claim": self.claims.write_claims,
             "hint": self.hints.send_hints,
             "log line": self.log_lines.store_lines,

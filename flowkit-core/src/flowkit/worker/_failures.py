@@ -219,6 +219,7 @@ class BatchProcessor:
         self._number = known.number
         self._further = dict(known.tries)
         """Further tries of the batches that are not done, by batch uid."""
+        self._tried = False
         self._trying: str | None = None
         self._heartbeat_every_sec = heartbeat_every_sec(command)
         self._heartbeat_at = float("-inf")
@@ -260,9 +261,11 @@ class BatchProcessor:
         async with aclosing(batches) as all_batches:
             async for batch in all_batches:
                 if batch is not None and batch.batch_uid not in self._given_up:
+                    if self._tried:
+                        await self._services.turns.give()
+                    self._tried = True
                     now = self._services.clock.monotonic()
                     await self._try(_Failed(now, 0, batch, now), process, sole=sole)
-                    await self._services.turns.give()
                 while self._waiting and (
                     len(self._waiting) > MAX_WAITING
                     or self._waiting[0].due_at <= self._services.clock.monotonic()

@@ -217,7 +217,7 @@ class InputRequest:
                     yield page
         finally:
             self._watches.remove(watch)
-        await self._check_complete(positions)
+        self._check_complete(positions)
 
     async def _merged(
         self,
@@ -235,6 +235,7 @@ class InputRequest:
                 turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
                 was_ended = watch.ended.intersection(turn)
                 watch.moved.difference_update(turn)
+                await self._load_ended(was_ended, positions)
                 for stream, page in zip(
                     turn, await self._pages(turn, positions, was_ended), strict=True
                 ):
@@ -260,21 +261,24 @@ class InputRequest:
                     next_due, poll_at = list(reading), clock.monotonic() + poll_sec
                 due.extend(next_due)
 
-    async def _check_complete(self, positions: Mapping[Stream, _Position]) -> None:
-        """Check that every stored batch was read.
-
-        Streams that ended during the run are loaded again first.
+    async def _load_ended(
+        self, ended: Collection[Stream], positions: Mapping[Stream, _Position]
+    ) -> None:
+        """Load the sources of streams that ended during the run: their nodes may have kept their
+        artifacts, and the number of batches is known now.
         """
-        now: Sequence[Source] = ()
-        if not all(one.source.ended for one in positions.values()):
-            with suppress(TaskNotFound):  # the outcome of a deleted task is ignored
-                now = await self._latest_sources()
-        latest = {
-            Stream(self.context.task_id, source.node_id, source.generation): source
-            for source in now
-        }
+        if all(positions[stream].source.ended for stream in ended):
+            return
+        with suppress(TaskNotFound):  # the outcome of a deleted task is ignored
+            for source in await self._latest_sources():
+                stream = Stream(self.context.task_id, source.node_id, source.generation)
+                if stream in ended:
+                    positions[stream].source = source
+
+    def _check_complete(self, positions: Mapping[Stream, _Position]) -> None:
+        """Check that every stored batch was read."""
         for stream, one in positions.items():
-            source = one.source if one.source.ended else latest.get(stream, one.source)
+            source = one.source
             check_complete(stream, stored=source.batches, found=one.batches)
             if source.result_only and not one.artifacts:
                 instead = "read its result from ctx.results"
@@ -286,18 +290,18 @@ class InputRequest:
         positions: Mapping[Stream, _Position],
         ended: Collection[Stream],
     ) -> list[Sequence[ArtifactRecord]]:
+        async def page(stream: Stream) -> Sequence[ArtifactRecord]:
+            one = positions[stream]
+            return await self._reader.page(
+                stream, after=one.position, to_the_end=stream in ended, kept=one.source.kept
+            )
+
         if len(turn) == 1:
-            return [
-                await self._reader.page(
-                    turn[0], after=positions[turn[0]].position, to_the_end=turn[0] in ended
-                )
-            ]
+            return [await page(turn[0])]
         pages: list[Sequence[ArtifactRecord]] = [()] * len(turn)
 
         async def read(place: int, stream: Stream) -> None:
-            pages[place] = await self._reader.page(
-                stream, after=positions[stream].position, to_the_end=stream in ended
-            )
+            pages[place] = await page(stream)
 
         async with anyio.create_task_group() as group:
             for place, stream in enumerate(turn):

@@ -118,6 +118,7 @@ class Run:
                 command,
                 partial(sources_of, command, services),
                 partial(latest_sources, command, services),
+                self._store_own,
             ),
         )
 
@@ -345,6 +346,12 @@ class Run:
             services=self._services,
         )
         return await self._work.run(handler, whole=whole)
+
+    async def _store_own(self) -> None:
+        """Store the artifacts that this run has kept back."""
+        if self._work is not None:
+            self._work.stored.kept.release()
+            await self._work.stored.flush()
 
     async def _large_params(self, key: str) -> TaskParams:
         """Return the params of the task, which are too large for the commands of its children."""

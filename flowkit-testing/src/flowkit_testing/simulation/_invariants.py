@@ -564,8 +564,8 @@ class Invariants:
 
     def _check_metrics(self, task_id: str, node_id: str, node: NodeRecord) -> None:
         sums: dict[str, float] = {}
-        stored = [
-            record
+        stored = [one.metrics for one in node.kept if one.partial] or [
+            from_json(record.metrics)
             for record in self._stream(Stream(task_id, node_id, node.generation))
             if record.partial
         ]
@@ -573,8 +573,8 @@ class Invariants:
             # An attempt that gave up a batch was the first to succeed, while a later attempt stored
             # this batch.
             return
-        for record in stored:
-            for name, value in from_json(record.metrics).items():
+        for one in stored:
+            for name, value in one.items():
                 sums[name] = sums.get(name, 0) + value
         metrics = node.metrics or {}
         if metrics.keys() != sums.keys() or not all(
