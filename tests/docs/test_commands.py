@@ -24,6 +24,7 @@ from tests.docs.commands import (
     NOT_RUN,
     NOT_RUN_LANGUAGES,
     NOT_RUN_PROGRAMS,
+    Command,
     commands,
     commands_in_sentences,
     commands_of,
@@ -40,10 +41,16 @@ FLOWKIT = re.compile(r"`(flowkit [^`]+)`")
 SCRIPT = re.compile(r"python (tools/\w+\.py)\b(.*)")
 LANGUAGES = {"sh", "text", "python", "yaml", "toml", "json", *NOT_RUN_LANGUAGES}
 TOX_ENVIRONMENTS = re.compile(r"tox run [^\n`]*?-e ([a-z,-]+)")
+SHOWN = {command.text for command in commands() if command.runs_in_checkout and command.output}
+"""Commands that run on the page that shows their output, and on no other page."""
+
+
+def runs_here(command: Command) -> bool:
+    return command.runs_in_checkout and (bool(command.output) or command.text not in SHOWN)
+
+
 IN_CHECKOUT = [
-    page
-    for page in pages_with_commands()
-    if any(command.runs_in_checkout for command in commands_on(page))
+    page for page in pages_with_commands() if any(runs_here(each) for each in commands_on(page))
 ]
 
 
@@ -209,7 +216,7 @@ def test_lines_that_were_not_printed_are_found() -> None:
 def test_the_commands_for_examples_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for block in blocks(page):
-        ran = [command for command in commands_of(page, block) if command.runs_in_checkout]
+        ran = [command for command in commands_of(page, block) if runs_here(command)]
         printed = "".join(
             printed_by(on_part_of_the_library(expand_tox(command.text), tmp_path), tmp_path)
             for command in ran

@@ -1,4 +1,4 @@
-"""Each mutant is caught by the simulation or by a conformance suite."""
+"""Each mutant is caught by the simulation, by a conformance suite or by the test of its rule."""
 
 import os
 import sys
