@@ -25,10 +25,14 @@ from flowkit.plugins import Plugins
 from flowkit_kafka import KafkaConfig
 from flowkit_mongo import MongoConfig
 from tests.docs.commands import commands_of, missing_lines
-from tests.docs.pages import ROOT, Block, blocks, name_of, pages
+from tests.docs.pages import FENCE, ROOT, Block, blocks, name_of, pages
 
 pytest_plugins = ["pytester"]
 
+SITE_FENCE = re.compile(r'\w*|\w+ title="[^"]+"|\{\.\w+ \.notest\}')
+"""Words after the backticks for which the site shows a block. After others, the rest of the page is
+lost.
+"""
 STANDS_FOR = {"your_mongo_db": '"memory://"'}
 PROMISED_OUTPUT = re.compile(r"^\s*print\(.*\)\s{2,}# (?P<text>.+)$", re.MULTILINE)
 
@@ -47,6 +51,17 @@ CONFIGURATIONS = [
     for block in blocks(page)
     if block.language == "toml" and "[project" not in block.code
 ]
+
+
+def test_the_site_shows_all_blocks() -> None:
+    wrong = [
+        f"{name_of(page)}: {fence['info']}"
+        for page in pages()
+        if page.is_relative_to(ROOT / "docs")
+        for fence in FENCE.finditer(page.read_text(encoding="utf-8"))
+        if not SITE_FENCE.fullmatch(fence["info"].strip())
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
