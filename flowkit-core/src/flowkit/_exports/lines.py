@@ -126,8 +126,8 @@ class ArchivedPartLine(Line):
 
 
 class ArtifactLine(Line):
-    """Artifact of a node of a task. In generations below 0: the claim of an attempt, or the bounds
-    of windows.
+    """Artifact of a node of a task. Those of a short run may be in the record of the task instead,
+    and have no lines. In generations below 0: the claim of an attempt, or the bounds of windows.
     """
 
     type: Literal["artifact"] = "artifact"
