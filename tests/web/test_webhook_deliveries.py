@@ -111,8 +111,8 @@ async def test_what_was_not_accepted_before_a_restart_is_delivered_after_it(
     assert receiver.accepted == [("a", 1), ("a", 2), ("a", 3)]
 
 
-async def test_a_change_that_is_refused_for_too_long_becomes_a_dead_letter(
-    clock: ManualClock,
+async def test_a_change_that_is_refused_for_too_long_becomes_a_dead_letter_and_is_logged(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus, receiver = InMemoryBus(), Receiver(lambda task_id, seq: seq == 1)
     await publish(bus, ("a", 1), ("a", 2))
@@ -122,6 +122,8 @@ async def test_a_change_that_is_refused_for_too_long_becomes_a_dead_letter(
     async with bus.subscribe(["flowkit.dlq"], group="test") as letters:
         (letter,) = await letters.receive(max_messages=10)
     assert letter.message.headers["flowkit-reason"] == b"webhook a: it answered with status 500"
+    (given_up,) = [line for line in caplog.records if line.levelname == "ERROR"]
+    assert "gives up a change of task a" in given_up.getMessage()
 
 
 async def test_a_receiver_that_never_answers_holds_up_no_other(clock: ManualClock) -> None:

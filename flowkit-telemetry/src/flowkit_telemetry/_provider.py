@@ -1,5 +1,6 @@
 """The provider of tracers: where spans go, and which are recorded."""
 
+import atexit
 from functools import lru_cache
 
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
@@ -10,10 +11,13 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from flowkit import __version__
 from flowkit.errors import ConfigError
 from flowkit_telemetry._config import TelemetryConfig
+from flowkit_telemetry._exporters import EndingExporter
 from flowkit_telemetry._span_ids import ChosenIds
 
 EXPORT_SEC = 5
-"""Time in which the collector answers. A process that ends waits for it once."""
+"""Time in which the collector answers."""
+LAST_SEC = 1
+"""The same for a process that ends."""
 
 
 def provider(settings: TelemetryConfig) -> TracerProvider:
@@ -41,6 +45,12 @@ def exporting_provider(settings: TelemetryConfig) -> TracerProvider:
             " 'flowkit-telemetry[otlp]'"
         ) from None
     found = provider(settings)
-    exporter = OTLPSpanExporter(endpoint=settings.traces_endpoint, timeout=EXPORT_SEC)
+    usual, last = (
+        OTLPSpanExporter(endpoint=settings.traces_endpoint, timeout=sec)
+        for sec in (EXPORT_SEC, LAST_SEC)
+    )
+    exporter = EndingExporter(usual, last)
     found.add_span_processor(BatchSpanProcessor(exporter))
+    # Called before the exit function of the provider, which sends the last spans.
+    atexit.register(exporter.end)
     return found

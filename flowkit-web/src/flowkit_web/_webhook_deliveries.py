@@ -125,11 +125,22 @@ class WebhookDeliveries:
                     action="webhook_refused",
                 )
                 if self._clock.monotonic() >= give_up_at:
-                    return f"webhook {self._name}: {error}"
+                    return self._given_up(received, error)
             else:
                 self._notices.over(logger, "receiver")
                 return None
             await self._clock.sleep(pauses.next_sec())
+
+    def _given_up(self, received: "_Received", error: NotDelivered) -> str:
+        """Log that a change goes to the topic of dead letters, and return the reason."""
+        logger.error(
+            "Webhook %s gives up a change of task %s, which goes to the topic of dead letters: %s",
+            self._name,
+            received.delivery.message.key,
+            error,
+            extra={"action": "webhook_gave_up", "webhook": self._name},
+        )
+        return f"webhook {self._name}: {error}"
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         """Return the result of a call, which is repeated while the bus does not carry it out."""
