@@ -11,11 +11,11 @@ import { Json, TaskLink } from '../shared/view'
 import { Bar } from './bar'
 import type { GraphNode } from './graph-model'
 import { ApprovalCard, NodeActions } from './node-actions'
+import { leftOutText, readNodeHistory } from './node-history'
 import { countsText, dataText, waitText } from './rows'
-import type { TaskData } from './use-task'
+import { EVENTS_A_PAGE, type TaskData } from './use-task'
 
 const CHILD_MS = 3_000
-const EVENTS_SHOWN = 200
 
 export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskView; nodeId: string }) {
   const [, changeSearch] = useSearch()
@@ -137,19 +137,20 @@ function Part({ title, children }: { title: string; children: React.ReactNode })
 }
 
 function NodeEvents({ task, node }: { task: TaskData; node: NodeView }) {
-  const query = useQuery({
+  const { data: history } = useQuery({
     queryKey: ['task', task.id, 'node-events', node.node_id, node.status, node.attempt],
-    queryFn: ({ signal }) => api.get<Page<TaskEvent>>(
-      path`/tasks/${task.id}/history`, { node_id: node.node_id, limit: EVENTS_SHOWN }, signal),
+    queryFn: ({ signal }) => readNodeHistory((after) => api.get<Page<TaskEvent>>(
+      path`/tasks/${task.id}/history`, { node_id: node.node_id, limit: EVENTS_A_PAGE, after }, signal)),
     placeholderData: keepPreviousData,
   })
-  const events = query.data?.items.filter((event) => event.kind !== 'progress') ?? []
-  if (events.length === 0) return null
+  if (!history || history.events.length === 0) return null
+  const leftOut = leftOutText(history)
   return (
     <details open>
       <summary>History</summary>
+      {leftOut && <p className="quiet">{leftOut}</p>}
       <ol className="history">
-        {events.map((event) => (
+        {history.events.map((event) => (
           <li key={event.seq}>
             <Time at={event.at} />{' '}
             {event.kind === 'status' && event.status ? <StatusBadge status={event.status as NodeStatus} /> : event.kind}{' '}
@@ -157,7 +158,6 @@ function NodeEvents({ task, node }: { task: TaskData; node: NodeView }) {
           </li>
         ))}
       </ol>
-      {query.data?.next && <p className="quiet">The first {EVENTS_SHOWN} events are shown.</p>}
     </details>
   )
 }
