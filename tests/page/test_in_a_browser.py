@@ -18,7 +18,7 @@ TASK_TABS = ("graph", "timeline", "nodes", "events", "data", "artifacts", "logs"
 VIEWS = {
     "/": "Is it well?",
     "/tasks": "Tasks",
-    "/tasks?status=failed&label=a=b": "Tasks",
+    "/tasks?status=failed&labels=a=b": "Tasks",
     "/waiting": "Waiting",
     "/approvals": "Approvals",
     "/flows": "Flows",
@@ -117,6 +117,20 @@ def test_failed_tasks_are_found_from_the_start_page_and_retried_together(
     press(page, page.get_by_role("button", name="Close"))
     expect(page.get_by_text("No task matches the filter.")).to_be_visible()
     assert site.wait(failed_order) == "finished"
+
+
+def test_a_filter_that_is_not_known_shows_no_tasks_and_changes_none(
+    page: Page, site: Site, failed_order: str
+) -> None:
+    go(page, "/tasks?status=failed&flow=delivery", "Tasks")
+    expect(page.get_by_role("alert")).to_contain_text("flow is not a filter here")
+    expect(page.get_by_role("button", name="Retry all that match")).to_have_count(0)
+    expect(page.get_by_role("row")).to_have_count(0)
+    press(page, page.get_by_role("link", name="Remove all filters"))
+    expect(page.get_by_role("row").filter(has_text=failed_order)).to_be_visible()
+    go(page, "/waiting?for=bogus", "Waiting")
+    expect(page.get_by_role("alert")).to_contain_text('for is "bogus"')
+    expect(page.get_by_role("button", pressed=True)).to_have_count(0)
 
 
 def test_a_failed_task_is_found_explained_and_retried_from_its_node_by_keyboard(

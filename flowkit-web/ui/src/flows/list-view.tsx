@@ -18,7 +18,7 @@ const COLUMNS: Column<FlowInfo>[] = [
   { title: 'Registered', width: '10.5rem', cell: (flow) => <Time at={flow.created_at} /> },
   {
     title: 'Tasks', width: '5rem',
-    cell: (flow) => <Link href={`/tasks?flow=${encodeURIComponent(flow.name)}`}>tasks</Link>,
+    cell: (flow) => <Link href={`/tasks?pipeline=${encodeURIComponent(flow.name)}`}>tasks</Link>,
   },
 ]
 

@@ -33,7 +33,7 @@ export default function FlowPage({ name = '' }: { name?: string }) {
   return (
     <>
       <ViewHeading title={name}>
-        <Link href={`/tasks?flow=${encodeURIComponent(name)}`}>Its tasks</Link>
+        <Link href={`/tasks?pipeline=${encodeURIComponent(name)}`}>Its tasks</Link>
         {query.data && <RunButton flow={query.data} />}
       </ViewHeading>
       <Loaded query={query}>

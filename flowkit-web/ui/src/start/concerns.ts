@@ -31,7 +31,7 @@ export function concernsOf(stats: Stats): Concern[] {
       text: `${tasksText(failed, most)} of the last hour failed`, href: '/tasks?status=failed',
     },
     stats.retrying > 0 && {
-      text: `${tasksText(stats.retrying, most)} with a node that fails and is tried again`, href: '/tasks?retrying=yes',
+      text: `${tasksText(stats.retrying, most)} with a node that fails and is tried again`, href: '/tasks?retrying=true',
     },
   ]
   return found.filter((one) => one !== false)

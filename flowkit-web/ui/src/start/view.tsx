@@ -76,7 +76,7 @@ function OpenTasks({ stats }: { stats: Stats }) {
   }))
   const retrying = {
     key: 'retrying', name: <Badge tone="wait" sign="↻">retrying</Badge>,
-    count: countText(stats.retrying, stats.most), href: '/tasks?retrying=yes',
+    count: countText(stats.retrying, stats.most), href: '/tasks?retrying=true',
   }
   return <Card title="Open tasks"><Counts rows={[...rows, retrying]} /></Card>
 }
@@ -106,7 +106,7 @@ function Failures({ stats }: { stats: Stats }) {
   const reasons = Object.entries(stats.failures_last_day)
   const rows = reasons.map(([code, count]) => ({
     key: code, name: <code>{code}</code>, count: countText(count, stats.most),
-    href: `/tasks?status=failed&reason=${encodeURIComponent(code)}`,
+    href: `/tasks?status=failed&reason_code=${encodeURIComponent(code)}`,
   }))
   return (
     <Card title="Failures of the last day">

@@ -2,14 +2,15 @@
 
 import { useState, type ReactNode } from 'react'
 import { useSearch } from '../router'
+import { listOf } from '../shared/filters'
 import { STATUSES, WAIT_NAMES } from './filter'
 
 export function FilterBar() {
   const [search, change] = useSearch()
   const [isOpen, setOpen] = useState(
-    ['label', 'reason', 'after', 'before', 'parent'].some((name) => search.has(name)),
+    ['labels', 'reason_code', 'created_after', 'created_before', 'parent'].some((name) => search.has(name)),
   )
-  const chosen = (search.get('status') ?? '').split(',').filter(Boolean)
+  const chosen = listOf(search, 'status')
   const toggle = (status: string): void => {
     const next = chosen.includes(status)
       ? chosen.filter((one) => one !== status) : [...chosen, status]
@@ -30,7 +31,7 @@ export function FilterBar() {
         <Toggle name="root">without child tasks</Toggle>
       </div>
       <div className="filters">
-        <Field name="flow" label="Flow or pipeline" />
+        <Field name="pipeline" label="Flow or pipeline" />
         <label>
           Waiting for
           <select
@@ -43,11 +44,11 @@ export function FilterBar() {
         </label>
         {isOpen && (
           <>
-            <Field name="label" label="Label" hint="key=value" />
-            <Field name="reason" label="Reason" hint="lease_expired" />
+            <Field name="labels" label="Label" hint="key=value" />
+            <Field name="reason_code" label="Reason" hint="lease_expired" />
             <Field name="parent" label="Parent task" />
-            <Field name="after" label="Created after" type="datetime-local" />
-            <Field name="before" label="Created before" type="datetime-local" />
+            <Field name="created_after" label="Created after" type="datetime-local" />
+            <Field name="created_before" label="Created before" type="datetime-local" />
           </>
         )}
         <button type="button" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
@@ -60,9 +61,9 @@ export function FilterBar() {
 
 function Toggle({ name, children }: { name: string; children: ReactNode }) {
   const [search, change] = useSearch()
-  const isOn = search.get(name) === 'yes'
+  const isOn = search.get(name) === 'true'
   return (
-    <button type="button" aria-pressed={isOn} onClick={() => change({ [name]: isOn ? null : 'yes' })}>
+    <button type="button" aria-pressed={isOn} onClick={() => change({ [name]: isOn ? null : 'true' })}>
       {children}
     </button>
   )
@@ -76,7 +77,7 @@ function Field({ name, label, hint, type = 'text' }: {
   type?: string
 }) {
   const [search, change] = useSearch()
-  const value = search.get(name) ?? ''
+  const value = search.getAll(name).join(',')
   const keep = (text: string): void => {
     if (text !== value) change({ [name]: text.trim() })
   }

@@ -1,6 +1,10 @@
-/** Filter of the list of tasks. It is kept in the address, so that a list can be sent to others. */
+/**
+ * Filter of the list of tasks. It is kept in the address, so that a list can be sent to others.
+ * Its names are those of the API.
+ */
 
 import type { TaskStatus, WaitingFor } from '../api/types'
+import { faultsOf, isOneOf, isText, listOf, type Check } from '../shared/filters'
 
 export const STATUSES: readonly TaskStatus[] = [
   'queued', 'running', 'deferred', 'paused', 'cancelling', 'finished', 'failed', 'cancelled',
@@ -23,26 +27,49 @@ export interface Filter {
   created_before: string | null
 }
 
-/** Return the filter of an address. */
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$/
+const isFlag = isOneOf(['true', 'false'])
+const isTime: Check = (text) =>
+  timeOf(text) === null ? `is ${JSON.stringify(text)}, which is no time such as 2026-01-31T12:00` : null
+const isLabel: Check = (text) =>
+  text.indexOf('=') > 0 ? null : `is ${JSON.stringify(text)}, which is not of the form key=value`
+
+const CHECKS: Record<keyof Filter, Check> = {
+  status: isOneOf(STATUSES), pipeline: isText, labels: isLabel, reason_code: isText,
+  waiting: isOneOf(Object.keys(WAIT_NAMES)), retrying: isFlag, parent: isText, root: isFlag,
+  created_after: isTime, created_before: isTime,
+}
+
+/** Return what is wrong with the filter of an address. Such a filter must not be used. */
+export function filterFaults(search: URLSearchParams): string[] {
+  const keys = listOf(search, 'labels').map((pair) => pair.split('=')[0])
+  const twice = new Set(keys.filter((key, place) => keys.indexOf(key) !== place))
+  return [
+    ...faultsOf(search, CHECKS, ['status', 'labels']),
+    ...[...twice].map((key) => `labels has more than one value of ${JSON.stringify(key)}.`),
+  ]
+}
+
+/** Return the filter of an address that has no faults. */
 export function filterOf(search: URLSearchParams): Filter {
-  const list = (name: string): string[] => (search.get(name) ?? '').split(',').filter(Boolean)
+  const flag = (name: string): boolean | null => (search.has(name) ? search.get(name) === 'true' : null)
   return {
-    status: list('status').filter((one) => (STATUSES as readonly string[]).includes(one)),
-    pipeline: search.get('flow'),
-    labels: list('label').filter((one) => one.indexOf('=') > 0),
-    reason_code: search.get('reason'),
+    status: listOf(search, 'status'),
+    pipeline: search.get('pipeline'),
+    labels: listOf(search, 'labels'),
+    reason_code: search.get('reason_code'),
     waiting: search.get('waiting'),
-    retrying: search.get('retrying') === 'yes' || null,
+    retrying: flag('retrying'),
     parent: search.get('parent'),
-    root: search.get('root') === 'yes' || null,
-    created_after: timeOf(search.get('after')),
-    created_before: timeOf(search.get('before')),
+    root: flag('root'),
+    created_after: timeOf(search.get('created_after')),
+    created_before: timeOf(search.get('created_before')),
   }
 }
 
 /** Return a time of the address, which is in the viewer's zone unless it names one. */
-export function timeOf(text: string | null): string | null {
-  const at = text ? new Date(text) : null
+function timeOf(text: string | null): string | null {
+  const at = text && TIME.test(text) ? new Date(text) : null
   return at && !Number.isNaN(at.getTime()) ? at.toISOString() : null
 }
 

@@ -2,6 +2,8 @@
 
 import type { Stats, TaskView, WaitingFor } from '../api/types'
 import { Link, useSearch } from '../router'
+import { FilterFaults } from '../shared/filter-faults'
+import { faultsOf, isOneOf } from '../shared/filters'
 import { useLive, usePages } from '../shared/lists'
 import { countText } from '../shared/numbers'
 import { Empty, Loaded, ProblemBox } from '../shared/problem'
@@ -24,7 +26,9 @@ const WAITS = Object.keys(HELP) as WaitingFor[]
 export default function WaitingPage() {
   const [search, change] = useSearch()
   const stats = useLive<Stats>('/stats')
-  const chosen = WAITS.find((wait) => wait === search.get('for')) ?? 'worker'
+  const faults = faultsOf(search, { for: isOneOf(WAITS) })
+  const wanted = search.get('for') ?? 'worker'
+  const chosen = faults.length === 0 ? WAITS.find((wait) => wait === wanted) : undefined
   return (
     <>
       <ViewHeading title="Waiting" />
@@ -42,18 +46,23 @@ export default function WaitingPage() {
           </div>
         )}
       </Loaded>
-      <p className="quiet">
-        {HELP[chosen]}
-        {chosen === 'approval' && <> <Link href="/approvals">Go to the approvals</Link></>}
-      </p>
-      <Waiting key={chosen} wait={chosen} />
+      {chosen ? <Waiting key={chosen} wait={chosen} /> : <FilterFaults faults={faults} href="/waiting" />}
     </>
   )
 }
 
 function Waiting({ wait }: { wait: WaitingFor }) {
   const { rows, error, onEnd } = usePages<TaskView>('/tasks', { waiting: wait, nodes: 'none' })
-  if (error) return <ProblemBox error={error} />
-  if (rows?.length === 0) return <Empty>No task waits for this.</Empty>
-  return rows ? <TaskTable rows={rows} onEnd={onEnd} /> : <Empty>Loading…</Empty>
+  return (
+    <>
+      <p className="quiet">
+        {HELP[wait]}
+        {wait === 'approval' && <> <Link href="/approvals">Go to the approvals</Link></>}
+      </p>
+      {error && <ProblemBox error={error} />}
+      {!error && !rows && <Empty>Loading…</Empty>}
+      {rows?.length === 0 && <Empty>No task waits for this.</Empty>}
+      {rows && rows.length > 0 && <TaskTable rows={rows} onEnd={onEnd} />}
+    </>
+  )
 }
