@@ -8,6 +8,15 @@ export default defineConfig(
   js.configs.recommended,
   typescript.configs.strict,
   hooks.configs.flat.recommended,
+  {
+    ignores: ['src/api/json.ts'],
+    rules: {
+      'no-restricted-syntax': ['error', {
+        selector: 'MemberExpression[object.name="JSON"], CallExpression[callee.property.name="json"]',
+        message: 'This changes large integers. Use parseJson and jsonText of api/json.',
+      }],
+    },
+  },
   // The page is not compiled with the React Compiler, which this rule is about.
   { rules: { 'react-hooks/incompatible-library': 'off' } },
 )

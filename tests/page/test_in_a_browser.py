@@ -165,6 +165,26 @@ def test_a_task_is_shown_live_signalled_and_cancelled(page: Page, site: Site) ->
     assert site.wait("parcel-4") == "cancelled"
 
 
+def test_a_task_with_large_integers_runs_again_with_the_params_that_were_edited(
+    page: Page, site: Site
+) -> None:
+    properties = {"order": {"type": "integer"}, "rate": {"type": "number"}}
+    graph = {**shops.REMINDER, "params": {"type": "object", "properties": properties}}
+    params = {"order": 2**53 + 1, "rate": 1.0, "total": 2**100}
+    site.portal.call(lambda: site.client.create_task(graph=graph, params=params, task_id="large"))
+    go(page, "/tasks/large?tab=data", "large")
+    expect(page.get_by_text(f'"total": {2**100}')).to_be_visible()
+    page.get_by_role("button", name="Run again…").click()
+    field = page.get_by_label("order")
+    expect(field).to_have_value(str(2**53 + 1))
+    field.fill(str(2**64 + 1))
+    page.get_by_role("dialog").get_by_role("button", name="Submit").click()
+    expect(page).not_to_have_url(re.compile("large"))
+    again = site.portal.call(site.client.get_task, page.url.rsplit("/", 1)[-1])
+    assert again.params == {**params, "order": 2**64 + 1}
+    assert isinstance(again.params["rate"], float)
+
+
 def test_a_filter_is_in_the_address_and_survives_a_reload(page: Page, site: Site) -> None:
     site.submit("delivery", "parcel-1", customer="ann")
     site.submit("delivery", "parcel-2", customer="bob")

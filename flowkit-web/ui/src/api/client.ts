@@ -1,5 +1,6 @@
 /** Requests to the API of the server that this page comes from. */
 
+import { jsonText, parseJson } from './json'
 import { setRefused, token } from './token'
 import type { Problem } from './types'
 
@@ -66,16 +67,16 @@ async function send<T>(
   const init: RequestInit = { method }
   if (signal) init.signal = signal
   if (body) {
-    init.body = JSON.stringify(body)
+    init.body = jsonText(body)
     init.headers = { 'Content-Type': 'application/json' }
   }
   const answer = await open(place, init)
-  return (answer.status === 204 ? undefined : await answer.json()) as T
+  return (answer.status === 204 ? undefined : parseJson(await answer.text())) as T
 }
 
 async function problemOf(answer: Response): Promise<Problem> {
   const type = answer.headers.get('Content-Type') ?? ''
-  if (type.startsWith('application/problem+json')) return (await answer.json()) as Problem
+  if (type.startsWith('application/problem+json')) return parseJson(await answer.text()) as Problem
   return problem(answer.status, answer.statusText, `The server answered ${answer.status}.`)
 }
 

@@ -2,6 +2,7 @@
 
 import { useEffect, useEffectEvent, useState } from 'react'
 import { ApiError, open, path } from './client'
+import { parseJson } from './json'
 import type { Problem, TaskEvent } from './types'
 
 export interface Message {
@@ -94,13 +95,13 @@ async function readInto(
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       for (const message of parser.take(part.value)) {
         if (message.event === 'message') {
-          const event = JSON.parse(message.data) as TaskEvent
+          const event = parseJson(message.data) as TaskEvent
           batch.push(event)
           onSeq(event.seq)
         } else {
           flush()
           if (message.event === 'end') follower.onState('ended')
-          else follower.onState('refused', JSON.parse(message.data) as Problem)
+          else follower.onState('refused', parseJson(message.data) as Problem)
           return true
         }
       }

@@ -1,5 +1,7 @@
 /** Difference between two graphs: the nodes and the other fields that are not the same. */
 
+import { jsonText } from '../api/json'
+
 type Graph = Record<string, unknown>
 
 export interface Change {
@@ -37,9 +39,13 @@ function partsOf(graph: Graph): Map<string, unknown> {
 }
 
 /** Write a value as JSON whose keys are in order, so that equal values have equal texts. */
-export function textOf(value: unknown): string | undefined {
-  return JSON.stringify(value, (_, part: unknown) =>
-    part !== null && typeof part === 'object' && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : part, 2)
+function textOf(value: unknown): string {
+  return jsonText(ordered(value))
+}
+
+function ordered(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(ordered)
+  if (value === null || typeof value !== 'object') return value
+  return Object.fromEntries(Object.entries(value)
+    .sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, part]) => [name, ordered(part)]))
 }

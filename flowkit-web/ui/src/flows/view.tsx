@@ -3,6 +3,7 @@
 import { useQuery } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api, path } from '../api/client'
+import { parseJson } from '../api/json'
 import type { Created, FlowVersion } from '../api/types'
 import { Link, navigate, useSearch } from '../router'
 import { ActionButton } from '../shared/dialog'
@@ -116,7 +117,7 @@ function RunButton({ flow }: { flow: FlowVersion }) {
   const [text, setText] = useState('{}')
   if (!useMay('operator')) return null
   const run = async (): Promise<void> => {
-    const params: unknown = JSON.parse(text)
+    const params = parseJson(text)
     const body = { flow: flow.name, version: flow.version, params }
     const { id } = await api.post<Created>('/tasks', body)
     navigate(path`/tasks/${id}`)

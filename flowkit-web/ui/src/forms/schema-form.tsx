@@ -1,6 +1,7 @@
 /** Form made from a JSON Schema. What has no field of its own is written as JSON. */
 
 import { useId, useState } from 'react'
+import { jsonText, parseJson, parseNumber } from '../api/json'
 import { fieldsOf, withField, type Field, type Schema } from './schema'
 import './forms.css'
 
@@ -81,7 +82,7 @@ function FieldInput({ field, value, onChange }: InputProps) {
           >
             <option value={-1}>—</option>
             {shape.choices.map((choice, place) => (
-              <option key={place} value={place}>{typeof choice === 'string' ? choice : JSON.stringify(choice)}</option>
+              <option key={place} value={place}>{typeof choice === 'string' ? choice : jsonText(choice)}</option>
             ))}
           </select>
           {note}
@@ -97,8 +98,8 @@ function FieldInput({ field, value, onChange }: InputProps) {
             min={shape.least ?? undefined}
             max={shape.most ?? undefined}
             required={field.required}
-            value={typeof value === 'number' ? value : ''}
-            onChange={(event) => onChange(event.target.value === '' ? undefined : Number(event.target.value))}
+            value={typeof value === 'bigint' ? String(value) : typeof value === 'number' ? value : ''}
+            onChange={(event) => onChange(event.target.value === '' ? undefined : parseNumber(event.target.value))}
             {...described}
           />
           {note}
@@ -148,7 +149,7 @@ function Title({ field, more }: { field: Field; more?: string }) {
 }
 
 function sameJson(one: unknown, other: unknown): boolean {
-  return other !== undefined && JSON.stringify(one) === JSON.stringify(other)
+  return other !== undefined && jsonText(one) === jsonText(other)
 }
 
 /** Value written as JSON. The form is not sent while the text is not JSON. */
@@ -159,7 +160,7 @@ export function JsonField({ title, value, onChange, required = false, rows = 8 }
   required?: boolean
   rows?: number
 }) {
-  const [text, setText] = useState(() => value === undefined ? '' : JSON.stringify(value, null, 2))
+  const [text, setText] = useState(() => value === undefined ? '' : jsonText(value, 2))
   const [fault, setFault] = useState<string | null>(null)
   const id = useId()
   const change = (input: HTMLTextAreaElement): void => {
@@ -167,7 +168,7 @@ export function JsonField({ title, value, onChange, required = false, rows = 8 }
     const problem = faultOf(input.value)
     setFault(problem)
     input.setCustomValidity(problem ?? '')
-    if (problem === null) onChange(input.value.trim() === '' ? undefined : JSON.parse(input.value))
+    if (problem === null) onChange(input.value.trim() === '' ? undefined : parseJson(input.value))
   }
   return (
     <label>
@@ -190,7 +191,7 @@ export function JsonField({ title, value, onChange, required = false, rows = 8 }
 function faultOf(text: string): string | null {
   if (text.trim() === '') return null
   try {
-    JSON.parse(text)
+    parseJson(text)
     return null
   } catch (error) {
     return `This is not JSON: ${error instanceof Error ? error.message : String(error)}`

@@ -2,9 +2,12 @@
 
 export type Schema = Record<string, unknown>
 
+/** Limit of a number as an attribute of an input. */
+type Limit = number | string | null
+
 export type FieldKind =
   | { kind: 'text'; input: 'text' | 'date' | 'email' | 'url'; long: boolean }
-  | { kind: 'number'; whole: boolean; least: number | null; most: number | null }
+  | { kind: 'number'; whole: boolean; least: Limit; most: Limit }
   | { kind: 'check' }
   | { kind: 'choice'; choices: unknown[] }
   | { kind: 'lines' }
@@ -54,8 +57,8 @@ function shapeOf(schema: Schema, root: Schema, level: number): FieldKind {
       return {
         kind: 'number',
         whole: schema['type'] === 'integer',
-        least: numberOf(schema['minimum']),
-        most: numberOf(schema['maximum']),
+        least: limitOf(schema['minimum']),
+        most: limitOf(schema['maximum']),
       }
     case 'string':
       return {
@@ -90,8 +93,8 @@ function isObject(value: unknown): value is Schema {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function numberOf(value: unknown): number | null {
-  return typeof value === 'number' ? value : null
+function limitOf(value: unknown): Limit {
+  return typeof value === 'bigint' ? String(value) : typeof value === 'number' ? value : null
 }
 
 /** Return the value of an untouched form: the defaults of the schema. */

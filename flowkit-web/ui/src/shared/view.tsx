@@ -2,6 +2,7 @@
 
 import { useEffect, type ReactNode } from 'react'
 import { path } from '../api/client'
+import { jsonText } from '../api/json'
 import { Link } from '../router'
 
 export function ViewHeading({ title, children }: { title: string; children?: ReactNode }) {
@@ -37,5 +38,5 @@ export function FlowLink({ name, version }: { name: string; version?: number | n
 
 /** A value as JSON. */
 export function Json({ value }: { value: unknown }) {
-  return <pre className="json" tabIndex={0}>{JSON.stringify(value, null, 2)}</pre>
+  return <pre className="json" tabIndex={0}>{jsonText(value, 2)}</pre>
 }

@@ -3,6 +3,7 @@
 import { useInfiniteQuery } from '@tanstack/react-query'
 import { useCallback, useMemo } from 'react'
 import { api, path } from '../api/client'
+import { jsonText } from '../api/json'
 import type { Artifact, Page } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
@@ -19,7 +20,7 @@ const COLUMNS: Column<Artifact>[] = [
   {
     title: 'Meta',
     width: 'minmax(12rem, 3fr)',
-    cell: (one) => <span className="code" title={JSON.stringify(one.meta, null, 2)}>{JSON.stringify(one.meta)}</span>,
+    cell: (one) => <span className="code" title={jsonText(one.meta, 2)}>{jsonText(one.meta)}</span>,
   },
 ]
 

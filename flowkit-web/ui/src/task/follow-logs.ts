@@ -3,6 +3,7 @@
 import { useEffect, useState } from 'react'
 import { ApiError, open, path } from '../api/client'
 import { MessageParser } from '../api/events'
+import { jsonText, parseJson } from '../api/json'
 import type { LogLine, Problem } from '../api/types'
 
 const FLUSH_MS = 100
@@ -24,7 +25,7 @@ export function keyOf(line: LogLine): string {
 /** Follow the lines until the task has ended. After a lost connection, they are read again. */
 export function useLogs(taskId: string, nodeId: string | null): Logs {
   const [logs, setLogs] = useState<{ of: string; logs: Logs }>({ of: '', logs: NOTHING })
-  const of = JSON.stringify([taskId, nodeId])
+  const of = jsonText([taskId, nodeId])
   useEffect(() => {
     const controller = new AbortController()
     const place = nodeId === null
@@ -87,8 +88,8 @@ async function readInto(
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       for (const message of parser.take(part.value)) {
         if (message.event === 'end') return { problem: null }
-        if (message.event === 'error') return { problem: JSON.parse(message.data) as Problem }
-        const line = JSON.parse(message.data) as LogLine
+        if (message.event === 'error') return { problem: parseJson(message.data) as Problem }
+        const line = parseJson(message.data) as LogLine
         const key = keyOf(line)
         if (!seen.has(key)) batch.push(line)
         seen.add(key)

@@ -1,6 +1,7 @@
 /** The graph of a task, which lives. Arrow keys walk along its edges. */
 
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from 'react'
+import { jsonText } from '../api/json'
 import { useSearch } from '../router'
 import { Empty } from '../shared/problem'
 import { StatusBadge, toneOf } from '../shared/status'
@@ -23,7 +24,7 @@ const LEAST_READABLE = 0.85
 export function GraphView({ task }: { task: TaskData }) {
   const [search, changeSearch] = useSearch()
   const [opened, setOpened] = useState<string[]>([])
-  const layout = useLayout(task.graph, opened.length ? JSON.stringify(opened) : '')
+  const layout = useLayout(task.graph, opened.length ? jsonText(opened) : '')
   if (!layout || !task.graph) return <Empty>Drawing the graph…</Empty>
   if (layout.boxes.length === 0) return <Empty>This task has no nodes.</Empty>
   const selected = search.get('group') ?? search.get('node')

@@ -1,5 +1,6 @@
 /** Groups of nodes, so that the graph of a task with thousands of them has few boxes. */
 
+import { jsonText } from '../api/json'
 import type { Edge, GraphNode, Route, TaskGraph } from './graph-model'
 
 export interface Box {
@@ -94,7 +95,7 @@ function alikeKeys(graph: TaskGraph): Map<string, string> {
 }
 
 function kindOf(node: GraphNode): string {
-  return JSON.stringify([node.type, node.what, node.phase, node.condition, node.map !== null])
+  return jsonText([node.type, node.what, node.phase, node.condition, node.map !== null])
 }
 
 function depthKeys(

@@ -2,6 +2,7 @@
 
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { useDeferredValue, useEffect, useMemo, useRef, useState } from 'react'
+import { jsonText } from '../api/json'
 import type { LogLine } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
@@ -101,7 +102,7 @@ function Line({ line, withNode }: { line: LogLine; withNode: boolean }) {
         {line.attempt > 1 && <span className="quiet">[attempt {line.attempt}] </span>}
         {line.text}
         {fields.map(([name, value]) => (
-          <span key={name} className="quiet"> {name}={typeof value === 'string' ? value : JSON.stringify(value)}</span>
+          <span key={name} className="quiet"> {name}={typeof value === 'string' ? value : jsonText(value)}</span>
         ))}
         {line.traceback && <pre>{line.traceback}</pre>}
       </span>

@@ -3,6 +3,7 @@
 import { useInfiniteQuery } from '@tanstack/react-query'
 import { useCallback, useDeferredValue, useMemo } from 'react'
 import { api, path } from '../api/client'
+import { jsonText } from '../api/json'
 import type { NodeStatus, NodeView, Page } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
@@ -68,7 +69,7 @@ function whatOf(row: Row): string {
   if (row.waiting) return waitText(row.waiting)
   if (row.cached) return 'taken from the cache'
   if (row.reason_code) return row.reason_code
-  if (row.status === 'running' && row.progress != null) return JSON.stringify(row.progress)
+  if (row.status === 'running' && row.progress != null) return jsonText(row.progress)
   return row.worker_id ?? ''
 }
 

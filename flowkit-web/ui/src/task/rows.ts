@@ -1,5 +1,6 @@
 /** The nodes of a task as they are now: the outline, and the events after it. */
 
+import { jsonText } from '../api/json'
 import type { NodeStatus, TaskEvent } from '../api/types'
 
 /** A node in brief. Fields with their defaults are missing in the outline. */
@@ -146,7 +147,7 @@ export function waitText(waiting: string): string {
 export function dataText({ data, kind }: TaskEvent): string {
   if (data === null || data === undefined) return ''
   if (typeof data === 'string') return data
-  if (kind !== 'status') return JSON.stringify(data)
+  if (kind !== 'status') return jsonText(data)
   const { attempt, worker_id, reason_code, error, waiting, until, retry, released_by, skipped_batches,
     cached, ...others } = data as Change
   const parts = [
@@ -159,7 +160,7 @@ export function dataText({ data, kind }: TaskEvent): string {
     released_by && `handed back by ${released_by}`,
     skipped_batches && `${skipped_batches} batches skipped`,
     cached && 'taken from the cache',
-    Object.keys(others).length > 0 && JSON.stringify(others),
+    Object.keys(others).length > 0 && jsonText(others),
   ]
   return parts.filter(Boolean).join(', ')
 }

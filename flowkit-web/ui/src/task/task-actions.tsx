@@ -10,6 +10,7 @@ import { ActionButton } from '../shared/dialog'
 import { useMay } from '../shared/me'
 import { isTerminal } from '../shared/status'
 import { showToast } from '../shared/toasts'
+import { changedParams } from './changed-params'
 import type { TaskData } from './use-task'
 
 export function TaskActions({ task, view }: { task: TaskData; view: TaskView }) {
@@ -81,7 +82,8 @@ function RerunButton({ task, view }: { task: TaskData; view: TaskView }) {
       title="Run again as a new task"
       verb="Submit"
       run={async () => {
-        const { id } = await api.post<Created>(path`/tasks/${task.id}/rerun`, { params })
+        const body = { params: changedParams(view.params ?? {}, params) }
+        const { id } = await api.post<Created>(path`/tasks/${task.id}/rerun`, body)
         setCreated(id)
         navigate(path`/tasks/${id}`)
       }}

@@ -1,6 +1,7 @@
 /** Layouts of a graph that a worker makes. */
 
 import { useEffect, useRef, useState } from 'react'
+import { parseJson } from '../api/json'
 import type { Layout, LayoutRequest } from './layout'
 import type { TaskGraph } from './graph-model'
 
@@ -21,7 +22,7 @@ export function useLayout(graph: TaskGraph | undefined, opened: string): Layout 
     if (!graph) return
     asked.current += 1
     const request: LayoutRequest = {
-      number: asked.current, graph, opened: opened ? (JSON.parse(opened) as string[]) : [],
+      number: asked.current, graph, opened: opened ? (parseJson(opened) as string[]) : [],
     }
     worker.current?.postMessage(request)
   }, [graph, opened])

@@ -3,6 +3,7 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api } from '../api/client'
+import { jsonText } from '../api/json'
 import type { BulkResult } from '../api/types'
 import { ActionButton, Dialog } from '../shared/dialog'
 import { useMay } from '../shared/me'
@@ -52,7 +53,7 @@ function FilterText({ filter }: { filter: Filter }) {
       {Object.entries(bodyOf(filter)).map(([name, value]) => (
         <div key={name} className="fact">
           <dt>{name.replaceAll('_', ' ')}</dt>
-          <dd>{typeof value === 'string' ? value : JSON.stringify(value)}</dd>
+          <dd>{typeof value === 'string' ? value : jsonText(value)}</dd>
         </div>
       ))}
     </dl>
