@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from flowkit import Client, Schedule, Trigger
 from flowkit_web._tokens import Role, add_token, remove_token
@@ -90,6 +90,10 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
 @pytest.fixture
 def failed_order(site: Site) -> str:
     """A task that failed while the bank was closed. Now it is open again."""
+    return fail_an_order(site)
+
+
+def fail_an_order(site: Site) -> str:
     task_id = f"order-{next(site.numbers)}"
     site.shop.bank_is_open = False
     site.submit("order", task_id, customer="mia")
@@ -260,6 +264,36 @@ def test_dead_letters_are_chosen_and_dropped(page: Page, site: Site, failed_orde
     press(page, page.get_by_role("button", name="Drop 1"))
     press(page, page.get_by_role("button", name="Drop them"))
     expect(row).to_have_count(0)
+
+
+def test_dead_letters_that_are_refused_stay_chosen_with_their_reasons(
+    page: Page, site: Site, failed_order: str
+) -> None:
+    def refuse_one(route: Route) -> None:
+        (refused,) = site.portal.call(lambda: site.client.dead_letters(task_id=failed_order)).items
+        items = [
+            {"letter_id": one, "retried": one != refused.letter_id, "detail": "its data is lost"}
+            for one in route.request.post_data_json["letter_ids"]
+        ]
+        route.fulfill(json={"items": items, "next": None})
+
+    page.route("**/dead-letters/retry", refuse_one)
+    tasks = [failed_order, fail_an_order(site)]
+    go(page, "/dead-letters", "Dead letters")
+    boxes = [
+        page.get_by_role("row").filter(has_text=task).get_by_role("checkbox") for task in tasks
+    ]
+    for box in boxes:
+        press(page, box, "Space")
+    press(page, page.get_by_role("button", name="Retry 2"))
+    press(page, page.get_by_role("button", name="Retry them"))
+    expect(page.get_by_role("dialog", name="1 of 2 retried")).to_contain_text("its data is lost")
+    press(page, page.get_by_role("dialog").get_by_role("button", name="Close"))
+    expect(page.get_by_role("button", name="Drop 1")).to_be_enabled()
+    expect(boxes[0]).to_be_checked()
+    expect(boxes[1]).not_to_be_checked()
+    go(page, "/dead-letters?kind=bogus", "Dead letters")
+    expect(page.get_by_role("alert")).to_contain_text('kind is "bogus"')
 
 
 def test_a_server_with_tokens_asks_for_one_and_keeps_it_out_of_addresses(

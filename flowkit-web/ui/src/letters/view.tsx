@@ -6,6 +6,8 @@ import { api } from '../api/client'
 import type { Letter, Page, RetriedLetter } from '../api/types'
 import { useSearch } from '../router'
 import { ActionButton, Dialog } from '../shared/dialog'
+import { FilterFaults } from '../shared/filter-faults'
+import { faultsOf, isOneOf } from '../shared/filters'
 import { usePages } from '../shared/lists'
 import { useMay } from '../shared/me'
 import { Empty, ProblemBox } from '../shared/problem'
@@ -13,16 +15,30 @@ import { Table, type Column } from '../shared/table'
 import { Time } from '../shared/time'
 import { showToast } from '../shared/toasts'
 import { Json, TaskLink, ViewHeading } from '../shared/view'
+import { refusalsOf, stillChosen } from './outcome'
 
 const KINDS = ['node', 'batch', 'message', 'task', 'trigger'] as const
 const MOST_AT_ONCE = 500
 
 export default function LettersPage() {
-  const [search, change] = useSearch()
-  const kind = KINDS.find((one) => one === search.get('kind')) ?? null
+  const [search] = useSearch()
+  const faults = faultsOf(search, { kind: isOneOf(KINDS) })
+  if (faults.length === 0) return <Letters kind={search.get('kind')} />
+  return (
+    <>
+      <ViewHeading title="Dead letters" />
+      <FilterFaults faults={faults} href="/dead-letters" />
+    </>
+  )
+}
+
+function Letters({ kind }: { kind: string | null }) {
+  const [, change] = useSearch()
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set())
   const [shown, setShown] = useState<Letter | null>(null)
   const { rows, error, onEnd } = usePages<Letter>('/dead-letters', { kind })
+  // A letter that is gone, or that the list does not show, is not changed.
+  const ids = (rows ?? []).map((letter) => letter.letter_id).filter((id) => chosen.has(id))
   const toggle = (id: string): void => {
     const next = new Set(chosen)
     if (!next.delete(id)) next.add(id)
@@ -63,7 +79,7 @@ export default function LettersPage() {
   return (
     <>
       <ViewHeading title="Dead letters">
-        <LetterActions ids={[...chosen]} onDone={() => setChosen(new Set())} />
+        <LetterActions ids={ids} choose={setChosen} />
       </ViewHeading>
       <p className="quiet">
         What failed for ever is kept here. Retry it when the cause is repaired, or drop it.
@@ -78,8 +94,8 @@ export default function LettersPage() {
           </button>
         ))}
         {rows && rows.length > 0 && (
-          <button type="button" onClick={() => choose(chosen.size ? [] : rows.map((one) => one.letter_id))}>
-            {chosen.size ? 'Choose none' : `Choose all ${rows.length} shown`}
+          <button type="button" onClick={() => choose(ids.length ? [] : rows.map((one) => one.letter_id))}>
+            {ids.length ? 'Choose none' : `Choose all ${rows.length} shown`}
           </button>
         )}
       </div>
@@ -103,36 +119,51 @@ export default function LettersPage() {
   )
 }
 
-function LetterActions({ ids, onDone }: { ids: string[]; onDone: () => void }) {
+function LetterActions({ ids, choose }: { ids: string[]; choose: (ids: ReadonlySet<string>) => void }) {
   const queries = useQueryClient()
+  const [outcome, setOutcome] = useState<RetriedLetter[] | null>(null)
   if (!useMay('operator')) return null
-  const done = (): void => {
-    onDone()
-    void queries.invalidateQueries({ queryKey: ['/dead-letters'] })
-  }
+  const readAgain = (): void => void queries.invalidateQueries({ queryKey: ['/dead-letters'] })
   const retry = async (): Promise<void> => {
-    const body = { letter_ids: ids }
-    const { items } = await api.post<Page<RetriedLetter>>('/dead-letters/retry', body)
-    const refused = items.filter((item) => !item.retried)
-    showToast(`${items.length - refused.length} of ${items.length} retried`)
-    if (refused[0]) throw new Error(`${refused[0].letter_id}: ${refused[0].detail}`)
+    const { items } = await api.post<Page<RetriedLetter>>('/dead-letters/retry', { letter_ids: ids })
+    choose(stillChosen(ids, items))
+    if (items.every((item) => item.retried)) showToast(`${items.length} retried`)
+    else setOutcome(items)
   }
   const drop = async (): Promise<void> => {
     const { dropped } = await api.post<{ dropped: number }>('/dead-letters/drop', { letter_ids: ids })
+    choose(new Set())
     showToast(`${dropped} dropped`)
   }
   return (
     <>
       <ActionButton
         label={`Retry ${ids.length}`} title={`Retry ${ids.length} dead letters?`} verb="Retry them"
-        disabled={ids.length === 0} run={retry} onDone={done}
+        disabled={ids.length === 0} run={retry} onDone={readAgain}
       />
       <ActionButton
         label={`Drop ${ids.length}`} title={`Drop ${ids.length} dead letters?`} verb="Drop them"
-        danger disabled={ids.length === 0} run={drop} onDone={done}
+        danger disabled={ids.length === 0} run={drop} onDone={readAgain}
       >
         <p>Their data is deleted and cannot be retried any more.</p>
       </ActionButton>
+      {outcome && <Outcome items={outcome} onClose={() => setOutcome(null)} />}
     </>
+  )
+}
+
+/** The letters that were not retried, by reason. */
+function Outcome({ items, onClose }: { items: RetriedLetter[]; onClose: () => void }) {
+  const retried = items.filter((item) => item.retried).length
+  return (
+    <Dialog title={`${retried} of ${items.length} retried`} onClose={onClose}>
+      {[...refusalsOf(items)].map(([reason, ids]) => (
+        <section key={reason}>
+          <p>{reason}</p>
+          <ul>{ids.map((id) => <li key={id} className="id">{id}</li>)}</ul>
+        </section>
+      ))}
+      <div className="buttons"><button type="button" onClick={onClose}>Close</button></div>
+    </Dialog>
   )
 }
