@@ -189,6 +189,34 @@ def test_a_task_with_large_integers_runs_again_with_the_params_that_were_edited(
     assert isinstance(again.params["rate"], float)
 
 
+def test_an_optional_object_of_a_form_binds_only_if_a_field_of_it_is_filled(
+    page: Page, site: Site
+) -> None:
+    gift = {
+        "type": "object",
+        "properties": {"to": {"type": "string"}, "card": {"type": "string"}},
+        "required": ["to"],
+    }
+    schema = {"type": "object", "properties": {"gift": gift}}
+    site.portal.call(
+        lambda: site.client.create_task(
+            graph={**shops.REMINDER, "params": schema}, task_id="without-gift"
+        )
+    )
+    go(page, "/tasks/without-gift", "without-gift")
+    page.get_by_role("button", name="Run again…").click()
+    group = page.get_by_role("group", name="gift (optional)")
+    card, to = group.get_by_label("card"), group.get_by_label("to", exact=True)
+    card.fill("With love")
+    expect(to).to_have_attribute("required", "")
+    card.fill("")
+    expect(to).not_to_have_attribute("required", "")
+    page.get_by_role("dialog").get_by_role("button", name="Submit").click()
+    expect(page).not_to_have_url(re.compile("without-gift"))
+    again = site.portal.call(site.client.get_task, page.url.rsplit("/", 1)[-1])
+    assert again.params == {}
+
+
 def test_a_filter_is_in_the_address_and_survives_a_reload(page: Page, site: Site) -> None:
     site.submit("delivery", "parcel-1", customer="ann")
     site.submit("delivery", "parcel-2", customer="bob")

@@ -2,7 +2,7 @@
 
 import { useId, useState } from 'react'
 import { jsonText, parseJson, parseNumber } from '../api/json'
-import { fieldsOf, withField, type Field, type Schema } from './schema'
+import { fieldsOf, withField, withPart, type Field, type Schema } from './schema'
 import './forms.css'
 
 interface FormProps {
@@ -20,7 +20,13 @@ export function SchemaForm({ schema, value, onChange }: FormProps) {
     <div className="schema-form">
       {asJson
         ? <JsonField title="Values" required value={value} onChange={(next) => onChange((next ?? {}) as Schema)} />
-        : <Fields fields={fields} value={value} onChange={onChange} />}
+        : (
+          <Fields
+            fields={fields}
+            value={value}
+            onChange={(name, part) => onChange(withField(value, name, part))}
+          />
+        )}
       <button type="button" className="plain" onClick={() => setAsJson(!asJson)}>
         {asJson ? 'Edit as a form' : 'Edit as JSON'}
       </button>
@@ -28,28 +34,33 @@ export function SchemaForm({ schema, value, onChange }: FormProps) {
   )
 }
 
-function Fields({ fields, value, onChange }: {
+/** Fields of one object. They bind unless the object is optional and empty. */
+function Fields({ fields, value, onChange, bind = true }: {
   fields: Field[]
   value: Schema
-  onChange: (value: Schema) => void
+  onChange: (name: string, part: unknown) => void
+  bind?: boolean
 }) {
   return fields.map((field) => (
     <FieldInput
       key={field.name}
       field={field}
+      required={bind && field.required}
       value={value[field.name]}
-      onChange={(part) => onChange(withField(value, field.name, part))}
+      onChange={(part) => onChange(field.name, part)}
     />
   ))
 }
 
 interface InputProps {
   field: Field
+  /** Whether the form is not sent without it. */
+  required: boolean
   value: unknown
   onChange: (value: unknown) => void
 }
 
-function FieldInput({ field, value, onChange }: InputProps) {
+function FieldInput({ field, required, value, onChange }: InputProps) {
   const { shape } = field
   const help = useId()
   const described = field.description === null ? {} : { 'aria-describedby': help }
@@ -58,9 +69,14 @@ function FieldInput({ field, value, onChange }: InputProps) {
     case 'group':
       return (
         <fieldset>
-          <legend>{field.title}</legend>
+          <legend><Title field={field} /></legend>
           {note}
-          <Fields fields={shape.fields} value={(value ?? {}) as Schema} onChange={onChange} />
+          <Fields
+            fields={shape.fields}
+            value={(value ?? {}) as Schema}
+            onChange={(name, part) => onChange(withPart(field, value as Schema | null | undefined, name, part))}
+            bind={required || (value !== undefined && value !== null)}
+          />
         </fieldset>
       )
     case 'check':
@@ -76,7 +92,7 @@ function FieldInput({ field, value, onChange }: InputProps) {
           <Title field={field} />
           <select
             value={shape.choices.findIndex((choice) => sameJson(choice, value))}
-            required={field.required}
+            required={required}
             onChange={(event) => onChange(shape.choices[Number(event.target.value)])}
             {...described}
           >
@@ -97,7 +113,7 @@ function FieldInput({ field, value, onChange }: InputProps) {
             step={shape.whole ? 1 : 'any'}
             min={shape.least ?? undefined}
             max={shape.most ?? undefined}
-            required={field.required}
+            required={required}
             value={typeof value === 'bigint' ? String(value) : typeof value === 'number' ? value : ''}
             onChange={(event) => onChange(event.target.value === '' ? undefined : parseNumber(event.target.value))}
             {...described}
@@ -107,10 +123,10 @@ function FieldInput({ field, value, onChange }: InputProps) {
       )
     case 'text': {
       const shared = {
-        required: field.required,
+        required,
         value: typeof value === 'string' ? value : '',
         onChange: (event: { target: { value: string } }) =>
-          onChange(event.target.value === '' && !field.required ? undefined : event.target.value),
+          onChange(event.target.value || undefined),
         ...described,
       }
       return (
@@ -127,7 +143,7 @@ function FieldInput({ field, value, onChange }: InputProps) {
           <Title field={field} more="one a line" />
           <textarea
             rows={3}
-            required={field.required}
+            required={required}
             value={Array.isArray(value) ? value.join('\n') : ''}
             onChange={(event) => onChange(event.target.value === '' ? undefined : event.target.value.split('\n'))}
             {...described}
@@ -137,7 +153,7 @@ function FieldInput({ field, value, onChange }: InputProps) {
       )
     case 'json':
       return <>
-        <JsonField title={field.title} required={field.required} value={value} onChange={onChange} />
+        <JsonField title={field.title} required={required} value={value} onChange={onChange} />
         {note}
       </>
   }

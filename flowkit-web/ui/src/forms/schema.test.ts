@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { jsonText } from '../api/json'
-import { fieldsOf, initialValue, withField } from './schema'
+import { fieldsOf, initialValue, withField, withPart, type Field } from './schema'
 
 const SCHEMA = {
   type: 'object',
@@ -44,4 +44,42 @@ test('a schema without properties, or one that contains itself, is written as JS
 test('a field that is emptied is left out', () => {
   expect(withField({ a: 1, b: 2 }, 'a', undefined)).toEqual({ b: 2 })
   expect(withField({ a: 1 }, 'b', null)).toEqual({ a: 1, b: null })
+})
+
+const DEEP = {
+  type: 'object',
+  required: ['q', 'sure', 'at'],
+  properties: {
+    q: { type: 'string' },
+    sure: { type: 'boolean' },
+    loud: { type: 'boolean', default: true },
+    at: { type: 'object', properties: { day: { type: 'string' } } },
+  },
+}
+const deep = (required: string[]): Field[] =>
+  fieldsOf({ type: 'object', required, properties: { deep: DEEP } }) ?? []
+
+test('an optional object starts left out if its defaults do not suffice', () => {
+  expect(initialValue(deep([]))).toEqual({})
+  expect(initialValue(deep(['deep']))).toEqual({ deep: { sure: false, loud: true, at: {} } })
+})
+
+test('an optional object has its defaults once a field is filled, and is left out once all are empty', () => {
+  const [group] = deep([])
+  if (!group) throw new Error('no field')
+  const filled = withPart(group, undefined, 'q', 'why')
+  expect(filled).toEqual({ q: 'why', sure: false, loud: true, at: {} })
+  const plain = withField(filled ?? {}, 'loud', undefined)
+  expect(withPart(group, plain, 'q', undefined)).toBeUndefined()
+  expect(withPart(group, plain, 'at', { day: '2026-01-01' })).toMatchObject({ at: { day: '2026-01-01' } })
+  expect(withPart(group, { sure: true, at: {} }, 'sure', false)).toBeUndefined()
+})
+
+test('an answer that differs from its default is kept, and a required object is never left out', () => {
+  const [group] = deep([])
+  const [needed] = deep(['deep'])
+  if (!group || !needed) throw new Error('no field')
+  expect(withPart(group, { sure: false, loud: true, at: {} }, 'loud', false)).toMatchObject({ loud: false })
+  expect(withPart(group, { q: 'why', at: null }, 'q', undefined)).toBeUndefined()
+  expect(withPart(needed, { q: 'why' }, 'q', undefined)).toEqual({})
 })

@@ -101,12 +101,43 @@ function limitOf(value: unknown): Limit {
 export function initialValue(fields: readonly Field[]): Schema {
   const value: Schema = {}
   for (const one of fields) {
-    const group = one.shape.kind === 'group' ? initialValue(one.shape.fields) : {}
-    const initial = one.initial ?? (Object.keys(group).length || one.required && one.shape.kind === 'group'
-      ? group : one.required && one.shape.kind === 'check' ? false : undefined)
+    const initial = one.initial ?? impliedValue(one)
     if (initial !== undefined) value[one.name] = initial
   }
   return value
+}
+
+function impliedValue({ shape, required }: Field): unknown {
+  if (shape.kind === 'check') return required ? false : undefined
+  if (shape.kind !== 'group') return undefined
+  const value = initialValue(shape.fields)
+  return required || isAnyFilled(shape.fields, value) && isComplete(shape.fields, value) ? value : undefined
+}
+
+function isComplete(fields: readonly Field[], value: Schema): boolean {
+  return fields.every(({ name, shape, required }) => {
+    const part = value[name]
+    if (part === undefined || part === null) return !required
+    return shape.kind !== 'group' || isComplete(shape.fields, part as Schema)
+  })
+}
+
+/** Return whether an object has more than boxes that are not checked, as they are at first. */
+function isAnyFilled(fields: readonly Field[], value: Schema): boolean {
+  return Object.entries(value).some(([name, part]) => {
+    const field = fields.find((one) => one.name === name)
+    if (field?.shape.kind === 'group') return isAnyFilled(field.shape.fields, (part ?? {}) as Schema)
+    return field?.shape.kind !== 'check' || part !== false || field.initial === true
+  })
+}
+
+/** Return an object of a form with one field changed: `undefined` if it is optional and empty. */
+export function withPart(
+  group: Field, value: Schema | null | undefined, name: string, part: unknown,
+): Schema | undefined {
+  const fields = group.shape.kind === 'group' ? group.shape.fields : []
+  const next = withField(value ?? initialValue(fields), name, part)
+  return group.required || isAnyFilled(fields, next) ? next : undefined
 }
 
 /** Return an object with one field changed; `undefined` leaves it out. */
