@@ -294,6 +294,21 @@ def test_dead_letters_are_chosen_and_dropped(page: Page, site: Site, failed_orde
     expect(row).to_have_count(0)
 
 
+def test_a_long_error_leaves_room_for_the_view_of_its_task(page: Page, site: Site) -> None:
+    error = "it failed " * 300
+
+    def fail_it(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "status": "failed", "error": error})
+
+    page.route(re.compile(r"/tasks/shown\?"), fail_it)
+    go(page, "/tasks/shown", "shown")
+    expect(page.get_by_text(error.strip())).to_be_visible()
+    tabs = page.get_by_role("tablist").bounding_box()
+    assert tabs is not None
+    assert tabs["y"] < 400
+
+
 def test_dead_letters_that_are_refused_stay_chosen_with_their_reasons(
     page: Page, site: Site, failed_order: str
 ) -> None:

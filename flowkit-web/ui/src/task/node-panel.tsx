@@ -70,7 +70,7 @@ function Details({ task, view, node, explanation, graphNode }: {
         {(node.attempt ?? 0) > 1 && <span>attempt {node.attempt}</span>}
         <span className="quiet">{graphNode?.what ?? node.type}</span>
       </p>
-      <p className={node.status === 'failed' ? 'explanation problem' : 'explanation'}>{explanation}</p>
+      <p className={`explanation long-text${node.status === 'failed' ? ' problem' : ''}`} tabIndex={0}>{explanation}</p>
       {node.type === 'approval' && node.status === 'deferred' && <ApprovalCard task={task} nodeId={node.node_id} />}
       <NodeActions task={task} view={view} node={node} />
       <dl className="facts">

@@ -72,7 +72,7 @@ function Failure({ task, view }: { task: TaskData; view: TaskView }) {
   const show = failed.slice(0, 5)
   return (
     <div className={view.status === 'failed' ? 'problem' : 'problem mild'} role="status">
-      <p>{view.error}</p>
+      <p className="long-text" tabIndex={0}>{view.error}</p>
       {show.length > 0 && (
         <p className="buttons">
           {show.map((row) => (
