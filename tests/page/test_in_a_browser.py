@@ -123,20 +123,6 @@ def test_failed_tasks_are_found_from_the_start_page_and_retried_together(
     assert site.wait(failed_order) == "finished"
 
 
-def test_a_filter_that_is_not_known_shows_no_tasks_and_changes_none(
-    page: Page, site: Site, failed_order: str
-) -> None:
-    go(page, "/tasks?status=failed&flow=delivery", "Tasks")
-    expect(page.get_by_role("alert")).to_contain_text("flow is not a filter here")
-    expect(page.get_by_role("button", name="Retry all that match")).to_have_count(0)
-    expect(page.get_by_role("row")).to_have_count(0)
-    press(page, page.get_by_role("link", name="Remove all filters"))
-    expect(page.get_by_role("row").filter(has_text=failed_order)).to_be_visible()
-    go(page, "/waiting?for=bogus", "Waiting")
-    expect(page.get_by_role("alert")).to_contain_text('for is "bogus"')
-    expect(page.get_by_role("button", pressed=True)).to_have_count(0)
-
-
 def test_a_failed_task_is_found_explained_and_retried_from_its_node_by_keyboard(
     page: Page, site: Site, failed_order: str
 ) -> None:
@@ -294,6 +280,14 @@ def test_dead_letters_are_chosen_and_dropped(page: Page, site: Site, failed_orde
     expect(row).to_have_count(0)
 
 
+def test_dead_letters_are_found_from_the_start_page(
+    page: Page, site: Site, failed_order: str
+) -> None:
+    go(page, "/", "Is it well?")
+    press(page, page.get_by_role("link", name=re.compile("^[0-9]+ dead letters?$")))
+    expect(page.get_by_role("row").filter(has_text=failed_order)).to_be_visible()
+
+
 def test_a_long_error_leaves_room_for_the_view_of_its_task(page: Page, site: Site) -> None:
     error = "it failed " * 300
 
@@ -337,6 +331,20 @@ def test_dead_letters_that_are_refused_stay_chosen_with_their_reasons(
     expect(boxes[1]).not_to_be_checked()
     go(page, "/dead-letters?kind=bogus", "Dead letters")
     expect(page.get_by_role("alert")).to_contain_text('kind is "bogus"')
+
+
+def test_a_filter_that_is_not_known_shows_no_tasks_and_changes_none(
+    page: Page, site: Site, failed_order: str
+) -> None:
+    go(page, "/tasks?status=failed&flow=delivery", "Tasks")
+    expect(page.get_by_role("alert")).to_contain_text("flow is not a filter here")
+    expect(page.get_by_role("button", name="Retry all that match")).to_have_count(0)
+    expect(page.get_by_role("row")).to_have_count(0)
+    press(page, page.get_by_role("link", name="Remove all filters"))
+    expect(page.get_by_role("row").filter(has_text=failed_order)).to_be_visible()
+    go(page, "/waiting?for=bogus", "Waiting")
+    expect(page.get_by_role("alert")).to_contain_text('for is "bogus"')
+    expect(page.get_by_role("button", pressed=True)).to_have_count(0)
 
 
 def test_a_server_with_tokens_asks_for_one_and_keeps_it_out_of_addresses(

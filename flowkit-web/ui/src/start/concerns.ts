@@ -1,6 +1,6 @@
 /** What needs the attention of an operator, from the figures of the installation. */
 
-import type { Stats } from '../api/types'
+import type { Letter, Page, Stats } from '../api/types'
 import { countText } from '../shared/numbers'
 import { durationText } from '../shared/time'
 
@@ -12,8 +12,8 @@ export interface Concern {
 /** Time after which a node that waits for a worker is a concern. */
 const LONG_WAIT_MS = 60_000
 
-/** Return what is not well, the most urgent first. */
-export function concernsOf(stats: Stats): Concern[] {
+/** Return what is not well, the most urgent first. `letters` is the first page of the dead letters. */
+export function concernsOf(stats: Stats, letters: Page<Letter>): Concern[] {
   const { workers, most } = stats
   const at = Date.parse(stats.at)
   const late = stats.queues.filter(({ oldest_at }) => at - Date.parse(oldest_at) >= LONG_WAIT_MS)
@@ -30,6 +30,7 @@ export function concernsOf(stats: Stats): Concern[] {
     failed > 0 && {
       text: `${tasksText(failed, most)} of the last hour failed`, href: '/tasks?status=failed',
     },
+    letters.items.length > 0 && { text: lettersText(letters), href: '/dead-letters' },
     stats.retrying > 0 && {
       text: `${tasksText(stats.retrying, most)} with a node that fails and is tried again`, href: '/tasks?retrying=true',
     },
@@ -43,4 +44,9 @@ function workersText(count: number): string {
 
 function tasksText(count: number, most: number): string {
   return count === 1 ? '1 task' : `${countText(count, most)} tasks`
+}
+
+function lettersText({ items, next }: Page<Letter>): string {
+  if (next === null && items.length === 1) return '1 dead letter'
+  return `${countText(items.length, next === null ? Infinity : items.length)} dead letters`
 }

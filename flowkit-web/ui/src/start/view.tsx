@@ -1,7 +1,7 @@
 /** Answer to "is it well?" about the whole installation. */
 
 import type { ReactNode } from 'react'
-import type { Stats, TaskStatus, WaitingFor } from '../api/types'
+import type { Letter, Page, Stats, TaskStatus, WaitingFor } from '../api/types'
 import { Link } from '../router'
 import { useLive } from '../shared/lists'
 import { countText } from '../shared/numbers'
@@ -10,8 +10,11 @@ import { Badge, StatusBadge } from '../shared/status'
 import { Time } from '../shared/time'
 import { ViewHeading } from '../shared/view'
 import { WAIT_NAMES } from '../tasks/filter'
-import { concernsOf } from './concerns'
+import { concernsOf, type Concern } from './concerns'
 import './start.css'
+
+/** Each letter comes with its data, so that few are read. */
+const LETTERS_COUNTED = 20
 
 export default function StartPage() {
   const query = useLive<Stats>('/stats')
@@ -38,7 +41,11 @@ export default function StartPage() {
 }
 
 function Verdict({ stats }: { stats: Stats }) {
-  const concerns = concernsOf(stats)
+  const letters = useLive<Page<Letter>>('/dead-letters', { limit: LETTERS_COUNTED })
+  return <Loaded query={letters}>{(page) => <Concerns concerns={concernsOf(stats, page)} />}</Loaded>
+}
+
+function Concerns({ concerns }: { concerns: Concern[] }) {
   if (concerns.length === 0) {
     return <p className="verdict good" role="status"><span aria-hidden="true">✓ </span>All is well.</p>
   }
