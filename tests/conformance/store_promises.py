@@ -205,11 +205,12 @@ STORE = {
     },
     "purge": {
         (
-            "Delete up to ``limit`` tasks that ended before ``finished_before``, and return how"
-            " many."
+            "Delete up to ``limit`` tasks that ended before ``finished_before`` and have no"
+            " ``wake_at``, and return how many."
         ): [
             "test_a_task_that_did_not_end_before_stays",
             "test_a_task_that_is_old_and_has_not_ended_stays",
+            "test_an_ended_task_that_is_to_be_woken_stays_and_hides_no_other",
             "test_purging_says_how_many_and_keeps_to_its_limit",
         ],
         (

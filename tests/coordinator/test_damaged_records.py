@@ -36,7 +36,8 @@ READING = {
 
 @handler("produce")
 async def produce(item: Any) -> Any:
-    yield {"number": 1}
+    for number in (1, 2):
+        yield {"number": number}
 
 
 @handler("read")

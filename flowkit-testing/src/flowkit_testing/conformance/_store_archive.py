@@ -275,7 +275,7 @@ class Purging(StoreSuite):
     async def test_a_task_that_is_old_and_has_not_ended_stays(
         self, store: Store, task_id: str
     ) -> None:
-        await store.create([record(task_id, created_at=LONG_AGO, wake_at=LONG_AGO)])
+        await store.create([record(task_id, created_at=LONG_AGO, wake_at=None)])
         await self.purge_all(store)
         assert set(await store.load([task_id])) == {task_id}
 

@@ -1,12 +1,14 @@
 /** Filters in the address. An unknown one is a fault: a list without it would show too much. */
 
+import { jsonText } from '../api/json'
+
 /** Return what is wrong with a value of a filter, or null. */
 export type Check = (text: string) => string | null
 
 export const isText: Check = (text) => (text === '' ? 'has no value' : null)
 
 export function isOneOf(values: readonly string[]): Check {
-  return (text) => (values.includes(text) ? null : `is ${JSON.stringify(text)}, which is none of ${values.join(', ')}`)
+  return (text) => (values.includes(text) ? null : `is ${jsonText(text)}, which is none of ${values.join(', ')}`)
 }
 
 /** Return the values of a filter that takes several, which commas or repetition separate. */

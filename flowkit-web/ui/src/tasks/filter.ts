@@ -3,6 +3,7 @@
  * Its names are those of the API.
  */
 
+import { jsonText } from '../api/json'
 import type { TaskStatus, WaitingFor } from '../api/types'
 import { faultsOf, isOneOf, isText, listOf, type Check } from '../shared/filters'
 
@@ -30,9 +31,9 @@ export interface Filter {
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?$/
 const isFlag = isOneOf(['true', 'false'])
 const isTime: Check = (text) =>
-  timeOf(text) === null ? `is ${JSON.stringify(text)}, which is no time such as 2026-01-31T12:00` : null
+  timeOf(text) === null ? `is ${jsonText(text)}, which is no time such as 2026-01-31T12:00` : null
 const isLabel: Check = (text) =>
-  text.indexOf('=') > 0 ? null : `is ${JSON.stringify(text)}, which is not of the form key=value`
+  text.indexOf('=') > 0 ? null : `is ${jsonText(text)}, which is not of the form key=value`
 
 const CHECKS: Record<keyof Filter, Check> = {
   status: isOneOf(STATUSES), pipeline: isText, labels: isLabel, reason_code: isText,
@@ -46,7 +47,7 @@ export function filterFaults(search: URLSearchParams): string[] {
   const twice = new Set(keys.filter((key, place) => keys.indexOf(key) !== place))
   return [
     ...faultsOf(search, CHECKS, ['status', 'labels']),
-    ...[...twice].map((key) => `labels has more than one value of ${JSON.stringify(key)}.`),
+    ...[...twice].map((key) => `labels has more than one value of ${jsonText(key)}.`),
   ]
 }
 
