@@ -1078,19 +1078,31 @@ def random_keyed_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
 
 async def keys_of_many_tasks(cluster: SimCluster) -> None:
     """Run tasks that share keys. Pause, cancel and retry some of them, and settle some nodes."""
-    await with_verbs(cluster, random_keyed_graph, "abfms")
+    await with_verbs(cluster, lambda: submit_random(cluster, random_keyed_graph), "abfms")
+
+
+async def submit_random(
+    cluster: SimCluster,
+    random_graph: Callable[[Callable[[Sequence[Any]], Any]], dict[str, Any]],
+) -> str:
+    """Submit a graph, perhaps with a higher priority, and return the id of the task."""
+    pick = cluster.random.choice
+    return await cluster.client.create_task(graph=random_graph(pick), priority=pick([0, 0, 5]))
 
 
 async def with_verbs(
     cluster: SimCluster,
-    random_graph: Callable[[Callable[[Sequence[Any]], Any]], dict[str, Any]],
+    submit: Callable[[], Awaitable[str]],
     settled: str,
+    change: Callable[[], Awaitable[Any]] | None = None,
 ) -> None:
-    """Run four tasks. Pause, cancel and retry some of them, and settle some of these nodes."""
+    """Run four tasks. Pause, cancel and retry some of them, settle some of these nodes, and make
+    a change of something that the tasks share.
+    """
     pick, client = cluster.random.choice, cluster.client
 
     async def run() -> None:
-        task_id = await client.create_task(graph=random_graph(pick), priority=pick([0, 0, 5]))
+        task_id = await submit()
         if pick([True, False, False]):
             await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
             await client.pause(task_id)
@@ -1099,6 +1111,9 @@ async def with_verbs(
         if pick([True, False, False]):
             await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
             await client.cancel(task_id)
+        if change is not None and pick([True, False, False]):
+            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
+            await change()
         if pick([True, False, False]):
             await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
             with suppress(TaskRefused):
@@ -1141,7 +1156,7 @@ def random_rated_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
 
 async def rates_of_many_tasks(cluster: SimCluster) -> None:
     """Run tasks that share rates. Pause, cancel and retry some of them, and settle some nodes."""
-    await with_verbs(cluster, random_rated_graph, "abcm")
+    await with_verbs(cluster, lambda: submit_random(cluster, random_rated_graph), "abcm")
 
 
 def random_cached_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
@@ -1175,34 +1190,15 @@ async def caches_of_many_tasks(cluster: SimCluster) -> None:
     """
     pick, client = cluster.random.choice, cluster.client
 
-    async def run() -> None:
+    async def submit() -> str:
         flow, name = random_cached_graph(pick), pick(["x", "y"])
         await cluster.clock.sleep(pick([0.0, 0.0, 3.0]))
-        task_id = await client.create_task(graph=flow, params={"name": name})
-        if pick([True, False, False]):
-            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
-            await client.pause(task_id)
-            await cluster.clock.sleep(pick([0.1, 5.0]))
-            await client.resume(task_id)
-        if pick([True, False, False]):
-            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
-            await client.cancel(task_id)
-        if pick([True, False, False]):
-            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
-            await client.delete_cached(pick(["work", "slow", "subflow"]), key=pick([None, "x"]))
-        if pick([True, False, False]):
-            await cluster.clock.sleep(pick([0.0, 1.0, 10.0]))
-            with suppress(TaskRefused):
-                outcome = pick(["finished", "failed", "skipped"])
-                await client.resolve_node(task_id, pick("abms"), outcome, by="ann")
-        view = await client.wait(task_id)
-        if pick([True, False]) and view.status in ("failed", "cancelled"):
-            await client.retry(task_id)
-            await client.wait(task_id)
+        return await client.create_task(graph=flow, params={"name": name})
 
-    async with anyio.create_task_group() as group:
-        for _ in range(4):
-            group.start_soon(run)
+    async def delete() -> None:
+        await client.delete_cached(pick(["work", "slow", "subflow"]), key=pick([None, "x"]))
+
+    await with_verbs(cluster, submit, "abms", delete)
 
 
 def wait(node_id: str, signal: str, after: list[str] | None = None, **io: Any) -> dict[str, Any]:
