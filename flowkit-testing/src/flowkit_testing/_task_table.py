@@ -124,6 +124,7 @@ class TaskTable:
         self._tags = TagIndex()
         self._wakes = TimeIndex[str]()
         self._ends = TimeIndex[str]()
+        """Ends of the tasks that are not to be woken."""
 
     def create(self, record: TaskRecord) -> str:
         """Add a task and return its id, or that of the task with the same idempotency key."""
@@ -144,7 +145,7 @@ class TaskTable:
             self._by_age.append(age)
         if header.wake_at is not None:
             self._wakes.set(header.task_id, header.wake_at)
-        if header.finished_at is not None:
+        elif header.finished_at is not None:
             self._ends.set(header.task_id, header.finished_at)
         return header.task_id
 
@@ -159,12 +160,10 @@ class TaskTable:
             row.parts.pop(name, None)
         for name, data in commit.put.items():
             row.parts[name] = bytes(data)
-        if row.wake_at != commit.wake_at:
-            row.wake_at = commit.wake_at
+        if row.wake_at != commit.wake_at or row.finished_at != commit.finished_at:
+            row.wake_at, row.finished_at = commit.wake_at, commit.finished_at
             self._wakes.set(commit.task_id, commit.wake_at)
-        if row.finished_at != commit.finished_at:
-            row.finished_at = commit.finished_at
-            self._ends.set(commit.task_id, commit.finished_at)
+            self._ends.set(commit.task_id, None if row.wake_at is not None else row.finished_at)
         if row.tags is not commit.tags and row.tags != commit.tags:
             tags = frozenset(commit.tags)
             self._tags.change((row.created.created_at, commit.task_id), row.tags, tags)
@@ -180,11 +179,8 @@ class TaskTable:
     def ended(self, *, before: float, limit: int) -> list[str]:
         """Return the ids of the tasks that ended before this time and are not to be woken."""
         # An end at exactly this time does not count, even if several tasks share it.
-        found = self._ends.first(len(self.rows), until=before)
-        over = [
-            task_id for at, task_id in found if at < before and self.rows[task_id].wake_at is None
-        ]
-        return over[:limit]
+        found = self._ends.first(limit, until=before)
+        return [task_id for at, task_id in found if at < before]
 
     def delete(self, task_ids: Iterable[str]) -> None:
         gone = set(task_ids)
