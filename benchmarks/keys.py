@@ -12,6 +12,8 @@ The nodes do nothing, and are side by side. Both kinds run in turns, and the fig
 import argparse
 import asyncio
 import statistics
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from benchmarks.embedded import ROLE, noop, run, say, seconds
@@ -34,10 +36,9 @@ def graph(size: int, keys: int | None) -> dict[str, Any]:
     }
 
 
-async def measure(name: str, db: str, bus: str, rounds: int) -> None:
-    size, keys = WORKLOADS[name]
-    plain: list[float] = []
-    keyed: list[float] = []
+@asynccontextmanager
+async def opened(db: str, bus: str) -> AsyncIterator[Coordinator]:
+    """Open a coordinator and a worker that have run some nodes."""
     config = CoordinatorConfig(bus=bus, worker_types=[ROLE], namespace="bench")
     worker = Worker(
         db=db,
@@ -46,6 +47,14 @@ async def measure(name: str, db: str, bus: str, rounds: int) -> None:
     )
     async with Coordinator(db=db, cfg=config) as coordinator, worker:
         await run(coordinator, graph(100, None))
+        yield coordinator
+
+
+async def measure(name: str, db: str, bus: str, rounds: int) -> None:
+    size, keys = WORKLOADS[name]
+    plain: list[float] = []
+    keyed: list[float] = []
+    async with opened(db, bus) as coordinator:
         for _ in range(rounds):
             plain.append(await seconds(lambda: run(coordinator, graph(size, None))))
             keyed.append(await seconds(lambda: run(coordinator, graph(size, keys))))

@@ -16,10 +16,10 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.embedded import ROLE, noop, run, say, seconds
-from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
+from benchmarks.embedded import ROLE, run, say, seconds
+from benchmarks.keys import opened
+from flowkit import Coordinator
 from flowkit._runtime.garbage_collection import rare_collections
-from flowkit.worker import Worker
 
 NODES, TIGHT_NODES = 1_000, 300
 TIGHT_LIMIT, TIGHT_SEC = 10, 0.1
@@ -63,14 +63,7 @@ async def measure(name: str, coordinator: Coordinator, rounds: int) -> None:
 
 
 async def measure_all(names: list[str], db: str, bus: str, rounds: int) -> None:
-    config = CoordinatorConfig(bus=bus, worker_types=[ROLE], namespace="bench")
-    worker = Worker(
-        db=db,
-        cfg=WorkerConfig(bus=bus, namespace="bench", max_concurrency=256),
-        handlers={ROLE: noop},
-    )
-    async with Coordinator(db=db, cfg=config) as coordinator, worker:
-        await run(coordinator, graph(100, None))
+    async with opened(db, bus) as coordinator:
         for name in names:
             await measure(name, coordinator, rounds)
 
