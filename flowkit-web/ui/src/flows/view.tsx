@@ -3,8 +3,8 @@
 import { useQuery } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api, path } from '../api/client'
-import { parseJson } from '../api/json'
 import type { Created, FlowVersion } from '../api/types'
+import { JsonField } from '../forms/schema-form'
 import { Link, navigate, useSearch } from '../router'
 import { ActionButton } from '../shared/dialog'
 import { useMay } from '../shared/me'
@@ -114,10 +114,9 @@ function ChangeBox({ change }: { change: Change }) {
 }
 
 function RunButton({ flow }: { flow: FlowVersion }) {
-  const [text, setText] = useState('{}')
+  const [params, setParams] = useState<unknown>({})
   if (!useMay('operator')) return null
   const run = async (): Promise<void> => {
-    const params = parseJson(text)
     const body = { flow: flow.name, version: flow.version, params }
     const { id } = await api.post<Created>('/tasks', body)
     navigate(path`/tasks/${id}`)
@@ -126,12 +125,7 @@ function RunButton({ flow }: { flow: FlowVersion }) {
     <ActionButton
       label="Run it" title={`Run ${flow.name}, version ${flow.version}?`} verb="Run it" run={run}
     >
-      <label>
-        Params (JSON)
-        <textarea
-          rows={6} value={text} spellCheck={false} onChange={(event) => setText(event.target.value)}
-        />
-      </label>
+      <JsonField title="Params" value={params} onChange={setParams} required rows={6} />
     </ActionButton>
   )
 }
