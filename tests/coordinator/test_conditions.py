@@ -108,7 +108,7 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
     applied = await processor.refresh(["slow", "quick"])
     assert {todo.task.task_id: todo.effects for todo in applied.effects} == {
         "slow": [EvaluateCondition(0)],
-        "quick": [SendCommand(0, 1)],
+        "quick": [SendCommand(0, 1, 0)],
     }
     stored = await load_task(store, "slow")
     assert (stored.marks[0], stored.wake_at is not None) == (Mark.CHECKING, True)

@@ -264,8 +264,8 @@ class Both:
         if record is None or record.attempt != getattr(effect, "attempt", None):
             return False
         match effect:
-            case SendCommand():
-                return mark == Mark.ISSUED and not record.sent
+            case SendCommand(handovers=handovers):
+                return mark == Mark.ISSUED and not record.sent and record.handovers == handovers
             case CallFunction():
                 return mark == Mark.RUNNING
             case RunChild():

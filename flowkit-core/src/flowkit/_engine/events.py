@@ -524,10 +524,11 @@ Event = (
 
 @dataclass(slots=True)
 class SendCommand:
-    """Send the command of a node's current attempt."""
+    """Send the command of a node's current attempt, unless it has been handed back since."""
 
     index: int
     attempt: int
+    handovers: int
 
 
 @dataclass(slots=True)
@@ -783,7 +784,7 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
         if record.overdue:
             effects += stop_effects(task.spec, index, record, record.error or "")
         elif mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
-            effects.append(SendCommand(index, record.attempt))
+            effects.append(SendCommand(index, record.attempt, record.handovers))
         elif mark == Mark.ASKING:
             effects.append(node_question(index, record))
         elif runs_child_task(plan, index):

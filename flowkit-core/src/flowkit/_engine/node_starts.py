@@ -207,7 +207,7 @@ def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: Engi
         limit = node.timeouts.start_to_close_sec
     else:
         draft.move(index, Mark.ISSUED, data=data)
-        draft.effects.append(SendCommand(index, record.attempt))
+        draft.effects.append(SendCommand(index, record.attempt, record.handovers))
         limit = node.timeouts.schedule_to_start_sec
     soon = settings.resend_sec if limit is None else min(limit, settings.resend_sec)
     draft.schedule(index, min(now + soon, late_at(record) or now + soon))
@@ -275,7 +275,7 @@ def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettin
         record.place = None
         record.claimed = settings.sends
         record.confirmed_at = None
-        draft.effects.append(SendCommand(command.index, command.attempt))
+        draft.effects.append(SendCommand(command.index, command.attempt, command.handovers))
         draft.schedule(command.index, draft.now + settings.resend_sec)
         draft.ignored = False
 

@@ -184,14 +184,17 @@ class Outbox:
         topic = self._config.control_topic
         message: CancelRun | AskRun | StreamMoved | ChildEnded
         match effect:
-            case SendCommand(index, attempt):
+            case SendCommand(index, attempt, handovers):
                 record = task.records.get(index)
-                if record is None or record.attempt != attempt or task.marks[index] != Mark.ISSUED:
+                if record is None or task.marks[index] != Mark.ISSUED:
+                    return None
+                # The task in memory may be ahead of the commit that this effect follows.
+                if (record.attempt, record.handovers) != (attempt, handovers):
                     return None
                 command = await self._command(task, index, record)
                 if command.topic in self._existing or await self._ensure(command.topic):
                     return _OutgoingCommand(
-                        held, command, index=index, attempt=attempt, handovers=record.handovers
+                        held, command, index=index, attempt=attempt, handovers=handovers
                     )
                 self._commands.check(held, index, command.topic)
                 return None
