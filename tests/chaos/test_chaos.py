@@ -20,7 +20,7 @@ MINUTES = float(os.environ.get("FLOWKIT_TEST_CHAOS_MINUTES", MINUTES_IN_CI))
 SEED = int(os.environ.get("FLOWKIT_TEST_CHAOS_SEED", random.randrange(2**32)))
 KILLS = round(20 * min(1.0, MINUTES / MINUTES_IN_CI))
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120 * MINUTES + 900)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(120 * MINUTES + 300)]
 
 
 def test_nothing_is_lost_or_recorded_twice_when_processes_are_killed_cut_off_or_stopped(

@@ -9,7 +9,7 @@ from flowkit_testing.conformance._store_base import StoreSuite
 from tests.conformance import broken_doubles
 
 # All doubles run in the setup of the first test, and some of them start processes.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(300)
 
 ASSERTIONS = (AssertionError, pytest.fail.Exception)
 DOUBLES = sorted(name for name in vars(broken_doubles) if name.startswith("Test"))

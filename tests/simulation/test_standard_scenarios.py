@@ -35,7 +35,7 @@ def first_fresh_seed() -> int:
     return WITHOUT_GIT + int(asked.stdout[:6], 16) * FRESH_SEEDS
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_fresh_seeds_lose_nothing_and_end(record_property: Callable[[str, object], None]) -> None:
     first = first_fresh_seed()
     found = Chunk()
