@@ -146,13 +146,15 @@ def test_a_plugin_that_raises_while_it_registers_is_named() -> None:
         Plugins([plugin("broken", flowkit_register_functions=offer)])
 
 
-def test_installed_plugins_import_no_library_of_a_bus_or_store_before_one_is_opened() -> None:
+def test_installed_plugins_and_verbs_import_no_library_of_a_bus_store_or_server() -> None:
     program = (
         "import sys\n"
+        "from flowkit.cli import _app\n"
         "from flowkit.plugins import Plugins\n"
         "Plugins()\n"
-        "assert 'flowkit_kafka._plugin' in sys.modules\n"
-        "print(sorted({'aiokafka', 'motor', 'pymongo', 'sqlite3'} & set(sys.modules)))"
+        "assert {'flowkit_kafka._plugin', 'flowkit_web._verbs'} <= set(sys.modules)\n"
+        "late = {'aiokafka', 'motor', 'pymongo', 'sqlite3', 'fastapi', 'starlette', 'uvicorn'}\n"
+        "print(sorted(late & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
