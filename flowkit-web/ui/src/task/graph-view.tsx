@@ -1,7 +1,6 @@
 /** The graph of a task, which lives. Arrow keys walk along its edges. */
 
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from 'react'
-import { jsonText } from '../api/json'
 import { useSearch } from '../router'
 import { Empty } from '../shared/problem'
 import { StatusBadge, toneOf } from '../shared/status'
@@ -11,7 +10,6 @@ import { criticalPath } from './critical-path'
 import type { GraphNode } from './graph-model'
 import type { Layout, PlacedBox, PlacedEdge } from './layout'
 import { countsOf, countsText, worstOf, type Row, type Rows } from './rows'
-import { useLayout } from './use-layout'
 import { useSize } from './use-size'
 import type { TaskData } from './use-task'
 
@@ -21,10 +19,14 @@ const MARGIN_PX = 8
 /** Zoom below which texts are too small; a larger graph is scrolled. */
 const LEAST_READABLE = 0.85
 
-export function GraphView({ task }: { task: TaskData }) {
+export function GraphView({ task, layout, opened, onOpened }: {
+  task: TaskData
+  layout: Layout | null
+  /** Ids of the groups whose nodes have boxes of their own. */
+  opened: string[]
+  onOpened: (groups: string[]) => void
+}) {
   const [search, changeSearch] = useSearch()
-  const [opened, setOpened] = useState<string[]>([])
-  const layout = useLayout(task.graph, opened.length ? jsonText(opened) : '')
   if (!layout || !task.graph) return <Empty>Drawing the graph…</Empty>
   if (layout.boxes.length === 0) return <Empty>This task has no nodes.</Empty>
   const selected = search.get('group') ?? search.get('node')
@@ -36,8 +38,11 @@ export function GraphView({ task }: { task: TaskData }) {
       layout={layout}
       selected={selected}
       onSelect={select}
-      groups={opened.length > 0 ? () => setOpened([]) : null}
-      onOpen={(box) => setOpened([...opened, box.id])}
+      groups={opened.length > 0 ? () => onOpened([]) : null}
+      onOpen={(box) => {
+        changeSearch({ group: null })
+        onOpened([...opened, box.id])
+      }}
     />
   )
 }

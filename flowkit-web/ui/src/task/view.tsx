@@ -1,6 +1,6 @@
 /** One task: its graph, timeline, nodes, events, data, artifacts and logs. */
 
-import { lazy, Suspense, type KeyboardEvent } from 'react'
+import { lazy, Suspense, useState, type KeyboardEvent } from 'react'
 import type { TaskView } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, Loaded, ProblemBox } from '../shared/problem'
@@ -8,6 +8,7 @@ import { ViewHeading } from '../shared/view'
 import { NodePanel } from './node-panel'
 import { GroupPanel } from './group-panel'
 import { TaskHeader } from './task-header'
+import { useLayout } from './use-layout'
 import { useTask, type TaskData } from './use-task'
 import './task.css'
 
@@ -43,6 +44,8 @@ function Task({ task, view }: { task: TaskData; view: TaskView }) {
   const tab = NAMES.includes(named) ? named : 'graph'
   const node = search.get('node')
   const group = search.get('group')
+  const [opened, setOpened] = useState<string[]>([])
+  const layout = useLayout(tab === 'graph' || group !== null ? task.graph : undefined, opened)
   return (
     <>
       <TaskHeader task={task} view={view} />
@@ -51,19 +54,22 @@ function Task({ task, view }: { task: TaskData; view: TaskView }) {
       <Tabs tab={tab} />
       <div className={node !== null || group !== null ? 'task-body split' : 'task-body'}>
         <div role="tabpanel" id="tab-panel" aria-labelledby={`tab-${tab}`} className="tab-panel">
-          <Suspense fallback={<Empty>Loading…</Empty>}><TabView tab={tab} task={task} view={view} /></Suspense>
+          <Suspense fallback={<Empty>Loading…</Empty>}>
+            {tab === 'graph'
+              ? <GraphView task={task} layout={layout} opened={opened} onOpened={setOpened} />
+              : <TabView tab={tab} task={task} view={view} />}
+          </Suspense>
         </div>
         {node !== null
           ? <NodePanel key={node} task={task} view={view} nodeId={node} />
-          : group !== null && <GroupPanel task={task} groupId={group} />}
+          : group !== null && <GroupPanel task={task} layout={layout} groupId={group} />}
       </div>
     </>
   )
 }
 
-function TabView({ tab, task, view }: { tab: Tab; task: TaskData; view: TaskView }) {
+function TabView({ tab, task, view }: { tab: Exclude<Tab, 'graph'>; task: TaskData; view: TaskView }) {
   switch (tab) {
-    case 'graph': return <GraphView task={task} />
     case 'timeline': return <TimelineView task={task} />
     case 'nodes': return <NodesView task={task} />
     case 'events': return <EventsView task={task} />
