@@ -66,6 +66,13 @@ def test_a_setting_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert (result.exit_code, "options.web.allow_host" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("verb", ["web", "webhooks"])
+def test_a_field_is_set_on_the_command_line(verb: str) -> None:
+    given = 'options={"web": {"allow_host": []}}'
+    result = cli(verb, "--db", Installation().address, "--set", given)
+    assert (result.exit_code, "options.web.allow_host" in result.stderr) == (2, True)
+
+
 def test_a_port_that_is_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -17,6 +17,7 @@ from flowkit.cli.verbs import (
     Level,
     LogJson,
     LogLevel,
+    Set,
     Verb,
     print_json,
     print_table,
@@ -38,6 +39,7 @@ def web(
     db: Db = None,
     bus: Bus = None,
     config: Config = None,
+    set_fields: Set = None,
     log_level: LogLevel = Level.INFO,
     log_json: LogJson = False,
 ) -> None:
@@ -50,13 +52,23 @@ def web(
     async def main(cfg: CoordinatorConfig) -> None:
         await serve(cfg, host=host, port=port)
 
-    run_service("web", main, config=config, db=db, bus=bus, log_level=log_level, log_json=log_json)
+    run_service(
+        "web",
+        main,
+        config=config,
+        db=db,
+        bus=bus,
+        set_fields=set_fields,
+        log_level=log_level,
+        log_json=log_json,
+    )
 
 
 def webhooks(
     db: Db = None,
     bus: Bus = None,
     config: Config = None,
+    set_fields: Set = None,
     log_level: LogLevel = Level.INFO,
     log_json: LogJson = False,
 ) -> None:
@@ -72,6 +84,7 @@ def webhooks(
         config=config,
         db=db,
         bus=bus,
+        set_fields=set_fields,
         log_level=log_level,
         log_json=log_json,
     )

@@ -1,6 +1,6 @@
 """Client connections of the verbs."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -37,13 +37,19 @@ def closing(items: AsyncIterator[T]) -> aclosing[AsyncGenerator[T, None]]:
     return aclosing(cast("AsyncGenerator[T, None]", items))
 
 
-def configuration(config: Path | None, db: str | None, bus: str | None) -> CoordinatorConfig:
+def configuration(
+    config: Path | None,
+    db: str | None,
+    bus: str | None,
+    set_fields: Iterable[str] | None = None,
+) -> CoordinatorConfig:
     """Load the configuration of an installation.
 
     Options override the environment, which overrides the file. It is loaded as a coordinator's
     configuration, so that one file is valid for the coordinator and for the verbs.
     """
-    return load_layers(CoordinatorConfig, config, settings(CoordinatorConfig, None, db=db, bus=bus))
+    overrides = settings(CoordinatorConfig, set_fields, db=db, bus=bus)
+    return load_layers(CoordinatorConfig, config, overrides)
 
 
 def without_creation(cfg: CoordinatorConfig, **options: Any) -> CoordinatorConfig:

@@ -15,7 +15,7 @@ from flowkit._runtime.signals import signals_received
 from flowkit.cli import _connection, _service_verbs
 from flowkit.cli._connection import configuration, require_store, warn_of_memory, without_creation
 from flowkit.cli._log_output import Level, log_service
-from flowkit.cli._options import Bus, Config, Db, Json
+from flowkit.cli._options import Bus, Config, Db, Json, Set
 from flowkit.cli._output import console, print_json, table
 from flowkit.cli._service_verbs import LogJson, LogLevel, log_installation
 from flowkit.cli._verb import Verb
@@ -54,13 +54,15 @@ def run_service(
     bus: str | None,
     log_level: Level,
     log_json: bool,
+    set_fields: Sequence[str] | None = None,
 ) -> None:
     """Run a service with the configuration of the installation, and with the log of a service.
+    ``set_fields`` are the values of ``--set``.
 
     Raises:
         ConfigError: no store is configured.
     """
-    cfg = without_creation(configuration(config, db, bus))
+    cfg = without_creation(configuration(config, db, bus, set_fields))
     require_store(cfg)
     log_service(log_level, as_json=log_json)
     log_installation(name, cfg)
@@ -99,6 +101,7 @@ __all__ = [
     "Level",
     "LogJson",
     "LogLevel",
+    "Set",
     "Verb",
     "print_json",
     "print_table",
