@@ -33,6 +33,16 @@ async def test_each_address_of_a_view_answers_with_the_page_without_a_token(
         assert "no-cache" in answer.headers["cache-control"]
 
 
+async def test_a_browser_at_an_unknown_address_gets_the_page_and_a_program_a_problem(
+    http: httpx.AsyncClient,
+) -> None:
+    for address in ("/nosuchpage", "/api/v1/nosuchroute"):
+        shown = await http.get(f"{ROOT}{address}", headers={"Accept": "text/html,*/*;q=0.8"})
+        assert shown.status_code == 404
+        assert '<div id="page"></div>' in shown.text
+        assert problem(await http.get(f"{ROOT}{address}")) == (404, "not_found")
+
+
 def test_the_views_of_the_page_are_the_addresses_that_the_server_knows() -> None:
     views = re.findall(r"\['(/[^']*)', lazy", (UI / "src" / "views.tsx").read_text("utf-8"))
     assert [re.sub(r"{\w+}", "*", view) for view in views] == [

@@ -37,7 +37,7 @@ class WebApp(FastAPI):
             redirect_slashes=False,
             exception_handlers={
                 FlowKitError: problems.on_flowkit_error,
-                HTTPException: problems.on_http_error,
+                HTTPException: page_files.on_http_error,
                 RequestValidationError: problems.on_invalid_request,
                 ClientDisconnect: problems.on_disconnect,
                 Exception: problems.on_bug,

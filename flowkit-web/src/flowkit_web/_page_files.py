@@ -9,6 +9,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from flowkit_web import _problems as problems
 from flowkit_web._problems import Problem
 
 FOLDER = Path(__file__).with_name("_page")
@@ -51,6 +52,15 @@ async def get_page(request: Request) -> Response:
     """Return the document of the page."""
     headers = {"Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
     return _answer(request, "index.html", headers)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer a refusal. A browser that opens an unknown address gets the page, which says so."""
+    answer = await problems.on_http_error(request, error)
+    if answer.status_code == 404 and "text/html" in request.headers.get("accept", ""):
+        answer = await get_page(request)
+        answer.status_code = 404
+    return answer
 
 
 async def get_page_file(request: Request) -> Response:

@@ -1,20 +1,15 @@
 /** Nodes of all tasks that wait for the decision of a human. */
 
 import { useQueryClient } from '@tanstack/react-query'
-import { useState } from 'react'
-import { api, path } from '../api/client'
 import type { Approval } from '../api/types'
-import { SchemaForm } from '../forms/schema-form'
-import { fieldsOf, initialValue } from '../forms/schema'
 import { useSearch } from '../router'
-import { ActionDialog } from '../shared/dialog'
 import { usePages } from '../shared/lists'
-import { useMay, useMe } from '../shared/me'
+import { useMe } from '../shared/me'
 import { Empty, ProblemBox } from '../shared/problem'
 import { Badge } from '../shared/status'
 import { Time } from '../shared/time'
-import { showToast } from '../shared/toasts'
 import { TaskLink, ViewHeading } from '../shared/view'
+import { Decision } from './decision'
 import './approvals.css'
 
 export default function ApprovalsPage() {
@@ -46,13 +41,10 @@ export default function ApprovalsPage() {
 }
 
 function ApprovalCard({ approval }: { approval: Approval }) {
-  const [choice, setChoice] = useState<string | null>(null)
-  const may = useMay('operator')
-  const name = useMe()?.name ?? ''
-  const isAssigned = !approval.assignees || approval.assignees.includes(name)
+  const queries = useQueryClient()
   return (
     <section className="card">
-      <h2>{approval.prompt}</h2>
+      <h2 className="prompt">{approval.prompt}</h2>
       <p>
         <TaskLink id={approval.task_id} /> <span className="quiet">node {approval.node_id}</span>
       </p>
@@ -63,45 +55,10 @@ function ApprovalCard({ approval }: { approval: Approval }) {
       {approval.assignees && (
         <p>{approval.assignees.map((one) => <Badge key={one} tone="quiet">{one}</Badge>)}</p>
       )}
-      <div className="buttons">
-        {approval.choices.map((one) => (
-          <button
-            key={one} type="button" disabled={!may || !isAssigned} onClick={() => setChoice(one)}
-          >
-            {one}
-          </button>
-        ))}
-      </div>
-      {may && !isAssigned && <p className="quiet">Only its assignees may decide. You are {name}.</p>}
-      {choice !== null && (
-        <DecisionDialog approval={approval} choice={choice} onClose={() => setChoice(null)} />
-      )}
+      <Decision
+        approval={approval}
+        onDone={() => void queries.invalidateQueries({ queryKey: ['/approvals'] })}
+      />
     </section>
-  )
-}
-
-function DecisionDialog({ approval, choice, onClose }: {
-  approval: Approval
-  choice: string
-  onClose: () => void
-}) {
-  const queries = useQueryClient()
-  const form = approval.form ?? null
-  const [values, setValues] = useState(() => initialValue(fieldsOf(form ?? {}) ?? []))
-  const [comment, setComment] = useState('')
-  const decide = async (): Promise<void> => {
-    const body = { choice, values: form ? values : null, comment: comment || null }
-    await api.post(path`/tasks/${approval.task_id}/nodes/${approval.node_id}/decide`, body)
-    showToast(`Decided: ${choice}`)
-    await queries.invalidateQueries({ queryKey: ['/approvals'] })
-  }
-  return (
-    <ActionDialog title={approval.prompt} verb={choice} run={decide} onClose={onClose}>
-      {form && <SchemaForm schema={form} value={values} onChange={setValues} />}
-      <label>
-        Comment
-        <textarea rows={2} value={comment} onChange={(event) => setComment(event.target.value)} />
-      </label>
-    </ActionDialog>
   )
 }

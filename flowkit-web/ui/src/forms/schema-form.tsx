@@ -91,12 +91,12 @@ function FieldInput({ field, required, value, onChange }: InputProps) {
         <label>
           <Title field={field} />
           <select
-            value={shape.choices.findIndex((choice) => sameJson(choice, value))}
+            value={placeOf(shape.choices, value)}
             required={required}
-            onChange={(event) => onChange(shape.choices[Number(event.target.value)])}
+            onChange={({ target }) => onChange(target.value === NONE ? undefined : shape.choices[Number(target.value)])}
             {...described}
           >
-            <option value={-1}>—</option>
+            <option value={NONE}>—</option>
             {shape.choices.map((choice, place) => (
               <option key={place} value={place}>{typeof choice === 'string' ? choice : jsonText(choice)}</option>
             ))}
@@ -162,6 +162,14 @@ function FieldInput({ field, required, value, onChange }: InputProps) {
 function Title({ field, more }: { field: Field; more?: string }) {
   const notes = [more, field.required ? null : 'optional'].filter(Boolean).join(', ')
   return <span>{field.title}{notes && <span className="quiet"> ({notes})</span>}</span>
+}
+
+/** Value of the option for no choice: the browser sends no form whose required field has it. */
+const NONE = ''
+
+function placeOf(choices: unknown[], value: unknown): string {
+  const place = choices.findIndex((choice) => sameJson(choice, value))
+  return place < 0 ? NONE : String(place)
 }
 
 function sameJson(one: unknown, other: unknown): boolean {

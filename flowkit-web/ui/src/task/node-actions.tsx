@@ -4,8 +4,8 @@ import { useQuery } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api, path } from '../api/client'
 import type { Approval, NodeView, Page, TaskView } from '../api/types'
-import { SchemaForm, JsonField } from '../forms/schema-form'
-import { fieldsOf, initialValue, type Schema } from '../forms/schema'
+import { Decision } from '../approvals/decision'
+import { JsonField } from '../forms/schema-form'
 import { ActionButton } from '../shared/dialog'
 import { ProblemBox } from '../shared/problem'
 import { useMay } from '../shared/me'
@@ -96,10 +96,6 @@ export function ApprovalCard({ task, nodeId }: { task: TaskData; nodeId: string 
 }
 
 function Question({ task, approval }: { task: TaskData; approval: Approval }) {
-  const may = useMay('operator')
-  const form = (approval.form ?? null) as Schema | null
-  const [values, setValues] = useState<Schema>(() => (form ? initialValue(fieldsOf(form) ?? []) : {}))
-  const [comment, setComment] = useState('')
   return (
     <section className="approval" aria-label="Approval">
       <p className="prompt">{approval.prompt}</p>
@@ -108,35 +104,7 @@ function Question({ task, approval }: { task: TaskData; approval: Approval }) {
         {approval.assignees && <>, of {approval.assignees.join(', ')}</>}
         {approval.until && <>, until <Time at={approval.until} /></>}
       </p>
-      {may && (
-        <div className="buttons">
-          {approval.choices.map((choice) => {
-            const needsForm = form !== null && choice !== 'reject'
-            return (
-              <ActionButton
-                key={choice}
-                label={choice}
-                danger={choice === 'reject'}
-                title={`${approval.prompt} — ${choice}`}
-                verb={choice}
-                run={() => api.post(path`/tasks/${task.id}/nodes/${approval.node_id}/decide`, {
-                  choice, values: needsForm ? values : null, comment: comment || null,
-                })}
-                onDone={() => {
-                  showToast(`You decided: ${choice}.`)
-                  task.refresh()
-                }}
-              >
-                {needsForm && <SchemaForm schema={form} value={values} onChange={setValues} />}
-                <label>
-                  <span>Comment <span className="quiet">(optional)</span></span>
-                  <textarea rows={2} value={comment} onChange={(event) => setComment(event.target.value)} />
-                </label>
-              </ActionButton>
-            )
-          })}
-        </div>
-      )}
+      <Decision approval={approval} onDone={task.refresh} />
     </section>
   )
 }

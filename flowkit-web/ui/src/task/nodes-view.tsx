@@ -59,9 +59,19 @@ function useColumns(withMaps: boolean): Column<Row>[] {
       title: 'What',
       width: 'minmax(10rem, 3fr)',
       cell: (row) => withMaps && row.children && Object.keys(row.children).length > 0
-        ? <Bar counts={row.children} /> : <span title={whatOf(row)}>{whatOf(row)}</span>,
+        ? <ChildrenBar counts={row.children} /> : <span title={whatOf(row)}>{whatOf(row)}</span>,
     },
   ], [changeSearch, withMaps])
+}
+
+/** Bar of the children of a map. It says how many failed: those of a map that goes on do not fail it. */
+function ChildrenBar({ counts }: { counts: Counts }) {
+  return (
+    <>
+      <Bar counts={counts} />
+      {counts.failed && <span className="bad-text"> {counts.failed.toLocaleString('en')} failed</span>}
+    </>
+  )
 }
 
 function whatOf(row: Row): string {
