@@ -1,12 +1,19 @@
 """A client that watches a task sees each of its changes in order, even if it reads slowly."""
 
+from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
+from flowkit import TaskEvent
+from flowkit._records.history import HistoryReader
 from flowkit.errors import TaskNotFound
+from flowkit.protocols import ArchivedPart
 from flowkit.worker import RunContext, handler
-from flowkit_testing import Cluster
+from flowkit_testing import Cluster, InMemoryStore
+from tests.store_records import NOON, change, task
 
 LENGTH = 300
 
@@ -56,20 +63,58 @@ async def test_the_events_until_now_come_in_pages_of_a_task_or_of_one_node() -> 
         client = cluster.client
         every = [event async for event in client.watch(task_id)]
         assert (await client.get_task(task_id)).seq == every[-1].seq
-        found, after = [], None
-        while True:
-            page = await client.events(task_id, limit=400, after=after)
-            found += page.items
-            after = page.next
-            if after is None:
-                break
-        assert found == every
+        assert await in_pages(cluster, task_id) == every
+        assert await in_pages(cluster, task_id, newest_first=True) == every[::-1]
         of_one = await client.events(task_id, node_id="n7", limit=2)
         expected = [event for event in every if event.node_id == "n7"]
         assert of_one.items == expected[:2]
         rest = await client.events(task_id, node_id="n7", after=of_one.next)
         assert (rest.items, rest.next) == (expected[2:], None)
+        newest = await client.events(task_id, node_id="n7", limit=1, newest_first=True)
+        assert newest.items == expected[-1:]
+        older = await client.events(task_id, node_id="n7", after=newest.next, newest_first=True)
+        assert (older.items, older.next) == (expected[-2::-1], None)
         with pytest.raises(TaskNotFound, match="'other'"):
             await client.events(task_id, node_id="other")
         with pytest.raises(ValueError, match="invalid page cursor 'x'"):
             await client.events(task_id, after="x")
+
+
+async def in_pages(cluster: Cluster, task_id: str, **order: bool) -> list[TaskEvent]:
+    found: list[TaskEvent] = []
+    after: str | None = ""
+    while after is not None:
+        page = await cluster.client.events(task_id, limit=400, after=after or None, **order)
+        found += page.items
+        after = page.next
+    return found
+
+
+class Counted(InMemoryStore):
+    """Store that counts the parts of the archive that are read."""
+
+    parts = 0
+
+    async def scan_archive(self, task_id: str, **scan: Any) -> Sequence[tuple[str, bytes]]:
+        found = await super().scan_archive(task_id, **scan)
+        self.parts += len(found)
+        return found
+
+
+@pytest.mark.parametrize("seq", [0, 999, 5_000, 123_456, 200_024, 200_049])
+async def test_of_a_long_history_only_what_comes_after_a_change_is_read(seq: int) -> None:
+    size, last = 25, 200_050
+    log = to_json([(NOON, -1, "progress", None, None)] * size)
+    archive = [ArchivedPart(f"e{first:010d}", 1, log) for first in range(1, last, size)]
+    async with Counted() as store:
+        await store.create([task("t")])
+        await store.commit([change("t", archive=archive)])
+        record = (await store.load(["t"]))["t"]
+        numbers: list[int] = []
+        async with aclosing(HistoryReader(store, seq).read(record, last)) as entries:
+            async for number, _ in entries:
+                numbers.append(number)
+                if len(numbers) == size:
+                    break
+    assert numbers == list(range(seq + 1, last + 1))[:size]
+    assert store.parts < 1_200

@@ -41,6 +41,21 @@ async def test_workers_are_listed_by_id_with_their_load() -> None:
         await cluster.client.wait(task_id)
 
 
+async def test_coordinators_are_listed_by_id_and_those_without_heartbeats_are_silent() -> None:
+    info = {"kind": "coordinator", "hb_interval_sec": "1"}
+    dead = WorkerSession("dead", (), beat=1, started_at=5.0, info=info)
+    async with Cluster(coordinators=2) as cluster:
+        await put_session(cluster.store, dead)
+        await cluster.add_worker([work])
+        found = await cluster.client.coordinators()
+        assert [one.id for one in found] == sorted(one.id for one in found)
+        assert sorted((one.silent, one.pid > 0) for one in found) == [
+            (False, True),
+            (False, True),
+            (True, False),
+        ]
+
+
 async def test_a_killed_worker_is_listed_as_silent_and_a_stopped_one_is_not_listed() -> None:
     async with Cluster() as cluster:
         killed = await cluster.add_worker([work], QUICK)

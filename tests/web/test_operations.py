@@ -54,6 +54,8 @@ async def test_figures_count_tasks_and_workers_and_are_read_again_after_a_while(
         assert (stats["waiting"]["timer"], stats["retrying"]) == (1, 0)
         assert stats["queues"] == []
         assert (stats["workers"]["live"], stats["workers"]["silent"]) == (1, 0)
+        assert stats["coordinators"] == {"live": 1, "silent": 0}
+        assert stats["letters"] == 1
         await cluster.client.create_task(graph=sleeping)
         assert (await http.get("/stats")).json() == stats
         await cluster.clock.sleep(FRESH_SEC)
@@ -83,7 +85,9 @@ async def test_a_store_that_is_away_is_a_problem_without_its_password() -> None:
     ):
         assert (await anyone.get("/readyz")).json() == {"status": "ok"}
         store.away = True
-        assert problem(await anyone.get("/readyz")) == (503, "store_unavailable")
+        unready = await anyone.get("/readyz")
+        assert problem(unready) == (503, "store_unavailable")
+        assert "mongodb" not in unready.text
         answer = await http.get("/tasks")
         assert problem(answer) == (503, "store_unavailable")
         assert "secret" not in answer.text

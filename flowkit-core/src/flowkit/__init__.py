@@ -25,6 +25,7 @@ from flowkit.hookspecs import hookimpl
 from flowkit.task import (
     Approval,
     Artifact,
+    CoordinatorView,
     FlowInfo,
     FlowVersion,
     LogLine,
@@ -47,6 +48,7 @@ __all__ = [
     "Client",
     "Coordinator",
     "CoordinatorConfig",
+    "CoordinatorView",
     "FlowInfo",
     "FlowKitError",
     "FlowNotFound",

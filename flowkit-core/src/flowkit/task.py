@@ -287,6 +287,19 @@ class WorkerView(_View):
     started_at: datetime
 
 
+class CoordinatorView(_View):
+    """A coordinator that has a session: it runs, or was killed a short time ago."""
+
+    id: str
+    last_heartbeat: datetime
+    silent: bool
+    """Whether heartbeats are missing: it was killed, has no store, or is blocked."""
+    version: str
+    host: str
+    pid: int
+    started_at: datetime
+
+
 class QueueView(_View):
     """Nodes that wait for a worker of one role."""
 

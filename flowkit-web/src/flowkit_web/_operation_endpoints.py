@@ -1,10 +1,12 @@
 """Endpoints of operators: approvals, workers, dead letters, figures and checks."""
 
+import logging
 from typing import Any
 
 from fastapi import Request, Response
 
-from flowkit import Approval, Page, WorkerView
+from flowkit import Approval, FlowKitError, Page, WorkerView
+from flowkit.adapters import redacted
 from flowkit.protocols import METRICS_TYPE, MetricsPage, TaskQuery
 from flowkit.task import LetterKind
 from flowkit_web import _bodies as bodies
@@ -12,6 +14,8 @@ from flowkit_web._bodies import After, Limit
 from flowkit_web._problems import Problem, invalid_arguments
 from flowkit_web._routing import Id, OfCaller, OfClient
 from flowkit_web._stats import Stats, StatsReader
+
+logger = logging.getLogger(__name__)
 
 
 async def list_approvals(
@@ -107,6 +111,11 @@ async def check_health() -> dict[str, str]:
 
 
 async def check_ready(client: OfClient) -> dict[str, str]:
-    """Answer that the server reads the store."""
-    await client.store.list_tasks(TaskQuery(limit=1))
+    """Answer that the server reads the store. Anyone may ask, so that only the log says why not."""
+    try:
+        await client.store.list_tasks(TaskQuery(limit=1))
+    except FlowKitError as error:
+        logger.warning("Not ready: %s", redacted(str(error)), extra={"action": "web_not_ready"})
+        detail = "the server cannot read its store; its log says why"
+        raise Problem(503, "store_unavailable", detail) from None
     return {"status": "ok"}

@@ -12,6 +12,8 @@ from flowkit.task import WaitingFor
 
 MOST = 1_000
 """Number at which counting stops."""
+MOST_LETTERS = 100
+"""The same for dead letters, which are read with their data."""
 FRESH_SEC = 5.0
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -27,11 +29,22 @@ class WorkerStats(BaseModel):
     slots: int
 
 
+class CoordinatorStats(BaseModel):
+    """Figures about the coordinators."""
+
+    live: int
+    silent: int
+    """Coordinators without heartbeats."""
+
+
 class Stats(BaseModel):
-    """Figures about an installation. Counting stops at ``most``."""
+    """Figures about an installation. Counting stops at ``most``; of dead letters, at
+    ``most_letters``.
+    """
 
     at: datetime
     most: int = MOST
+    most_letters: int = MOST_LETTERS
     open: dict[TaskStatus, int]
     """Tasks that have not ended, by status."""
     ended_last_hour: dict[TaskStatus, int]
@@ -50,6 +63,9 @@ class Stats(BaseModel):
     """Nodes that wait for a worker, by role, those that have waited longest first.
     """
     workers: WorkerStats
+    coordinators: CoordinatorStats
+    letters: int
+    """Dead letters."""
 
 
 class StatsReader:
@@ -74,6 +90,7 @@ class StatsReader:
         now = client.clock.now_dt()
         workers = await client.workers()
         live = [one for one in workers if not one.silent]
+        coordinators = [one.silent for one in await client.coordinators()]
         return Stats(
             at=now,
             open={
@@ -98,7 +115,15 @@ class StatsReader:
                 running=sum(one.running for one in live),
                 slots=sum(one.slots for one in live),
             ),
+            coordinators=CoordinatorStats(
+                live=coordinators.count(False), silent=coordinators.count(True)
+            ),
+            letters=await self._letters(),
         )
+
+    async def _letters(self) -> int:
+        page = await self._client.dead_letters(limit=MOST_LETTERS)
+        return len(page.items) if page.next is None else MOST_LETTERS
 
     async def _ended(self, since: datetime) -> dict[TaskStatus, int]:
         count = self._client.count_tasks

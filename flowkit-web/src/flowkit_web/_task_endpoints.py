@@ -63,10 +63,13 @@ async def list_events(
     node_id: str | None = None,
     limit: Annotated[int, Query(ge=1, le=bodies.MOST_EVENTS)] = 1_000,
     after: After = None,
+    newest_first: bool = False,
 ) -> Page[TaskEvent]:
     """List the events of a task until now in order, or those of one node."""
     with invalid_arguments():
-        return await client.events(task_id, node_id=node_id, limit=limit, after=after)
+        return await client.events(
+            task_id, node_id=node_id, limit=limit, after=after, newest_first=newest_first
+        )
 
 
 async def follow_task(

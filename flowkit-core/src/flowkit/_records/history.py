@@ -9,6 +9,8 @@ from flowkit.task import LogEntry
 
 PAGE = 500
 """Parts of the archive that are read at a time."""
+STEP = 1_000
+"""Changes by which the search for the first part to read goes back at first."""
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class HistoryReader:
         """
         live = sorted(name for name in record.parts if name[0] == "e")
         if self.seq < last and (not live or int(live[0][1:]) > self.seq + 1):
+            self.part = self.part or await self._name_before(record.header.task_id)
             while page := await self.store.scan_archive(
                 record.header.task_id, prefix="e", after=self.part, limit=PAGE
             ):
@@ -44,6 +47,21 @@ class HistoryReader:
         for name in live:
             for change in self._new_in(name, record.parts[name]):
                 yield change
+
+    async def _name_before(self, task_id: str) -> str:
+        """Return a name below that of the part with the next change, and not far below it.
+
+        A part is named for its first change, and the store finds only the parts above a name. So
+        the search goes back in growing steps, until a part begins with the next change or before.
+        """
+        step = STEP
+        while self.seq > step:
+            name = f"e{self.seq - step:010d}"
+            found = await self.store.scan_archive(task_id, prefix="e", after=name, limit=1)
+            if found and int(found[0][0][1:]) <= self.seq + 1:
+                return name
+            step *= 4
+        return ""
 
     def _new_in(self, name: str, data: bytes) -> Iterator[tuple[int, LogEntry]]:
         for seq, entry in decode_log(name, data):

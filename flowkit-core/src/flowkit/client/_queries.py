@@ -1,7 +1,6 @@
 """Queries: tasks as they are now, their ends, their events, and explanations of their nodes."""
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from functools import partial
 from math import inf
 from typing import Any, get_args
@@ -16,9 +15,7 @@ from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
 from flowkit._tasks.views import event_view, full_view, read_nodes
 from flowkit.client._figures import records_found
-from flowkit.client._nodes import page_position
-from flowkit.client._session import Session, index_of
-from flowkit.client._task_filters import checked_limit
+from flowkit.client._session import Session
 from flowkit.errors import CorruptRecord, PayloadError
 from flowkit.protocols import TaskQuery, TaskRecord, utc
 from flowkit.task import NodesShown, Page, Task, TaskEvent, TaskStatus, TaskView
@@ -121,26 +118,6 @@ async def wait_for_end(session: Session, task_id: str, timeout: float | None) ->
         end = partial(session.store.wait_for_change, task_id, 0, ended=True)
         await within(min(left_sec, pauses.next_sec()), end, clock=clock)
         has_waited = True
-
-
-async def list_events(
-    session: Session, task_id: str, *, node_id: str | None, limit: int, after: str | None
-) -> Page[TaskEvent]:
-    """Return a page of the events of a task, or of one of its nodes."""
-    checked_limit(limit)
-    record = await session.record(task_id)
-    task = decode_task(record, to_look_at=True)
-    index = None if node_id is None else index_of(task, node_id)
-    found: list[TaskEvent] = []
-    history = HistoryReader(session.store, page_position(after))
-    async with aclosing(history.read(record, task.seq)) as entries:
-        async for seq, entry in entries:
-            if index is not None and entry[1] != index:
-                continue
-            if len(found) == limit:
-                return Page(found, str(found[-1].seq))
-            found.append(event_view(task, seq, entry))
-    return Page(found, None)
 
 
 async def watch(session: Session, task_id: str, after: int) -> AsyncIterator[TaskEvent]:

@@ -19,6 +19,7 @@ from flowkit.client import (
     _bulk,
     _caches,
     _dead_letters,
+    _event_pages,
     _explanations,
     _figures,
     _flows,
@@ -44,6 +45,7 @@ from flowkit.task import (
     Approval,
     Artifact,
     BulkProgress,
+    CoordinatorView,
     DeadLetter,
     FlowInfo,
     FlowVersion,
@@ -232,17 +234,26 @@ class TaskVerbs(ABC):
         node_id: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        newest_first: bool = False,
     ) -> Page[TaskEvent]:
         """Return a page of the events of a task until now in order, or of those of one node.
-        ``after`` is the ``next`` of the page before.
+        ``after`` is the ``next`` of the page before in the same order.
+
+        Of a long history, only the part around the page is read. The events of one node are
+        searched among those of the task.
 
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
             CorruptRecord: the task cannot be read.
             ValueError: ``limit`` or ``after`` is not valid.
         """
-        return await _queries.list_events(
-            self._life.resource, task_id, node_id=node_id, limit=limit, after=after
+        return await _event_pages.list_events(
+            self._life.resource,
+            task_id,
+            node_id=node_id,
+            limit=limit,
+            after=after,
+            newest_first=newest_first,
         )
 
     def watch(self, task_id: str, *, after: int = 0) -> AsyncIterator[TaskEvent]:
@@ -737,6 +748,14 @@ class TaskVerbs(ABC):
         until a coordinator has ended its session.
         """
         return await _workers.list_workers(self._life.resource)
+
+    async def coordinators(self) -> list[CoordinatorView]:
+        """Return the coordinators of the installation, by id.
+
+        A coordinator that stopped in order is not among them. One that was killed is, with
+        ``silent``, until another coordinator has ended its session.
+        """
+        return await _workers.list_coordinators(self._life.resource)
 
     async def queues(self) -> list[QueueView]:
         """Return how many nodes wait for a worker, and since when, by role.

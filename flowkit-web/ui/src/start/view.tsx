@@ -1,7 +1,7 @@
 /** Answer to "is it well?" about the whole installation. */
 
 import type { ReactNode } from 'react'
-import type { Letter, Page, Stats, TaskStatus, WaitingFor } from '../api/types'
+import type { Stats, TaskStatus, WaitingFor } from '../api/types'
 import { Link } from '../router'
 import { useLive } from '../shared/lists'
 import { countText } from '../shared/numbers'
@@ -13,9 +13,6 @@ import { WAIT_NAMES } from '../tasks/filter'
 import { concernsOf, type Concern } from './concerns'
 import './start.css'
 
-/** Each letter comes with its data, so that few are read. */
-const LETTERS_COUNTED = 20
-
 export default function StartPage() {
   const query = useLive<Stats>('/stats')
   return (
@@ -24,7 +21,7 @@ export default function StartPage() {
       <Loaded query={query}>
         {(stats) => (
           <>
-            <Verdict stats={stats} />
+            <Concerns concerns={concernsOf(stats)} />
             <div className="cards">
               <OpenTasks stats={stats} />
               <Ended stats={stats} />
@@ -38,11 +35,6 @@ export default function StartPage() {
       </Loaded>
     </>
   )
-}
-
-function Verdict({ stats }: { stats: Stats }) {
-  const letters = useLive<Page<Letter>>('/dead-letters', { limit: LETTERS_COUNTED })
-  return <Loaded query={letters}>{(page) => <Concerns concerns={concernsOf(stats, page)} />}</Loaded>
 }
 
 function Concerns({ concerns }: { concerns: Concern[] }) {
@@ -151,12 +143,13 @@ function Waits({ stats }: { stats: Stats }) {
   return <Card title="Tasks that wait for"><Counts rows={rows} /></Card>
 }
 
-function Workers({ stats: { workers } }: { stats: Stats }) {
+function Workers({ stats: { coordinators, workers } }: { stats: Stats }) {
   return (
     <Card title="Workers">
       <table>
         <tbody>
-          <tr><td>live</td><td className="number">{countText(workers.live)}</td></tr>
+          <tr><td>live coordinators</td><td className="number">{countText(coordinators.live)}</td></tr>
+          <tr><td>live workers</td><td className="number">{countText(workers.live)}</td></tr>
           <tr><td>without heartbeats</td><td className="number">{countText(workers.silent)}</td></tr>
           <tr>
             <td>busy slots</td>

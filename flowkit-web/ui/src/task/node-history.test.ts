@@ -6,10 +6,10 @@ function event(seq: number, kind: string): TaskEvent {
   return { seq, at: '2026-01-01T00:00:00Z', task_id: 't', node_id: 'a', kind, status: null, data: null }
 }
 
-/** Return a reader of some events in pages. */
+/** Return a reader of some events in pages, the newest first. */
 function paged(events: TaskEvent[], size: number) {
   return async (after: string | null) => {
-    const rest = events.filter(({ seq }) => seq > Number(after ?? 0))
+    const rest = events.filter(({ seq }) => seq < Number(after ?? Infinity)).reverse()
     const items = rest.slice(0, size)
     return { items, next: rest.length > size ? String(items.at(-1)?.seq) : null }
   }
@@ -17,17 +17,20 @@ function paged(events: TaskEvent[], size: number) {
 
 test('the end of a node is in its history after much progress', async () => {
   const events = [
-    event(1, 'status'), ...Array.from({ length: 999 }, (_, at) => event(at + 2, 'progress')), event(1_001, 'status'),
+    event(1, 'status'), ...Array.from({ length: 99 }, (_, at) => event(at + 2, 'progress')), event(101, 'status'),
   ]
-  const history = await readNodeHistory(paged(events, 100))
-  expect(history.events.map(({ seq }) => seq)).toEqual([1, 1_001])
-  expect(leftOutText(history)).toBe('Not shown: 999 events of progress.')
+  const history = await readNodeHistory(paged(events, 50))
+  expect(history.events.map(({ seq }) => seq)).toEqual([1, 101])
+  expect(leftOutText(history)).toBe('Not shown: progress.')
+  const begin = await readNodeHistory(paged(events, 10))
+  expect(begin.events.map(({ seq }) => seq)).toEqual([101])
+  expect(leftOutText(begin)).toBe('Not shown: earlier events, progress.')
 })
 
-test('the newest events are shown, and how many were before them', async () => {
+test('the newest events are shown, and that some were before them', async () => {
   const history = await readNodeHistory(paged(Array.from({ length: 450 }, (_, at) => event(at + 1, 'batch')), 100))
   expect(history.events.map(({ seq }) => seq)).toEqual(Array.from({ length: 200 }, (_, at) => at + 251))
-  expect(leftOutText(history)).toBe('Not shown: 250 events before these.')
+  expect(leftOutText(history)).toBe('Not shown: earlier events.')
 })
 
 test('a history that is shown whole leaves nothing out', async () => {

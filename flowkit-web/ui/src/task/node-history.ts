@@ -3,43 +3,39 @@
 import type { Page, TaskEvent } from '../api/types'
 
 const MOST_SHOWN = 200
+/** Pages that are read at most: a node may report its progress for days. */
+const MOST_PAGES = 5
 
 export interface NodeHistory {
   /** The newest events in their order. */
   events: TaskEvent[]
-  /** Number of events before them. */
-  earlier: number
-  /** Number of progress events that are left out. */
-  progress: number
+  /** Whether there are events before them. */
+  isCut: boolean
+  /** Whether events of progress are left out. */
+  hasProgress: boolean
 }
 
-/** Read all pages of the events of a node, and keep what is shown. */
+/** Read pages of the events of a node, the newest first, until there are enough. */
 export async function readNodeHistory(
   readPage: (after: string | null) => Promise<Page<TaskEvent>>,
 ): Promise<NodeHistory> {
-  const found: NodeHistory = { events: [], earlier: 0, progress: 0 }
+  const found: TaskEvent[] = []
+  let hasProgress = false
   let after: string | null = null
-  do {
+  for (let pages = 0; pages < MOST_PAGES && found.length <= MOST_SHOWN; pages += 1) {
     const page = await readPage(after)
     const told = page.items.filter((event) => event.kind !== 'progress')
-    found.progress += page.items.length - told.length
-    const all = [...found.events, ...told]
-    found.events = all.slice(-MOST_SHOWN)
-    found.earlier += all.length - found.events.length
+    hasProgress ||= told.length < page.items.length
+    found.push(...told)
     after = page.next
-  } while (after !== null)
-  return found
+    if (after === null) break
+  }
+  const isCut = after !== null || found.length > MOST_SHOWN
+  return { events: found.slice(0, MOST_SHOWN).reverse(), isCut, hasProgress }
 }
 
 /** Say which events are left out. Return null if all are shown. */
-export function leftOutText({ earlier, progress }: NodeHistory): string | null {
-  const parts = [
-    earlier > 0 && `${eventsText(earlier)} before these`,
-    progress > 0 && `${eventsText(progress)} of progress`,
-  ].filter(Boolean)
+export function leftOutText({ isCut, hasProgress }: NodeHistory): string | null {
+  const parts = [isCut && 'earlier events', hasProgress && 'progress'].filter(Boolean)
   return parts.length ? `Not shown: ${parts.join(', ')}.` : null
-}
-
-function eventsText(count: number): string {
-  return count === 1 ? '1 event' : `${count.toLocaleString('en')} events`
 }

@@ -9,12 +9,14 @@ import { StatusBadge, isTerminal } from '../shared/status'
 import { Duration, Time } from '../shared/time'
 import { Json, TaskLink } from '../shared/view'
 import { Bar } from './bar'
+import { Explanation } from './explanation'
 import type { GraphNode } from './graph-model'
 import { ApprovalCard, NodeActions } from './node-actions'
 import { leftOutText, readNodeHistory } from './node-history'
 import { countsText, dataText, waitText } from './rows'
-import { EVENTS_A_PAGE, type TaskData } from './use-task'
+import type { TaskData } from './use-task'
 
+const NODE_EVENTS_A_PAGE = 1_000
 const CHILD_MS = 3_000
 
 export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskView; nodeId: string }) {
@@ -70,7 +72,7 @@ function Details({ task, view, node, explanation, graphNode }: {
         {(node.attempt ?? 0) > 1 && <span>attempt {node.attempt}</span>}
         <span className="quiet">{graphNode?.what ?? node.type}</span>
       </p>
-      <p className={`explanation long-text${node.status === 'failed' ? ' problem' : ''}`} tabIndex={0}>{explanation}</p>
+      <p className={`explanation long-text${node.status === 'failed' ? ' problem' : ''}`} tabIndex={0}><Explanation text={explanation} /></p>
       {node.type === 'approval' && node.status === 'deferred' && <ApprovalCard task={task} nodeId={node.node_id} />}
       <NodeActions task={task} view={view} node={node} />
       <dl className="facts">
@@ -140,7 +142,8 @@ function NodeEvents({ task, node }: { task: TaskData; node: NodeView }) {
   const { data: history } = useQuery({
     queryKey: ['task', task.id, 'node-events', node.node_id, node.status, node.attempt],
     queryFn: ({ signal }) => readNodeHistory((after) => api.get<Page<TaskEvent>>(
-      path`/tasks/${task.id}/history`, { node_id: node.node_id, limit: EVENTS_A_PAGE, after }, signal)),
+      path`/tasks/${task.id}/history`,
+      { node_id: node.node_id, limit: NODE_EVENTS_A_PAGE, after, newest_first: true }, signal)),
     placeholderData: keepPreviousData,
   })
   if (!history || history.events.length === 0) return null

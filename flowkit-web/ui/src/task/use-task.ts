@@ -132,7 +132,7 @@ function readCounts(results: UseQueryResult<NodeView>[]): NodeView[] {
   return results.map((result) => result.data).filter((view) => view !== undefined)
 }
 
-export const EVENTS_A_PAGE = 10_000
+const EVENTS_A_PAGE = 10_000
 /** Past events that a view reads at most: the last ones. */
 export const MOST_EVENTS = 60_000
 
