@@ -1,5 +1,6 @@
 """The page of ``flowkit-web`` as it is built into the package."""
 
+import fcntl
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -19,5 +20,7 @@ def build_hook() -> ModuleType:
 
 
 def built_page() -> None:
-    """Build the page, if it is not of the present sources."""
-    build_hook().build_page(PACKAGE)
+    """Build the page, if it is not of the present sources. One process builds it at a time."""
+    with (UI / "package.json").open(encoding="utf-8") as shared:
+        fcntl.flock(shared, fcntl.LOCK_EX)
+        build_hook().build_page(PACKAGE)
