@@ -38,10 +38,10 @@ SOON = (0.0, 4.0)
 AT_ONCE = (0.0, 0.0)
 
 PROCESSES = (
-    Kind("worker", "killed", 14, SOON),
-    Kind("coordinator", "killed", 9, SOON),
+    Kind("worker", "killed", 8, SOON),
+    Kind("coordinator", "killed", 5, SOON),
     Kind("client", "killed", 1, (0.0, 2.0)),
-    Kind("worker", "suspended", 2, LONG),
+    Kind("worker", "suspended", 1, LONG),
     Kind("coordinator", "suspended", 1, LONG),
     Kind("worker", "restarted", 1, AT_ONCE),
     Kind("coordinator", "restarted", 1, AT_ONCE),

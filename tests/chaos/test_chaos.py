@@ -15,10 +15,10 @@ from tests.chaos.campaign import run_campaign
 from tests.chaos.report import Plan, text_of
 from tests.servers.processes import Unavailable, in_ci
 
-MINUTES_IN_CI = 2.0
+MINUTES_IN_CI = 1.0
 MINUTES = float(os.environ.get("FLOWKIT_TEST_CHAOS_MINUTES", MINUTES_IN_CI))
 SEED = int(os.environ.get("FLOWKIT_TEST_CHAOS_SEED", random.randrange(2**32)))
-KILLS = round(20 * min(1.0, MINUTES / MINUTES_IN_CI))
+KILLS = round(10 * min(1.0, MINUTES / MINUTES_IN_CI))
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120 * MINUTES + 300)]
 

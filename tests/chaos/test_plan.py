@@ -42,6 +42,12 @@ def test_processes_are_killed_fifteen_times_a_minute_or_more() -> None:
     assert kills / seconds * 60 >= 15
 
 
+def test_a_round_of_disasters_of_processes_lasts_less_than_a_minute() -> None:
+    rounds, size = 20, sum(kind.times for kind in PROCESSES)
+    drawn = islice(disasters(PROCESSES, PAUSE_OF[PROCESSES], seed=1), rounds * size)
+    assert sum(disaster.after_sec for disaster in drawn) / rounds < 60
+
+
 @pytest.mark.parametrize("kinds", [BUS, STORE])
 def test_a_round_of_disasters_of_servers_lasts_a_minute_beside_the_time_servers_need_to_start(
     kinds,
