@@ -19,12 +19,12 @@ import pytest
 
 HERE = Path(__file__).parent
 RUNS = {
-    "message": 60_000,
-    "graph": 8_000,
-    "record": 40_000,
-    "part": 40_000,
-    "condition": 2_000,
-    "text": 12_000,
+    "message": 30_000,
+    "graph": 4_000,
+    "record": 20_000,
+    "part": 20_000,
+    "condition": 1_000,
+    "text": 6_000,
 }
 SECONDS = int(os.environ.get("FLOWKIT_TEST_FUZZ_SECONDS", 0))
 
