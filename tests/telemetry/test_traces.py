@@ -191,7 +191,7 @@ async def test_no_new_trace_is_recorded_with_a_ratio_of_zero() -> None:
     assert seen.all() == ()
 
 
-async def test_log_lines_in_json_name_the_trace_and_the_span_of_their_attempt(
+async def test_log_lines_in_json_and_in_the_store_name_the_trace_and_the_span_of_their_attempt(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen = Recorded()
@@ -210,10 +210,13 @@ async def test_log_lines_in_json_name_the_trace_and_the_span_of_their_attempt(
     caplog.set_level(logging.INFO, "flowkit.run")
     try:
         async with Cluster(handlers=[talk], plugins=[seen.plugin]) as cluster:
-            await cluster.run(graph(node("a", "talk")))
+            view = await cluster.run(graph(node("a", "talk")))
+            (stored,) = [line async for line in cluster.client.logs(view.id)]
     finally:
         logging.getLogger("flowkit.run").removeHandler(kept)
     attempt = seen.one("attempt talk").context
     (line,) = [line for line in lines if "here" in line]
     assert f'"trace_id":"{attempt.trace_id:032x}"' in line
     assert f'"span_id":"{attempt.span_id:016x}"' in line
+    assert stored.trace_id == f"{attempt.trace_id:032x}"
+    assert stored.span_id == f"{attempt.span_id:016x}"

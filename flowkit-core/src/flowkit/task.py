@@ -251,6 +251,9 @@ class LogLine(_View):
     """Number of the line among those of its attempt on this worker: 1, 2, 3, …"""
     dropped: int = 0
     """Number of lines of this attempt directly before this one that are not kept."""
+    trace_id: str | None = None
+    span_id: str | None = None
+    """The trace and the span in which the line was logged, where there is one."""
 
 
 class Approval(_View):

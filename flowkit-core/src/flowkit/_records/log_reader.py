@@ -132,6 +132,8 @@ class _WriterLines:
             traceback=line.traceback,
             number=line.number,
             dropped=max(line.number - last - 1, 0),
+            trace_id=line.trace_id,
+            span_id=line.span_id,
         )
 
     def _wanted(self, record: KeyedRecord) -> Sequence[tuple[str, StoredLine]]:

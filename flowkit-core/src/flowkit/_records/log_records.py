@@ -37,6 +37,8 @@ class StoredLine:
     batch: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     traceback: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from flowkit._text.redaction import encodable, redacted, redacted_value, shorten
 from flowkit._user_code.containment import error_text
 from flowkit._user_code.failure_logs import users_traceback
 from flowkit._user_code.log_records import extra_of
+from flowkit.tracing import current_trace
 from flowkit.worker._log_lines import LogLines
 
 run_logger = logging.getLogger("flowkit.run")
@@ -139,6 +140,8 @@ def _line(
         line["batch"] = place.batch_uid
     if error is not None:
         line["traceback"] = redacted(users_traceback(error))
+    if (trace := current_trace()) is not None:
+        line |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
     if fields is not None:
         line["fields"] = None
         end = b'"fields":%b}' % _fields(fields)
