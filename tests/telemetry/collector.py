@@ -18,6 +18,9 @@ from tests.builders import graph, node
 WITHIN_SEC = 60
 
 
+PATH = "/v1/traces"
+
+
 class Collector(ThreadingHTTPServer):
     """Server that keeps the spans that it receives."""
 
@@ -31,7 +34,7 @@ class Collector(ThreadingHTTPServer):
     @property
     def options(self) -> dict[str, Any]:
         """The ``options.telemetry`` of the processes that send their spans here."""
-        return {"traces_endpoint": f"http://127.0.0.1:{self.server_port}/v1/traces"}
+        return {"traces_endpoint": f"http://127.0.0.1:{self.server_port}{PATH}"}
 
     def flush(self) -> None:
         """Return when this has the spans that have ended in this process."""
@@ -67,7 +70,7 @@ class _Request(BaseHTTPRequestHandler):
             )
             for scope in resource.scope_spans:
                 self.server.spans += scope.spans
-        self.send_response(200)
+        self.send_response(200 if self.path == PATH else 404)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

@@ -10,6 +10,9 @@ from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
 from flowkit.worker import Worker
+from flowkit_telemetry._collector_check import check_collector
+from flowkit_telemetry._config import TelemetryConfig
+from flowkit_testing import InMemoryBus
 from tests.services.support import Installation
 from tests.telemetry.collector import check_one_trace, collecting, flaky
 
@@ -55,6 +58,21 @@ async def test_a_trace_over_kafka_and_mongodb_reaches_the_collector_whole(
 def test_a_wrong_setting_is_an_error_that_names_it(options: dict[str, Any], fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         Plugins().configured(CommonConfig(options={"telemetry": options}))
+
+
+async def test_the_doctor_checks_that_the_collector_accepts_spans() -> None:
+    with collecting() as collector:
+        (good,) = await check_collector(TelemetryConfig(**collector.options))
+        wrong = {"traces_endpoint": collector.options["traces_endpoint"] + "s"}
+        (bad,) = await check_collector(TelemetryConfig(**wrong))
+    assert (good.ok, bad.ok) == (True, False)
+    assert "/v1/tracess accepts no spans" in bad.detail
+
+
+async def test_the_doctor_finds_no_collector_where_none_is_configured() -> None:
+    async with InMemoryBus() as bus:
+        answers = Plugins().answers("flowkit_check_bus", bus=bus, config=CommonConfig())
+        assert [answer.value for answer in answers] == []
 
 
 def test_a_process_without_an_endpoint_makes_no_spans() -> None:

@@ -71,7 +71,8 @@ def flowkit_open_trigger(source: str, config: CommonConfig) -> TriggerSource | N
 
 @hookspec
 def flowkit_check_bus(bus: Bus, config: CommonConfig) -> Awaitable[Sequence[CheckResult]] | None:
-    """Return further checks of the bus for ``flowkit doctor``, to be awaited; None for none.
+    """Return further checks for ``flowkit doctor``, of the bus or of a server that the plugin uses,
+    to be awaited; None for none.
 
     The bus is open. An error of FlowKit that it raises is reported as that of the bus.
     """

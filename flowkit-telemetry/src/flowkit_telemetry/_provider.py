@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from flowkit import __version__
@@ -37,6 +37,20 @@ def exporting_provider(settings: TelemetryConfig) -> TracerProvider:
     Raises:
         ConfigError: the exporter is not installed.
     """
+    found = provider(settings)
+    exporter = EndingExporter(exporter_of(settings, EXPORT_SEC), exporter_of(settings, LAST_SEC))
+    found.add_span_processor(BatchSpanProcessor(exporter))
+    # Called before the exit function of the provider, which sends the last spans.
+    atexit.register(exporter.end)
+    return found
+
+
+def exporter_of(settings: TelemetryConfig, timeout_sec: float) -> SpanExporter:
+    """Return an exporter that sends spans to the endpoint of these settings.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError:
@@ -44,13 +58,4 @@ def exporting_provider(settings: TelemetryConfig) -> TracerProvider:
             "options.telemetry.traces_endpoint: the exporter is not installed; pip install"
             " 'flowkit-telemetry[otlp]'"
         ) from None
-    found = provider(settings)
-    usual, last = (
-        OTLPSpanExporter(endpoint=settings.traces_endpoint, timeout=sec)
-        for sec in (EXPORT_SEC, LAST_SEC)
-    )
-    exporter = EndingExporter(usual, last)
-    found.add_span_processor(BatchSpanProcessor(exporter))
-    # Called before the exit function of the provider, which sends the last spans.
-    atexit.register(exporter.end)
-    return found
+    return OTLPSpanExporter(endpoint=settings.traces_endpoint, timeout=timeout_sec)
