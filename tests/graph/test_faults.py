@@ -1227,6 +1227,26 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"io": {"input_inline": [1], "batching": {"size": 1, "max_wait_sec": 5}}}),
         "node 'a': io.batching.max_wait_sec: all items of a list are there when the node starts",
     ),
+    "batches at once of an input that is one batch": (
+        chain({"io": {"parallel": 2}}),
+        "node 'a': io.parallel: the input of the node is one batch; remove it, or let",
+    ),
+    "no batch at once": (
+        chain({"io": {"parallel": 0, "batching": {"size": 1}}}),
+        "node 'a': io.parallel must be at least 1, not 0",
+    ),
+    "batches at once in an undo": (
+        chain({"undo": {"type": "w", "io": {"parallel": 2}}}),
+        "node 'a': undo: io.parallel: the input of the node is one batch",
+    ),
+    "batches at once of a control node": (
+        {"nodes": [node("a", type="sleep", io={"for_sec": 1, "parallel": 2})]},
+        "node 'a': io.parallel has no effect on a node of type 'sleep'",
+    ),
+    "batches at once of a function": (
+        {"nodes": [call(io={"fn": "noop", "parallel": 2})]},
+        "node 'a': io.parallel: a coordinator function",
+    ),
     "a time for batches of a list in an undo": (
         chain({"undo": {"type": "w", "io": {"batching": {"size": 1, "max_wait_sec": 5}}}}),
         "node 'a': undo: io.batching.max_wait_sec: all items of a list are there",

@@ -512,6 +512,36 @@ if pending and not (broken and need == ALL_ENDED):
         "True",
     ),
     Mutant(
+        "the failure of one of several batches is lost",
+        "Lanes._do",
+        "self._error or error",
+        "self._error",
+        suite=(
+            "tests/flows/test_parallel_batches.py"
+            "::test_the_failure_of_the_last_batch_fails_the_node"
+        ),
+    ),
+    Mutant(
+        "a batch that fails after the end of the input is not tried again",
+        "BatchProcessor.process_all",
+        "self._waiting or lanes.busy",
+        "self._waiting",
+        suite=(
+            "tests/flows/test_parallel_batches.py"
+            "::test_a_failed_batch_is_tried_again_beside_the_others"
+        ),
+    ),
+    Mutant(
+        "tries that a stopping worker cuts off count",
+        "BatchProcessor.retries",
+        "self._trying & tries.keys()",
+        "()",
+        suite=(
+            "tests/flows/test_parallel_batches.py"
+            "::test_tries_that_a_stopping_worker_cuts_off_do_not_count"
+        ),
+    ),
+    Mutant(
         "a later attempt counts only its own batches",
         "StoredBatches.__init__",
         "command.attempt == 1 and not command.resumed",

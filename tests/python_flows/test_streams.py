@@ -85,7 +85,7 @@ def test_a_stream_has_sources_and_windows() -> None:
     @flow
     def streaming(upto: int) -> None:
         several = double.stream(numbers(upto), numbers.options(node_id="more")(2))
-        total.stream(several, size=64, max_wait_sec=5)
+        total.stream(several, size=64, max_wait_sec=5, parallel=4)
 
     document = streaming.build_graph().to_dict()
     assert [node["io"] for node in document["nodes"][2:]] == [
@@ -97,6 +97,7 @@ def test_a_stream_has_sources_and_windows() -> None:
         },
         {
             "batching": {"size": 64, "max_wait_sec": 5.0},
+            "parallel": 4,
             "input_inline": {
                 "input_adapter": "pull.from_artifacts",
                 "input_args": {"from_nodes": ["double"]},
@@ -316,6 +317,11 @@ def a_stream_into_a_function_without_parameter() -> None:
 @faulty("total.stream has no option 'sise'; did you mean 'size'?")
 def a_misspelt_option() -> None:
     total.stream(numbers(3), sise=3)  # type: ignore[call-overload]  # here
+
+
+@faulty("node 'total': io.parallel must be at least 1, not 0")
+def no_artifacts_at_once() -> None:
+    total.stream(numbers(3), size=3, parallel=0)  # here
 
 
 @faulty("node 'total': io.batching.size must be at least 1, not 0")

@@ -116,15 +116,19 @@ async def test_workers_whose_clocks_are_days_off_work_as_others_do(
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("batches", "batching"),
-    [(250, None), (LONG_STREAM, None), (250, {"size": 3, "max_wait_sec": 0.01})],
-    ids=["short", "long", "windows"],
+    ("batches", "fields"),
+    [
+        (250, {}),
+        (LONG_STREAM, {}),
+        (250, {"batching": {"size": 3, "max_wait_sec": 0.01}, "parallel": 4}),
+    ],
+    ids=["short", "long", "several windows at once"],
 )
 async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
     installation: Installation,
     processes: Processes,
     batches: int,
-    batching: dict[str, float] | None,
+    fields: dict[str, Any],
 ) -> None:
     """The reader is a process that crashes after half of the batches.
 
@@ -143,7 +147,7 @@ async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
     io = {
         "start_when": "first_batch",
         "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
-        "batching": batching,
+        **fields,
     }
     async with installation.coordinator(
         worker_types=["numbers", "reading"], **QUICK_COORDINATOR

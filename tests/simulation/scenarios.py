@@ -15,6 +15,7 @@ from flowkit._schedules import next_times
 from flowkit.config import LogConfig
 from flowkit.errors import (
     AlreadyDecided,
+    NodeFailure,
     NotRunning,
     SignalRefused,
     StoreUnavailable,
@@ -175,6 +176,18 @@ class Collect(Handler):
         return BatchResult(True, {}, {"window": batch.payload["items"]})
 
 
+class Several(Handler):
+    """A handler that fails for 7, and for other numbers at times."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        number = batch.payload["meta"]["number"]
+        await ctx.clock.sleep(random.choice([0.0, 0.1, 1.0]))
+        assert ctx.batch_uid == batch.batch_uid
+        if number == 7 or random.random() < 0.1:
+            raise NodeFailure("no", permanent=number == 7)
+        return BatchResult(True, {"batches": 1}, {"number": number})
+
+
 class Consume(Handler):
     """A handler that counts its input; each batch counts once."""
 
@@ -245,6 +258,7 @@ HANDLERS = {
     "count_up": count_up,
     "collect": Collect,
     "consume": Consume,
+    "several": Several,
     "report": Report,
     "produce_half_at_first": produce_half_at_first,
     "proposes": Proposes,
@@ -349,6 +363,27 @@ async def streaming(cluster: SimCluster, batches: int = 40) -> None:
 
 async def long_stream(cluster: SimCluster) -> None:
     await streaming(cluster, 250)
+
+
+async def parallel_batches(cluster: SimCluster) -> None:
+    """Batches that end out of order, some of them after retries, are stored once each."""
+    count = random.choice([8, 30])
+    io = {"start_when": random.choice(["ready", "first_batch"]), "parallel": random.choice([2, 5])}
+    io["input_inline"] = {"input_adapter": "pull.from_artifacts"}
+    retries = {"max": 60, "backoff_sec": 0.5}
+    view = await cluster.run(
+        graph(
+            node("a", "count_up", io={"input_inline": count}),
+            node("c", "several", ["a"], io=io, on_batch_failure="skip", retry_policy=retries),
+        )
+    )
+    cluster.assert_finished(view)
+    assert view.nodes["c"].metrics == {"batches": count - 1}
+    assert view.nodes["c"].skipped_batches == 1
+    found = [one.meta["number"] async for one in cluster.client.artifacts(view.id, "c")]
+    assert sorted(found) == [number for number in range(count) if number != 7]
+    (letter,) = (await cluster.client.dead_letters(task_id=view.id)).items
+    assert letter.uid == "a:7"
 
 
 async def windows(cluster: SimCluster) -> None:
@@ -2159,6 +2194,7 @@ STANDARD = {
         Standard(streaming, 3),
         Standard(long_stream),
         Standard(windows, 3),
+        Standard(parallel_batches, 3, once=False),
         Standard(routing, 3),
         Standard(below_a_failure, 3),
         Standard(after_all_ends, 2),

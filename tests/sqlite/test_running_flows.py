@@ -69,9 +69,11 @@ async def test_a_chain_passes_its_results_on(anyio_backend: str, path: Path) -> 
 
 async def test_a_stream_is_read_while_it_is_produced(anyio_backend: str, path: Path) -> None:
     io = {"start_when": "first_batch", "batching": {"size": 7}}
+    reader = pull("reader", "consume", "source")
+    reader["io"]["parallel"] = 4
     stream = graph(
         node("source", "produce"),
-        pull("reader", "consume", "source"),
+        reader,
         node("windows", "collect", "source", io=io),
     )
     async with installation(path) as client:

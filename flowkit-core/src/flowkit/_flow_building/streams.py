@@ -16,6 +16,9 @@ from flowkit.graph._control_types import runs_on_worker
 from flowkit.graph._models import Batching
 from flowkit.graph._node_checks import PULL
 
+_FIELDS = ("parallel",)
+"""Options that are fields of the node's input. The other options are those of its windows."""
+
 
 class ReadsNoStream:
     """Coordinator function or flow. A type checker finds no ``stream`` on it."""
@@ -23,7 +26,7 @@ class ReadsNoStream:
     if not TYPE_CHECKING:
         __name__: str
 
-        def stream(self, *sources: Any, **window: Any) -> NoReturn:
+        def stream(self, *sources: Any, **options: Any) -> NoReturn:
             """Raise the error of a call that only a handler has."""
             raise flow_error(
                 f"{self.__name__}.stream: only handlers read artifacts as they are stored, and"
@@ -31,7 +34,9 @@ class ReadsNoStream:
             )
 
 
-def stream_node(callee: Callee, sources: Sequence[Any], window: Mapping[str, Any]) -> NodeRef[None]:
+def stream_node(
+    callee: Callee, sources: Sequence[Any], options: Mapping[str, Any]
+) -> NodeRef[None]:
     """Make a node that calls a handler with the artifacts of others, one by one or in windows.
 
     Raises:
@@ -43,8 +48,8 @@ def stream_node(callee: Callee, sources: Sequence[Any], window: Mapping[str, Any
     if not sources:
         raise flow_error(f"{name}.stream: give the nodes whose artifacts it reads")
     writer = flow.writer()
-    batching = _batching(name, window, writer)
-    _check_parameters(callee, in_windows=bool(batching))
+    fields = _fields(name, options, writer)
+    _check_parameters(callee, in_windows="batching" in fields)
     parents = dict.fromkeys(flow.draft_of(_node(name, source)) for source in sources)
     if len(parents) < len(sources):
         raise flow_error(f"{name}.stream: a node is given twice; it is read once")
@@ -58,7 +63,7 @@ def stream_node(callee: Callee, sources: Sequence[Any], window: Mapping[str, Any
             "input_adapter": PULL,
             "input_args": {"from_nodes": [parent.node_id for parent in parents]},
         },
-        **batching,
+        **fields,
     }
     for parent in parents:
         parent.is_named = True
@@ -79,22 +84,23 @@ def _node(name: str, source: Any) -> NodeRef[Any]:
     )
 
 
-def _batching(name: str, window: Mapping[str, Any], writer: InputWriter) -> dict[str, Any]:
-    """Return the field ``batching`` of the node, if it has windows."""
-    options = Batching.model_fields
-    for word in window:
-        if word not in options:
-            near = get_close_matches(word, options, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(options)}"
+def _fields(name: str, options: Mapping[str, Any], writer: InputWriter) -> dict[str, Any]:
+    """Return the fields of the node's input for these options."""
+    known = (*Batching.model_fields, *_FIELDS)
+    for word in options:
+        if word not in known:
+            near = get_close_matches(word, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
             raise flow_error(f"{name}.stream has no option {word!r}; {hint}")
     given = {
         word: writer.seconds(writer.option(word, value), word)
-        for word, value in window.items()
+        for word, value in options.items()
         if value is not None
     }
+    fields = {word: given.pop(word) for word in _FIELDS if word in given}
     if given and "size" not in given:
         raise flow_error(f"{name}.stream: {' and '.join(given)} needs the size of the windows")
-    return {"batching": given} if given else {}
+    return {**fields, "batching": given} if given else fields
 
 
 def _check_parameters(callee: Callee, *, in_windows: bool) -> None:

@@ -26,6 +26,9 @@ ALL, ALL_ENDED = -1, -2
 LAST_VERSION = 2**31 - 1
 """Highest version of a registered flow."""
 
+MOST_PARALLEL = 1000
+"""Highest number of batches of a node that may be in process at the same time."""
+
 NodeId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -158,6 +161,10 @@ class NodeIO(DocumentPart):
     input_ref: Annotated[Any, AfterValidator(_object_or_string)] = None
     """Location of the input: an object or a string that the handler understands."""
     batching: Batching | None = None
+    parallel: Annotated[int, Field(ge=1, le=MOST_PARALLEL)] | None = None
+    """Maximum number of batches in process at the same time. Without it, they are processed in
+    order.
+    """
     start_when: Literal["ready", "first_batch"] = "ready"
     """``first_batch``: start when the first parent has stored its first batch.
 

@@ -13,7 +13,13 @@ from flowkit.graph._expression_checks import Expressions
 from flowkit.graph._faults import Faults, unknown_field
 from flowkit.graph._function_arguments import argument_faults
 from flowkit.graph._literal_fields import literal_field_faults, not_here
-from flowkit.graph._models import ALL_ENDED, COORDINATOR_FUNCTION, GraphDocument, NodeSpec
+from flowkit.graph._models import (
+    ALL_ENDED,
+    COORDINATOR_FUNCTION,
+    GraphDocument,
+    NodeIO,
+    NodeSpec,
+)
 from flowkit.graph._params_schema import schema_faults
 from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
 
@@ -115,7 +121,7 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
                 f"timeouts.{field}: a coordinator function {reason}; use start_to_close_sec or"
                 " remove it",
             )
-    for field in ("input_inline", "input_ref", "batching"):
+    for field in ("input_inline", "input_ref", "batching", "parallel"):
         if getattr(io, field) is not None:
             faults.add(
                 name,
@@ -215,11 +221,13 @@ def check_links(
             _check_sources(faults, document, links, place)
             if isinstance(adapter, str) and adapter in PULL_ADAPTERS:
                 _check_pull(faults, node, has_parents=bool(above) or links.reader(place) != place)
-        if node.io.batching is not None and runs_on_worker(node.type):
+        if runs_on_worker(node.type) and _divides(node.io):
             streams = any(link.streams for link in above.values())
             streams = streams or node.io.start_when == "first_batch"
-            grows = streams or not _sources_have_ended(document, links, place)
-            _check_batching(faults, node, streams=streams, grows=grows)
+            _check_parallel(faults, node, streams=streams)
+            if node.io.batching is not None:
+                grows = streams or not _sources_have_ended(document, links, place)
+                _check_batching(faults, node, streams=streams, grows=grows)
         if node.on_satisfied == "cancel" and node.need < 0:
             faults.add(
                 name,
@@ -380,6 +388,22 @@ def _check_batching(faults: Faults, node: NodeSpec, *, streams: bool, grows: boo
             node.node_id,
             "io.batching.max_wait_sec: the nodes that it reads have ended when the node starts;"
             " remove it, or let the node start with start_when 'first_batch'",
+        )
+
+
+def _divides(io: NodeIO) -> bool:
+    """Return whether an input has fields that need batches."""
+    return io.batching is not None or io.parallel is not None
+
+
+def _check_parallel(faults: Faults, node: NodeSpec, *, streams: bool) -> None:
+    """Check that a node with ``io.parallel`` gets its input in batches."""
+    io = node.io
+    if io.parallel is not None and not (streams or io.input_adapter is not None or io.batching):
+        faults.add(
+            node.node_id,
+            "io.parallel: the input of the node is one batch; remove it, or let the node pull with"
+            f" the input_adapter {PULL!r}, or divide a list with io.batching",
         )
 
 

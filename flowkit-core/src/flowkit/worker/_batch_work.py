@@ -63,6 +63,7 @@ class BatchWork:
             judge=judge,
             ending=ending,
             services=services,
+            parallel=data.io.get("parallel") or 1,
         )
 
     async def run(self, handler: Handler | AnyFunctionHandler, *, whole: bool) -> Any:
@@ -128,27 +129,29 @@ class BatchWork:
 
     async def _run_function(self, handler: AnyFunctionHandler, *, whole: bool) -> None:
         if whole:
-            await self._generate(handler, self._data.io.get("input_inline"), "")
+            await self._generate(handler, self._data.io.get("input_inline"), "", self._context)
         else:
 
-            async def process(batch: Batch) -> None:
+            async def process(batch: Batch, context: RunContext) -> None:
                 item = item_of(batch.payload)
                 if handler.generates:
-                    await self._generate(handler, item, f"{batch.batch_uid}#")
+                    await self._generate(handler, item, f"{batch.batch_uid}#", context)
                 else:
-                    result = await handler.call(item, self._context)
+                    result = await handler.call(item, context)
                     await self.stored.add(batch.batch_uid, result)
 
             batches = self._batches(self._source.for_function())
             await self.processor.process_all(batches, process, sole=False)
 
-    async def _generate(self, handler: AnyFunctionHandler, item: Any, prefix: str) -> None:
+    async def _generate(
+        self, handler: AnyFunctionHandler, item: Any, prefix: str, context: RunContext
+    ) -> None:
         """Store the values that the function yields.
 
         A later attempt yields them again; those that are stored already do not count twice.
         """
         number = 0
-        async with aclosing(handler.iterate(item, self._context)) as values:
+        async with aclosing(handler.iterate(item, context)) as values:
             async for value in values:
                 if value is None:
                     raise bad_result(
@@ -161,7 +164,7 @@ class BatchWork:
                 if number:
                     await self._services.turns.give()
                 number += 1
-                self._context.raise_if_cancelled()
+                context.raise_if_cancelled()
 
     # ------------------------------------------------ handlers
 
@@ -170,7 +173,7 @@ class BatchWork:
         await handler.init(self._run_info())
         loaded = await handler.load_input(io.get("input_ref"), io.get("input_inline"))
 
-        async def process(batch: Batch) -> None:
+        async def process(batch: Batch, context: RunContext) -> None:
             result = await handler.process_batch(batch, context)
             await self.stored.add(batch.batch_uid, *_checked(batch, result))
 

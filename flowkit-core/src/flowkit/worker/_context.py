@@ -13,9 +13,10 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from subprocess import CompletedProcess
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 from pydantic_core import from_json
@@ -39,7 +40,7 @@ from flowkit.worker._artifacts import (
 )
 from flowkit.worker._kept_back import LateRuns
 from flowkit.worker._log_lines import LogLines
-from flowkit.worker._run_log import RunLog
+from flowkit.worker._run_log import RunLog, keep_other_loggers
 from flowkit.worker._subprocesses import run_process
 from flowkit.worker._task_params import TaskParamsCache
 
@@ -130,6 +131,18 @@ class _Done:
 _done = _Done()
 
 
+@dataclass(slots=True)
+class _RunState:
+    """State of a run that all its contexts share."""
+
+    params: Mapping[str, Any] | bytes
+    cancel_reason: str | None = None
+    cancelled: bool = False
+    scopes: set[anyio.CancelScope] = field(default_factory=set)
+    stops: list[Callable[[], None]] = field(default_factory=list)
+    cleanups: list[Callable[[], Any]] = field(default_factory=list)
+
+
 class RunContext:
     """One attempt of a node, for its handler. Tests may create one directly."""
 
@@ -157,7 +170,7 @@ class RunContext:
         self.batch_uid: str | None = None
         """Batch that is being processed, if the node works in batches."""
         self.worker_id = worker_id
-        self._params: Mapping[str, Any] | bytes = params if params is not None else {}
+        self._state = _RunState(params if params is not None else {})
         self.vars = vars if vars is not None else {}
         self.results = results if results is not None else {}
         """Results of the parents and of the nodes that its expressions read, by node id."""
@@ -166,29 +179,23 @@ class RunContext:
         self.clock = clock or SystemClock()
         self.progress = progress
         """The progress that the last attempt reported."""
-        self.cancel_reason: str | None = None
-        """The reason of the cancellation, if the run was cancelled."""
         self._artifacts = artifacts
         self._report = report
-        self._cancelled = False
-        self._scopes: set[anyio.CancelScope] = set()
-        self._stops: list[Callable[[], None]] = []
-        self._cleanups: list[Callable[[], Any]] = []
         self._log_lines = log_lines
         self._log: RunLog | None = None
 
     @property
     def params(self) -> Mapping[str, Any]:
         """The params of the task."""
-        params = self._params
+        params = self._state.params
         if isinstance(params, bytes):
-            params = self._params = dict(from_json(params))
+            params = self._state.params = dict(from_json(params))
         return params
 
     @params.setter
     def params(self, params: Mapping[str, Any] | bytes) -> None:
         """Set the params. As JSON, they are decoded when they are first read."""
-        self._params = params
+        self._state.params = params
 
     @property
     def artifacts(self) -> RunArtifacts:
@@ -217,13 +224,18 @@ class RunContext:
 
     # ------------------------------------------------ cancellation
 
+    @property
+    def cancel_reason(self) -> str | None:
+        """The reason of the cancellation, if the run was cancelled."""
+        return self._state.cancel_reason
+
     def cancelled(self) -> bool:
         """Return whether the run was cancelled. It is cut off after the grace period."""
-        return self._cancelled
+        return self._state.cancelled
 
     def raise_if_cancelled(self) -> None:
         """Raise RunCancelled if the run was cancelled."""
-        if self._cancelled:
+        if self._state.cancelled:
             raise RunCancelled(self.cancel_reason or "the run was cancelled")
 
     async def cancellable(self, awaitable: Awaitable[T]) -> T:
@@ -232,16 +244,16 @@ class RunContext:
         Raises:
             RunCancelled: the run was cancelled.
         """
-        if self._cancelled:
+        if self._state.cancelled:
             if inspect.iscoroutine(awaitable):
                 awaitable.close()
             self.raise_if_cancelled()
         with anyio.CancelScope() as scope:
-            self._scopes.add(scope)
+            self._state.scopes.add(scope)
             try:
                 return await awaitable
             finally:
-                self._scopes.discard(scope)
+                self._state.scopes.discard(scope)
         raise RunCancelled(self.cancel_reason or "the run was cancelled")
 
     async def run_subprocess(
@@ -263,7 +275,7 @@ class RunContext:
         self.raise_if_cancelled()
         done = await run_process(
             cmd,
-            stops=self._stops,
+            stops=self._state.stops,
             cancelled=self.cancelled,
             clock=self.clock,
             input=input,
@@ -280,7 +292,7 @@ class RunContext:
 
         It may be a coroutine function.
         """
-        self._cleanups.append(function)
+        self._state.cleanups.append(function)
 
     # ------------------------------------------------ for the worker
 
@@ -291,14 +303,26 @@ class RunContext:
                 self._log = self._log or RunLog(self, self._log_lines)
         return self._log
 
+    def _keep_other_loggers(self) -> None:
+        """Keep what other loggers log in the current task, if the worker keeps their lines."""
+        if self._log_lines is not None and self._log_lines.cfg.loggers:
+            keep_other_loggers(self._run_log)
+
+    def _for_lane(self) -> Self:
+        """Return a context of the same run for batches that are in process at the same time."""
+        made = copy(self)
+        made._log = self._run_log.at(made)  # noqa: SLF001 - a copy of this object
+        return made
+
     def _cancel(self, reason: str) -> None:
-        if self._cancelled:
+        state = self._state
+        if state.cancelled:
             return
-        self.cancel_reason = reason
-        self._cancelled = True
-        for scope in tuple(self._scopes):
+        state.cancel_reason = reason
+        state.cancelled = True
+        for scope in tuple(state.scopes):
             scope.cancel()
-        for stop in tuple(self._stops):
+        for stop in tuple(state.stops):
             stop()
 
     async def _close(self, limit_sec: float, ending: Callable[[], bool]) -> None:
@@ -306,7 +330,8 @@ class RunContext:
 
         Their errors are logged. ``ending`` returns whether the worker cancels them.
         """
-        if not self._cleanups:
+        cleanups = self._state.cleanups
+        if not cleanups:
             return
         done = False
         async with anyio.create_task_group() as group:
@@ -316,8 +341,8 @@ class RunContext:
                 group.cancel_scope.cancel()
 
             group.start_soon(expire)
-            while self._cleanups:
-                cleanup = _called(self._cleanups.pop())
+            while cleanups:
+                cleanup = _called(cleanups.pop())
                 try:
                     await awaited(
                         cleanup, ending=lambda: group.cancel_scope.cancel_called or ending()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from heapq import heappop, heappush
+from math import inf
 from typing import Any
 
 from flowkit._dead_letters.letters import batch_letter, first_attempt
@@ -30,6 +31,7 @@ from flowkit.task import DeadLetter
 from flowkit.worker._batches import StoredBatches
 from flowkit.worker._context import RunContext, Services
 from flowkit.worker._handlers import Batch, Handler
+from flowkit.worker._lanes import Lanes
 from flowkit.worker._reports import RunReports, heartbeat_every_sec
 from flowkit.worker._surroundings import surrounded
 
@@ -40,7 +42,7 @@ MAX_WAITING = 64
 """Failed batches in memory. While there are more, no new batch is started."""
 LETTERS_A_PAGE = 500
 
-Process = Callable[[Batch], Awaitable[None]]
+Process = Callable[[Batch, RunContext], Awaitable[None]]
 
 
 class BatchFailure(NodeFailure):
@@ -204,8 +206,11 @@ class BatchProcessor:
         judge: Judge,
         ending: Callable[[], bool],
         services: Services,
+        parallel: int,
     ) -> None:
-        """``ending`` says whether the worker cancels the run."""
+        """``ending`` says whether the worker cancels the run. Up to ``parallel`` batches are in
+        process at the same time.
+        """
         self._command = command
         self._context = context
         self._reports = reports
@@ -220,7 +225,8 @@ class BatchProcessor:
         self._further = dict(known.tries)
         """Further tries of the batches that are not done, by batch uid."""
         self._tried = False
-        self._trying: str | None = None
+        self._trying: set[str] = set()
+        self._parallel = parallel
         self._heartbeat_every_sec = heartbeat_every_sec(command)
         self._heartbeat_at = float("-inf")
         self._given_up: set[str] = set()
@@ -235,13 +241,13 @@ class BatchProcessor:
     def retries(self) -> BatchRetries | None:
         """Return the further tries for the worker that continues this attempt.
 
-        The try that is cut off does not count.
+        The tries that are cut off do not count.
         """
         if not self._further:
             return None
         tries = dict(self._further)
-        if self._trying in tries:
-            tries[self._trying] -= 1
+        for uid in self._trying & tries.keys():
+            tries[uid] -= 1
         return BatchRetries(number=self._number + 1, tries=tries)
 
     async def process_all(
@@ -258,21 +264,26 @@ class BatchProcessor:
             await self._read_letters()
         if self._services.plugins.surrounds_batches:
             process = partial(self._process_surrounded, process)
-        async with aclosing(batches) as all_batches:
+        clock = self._services.clock
+        async with (
+            Lanes(self._context, self._parallel, ending=self._ending) as lanes,
+            aclosing(batches) as all_batches,
+        ):
             async for batch in all_batches:
                 if batch is not None and batch.batch_uid not in self._given_up:
                     if self._tried:
                         await self._services.turns.give()
                     self._tried = True
-                    now = self._services.clock.monotonic()
-                    await self._try(_Failed(now, 0, batch, now), process, sole=sole)
+                    now = clock.monotonic()
+                    item = _Failed(now, 0, batch, now)
+                    await lanes.start(partial(self._try, item, process, sole=sole))
+                lanes.check()
                 while self._waiting and (
-                    len(self._waiting) > MAX_WAITING
-                    or self._waiting[0].due_at <= self._services.clock.monotonic()
+                    len(self._waiting) > MAX_WAITING or self._waiting[0].due_at <= clock.monotonic()
                 ):
-                    await self._try_again(process)
-        while self._waiting:
-            await self._try_again(process)
+                    await self._go_on(lanes, process)
+            while self._waiting or lanes.busy:
+                await self._go_on(lanes, process)
         await self._stored.flush()
         await self.give_up_refused()
         if self._outdated:
@@ -280,12 +291,16 @@ class BatchProcessor:
 
     # ------------------------------------------------ one try
 
-    async def _process_surrounded(self, process: Process, batch: Batch) -> None:
+    async def _process_surrounded(
+        self, process: Process, batch: Batch, context: RunContext
+    ) -> None:
         plugins = self._services.plugins
-        async with surrounded(plugins, "flowkit_around_batch", batch=batch, ctx=self._context):
-            await process(batch)
+        async with surrounded(plugins, "flowkit_around_batch", batch=batch, ctx=context):
+            await process(batch, context)
 
-    async def _try(self, item: _Failed, process: Process, *, sole: bool = False) -> None:
+    async def _try(
+        self, item: _Failed, process: Process, context: RunContext, *, sole: bool = False
+    ) -> None:
         batch, further = item.batch, self._further.get(item.batch.batch_uid, 0)
         number = self._command.earlier_attempts + 1 + further
         if number > self._command.retry_policy.max + 1:
@@ -294,29 +309,29 @@ class BatchProcessor:
                 batch, Verdict("worker_lost", True, f"batch {batch.batch_uid!r}: {lost}"), None
             )
             return
-        self._context.attempt = self._command.attempt + further
-        self._trying = self._context.batch_uid = batch.batch_uid
+        context.attempt, context.batch_uid = self._command.attempt + further, batch.batch_uid
+        self._trying.add(batch.batch_uid)
         try:
-            await awaited(process(batch), ending=self._ending)
+            await awaited(process(batch, context), ending=self._ending)
         except BatchFailed:
             raise
         except Exception as error:
-            if self._context.cancelled():
+            if context.cancelled():
                 raise
-            await self._failed(item, number, error, sole=sole)
+            await self._failed(item, number, error, context, sole=sole)
         else:
             self._further.pop(batch.batch_uid, None)
-        self._trying = self._context.batch_uid = None
-        self._context.attempt = self._command.attempt
+        self._trying.discard(batch.batch_uid)
+        context.attempt, context.batch_uid = self._command.attempt, None
         if self._stored.refused:
             await self.give_up_refused()
 
     async def _failed(
-        self, item: _Failed, number: int, error: BaseException, *, sole: bool
+        self, item: _Failed, number: int, error: BaseException, context: RunContext, *, sole: bool
     ) -> None:
         command, batch, clock = self._command, item.batch, self._services.clock
         verdict = await self._judge(error)
-        keep_failure(self._context, f"batch {batch.batch_uid!r} failed", verdict, origin(error))
+        keep_failure(context, f"batch {batch.batch_uid!r} failed", verdict, origin(error))
         spent = clock.monotonic() - item.first_at
         if sole and command.first_issued_at:
             spent = clock.now() - command.first_issued_at
@@ -350,29 +365,31 @@ class BatchProcessor:
                 _Failed(clock.monotonic() + delay, self._failures, batch, item.first_at),
             )
 
-    async def _try_again(self, process: Process) -> None:
-        """Make the next further try, when it is time."""
-        item = self._waiting[0]
+    async def _go_on(self, lanes: Lanes, process: Process) -> None:
+        """Make the next further try if it is due. Otherwise wait until it is, or a lane is free."""
+        clock, every_sec = self._services.clock, self._heartbeat_every_sec
+        left = self._waiting[0].due_at - clock.monotonic() if self._waiting else inf
+        if left <= 0:
+            await self._try_again(heappop(self._waiting), lanes, process)
+            return
+        step = left if every_sec is None else min(left, every_sec)
+        await self._context.cancellable(lanes.wait(step, clock))
+        if step < left:
+            await self.keep_alive()
+
+    async def _try_again(self, item: _Failed, lanes: Lanes, process: Process) -> None:
         uid = item.batch.batch_uid
-        tries = self._further.get(uid, 0) + 1
-        await self._wait_until(item.due_at)
-        heappop(self._waiting)
-        self._further[uid] = tries
+        self._trying.add(uid)
+        self._further[uid] = self._further.get(uid, 0) + 1
         self._number += 1
         await self._context.cancellable(self._announce())
-        await self._try(item, process)
-
-    async def _wait_until(self, due_at: float) -> None:
-        clock, every_sec = self._services.clock, self._heartbeat_every_sec
-        while (left := due_at - clock.monotonic()) > 0:
-            step = left if every_sec is None else min(left, every_sec)
-            await self._context.cancellable(clock.sleep(step))
-            if step < left:
-                await self.keep_alive()
+        await lanes.start(partial(self._try, item, process))
 
     async def keep_alive(self) -> None:
-        """Send a heartbeat if it is time, while the run waits: the handler cannot send any."""
+        """Send a heartbeat if it is time, while the run waits and no handler can send any."""
         now, every_sec = self._services.clock.monotonic(), self._heartbeat_every_sec
+        if self._trying:
+            return
         if every_sec is not None and now - self._heartbeat_at >= every_sec:
             self._heartbeat_at = now
             await self._context.cancellable(self._announce())

@@ -107,7 +107,9 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         return made
 
     @overload
-    def stream(self, source: NodeRef[Any], /, *more: NodeRef[Any]) -> NodeRef[None]: ...
+    def stream(
+        self, source: NodeRef[Any], /, *more: NodeRef[Any], parallel: int | None = None
+    ) -> NodeRef[None]: ...
     @overload
     def stream(
         self,
@@ -116,15 +118,17 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         *more: NodeRef[Any],
         size: int,
         max_wait_sec: float | None = None,
+        parallel: int | None = None,
     ) -> NodeRef[None]: ...
-    def stream(self, *sources: Any, **window: Any) -> NodeRef[None]:
+    def stream(self, *sources: Any, **options: Any) -> NodeRef[None]:
         """Make a node that reads the artifacts of other nodes while these still run.
 
         The function is called with each artifact. With a ``size``, it is called with lists of that
         many, or of those that come within ``max_wait_sec`` after the first one. What it returns or
-        yields is an artifact of the node, which has no result.
+        yields is an artifact of the node, which has no result. With ``parallel``, up to that many
+        calls are made at the same time.
         """
-        return stream_node(self, sources, window)
+        return stream_node(self, sources, options)
 
     def new_draft(self, flow: FlowBuilding) -> Draft:
         """Add a node with its role."""

@@ -49,7 +49,6 @@ from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import Numbers, PerRun, json_value
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._roles import AnyHandler, Served, make_handler
-from flowkit.worker._run_log import keep_other_loggers
 from flowkit.worker._surroundings import surrounded
 from flowkit.worker._task_params import TaskParams
 
@@ -207,8 +206,7 @@ class Run:
 
     async def _execute(self) -> None:
         self.reports.start(self._services.clock.now())
-        if self._services.cfg.logs.loggers:
-            keep_other_loggers(self._context._run_log)  # noqa: SLF001
+        self._context._keep_other_loggers()  # noqa: SLF001
         if not self.command.exclusive:
             self.reports.end(await self._end_of_attempt())
             return
@@ -254,7 +252,7 @@ class Run:
 
         They do not change the end of the run, even if one of them cancels this task.
         """
-        if not self._context._cleanups:  # noqa: SLF001
+        if not self._context._state.cleanups:  # noqa: SLF001
             return
         closing = self._context._close(self._services.cfg.cancel_grace_sec, self._ending)  # noqa: SLF001
         try:

@@ -5,7 +5,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from copy import copy
+from typing import Any, Protocol, Self
 
 from pydantic_core import to_json
 
@@ -58,6 +59,12 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         self._all = lines if lines is not None and lines.cfg.max_lines else None
         self._level = _LEVELS[lines.cfg.level] if lines is not None else 0
         self._lines = None if self._all is None else self._all.new_run(place.task_id)
+
+    def at(self, place: Place) -> Self:
+        """Return a logger of the same run for another place in it."""
+        made = copy(self)
+        made._place = place  # noqa: SLF001 - a copy of this object
+        return made
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
