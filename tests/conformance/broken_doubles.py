@@ -1,7 +1,7 @@
 """Stores and buses with one defect each.
 
-``test_the_suites_catch_broken_doubles`` runs the suites on them. A double fails by an assertion of
-the suite, or by an error of the type ``caught_as``.
+``test_the_suites_catch_broken_doubles`` runs the suites on them. A double fails in the test
+``caught_by`` by an assertion of the suite, or by an error of the type ``caught_as``.
 """
 
 import dataclasses
@@ -111,6 +111,8 @@ class BrokenStore(Broken, StoreConformance):
 
 
 class TestAcceptsStaleCommits(BrokenStore):
+    caught_by = "test_a_commit_of_another_version_is_refused_and_leaves_no_trace"
+
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             rows = self._tasks.rows
@@ -125,6 +127,8 @@ class TestAcceptsStaleCommits(BrokenStore):
 
 
 class TestAppliesHalfOfARefusedCommit(BrokenStore):
+    caught_by = "test_a_commit_of_another_version_is_refused_and_leaves_no_trace"
+
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             for commit in commits:
@@ -134,6 +138,8 @@ class TestAppliesHalfOfARefusedCommit(BrokenStore):
 
 
 class TestRefusesAllWhenOneIsStale(BrokenStore):
+    caught_by = "test_the_commits_of_different_tasks_are_independent"
+
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             rows = self._tasks.rows
@@ -145,6 +151,8 @@ class TestRefusesAllWhenOneIsStale(BrokenStore):
 
 
 class TestNeverDropsParts(BrokenStore):
+    caught_by = "test_a_part_moves_to_the_archive_in_one_commit"
+
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             return await super().commit(
@@ -153,6 +161,8 @@ class TestNeverDropsParts(BrokenStore):
 
 
 class TestForgetsIdempotencyKeys(BrokenStore):
+    caught_by = "test_idempotency_keys_are_compared_exactly"
+
     class broken(InMemoryStore):
         async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
             self._tasks._keys.clear()
@@ -160,6 +170,8 @@ class TestForgetsIdempotencyKeys(BrokenStore):
 
 
 class TestCreatesOverWhatIsThere(BrokenStore):
+    caught_by = "test_an_id_is_created_once"
+
     class broken(InMemoryStore):
         async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
             for record in records:
@@ -168,6 +180,8 @@ class TestCreatesOverWhatIsThere(BrokenStore):
 
 
 class TestSharesWhatItIsGiven(BrokenStore):
+    caught_by = "test_what_the_creator_changes_afterwards_is_not_seen"
+
     class broken(InMemoryStore):
         async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
             ids = await super().create(records)
@@ -178,6 +192,8 @@ class TestSharesWhatItIsGiven(BrokenStore):
 
 
 class TestSharesWhatItGives(BrokenStore):
+    caught_by = "test_a_loaded_task_does_not_change_with_later_commits"
+
     class broken(InMemoryStore):
         async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
             return {
@@ -187,6 +203,8 @@ class TestSharesWhatItGives(BrokenStore):
 
 
 class TestLoadsWhatWasCreatedOnly(BrokenStore):
+    caught_by = "test_a_commit_changes_what_it_says_and_nothing_else"
+
     class broken(InMemoryStore):
         async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
             tasks = await super().load(task_ids)
@@ -197,6 +215,8 @@ class TestLoadsWhatWasCreatedOnly(BrokenStore):
 
 
 class TestLastArchivedPartWins(BrokenStore):
+    caught_by = "test_of_two_archived_parts_the_higher_rank_stays"
+
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             for commit in commits:
@@ -212,6 +232,7 @@ class TestLastArchivedPartWins(BrokenStore):
 
 
 class TestLosesWakeUps(BrokenStore):
+    caught_by = "test_a_commit_wakes_all_waiters"
     patience = BRIEF
 
     class broken(InMemoryStore):
@@ -220,6 +241,7 @@ class TestLosesWakeUps(BrokenStore):
 
 
 class TestWakesOneOfSeveral(BrokenStore):
+    caught_by = "test_a_commit_wakes_all_waiters"
     patience = BRIEF
 
     class broken(InMemoryStore):
@@ -229,6 +251,8 @@ class TestWakesOneOfSeveral(BrokenStore):
 
 
 class TestPagesByCounting(BrokenStore):
+    caught_by = "test_tasks_created_between_two_pages_neither_repeat_nor_hide_others"
+
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
             start = int(query.after or 0)
@@ -240,6 +264,8 @@ class TestPagesByCounting(BrokenStore):
 
 
 class TestListsTheOldestFirst(BrokenStore):
+    caught_by = "test_the_newest_comes_first"
+
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
             found, after = await super().list_tasks(query)
@@ -247,12 +273,16 @@ class TestListsTheOldestFirst(BrokenStore):
 
 
 class TestIgnoresWhichEndIsAskedFor(BrokenStore):
+    caught_by = "test_the_oldest_comes_first_if_that_is_asked_for"
+
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
             return await super().list_tasks(dataclasses.replace(query, oldest_first=False))
 
 
 class TestOneMatchingLabelIsEnough(BrokenStore):
+    caught_by = "test_tasks_are_found_by_labels"
+
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
             return await super().list_tasks(
@@ -261,12 +291,16 @@ class TestOneMatchingLabelIsEnough(BrokenStore):
 
 
 class TestOneMatchingTagIsEnough(BrokenStore):
+    caught_by = "test_tasks_are_found_by_tags"
+
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
             return await super().list_tasks(dataclasses.replace(query, tags=query.tags[:1]))
 
 
 class TestFindsByTheTagsOfTheCreation(BrokenStore):
+    caught_by = "test_tasks_are_found_by_the_tags_of_their_last_commit"
+
     class broken(InMemoryStore):
         def __init__(self) -> None:
             super().__init__()
@@ -277,6 +311,8 @@ class TestFindsByTheTagsOfTheCreation(BrokenStore):
 
 
 class TestForgetsTagsInCommits(BrokenStore):
+    caught_by = "test_tasks_are_found_by_the_tags_of_their_last_commit"
+
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             rows = self._tasks.rows
@@ -291,6 +327,8 @@ class TestForgetsTagsInCommits(BrokenStore):
 
 
 class TestTheBoundsOfATimeRangeCount(BrokenStore):
+    caught_by = "test_the_oldest_comes_first_if_that_is_asked_for"
+
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
             after, before = query.created_after, query.created_before
@@ -303,12 +341,16 @@ class TestTheBoundsOfATimeRangeCount(BrokenStore):
 
 
 class TestTheLatestIsDueFirst(BrokenStore):
+    caught_by = "test_the_earliest_comes_first"
+
     class broken(InMemoryStore):
         async def due(self, *, before: float, limit: int) -> Sequence[str]:
             return (await super().due(before=before, limit=limit))[::-1]
 
 
 class TestWhatWasLookedAtIsNoLongerDue(BrokenStore):
+    caught_by = "test_tasks_are_due_from_their_time_on"
+
     class broken(InMemoryStore):
         async def due(self, *, before: float, limit: int) -> Sequence[str]:
             found = await super().due(before=before, limit=limit)
@@ -318,6 +360,8 @@ class TestWhatWasLookedAtIsNoLongerDue(BrokenStore):
 
 
 class TestPurgeLeavesArtifacts(BrokenStore):
+    caught_by = "test_a_purged_task_is_gone_with_its_archive_and_artifacts"
+
     class broken(InMemoryStore):
         def __init__(self) -> None:
             super().__init__()
@@ -460,12 +504,15 @@ class TestACancelledChangeIsHalfApplied(Broken, Cancelling):
 
 
 class TestWaitsForTheEndAsForAnyChange(Broken, Waiting):
+    caught_by = "test_a_wait_for_the_end_ignores_other_changes"
+
     class broken(InMemoryStore):
         async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
             await super().wait_for_change(task_id, version)
 
 
 class TestNeverTellsAnEnd(Broken, Waiting):
+    caught_by = "test_a_wait_for_an_end_that_has_happened_returns_at_once"
     patience = BRIEF
 
     class broken(InMemoryStore):
@@ -476,6 +523,8 @@ class TestNeverTellsAnEnd(Broken, Waiting):
 
 
 class TestTellsAnOldEnd(Broken, Waiting):
+    caught_by = "test_a_wait_for_the_end_waits_for_a_later_version_than_the_given_one"
+
     class broken(InMemoryStore):
         async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
             await super().wait_for_change(task_id, 0 if ended else version, ended=ended)
@@ -486,12 +535,16 @@ class LimitedStore(Broken, Committing):
 
 
 class TestCommitsAboveTheLimit(LimitedStore):
+    caught_by = "test_a_commit_above_the_limit_is_refused_and_leaves_the_record_as_it_was"
+
     class broken(InMemoryStore):
         def __init__(self) -> None:
             super().__init__(max_record_bytes=2_000_000, max_part_bytes=1_000_000_000)
 
 
 class TestRefusesACommitAboveTheLimitAsStale(LimitedStore):
+    caught_by = "test_a_commit_above_the_limit_is_refused_and_leaves_the_record_as_it_was"
+
     class broken(InMemoryStore):
         def __init__(self) -> None:
             super().__init__(max_record_bytes=2_000_000)
@@ -504,6 +557,8 @@ class TestRefusesACommitAboveTheLimitAsStale(LimitedStore):
 
 
 class TestAppliesHalfOfACommitAboveTheLimit(LimitedStore):
+    caught_by = "test_a_commit_above_the_limit_is_refused_and_leaves_the_record_as_it_was"
+
     class broken(InMemoryStore):
         def __init__(self) -> None:
             super().__init__(max_record_bytes=2_000_000)
@@ -523,6 +578,7 @@ class TestAppliesHalfOfACommitAboveTheLimit(LimitedStore):
 
 
 class TestConnectionsHearThemselvesOnly(Broken, Waiting):
+    caught_by = "test_a_commit_over_another_connection_wakes_a_waiter"
     patience = BRIEF
     broken = InMemoryStore
 
@@ -537,6 +593,7 @@ class TestConnectionsHearThemselvesOnly(Broken, Waiting):
 
 
 class TestAPurgeTellsNoWaiter(Broken, Waiting):
+    caught_by = "test_a_wait_for_a_task_that_is_purged_ends"
     patience = BRIEF
 
     class broken(InMemoryStore):
@@ -549,6 +606,8 @@ class TestAPurgeTellsNoWaiter(Broken, Waiting):
 
 
 class TestAPurgeLeavesTheArchive(Broken, Purging):
+    caught_by = "test_nothing_of_a_purged_task_is_in_a_new_one_of_its_id"
+
     class broken(InMemoryStore):
         def __init__(self) -> None:
             super().__init__()
@@ -570,6 +629,8 @@ class TestAPurgeLeavesTheArchive(Broken, Purging):
 
 
 class TestAPurgeLeavesWhichUidsAreKnown(Broken, Purging):
+    caught_by = "test_nothing_of_a_purged_task_is_in_a_new_one_of_its_id"
+
     class broken(InMemoryStore):
         def __init__(self) -> None:
             super().__init__()
@@ -603,6 +664,7 @@ class TestAPurgeDeletesRecordsOfAllTasks(Broken, KeyedRecords):
 
 
 class TestNamespacesAreIgnored(Broken, Namespaces):
+    caught_by = "test_tasks_of_two_namespaces_may_have_one_id_and_one_key"
     broken = InMemoryStore
 
     @pytest.fixture
@@ -611,6 +673,7 @@ class TestNamespacesAreIgnored(Broken, Namespaces):
 
 
 class TestRecordsOfAllNamespacesAreOne(Broken, Namespaces):
+    caught_by = "test_tasks_and_keyed_records_are_read_in_their_namespace"
     broken = InMemoryStore
 
     @pytest.fixture
@@ -626,6 +689,7 @@ class TestRecordsOfAllNamespacesAreOne(Broken, Namespaces):
 
 
 class TestACancelledCallKillsTheStore(Broken, Cancelling):
+    caught_by = "test_a_store_goes_on_after_a_cancelled_call"
     caught_as = StoreUnavailable
 
     class broken(InMemoryStore):
@@ -643,6 +707,7 @@ class TestACancelledCallKillsTheStore(Broken, Cancelling):
 
 
 class TestACancelledCommitKeepsALock(Broken, Cancelling):
+    caught_by = "test_a_store_goes_on_after_a_cancelled_call"
     patience = BRIEF
 
     class broken(InMemoryStore):
@@ -659,6 +724,8 @@ class TestACancelledCommitKeepsALock(Broken, Cancelling):
 
 
 class TestACancelledCommitIsHalfApplied(Broken, Cancelling):
+    caught_by = "test_a_cancelled_commit_is_applied_whole_or_not_at_all"
+
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             for commit in commits:
@@ -674,6 +741,8 @@ class TestACancelledCommitIsHalfApplied(Broken, Cancelling):
 
 
 class TestTaskIdsAreComparedWithoutCase(Broken, Identity):
+    caught_by = "test_ids_and_names_are_compared_exactly"
+
     class broken(InMemoryStore):
         def _same(self, task_id: str) -> str:
             return next(
@@ -707,6 +776,8 @@ class TestIdempotencyKeysAreTrimmed(Broken, Identity):
 
 
 class TestStatusesAreNormalised(Broken, Identity):
+    caught_by = "test_ids_and_names_are_compared_exactly"
+
     class broken(InMemoryStore):
         async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
             return await super().create(
@@ -744,6 +815,8 @@ class TestRevisionsAreTrimmed(Broken, Identity):
 
 
 class TestRecordKeysAreNumbersWhereTheyLookSo(Broken, Identity):
+    caught_by = "test_ids_and_names_are_compared_exactly"
+
     class records(InMemoryRecordStore):
         def _put(self, record: KeyedRecord) -> None:
             if record.key.isdecimal():
@@ -773,6 +846,8 @@ class TestPurgesByAge(Broken, Purging):
 
 
 class TestAPurgeNeverSaysThatItIsDone(Broken, Purging):
+    caught_by = "test_a_purged_task_is_gone_with_its_archive_and_artifacts"
+
     class broken(InMemoryStore):
         async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
             return await super().purge(finished_before=finished_before, limit=limit) or 1
@@ -844,6 +919,7 @@ class BrokenProcesses(Processes):
 
 
 class TestTwoProcessesCommitOneVersion(BrokenProcesses):
+    caught_by = "test_of_commits_by_two_processes_one_is_applied_for_each_version"
     broken = WithoutALock
 
 
@@ -856,10 +932,12 @@ class KilledProcesses(BrokenProcesses):
 
 
 class TestAKilledProcessLeavesHalfACommit(KilledProcesses):
+    caught_by = "test_a_process_that_is_killed_leaves_each_commit_whole_or_absent"
     broken = TearsCommits
 
 
 class TestAKilledProcessLosesConfirmedCommits(KilledProcesses):
+    caught_by = "test_a_process_that_is_killed_leaves_each_commit_whole_or_absent"
     broken = WritesAtTheEnd
 
 
@@ -869,6 +947,7 @@ class TestAKilledProcessLeavesHalfAChange(KilledProcesses):
 
 
 class TestProcessesHearThemselvesOnly(BrokenProcesses):
+    caught_by = "test_a_commit_by_another_process_wakes_a_waiter"
     patience = 2.0
     broken = HearsItselfOnly
     test_of_commits_by_two_processes_one_is_applied_for_each_version = None
@@ -880,6 +959,7 @@ class TestProcessesHearThemselvesOnly(BrokenProcesses):
 
 
 class TestAKilledProcessLeavesAGapOfPositions(ArtifactProcesses):
+    caught_by = "test_a_process_that_is_killed_while_it_puts_leaves_no_gap"
     test_of_puts_by_two_processes_one_is_new_for_each_uid = None
 
     @pytest.fixture
@@ -911,6 +991,8 @@ class BrokenArtifacts(ArtifactStoreConformance):
 
 
 class TestAcceptsAUidTwice(BrokenArtifacts):
+    caught_by = "test_a_uid_may_be_any_text"
+
     class broken(InMemoryArtifactStore):
         def _put(self, record: ArtifactRecord) -> bool:
             log = self._log(record.stream)
@@ -920,6 +1002,8 @@ class TestAcceptsAUidTwice(BrokenArtifacts):
 
 
 class TestDuplicatesUseUpPositions(BrokenArtifacts):
+    caught_by = "test_positions_grow_by_one_past_duplicates"
+
     class broken(InMemoryArtifactStore):
         attempts = 0
 
@@ -933,12 +1017,16 @@ class TestDuplicatesUseUpPositions(BrokenArtifacts):
 
 
 class TestStoresWhatPrecedesTheOversize(BrokenArtifacts):
+    caught_by = "test_a_record_above_the_limit_is_refused_and_nothing_is_stored"
+
     class broken(InMemoryArtifactStore):
         async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
             return [(await super(type(self), self).put([record]))[0] for record in records]
 
 
 class TestGenerationsAreOne(BrokenArtifacts):
+    caught_by = "test_streams_are_apart"
+
     class broken(InMemoryArtifactStore):
         def _put(self, record: ArtifactRecord) -> bool:
             return super()._put(
@@ -963,6 +1051,8 @@ class TestNodeIdsAreComparedWithoutCase(BrokenArtifacts):
 
 
 class TestTheCursorOfAScanIsTheTimeOnly(BrokenArtifacts):
+    caught_by = "test_scanning_goes_through_records_of_the_same_time"
+
     class broken(InMemoryArtifactStore):
         async def scan(
             self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100

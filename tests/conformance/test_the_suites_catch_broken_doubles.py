@@ -22,8 +22,8 @@ MOST_TRIES = 20
 class Recorder:
     """Records failed cases, and skips the other cases of a double that has failed one.
 
-    A double with ``caught_by`` runs only through that test. Cases that failed because an event did
-    not come in time are then repeated without the defect.
+    A double runs only through the test that its ``caught_by`` names. Cases that failed because an
+    event did not come in time are then repeated without the defect.
     """
 
     def __init__(self) -> None:
