@@ -59,13 +59,13 @@ def commands_a_node(bus: Recording) -> set[int]:
 
 @pytest.mark.parametrize(
     ("tasks", "width", "coordinators"),
-    [(10, 500, 1), (1, 1000, 2), (400, 1, 2)],
+    [(10, 200, 1), (1, 1000, 2), (400, 1, 2)],
     ids=["several tasks", "one task", "many tasks"],
 )
 async def test_every_node_of_a_long_backlog_gets_one_command(
     tasks: int, width: int, coordinators: int
 ) -> None:
-    """An hour of work, with 5,000 nodes at most."""
+    """An hour of work, with 2,000 nodes at most."""
     bus, slow = Recording(), Slow(72_000 / (tasks * width))
     graph = {"nodes": [{"node_id": f"n{number}", "type": "work"} for number in range(width)]}
     async with cluster_of(bus, slow, coordinators=coordinators) as cluster:

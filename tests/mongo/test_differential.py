@@ -1,6 +1,6 @@
 """MongoStore answers any sequence of calls like InMemoryStore.
 
-``FLOWKIT_TEST_STORE_SEQUENCES=2000`` compares more sequences than 500.
+``FLOWKIT_TEST_STORE_SEQUENCES=2000`` compares more sequences than 250.
 """
 
 import os
@@ -17,8 +17,8 @@ from tests.store_comparison import compare
 # Other tests cover all these lines, and measuring coverage takes longer than the comparisons.
 pytestmark = [pytest.mark.services, pytest.mark.no_cover]
 
-LONG, SHORT = 500, 5
-SEQUENCES = int(os.environ.get("FLOWKIT_TEST_STORE_SEQUENCES", 500))
+LONG, SHORT = 250, 5
+SEQUENCES = int(os.environ.get("FLOWKIT_TEST_STORE_SEQUENCES", 250))
 FIRST, SHARES, AT_ONCE = 1000, 4, 8
 
 

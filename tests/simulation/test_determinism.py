@@ -18,7 +18,7 @@ garbage = [object() for _ in range(int(sys.argv[1]))]
 from flowkit_testing.simulation import run_seed
 from tests.simulation.scenarios import of_seed
 
-seeds = list(range(0, 130, 2))
+seeds = list(range(0, 130, 4))
 if int(sys.argv[1]) % 2:
     seeds.reverse()
 found = {seed: run_seed(of_seed(seed).setup("all"), seed).report.hashes[seed] for seed in seeds}
@@ -38,7 +38,7 @@ def hashes(hash_seed: int) -> str:
 def test_the_event_log_does_not_depend_on_the_interpreter_nor_on_what_ran_before() -> None:
     one, other = hashes(1), hashes(2)
     assert one == other
-    assert len(one) > 1000
+    assert len(one) > 500
 
 
 def test_a_seed_gives_the_same_log_twice_and_another_one_another() -> None:

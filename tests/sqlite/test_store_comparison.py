@@ -12,7 +12,7 @@ from tests.store_comparison import compare
 pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
 
 LONG, SHORT = 500, 5
-FIRST, SEQUENCES = 1000, 500
+FIRST, SEQUENCES = 1000, 250
 
 
 def in_file(path: Path, namespace: str = "flowkit") -> SqliteStore:
