@@ -33,7 +33,7 @@ from tests.docs.commands import (
     pages_with_commands,
 )
 from tests.docs.pages import ROOT, blocks, name_of
-from tests.services.processes import Process
+from tests.services.processes import started
 from tests.services.support import Installation
 
 PATIENCE_SEC = 120
@@ -299,8 +299,8 @@ async def test_the_commands_for_real_servers_run_the_example(
         "FLOWKIT_NAMESPACE": installation.namespace,
     }
     environment = {**os.environ, **addresses, "NO_COLOR": "1"}
-    started = [
-        Process(
+    running = [
+        started(
             invocation(words),
             log=tmp_path / f"{words[1]}.log",
             environment=environment,
@@ -314,13 +314,13 @@ async def test_the_commands_for_real_servers_run_the_example(
                 invocation(submit), cwd=tmp_path, env=environment, check=False
             )
         assert done.returncode == 0, done.stderr.decode() + "".join(
-            process.logged() for process in started
+            process.logged() for process in running
         )
         assert "The largest modules" in done.stdout.decode()
-        for process in started:
+        for process in running:
             process.tell()
-        assert [await process.end() for process in started] == [0] * len(started)
+        assert [await process.end() for process in running] == [0] * len(running)
     finally:
-        for process in started:
+        for process in running:
             process.kill()
         await installation.drop()

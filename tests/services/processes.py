@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import anyio.to_thread
 
+from tests.forks import Fork
 from tests.services.clocks import shifted
 from tests.services.support import Installation
 
@@ -23,19 +24,9 @@ PATIENCE_SEC = 90.0
 class Process:
     """A coordinator or a worker, which logs into a file."""
 
-    def __init__(
-        self, command: list[str], *, log: Path, environment: dict[str, str], folder: Path = ROOT
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Fork, *, log: Path) -> None:
+        self._process = process
         self._log = log
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
 
     @property
     def pid(self) -> int:
@@ -68,7 +59,37 @@ class Process:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.wait(PATIENCE_SEC)
+
+
+def started(
+    command: list[str], *, log: Path, environment: dict[str, str], folder: Path = ROOT
+) -> Process:
+    """Start another Python for a process."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    return Process(process, log=log)
+
+
+def forked(
+    arguments: list[str], *, stdout: Path, stderr: Path, environment: dict[str, str]
+) -> Fork:
+    """Start the command line in a process that is forked."""
+    return Fork(
+        "flowkit.cli",
+        arguments,
+        folder=ROOT,
+        environment=environment,
+        stdout=stdout,
+        stderr=stderr,
+    )
 
 
 class Processes:
@@ -88,6 +109,7 @@ class Processes:
             "COLUMNS": "200",
         }
         self._started: list[Process] = []
+        self._runs = 0
 
     def __enter__(self) -> Self:
         return self
@@ -96,27 +118,23 @@ class Processes:
         for process in self._started:
             process.kill()
 
-    def _command(self, verb: str, *args: object) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "flowkit.cli",
-            verb,
-            "--config",
-            str(self._config),
-            *map(str, args),
-        ]
+    def _arguments(self, verb: str, *args: object) -> list[str]:
+        return [verb, "--config", str(self._config), *map(str, args)]
 
     def start(self, verb: str, *args: str, clock_ahead_sec: float = 0, **fields: Any) -> Process:
         """Start a coordinator or a worker with these fields in its configuration."""
         settings = [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
-        command = [*self._command(verb, *args), *settings, "--log-json"]
-        environment = (
-            shifted(self._environment, clock_ahead_sec) if clock_ahead_sec else self._environment
-        )
-        process = Process(
-            command, log=self.folder / f"{verb}-{len(self._started)}.log", environment=environment
-        )
+        arguments = [*self._arguments(verb, *args), *settings, "--log-json"]
+        log = self.folder / f"{verb}-{len(self._started)}.log"
+        if clock_ahead_sec:  # the clock is changed before anything is imported
+            process = started(
+                [sys.executable, "-m", "flowkit.cli", *arguments],
+                log=log,
+                environment=shifted(self._environment, clock_ahead_sec),
+            )
+        else:
+            fork = forked(arguments, stdout=log, stderr=log, environment=self._environment)
+            process = Process(fork, log=log)
         self._started.append(process)
         return process
 
@@ -128,18 +146,15 @@ class Processes:
 
     async def run(self, verb: str, *args: object) -> subprocess.CompletedProcess[str]:
         """Run a verb and wait for its end."""
-        command = self._command(verb, *args)
-        return await anyio.to_thread.run_sync(
-            lambda: subprocess.run(
-                command,
-                cwd=ROOT,
-                env=self._environment,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE_SEC,
-                check=False,
-            )
+        arguments = self._arguments(verb, *args)
+        self._runs += 1
+        outputs = [self.folder / f"{verb}-run-{self._runs}.{name}" for name in ("out", "err")]
+        fork = forked(
+            arguments, stdout=outputs[0], stderr=outputs[1], environment=self._environment
         )
+        status = await anyio.to_thread.run_sync(fork.wait, PATIENCE_SEC)
+        printed = [output.read_text(encoding="utf-8") for output in outputs]
+        return subprocess.CompletedProcess(arguments, status, *printed)
 
     def recorded(self, what: str = "ran") -> list[tuple[str, str, int, int]]:
         """Return task, node, attempt and process of each recorded execution."""
