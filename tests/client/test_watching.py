@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
+import anyio
 import pytest
 from pydantic_core import to_json
 
@@ -13,6 +14,7 @@ from flowkit.errors import TaskNotFound
 from flowkit.protocols import ArchivedPart
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
+from tests.counting_store import CountingStore
 from tests.store_records import NOON, change, task
 
 LENGTH = 300
@@ -118,3 +120,24 @@ async def test_of_a_long_history_only_what_comes_after_a_change_is_read(seq: int
                     break
     assert numbers == list(range(seq + 1, last + 1))[:size]
     assert store.parts < 1_200
+
+
+async def test_those_who_follow_one_task_read_each_change_of_it_together() -> None:
+    store, watchers, length = CountingStore(), 20, 10
+    chain = [
+        {"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []}
+        for i in range(length)
+    ]
+    seen: list[list[TaskEvent]] = [[] for _ in range(watchers)]
+
+    async def follow(task_id: str, events: list[TaskEvent]) -> None:
+        async for event in cluster.client.watch(task_id):
+            events.append(event)
+
+    async with Cluster(handlers=[work], store=store) as cluster, anyio.create_task_group() as group:
+        task_id = await cluster.client.create_task(graph={"nodes": chain})
+        for events in seen:
+            group.start_soon(follow, task_id, events)
+    assert all(events == seen[0] for events in seen)
+    assert len(seen[0]) > 3 * length
+    assert store.loads[task_id] < 5 * watchers

@@ -1,6 +1,7 @@
 """History of a task: its changes, which are in its record and in its archive."""
 
-from collections.abc import AsyncGenerator, Iterator
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
 from flowkit._records.record_parts import decode_log
@@ -44,9 +45,15 @@ class HistoryReader:
                     for change in self._new_in(name, data):
                         yield change
                     self.part = name
-        for name in live:
+        for name in self._unread(live):
             for change in self._new_in(name, record.parts[name]):
                 yield change
+
+    def _unread(self, names: Sequence[str]) -> Sequence[str]:
+        """Return the names of the parts from that with the next change on. A part is named for its
+        first change, and ends where the next one begins.
+        """
+        return names[max(0, bisect_right(names, f"e{self.seq + 1:010d}") - 1) :]
 
     async def _name_before(self, task_id: str) -> str:
         """Return a name below that of the part with the next change, and not far below it.

@@ -124,8 +124,10 @@ async def watch(session: Session, task_id: str, after: int) -> AsyncIterator[Tas
     """Yield the events of a task after this one in order until it has ended."""
     history, version, pauses = HistoryReader(session.store, after), 0, _check_pauses()
     while True:
-        record = await session.record(task_id)
-        task = _decode_awaited(record, has_changed=0 < version < record.version)
+        record = await session.record(task_id, together=version > 0)
+        # The full check takes long for large graphs. A task that has changed makes progress.
+        has_changed = 0 < version < record.version
+        task = session.seen(record) if has_changed else _decode_awaited(record)
         if record.version != version:
             version, pauses = record.version, _check_pauses()
         async for seq, entry in history.read(record, task.seq):
@@ -136,16 +138,13 @@ async def watch(session: Session, task_id: str, after: int) -> AsyncIterator[Tas
         await within(pauses.next_sec(), change, clock=session.clock)
 
 
-def _decode_awaited(record: TaskRecord, *, has_changed: bool = False) -> Task:
+def _decode_awaited(record: TaskRecord) -> Task:
     """Return a task that has ended, or that a coordinator can continue.
-
-    The full check takes long for large graphs. It is left out for a task that ``has_changed`` since
-    the last check: it makes progress.
 
     Raises:
         CorruptRecord: it is neither. Coordinators quarantine such a task, so it never ends.
     """
-    return decode_task(record, to_look_at=has_changed or record.header.finished_at is not None)
+    return decode_task(record, to_look_at=record.header.finished_at is not None)
 
 
 def _checked_timeout(timeout: Any) -> float | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+import anyio.lowlevel
+
 from flowkit._engine import EngineSettings, Event, RetryRequested
 from flowkit._records.task_records import decode_submission, decode_task
 from flowkit._runtime.bus_connection import BusConnection
@@ -99,6 +101,10 @@ class Session:
         """
         self._load = Gathered(self._load_records)
         """Load the record of a task, together with others; None if there is none."""
+        self._load_together = Gathered(self._load_records_together)
+        """The same for those who follow a task, and wake up at the same time."""
+        self._seen: tuple[TaskRecord | None, Task | None] = None, None
+        """The last record that was read to be shown, and its task."""
 
     @property
     def store(self) -> Store:
@@ -247,18 +253,31 @@ class Session:
 
     # ------------------------------------------------------------ records and changes
 
-    async def record(self, task_id: str) -> TaskRecord:
-        """Return the record of a task. Decoding it raises an error if it is damaged.
+    async def record(self, task_id: str, *, together: bool = False) -> TaskRecord:
+        """Return the record of a task. Decoding it raises an error if it is damaged. ``together``
+        with others who ask in the same turn of the event loop, it is read once.
 
         Raises:
             TaskNotFound: there is no such task.
             ValueError: the id is no text.
         """
         check_is_text(task_id, "task")
-        record = await self._load(task_id)
+        record = await (self._load_together if together else self._load)(task_id)
         if record is None:
             raise TaskNotFound(task_id)
         return record
+
+    def seen(self, record: TaskRecord) -> Task:
+        """Return the task of a record, which is only read. Those who got the same record share it.
+
+        Raises:
+            CorruptRecord: the record is damaged.
+        """
+        known, task = self._seen
+        if task is None or known is not record:
+            task = decode_task(record, to_look_at=True)
+            self._seen = record, task
+        return task
 
     async def change(self, task_id: str, event: Event, read: TaskRecord | None = None) -> bool:
         """Apply a request to a task, store the outcome and start what follows from it. Return
@@ -303,8 +322,13 @@ class Session:
         )
 
     async def _load_records(self, task_ids: list[str]) -> Sequence[TaskRecord | None]:
-        found = await self.store.load(task_ids)
+        found = await self.store.load(list(dict.fromkeys(task_ids)))
         return list(map(found.get, task_ids))
+
+    async def _load_records_together(self, task_ids: list[str]) -> Sequence[TaskRecord | None]:
+        # A store may answer without a pause. In it, the others ask, and get one record.
+        await anyio.lowlevel.checkpoint()
+        return await self._load_records(task_ids)
 
 
 def new_lifecycle(owner: object) -> Lifecycle[Session]:
