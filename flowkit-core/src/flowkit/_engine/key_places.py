@@ -89,7 +89,7 @@ class KeyState(NamedTuple):
 
     def holds(self, claimant: Claimant) -> bool:
         """Return whether a claim has a place."""
-        return any(holder.claimant == claimant for holder in self.holders)
+        return claimant in [holder.claimant for holder in self.holders]
 
     def without(self, claimants: Collection[Claimant]) -> "KeyState":
         """Return the state after these claims have given their places back."""
@@ -161,12 +161,16 @@ def admit(
     in_order = sorted(candidates)
     if not in_order:
         return state, (), ()
-    holders, admitted, left = list(state.holders), list[Candidate](), list[Candidate]()
+    holders = list(state.holders)
+    admitted: list[Candidate] = []
+    left: list[Candidate] = []
+    holding = {holder.claimant for holder in holders}
     for place, one in enumerate(in_order):
-        if any(holder.claimant == one.claimant for holder in holders):
+        if one.claimant in holding:
             admitted.append(one)
         elif one.fits(len(holders), begun(one.per_sec or 0.0)):
             holders.append(Holder(one.claimant, now))
+            holding.add(one.claimant)
             admitted.append(one)
         else:
             left = in_order[place:]

@@ -4,6 +4,7 @@ A key that is in use has a record, and each claim in its queue has one. The keys
 with a hash of the key, and are in the order in which places are given.
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,8 @@ _LOWEST = 2**33
 """More than twice the highest priority of a task or node."""
 _EARLIEST = 62_135_596_800.0
 _MICROSECONDS = 1_000_000
+MOST_READ_AGAIN = 10_000
+"""Claims in queues, and prefixes of queues, that are kept in memory."""
 
 
 _Index = Annotated[int, Field(ge=WHOLE_TASK)]
@@ -151,6 +154,7 @@ def candidate_of(task: Task, index: int, claim: KeyClaim, kind: ClaimKind = "key
     return Candidate(*rank, 1 if key is None else key.limit, cancels)
 
 
+@lru_cache(maxsize=MOST_READ_AGAIN)
 def queue_prefix(key: str) -> str:
     """Return the beginning of the keys of the records in the queue of a key."""
     return f"{blake2b(key.encode(), digest_size=16).hexdigest()}-"
@@ -185,10 +189,16 @@ def queued_record(kind: ClaimKind, key: str, one: Candidate) -> KeyedRecord:
 
 def queued_claim(record: KeyedRecord) -> Candidate | None:
     """Return the claim of a record in the queue; None if the record is damaged."""
-    if record.fault is not None:
-        return None
+    return None if record.fault is not None else _queued_claim(record.data)
+
+
+@lru_cache(maxsize=MOST_READ_AGAIN)
+def _queued_claim(data: bytes) -> Candidate | None:
+    """Return the claim of these data. Each step that gives a place reads the same claims that are
+    at the front of the queue.
+    """
     try:
-        found = _Queued.model_validate_json(record.data)
+        found = _Queued.model_validate_json(data)
     except ValidationError:
         return None
     claimant = Claimant(found.task_id, found.index, found.number)

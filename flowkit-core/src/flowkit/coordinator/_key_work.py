@@ -140,15 +140,14 @@ def step(
     last seconds.
     """
     whole = len(queue) < work.reads
-    gone = {one.claimant for one in work.withdrawn} | work.returned
-    present = {one for one in queue if one.claimant not in gone}
-    last = None if whole else queue[-1]
+    present: Set[Candidate] = _present(work, queue) if queue else set()
     kept = state.after(work.returned, work.values, now)
     if kept.value is not None:
         return _served(work, kept, present, whole=whole)
     asking = {ask.candidate for ask in work.asks if ask.waits and not ask.shares(kept)}
-    beyond = {one for one in asking if last is not None and one > last}
-    after, admitted, left = admit(kept, present | asking - beyond, now, begun)
+    if not whole:
+        asking = {one for one in asking if one <= queue[-1]}
+    after, admitted, left = admit(kept, present | asking if present else asking, now, begun)
     done = Step(after, admitted, waiting=left[0] if left else None)
     has_others = bool(left) or not whole
     for ask in work.asks:
@@ -167,6 +166,12 @@ def step(
     return done
 
 
+def _present(work: KeyWork, queue: Sequence[Candidate]) -> Set[Candidate]:
+    """Return the claims that are still in the queue."""
+    gone = {one.claimant for one in work.withdrawn} | work.returned
+    return {one for one in queue if one.claimant not in gone}
+
+
 def _served(work: KeyWork, state: KeyState, present: Set[Candidate], *, whole: bool) -> Step:
     """Answer all claims with the value that is stored."""
     done = Step(state, answers=[(ask, Answer.CACHED) for ask in work.asks], needs_proof=True)
@@ -180,16 +185,16 @@ def _served(work: KeyWork, state: KeyState, present: Set[Candidate], *, whole: b
 
 def _answer(done: Step, ask: Ask, has_others: bool, now: float) -> None:
     """Answer a claim. One that does not wait passes none that does."""
-    one, shares = ask.candidate, ask.shares(done.state)
-    if not (ask.waits or shares or has_others or done.state.holds(one.claimant)):
-        done.state, admitted, _ = admit(done.state, [one], now)
-        done.admitted = [*done.admitted, *admitted]
-    if done.state.holds(one.claimant):
+    if done.state.holds(ask.candidate.claimant):
         done.answers.append((ask, Answer.GRANTED))
-    elif shares:
+    elif ask.shares(done.state):
         done.answers.append((ask, Answer.SHARED))
     elif not ask.waits:
-        done.answers.append((ask, Answer.BUSY))
+        admitted: Sequence[Candidate] = ()
+        if not has_others:
+            done.state, admitted, _ = admit(done.state, [ask.candidate], now)
+            done.admitted = [*done.admitted, *admitted]
+        done.answers.append((ask, Answer.GRANTED if admitted else Answer.BUSY))
     elif ask.queued:
         done.state = done.state._replace(contended=True)
         done.answers.append((ask, Answer.QUEUED))
