@@ -1002,6 +1002,20 @@ await self._make(stored, deliveries)
         suite="tests/keys/test_key_steps.py",
     ),
     Mutant(
+        "answers are ignored if one of them comes too late",
+        "keys_answered",
+        "all_ignored and draft.ignored",
+        "all_ignored or draft.ignored",
+        suite="tests/keys/test_answers.py",
+    ),
+    Mutant(
+        "a key that may be held by another counts as free",
+        "KeyStore.forget",
+        "self._known[key] = None",
+        "self._known.pop(key, None)",
+        suite="tests/keys/test_answers.py",
+    ),
+    Mutant(
         "a queue is not read again after a place became free",
         "step",
         "state.contended and (fewer or not (whole or left))",

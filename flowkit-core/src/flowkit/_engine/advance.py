@@ -40,6 +40,7 @@ from flowkit._engine.events import (
     KeyGranted,
     KeyNamed,
     KeyQueued,
+    KeysAnswered,
     MapCollected,
     MapFailed,
     MapGrew,
@@ -58,7 +59,14 @@ from flowkit._engine.events import (
     TellParent,
     Woke,
 )
-from flowkit._engine.keys import key_busy, key_granted, key_named, key_queued, result_cached
+from flowkit._engine.keys import (
+    key_busy,
+    key_granted,
+    key_named,
+    key_queued,
+    keys_answered,
+    result_cached,
+)
 from flowkit._engine.later_reruns import (
     only_later_nodes,
     rerun_later_nodes,
@@ -426,6 +434,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     KeyNamed: key_named,
     KeyGranted: key_granted,
     KeyQueued: key_queued,
+    KeysAnswered: keys_answered,
     ResultCached: result_cached,
     KeyBusy: key_busy,
     CommandWithdrawn: command_withdrawn,

@@ -385,6 +385,15 @@ class KeyQueued:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysAnswered:
+    """Several claims of nodes of the task are answered. One event for all of them costs less than
+    one for each.
+    """
+
+    answers: Sequence[KeyGranted | KeyQueued]
+
+
+@dataclass(frozen=True, slots=True)
 class KeyBusy:
     """The concurrency key of a node or task that does not wait for it is held by others."""
 
@@ -512,6 +521,7 @@ Event = (
     | ChildEnded
     | FollowParent
     | KeyEvent
+    | KeysAnswered
     | CommandWithdrawn
     | Woke
     | CommandsLost

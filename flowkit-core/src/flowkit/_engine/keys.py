@@ -9,6 +9,7 @@ from flowkit._engine.events import (
     KeyGranted,
     KeyNamed,
     KeyQueued,
+    KeysAnswered,
     ResultCached,
     ReturnKey,
     stop_effects,
@@ -91,6 +92,19 @@ def key_queued(draft: Transition, event: KeyQueued, settings: EngineSettings) ->
     draft.due[event.index] = None
     name = {} if event.kind == "cache" else {"key": claim.key}
     draft.move(event.index, Mark.DEFERRED, data={"waiting": event.kind, **name})
+
+
+def keys_answered(draft: Transition, event: KeysAnswered, settings: EngineSettings) -> None:
+    """Apply the answers to several claims. The event is ignored if each of them is."""
+    all_ignored = True
+    for answer in event.answers:
+        draft.ignored = False
+        if isinstance(answer, KeyGranted):
+            key_granted(draft, answer, settings)
+        else:
+            key_queued(draft, answer, settings)
+        all_ignored = all_ignored and draft.ignored
+    draft.ignored = all_ignored
 
 
 def result_cached(draft: Transition, event: ResultCached, settings: EngineSettings) -> None:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from itertools import count
 
-from flowkit._engine.key_places import Candidate, KeyState
+from flowkit._engine.key_places import FREE, Candidate, KeyState
 from flowkit._records.key_records import (
     key_state,
     queue_key,
@@ -36,7 +36,9 @@ class KeyStore:
     def __init__(self, kind: ClaimKind, store: Store) -> None:
         self._kind = kind
         self._records = store.records
-        self._known: Recent[str, Known] = Recent(MOST_KNOWN)
+        self._known: Recent[str, Known | None] = Recent(MOST_KNOWN)
+        """Last states of keys; None for those to be read next time."""
+        self._unseen: Known | None = (FREE, "") if kind == "key" else None
         self._name = secrets.token_hex(6)
         self._numbers = count()
 
@@ -47,19 +49,22 @@ class KeyStore:
     # ------------------------------------------------------------ states
 
     def known(self, key: str, *, is_proved: bool = True) -> Known | None:
-        """Return the state of a key in memory. If nothing will be stored that proves that it is
-        the last one, a contended key is to be read.
+        """Return the state of a key in memory; None if it is to be read. If nothing will be stored
+        that proves that it is the last one, a contended key is to be read.
+
+        A concurrency key without a state in memory counts as free, because most are. If it is not,
+        the change that gives a place of it is refused.
         """
-        known = self._known.get(key)
+        known = self._known.get(key, self._unseen)
         return None if known is not None and known[0].contended and not is_proved else known
 
     def forget(self, key: str) -> None:
         """Read the state of a key next time."""
-        self._known.pop(key, None)
+        self._known[key] = None
 
     def forget_all(self) -> None:
         """Read the states of all keys next time."""
-        self._known.clear()
+        self._known.update(dict.fromkeys(self._known))
 
     async def read(self, keys: Collection[str]) -> dict[str, Known]:
         """Read the states of keys, and return them without those whose records are damaged."""

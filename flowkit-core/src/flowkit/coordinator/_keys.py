@@ -13,6 +13,7 @@ from flowkit._engine import (
     KeyBusy,
     KeyGranted,
     KeyQueued,
+    KeysAnswered,
     ResultCached,
     ReturnKey,
 )
@@ -209,7 +210,7 @@ class Keys:
             if done.state.value is not None:
                 self._store.forget(key)  # values may be large
         for task_id, of_task in events.items():
-            self._answers.add(task_id, *of_task)
+            self._answers.add(task_id, *_together(of_task))
         return left
 
     def _step(
@@ -280,6 +281,15 @@ def _cached(key: str, one: Candidate, state: KeyState) -> ResultCached:
     assert state.value is not None
     _, index, number = one.claimant
     return ResultCached(index, number, key, one.asked_at, state.value.result)
+
+
+def _together(events: Sequence[Event]) -> Sequence[Event]:
+    """Return the events of a task with one in place of those that grant or queue claims."""
+    answers = [event for event in events if isinstance(event, KeyGranted | KeyQueued)]
+    if len(answers) <= 1:
+        return events
+    others = [event for event in events if not isinstance(event, KeyGranted | KeyQueued)]
+    return [KeysAnswered(answers), *others]
 
 
 def _add(events: Events, claimant: Claimant, event: Event) -> None:
