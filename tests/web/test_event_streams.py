@@ -3,19 +3,25 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 
-from flowkit_testing import Cluster
+from flowkit import Client, TaskEvent
+from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 from flowkit_web import WebConfig
 from flowkit_web._access import FRESH_SEC
 from flowkit_web._app import WebApp, guarded
+from flowkit_web._event_streams import EventStream, Streams
 from flowkit_web._tokens import Role, add_token, remove_token
 from tests.builders import graph, node
 from tests.web.api import cluster_with_api, problem, work
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SLEEP = graph(node("s", "sleep", io={"for_sec": 100 * 24 * 3_600}))
 
 
@@ -203,3 +209,44 @@ async def test_more_streams_than_the_limit_are_refused() -> None:
             headers = {"Authorization": f"Bearer {token}"}
             answer = await http.get("/api/v1/tasks/t/events", headers=headers)
         assert problem(answer) == (503, "too_many_streams")
+
+
+async def test_a_long_history_leaves_other_clients_their_turns() -> None:
+    async def history() -> AsyncIterator[TaskEvent]:
+        for seq in range(1, 2_001):
+            yield TaskEvent(
+                seq=seq, at=NOON, task_id="t", node_id=None, kind="x", status=None, data=None
+            )
+
+    async def stays() -> dict[str, Any]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    sent: list[Any] = []
+    turns = [0]
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def other() -> None:
+        while True:
+            turns.append(len(sent))
+            await anyio.lowlevel.checkpoint()
+
+    async def allow() -> bool:
+        return True
+
+    async with InMemoryStore() as store, Client(store=store, bus=InMemoryBus()) as client:
+        stream = EventStream(
+            history(),
+            streams=Streams(most=1),
+            clock=client.clock,
+            heartbeat_sec=15,
+            is_allowed=allow,
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            await stream({}, stays, send)
+            group.cancel_scope.cancel()
+    assert len(sent) > 2_000
+    assert max(after - before for before, after in pairwise(turns)) < 200

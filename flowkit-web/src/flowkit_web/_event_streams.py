@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 from fastapi import Response
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
@@ -15,6 +16,10 @@ from flowkit.protocols import Clock
 from flowkit_web._problems import problem_of
 
 COMMENT = b":\n\n"
+ITEMS_A_TURN = 100
+"""Items after which other clients have a turn, and the server sees whether this one has left. A
+store and a connection may give and take a long history without a pause.
+"""
 END = b"event: end\ndata: {}\n\n"
 
 
@@ -91,7 +96,10 @@ class EventStream(Response):
         """Write the items until the task has ended."""
         try:
             async with aclosing(self._items) as items:
+                written = 0
                 async for item in items:
+                    if (written := written + 1) % ITEMS_A_TURN == 0:
+                        await anyio.lowlevel.checkpoint()
                     id_line = b"id: %d\n" % item.seq if isinstance(item, TaskEvent) else b""
                     await write(b"%bdata: %b\n\n" % (id_line, to_json(item)))
         except FlowKitError as error:
