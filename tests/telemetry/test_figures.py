@@ -26,6 +26,7 @@ async def test_open_tasks_and_workers_are_counted() -> None:
             await cluster.client.create_task(graph=WAITS)
         figures = await FigureReader(cluster.client).read()
     assert sum(figures["flowkit_open_tasks"].values()) == 3
+    assert figures["flowkit_coordinators"] == {(): 1}
     assert figures["flowkit_workers"] == {("work",): 1}
     assert figures["flowkit_worker_runs"] == {(): 0}
 

@@ -64,6 +64,8 @@ class FigureReader:
             yield figure
         for figure in self._of_workers(workers):
             yield figure
+        coordinators = [one for one in await client.coordinators() if not one.silent]
+        yield "flowkit_coordinators", {_NO_LABELS: float(len(coordinators))}
         yield "flowkit_store_up", {_NO_LABELS: 1.0}
 
     def _of_queues(

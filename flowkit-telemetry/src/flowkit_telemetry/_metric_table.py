@@ -46,6 +46,7 @@ FIGURES: Mapping[str, Figure] = {
     "flowkit_queue_oldest_seconds": Figure(
         "Seconds since the first of these nodes waits.", ("role",)
     ),
+    "flowkit_coordinators": Figure("Coordinators that send heartbeats."),
     "flowkit_workers": Figure("Workers that serve a role and send heartbeats.", ("role",)),
     "flowkit_silent_workers": Figure("Workers without heartbeats that have not ended."),
     "flowkit_worker_slots": Figure("Nodes that the live workers can run at the same time."),
