@@ -1,0 +1,1 @@
+"""FlowKit beside other orchestrators and task queues: the same work on the same machine."""
