@@ -7,6 +7,7 @@ page is not current.
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.peers import report as performance
+from benchmarks.peers.chart import chart as chart_of_rates
+from benchmarks.peers.results import FILE as RESULTS
+from benchmarks.peers.results import loaded
 from flowkit import Client, changes, messages
 from flowkit._engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._exports.lines import AnyLine, HeaderLine
@@ -305,7 +312,13 @@ def figures() -> str:
     return table(("gauge", "labels", "meaning"), rows)
 
 
+MEASURED = loaded(RESULTS)
+
 GENERATORS: dict[str, Callable[[], str]] = {
+    "performance-conditions": lambda: performance.conditions(MEASURED),
+    "performance-processor": lambda: performance.processor_times(MEASURED),
+    "performance-survival": lambda: performance.survival(MEASURED),
+    "performance-times": lambda: performance.times(MEASURED),
     "node-states": node_states,
     "common-settings": lambda: settings(CommonConfig),
     "coordinator-settings": lambda: settings(CoordinatorConfig, without=CommonConfig),
@@ -351,9 +364,20 @@ def api_description() -> str:
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
+PERFORMANCE_CHART = DOCS / "images" / "performance.svg"
+
+
+def performance_chart() -> str:
+    return chart_of_rates(MEASURED)
+
+
 def files() -> dict[Path, str]:
     """Return the generated files with their texts."""
-    return {**diagrams(), API_DESCRIPTION: api_description()}
+    return {
+        **diagrams(),
+        API_DESCRIPTION: api_description(),
+        PERFORMANCE_CHART: performance_chart(),
+    }
 
 
 def generated(text: str) -> str:

@@ -62,6 +62,7 @@ NOT_RUN = {
     f"pip install {EDITABLE} --group dev": INSTALLS,
     f"pip install {EDITABLE} --group dev --group docs": INSTALLS,
     "pip install pre-commit && pre-commit install": INSTALLS,
+    "pip install --group peers": INSTALLS,
     "pip install flowkit-core": INSTALLS,
     "pip install 'flowkit-core[cli]'": INSTALLS,
     "pip install flowkit-core flowkit-kafka": INSTALLS,

@@ -31,6 +31,11 @@ def test_the_description_of_the_api_is_current() -> None:
     assert generate.api_description() == current, "run: python docs/_generate.py"
 
 
+def test_the_chart_of_performance_is_current() -> None:
+    current = generate.PERFORMANCE_CHART.read_text(encoding="utf-8")
+    assert generate.performance_chart() == current, "run: python docs/_generate.py"
+
+
 def test_everything_that_is_generated_is_somewhere() -> None:
     used = [
         found["name"]
