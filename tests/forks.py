@@ -18,8 +18,10 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +64,10 @@ def fork_server() -> ForkServer:
 
 
 class Fork:
-    """A process that runs a module, with the methods of ``subprocess.Popen`` that tests use."""
+    """A process that runs a module, with the methods of ``subprocess.Popen`` that tests use.
+
+    With ``strict``, warnings are errors, as with ``python -W error``.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class Fork:
         environment: Mapping[str, str],
         stdout: Path,
         stderr: Path,
+        strict: bool = False,
     ) -> None:
         self._status: int | None = None
         for output in (stdout, stderr):
@@ -83,6 +89,7 @@ class Fork:
             "folder": str(folder),
             "environment": dict(environment),
             "outputs": [str(stdout), str(stderr)],
+            "strict": strict,
         }
         self.pid: int = fork_server().ask("start", program)
 
@@ -105,6 +112,35 @@ class Fork:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def run_fork(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str] = os.environ,
+    timeout: float,
+    strict: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a module to its end, and return its exit status and what it printed."""
+    with TemporaryDirectory(prefix="flowkit-fork-") as outputs:
+        stdout, stderr = Path(outputs, "out"), Path(outputs, "err")
+        fork = Fork(
+            module,
+            arguments,
+            folder=folder,
+            environment=environment,
+            stdout=stdout,
+            stderr=stderr,
+            strict=strict,
+        )
+        try:
+            status = fork.wait(timeout)
+        finally:
+            fork.kill()
+        printed = (stdout.read_text(encoding="utf-8"), stderr.read_text(encoding="utf-8"))
+    return subprocess.CompletedProcess([module, *arguments], status, *printed)
 
 
 # ---------------------------------------------------------------- in the server
@@ -154,6 +190,8 @@ def be(program: dict[str, Any]) -> None:
     os.chdir(program["folder"])
     os.environ.clear()
     os.environ.update(program["environment"])
+    if program["strict"]:
+        warnings.simplefilter("error")
     sys.path[0] = program["folder"]
     sys.argv[1:] = program["arguments"]
     runpy.run_module(program["module"], run_name="__main__", alter_sys=True)

@@ -33,6 +33,7 @@ from tests.docs.commands import (
     pages_with_commands,
 )
 from tests.docs.pages import ROOT, blocks, name_of
+from tests.forks import run_fork
 from tests.services.processes import started
 from tests.services.support import Installation
 
@@ -226,15 +227,25 @@ def test_the_commands_for_examples_run_one_after_the_other(page: Path, tmp_path:
 
 def printed_by(words: list[str], folder: Path) -> str:
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        invocation(words),
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE_SEC,
-        check=False,
-    )
+    if words[0] == "flowkit":
+        done = run_fork(
+            "flowkit.cli",
+            words[1:],
+            folder=folder,
+            environment=environment,
+            timeout=PATIENCE_SEC,
+            strict=True,
+        )
+    else:
+        done = subprocess.run(
+            invocation(words),
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=PATIENCE_SEC,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout

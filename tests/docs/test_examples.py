@@ -26,6 +26,7 @@ from flowkit_kafka import KafkaConfig
 from flowkit_mongo import MongoConfig
 from tests.docs.commands import commands_of, missing_lines
 from tests.docs.pages import FENCE, ROOT, Block, blocks, name_of, pages
+from tests.forks import run_fork
 
 pytest_plugins = ["pytester"]
 
@@ -100,7 +101,7 @@ def _run(
 ) -> None:
     if block.language == "sh":
         ran = [command.text for command in commands_of(page, block) if command.runs_with_page]
-        printed = "".join(_succeeds("-m", "flowkit.cli", *shlex.split(text)[1:]) for text in ran)
+        printed = "".join(_command_succeeds(*shlex.split(text)[1:]) for text in ran)
         assert not ran or missing_lines(block.output, printed) == []
     elif block.language != "python":
         return
@@ -111,7 +112,7 @@ def _run(
             re.findall(r"^ *(?:async )?def test_", block.code, re.MULTILINE)
         )
     elif block.title:
-        _succeeds(block.title)
+        _program_succeeds(block.title)
     else:
         code = _compiled(
             _with_stand_ins(block.code), f"{name_of(page)}, block at line {block.line}"
@@ -133,15 +134,25 @@ def _compiled(code: str, where: str) -> CodeType:
     return compiled
 
 
-def _succeeds(*arguments: str) -> str:
-    """Run Python and return its output."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+def _program_succeeds(file: str) -> str:
+    """Run a program in a new Python and return its output."""
+    return _output(
+        subprocess.run(
+            [sys.executable, "-W", "error", file],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     )
+
+
+def _command_succeeds(*arguments: str) -> str:
+    """Run the command line and return its output."""
+    return _output(run_fork("flowkit.cli", arguments, folder=Path.cwd(), timeout=60, strict=True))
+
+
+def _output(done: "subprocess.CompletedProcess[str]") -> str:
     print(done.stdout)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

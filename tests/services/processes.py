@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import anyio.to_thread
 
-from tests.forks import Fork
+from tests.forks import Fork, run_fork
 from tests.services.clocks import shifted
 from tests.services.support import Installation
 
@@ -78,20 +78,6 @@ def started(
     return Process(process, log=log)
 
 
-def forked(
-    arguments: list[str], *, stdout: Path, stderr: Path, environment: dict[str, str]
-) -> Fork:
-    """Start the command line in a process that is forked."""
-    return Fork(
-        "flowkit.cli",
-        arguments,
-        folder=ROOT,
-        environment=environment,
-        stdout=stdout,
-        stderr=stderr,
-    )
-
-
 class Processes:
     """The processes of one installation; leaving kills those that still run."""
 
@@ -109,7 +95,6 @@ class Processes:
             "COLUMNS": "200",
         }
         self._started: list[Process] = []
-        self._runs = 0
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +118,14 @@ class Processes:
                 environment=shifted(self._environment, clock_ahead_sec),
             )
         else:
-            fork = forked(arguments, stdout=log, stderr=log, environment=self._environment)
+            fork = Fork(
+                "flowkit.cli",
+                arguments,
+                folder=ROOT,
+                environment=self._environment,
+                stdout=log,
+                stderr=log,
+            )
             process = Process(fork, log=log)
         self._started.append(process)
         return process
@@ -146,15 +138,15 @@ class Processes:
 
     async def run(self, verb: str, *args: object) -> subprocess.CompletedProcess[str]:
         """Run a verb and wait for its end."""
-        arguments = self._arguments(verb, *args)
-        self._runs += 1
-        outputs = [self.folder / f"{verb}-run-{self._runs}.{name}" for name in ("out", "err")]
-        fork = forked(
-            arguments, stdout=outputs[0], stderr=outputs[1], environment=self._environment
+        return await anyio.to_thread.run_sync(
+            lambda: run_fork(
+                "flowkit.cli",
+                self._arguments(verb, *args),
+                folder=ROOT,
+                environment=self._environment,
+                timeout=PATIENCE_SEC,
+            )
         )
-        status = await anyio.to_thread.run_sync(fork.wait, PATIENCE_SEC)
-        printed = [output.read_text(encoding="utf-8") for output in outputs]
-        return subprocess.CompletedProcess(arguments, status, *printed)
 
     def recorded(self, what: str = "ran") -> list[tuple[str, str, int, int]]:
         """Return task, node, attempt and process of each recorded execution."""
