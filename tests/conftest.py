@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import gc
+import os
 import signal
 from collections.abc import AsyncIterator, Generator
 from types import FrameType
@@ -27,6 +28,10 @@ __all__ = [
     "own_mongo",
 ]
 
+
+# Processes that tests start share the compiled modules. To compile them again takes each of them
+# longer than most commands.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The same examples in each run, and no clock: what fails is a change's doing.
 # ``--hypothesis-profile=fresh`` looks for others.
