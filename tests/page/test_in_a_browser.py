@@ -26,6 +26,7 @@ VIEWS = {
     "/schedules": "Schedules",
     "/schedules/nightly": "nightly",
     "/triggers": "Triggers",
+    "/triggers/deliver": "deliver",
     "/workers": "Workers",
     "/dead-letters": "Dead letters",
     **{f"/tasks/shown?tab={tab}": "shown" for tab in TASK_TABS},
@@ -279,6 +280,15 @@ def test_a_schedule_shows_its_next_times_and_makes_a_task_now(page: Page, site: 
     expect(history.get_by_role("link")).to_have_count(1)
     (made,) = site.portal.call(lambda: site.client.list_tasks(pipeline="reminder")).items
     assert made.schedule == "nightly"
+
+
+def test_a_trigger_is_opened_from_the_list(page: Page) -> None:
+    go(page, "/triggers", "Triggers")
+    page.get_by_role("link", name="deliver", exact=True).click()
+    expect(page.get_by_role("heading", name="deliver", level=1)).to_be_visible()
+    expect(page.get_by_role("heading", name="paused")).to_be_visible()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    expect(page.locator("dd").filter(has_text="task:order")).to_be_visible()
 
 
 def test_dead_letters_are_chosen_and_dropped(page: Page, site: Site, failed_order: str) -> None:

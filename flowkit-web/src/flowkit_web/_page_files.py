@@ -24,6 +24,7 @@ ADDRESSES = (
     "/schedules",
     "/schedules/{schedule_id}",
     "/triggers",
+    "/triggers/{trigger_id}",
     "/workers",
     "/dead-letters",
 )

@@ -14,7 +14,8 @@ export const VIEWS: [string, ComponentType<ViewProps>][] = [
   ['/flows/{name}', lazy(() => import('./flows/view'))],
   ['/schedules', lazy(() => import('./schedules/list-view'))],
   ['/schedules/{id}', lazy(() => import('./schedules/view'))],
-  ['/triggers', lazy(() => import('./triggers/view'))],
+  ['/triggers', lazy(() => import('./triggers/list-view'))],
+  ['/triggers/{id}', lazy(() => import('./triggers/view'))],
   ['/workers', lazy(() => import('./workers/view'))],
   ['/dead-letters', lazy(() => import('./letters/view'))],
 ]

@@ -9,7 +9,7 @@ import { useMay } from '../shared/me'
 import { Empty, Loaded } from '../shared/problem'
 import { Time } from '../shared/time'
 import { showToast } from '../shared/toasts'
-import { FlowLink, Json, TaskLink, ViewHeading } from '../shared/view'
+import { FlowLink, Json, TaskLink, ViewHeading, withoutNulls } from '../shared/view'
 import { ScheduleState } from './list-view'
 import { patternText } from './words'
 
@@ -38,10 +38,6 @@ export default function SchedulePage({ id = '' }: { id?: string }) {
       </Loaded>
     </>
   )
-}
-
-function withoutNulls(fields: object): object {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null))
 }
 
 function Facts({ view }: { view: ScheduleView }) {

@@ -40,3 +40,8 @@ export function FlowLink({ name, version }: { name: string; version?: number | n
 export function Json({ value }: { value: unknown }) {
   return <pre className="json" tabIndex={0}>{jsonText(value, 2)}</pre>
 }
+
+/** Return the fields of a definition that are given. */
+export function withoutNulls(fields: object): object {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null))
+}

@@ -39,10 +39,10 @@ function Facts({ view }: { view: TaskView }) {
       {flow && <Fact name="Flow">{flow}</Fact>}
       {view.parent && <Fact name="Parent"><Parent view={view} /></Fact>}
       {view.schedule && <Fact name="Schedule">
-        <Link href="/schedules">{view.schedule}</Link>
+        <Link href={path`/schedules/${view.schedule}`}>{view.schedule}</Link>
         {view.schedule_at && <> for <Time at={view.schedule_at} /></>}
       </Fact>}
-      {view.trigger && <Fact name="Trigger">{view.trigger}</Fact>}
+      {view.trigger && <Fact name="Trigger"><Link href={path`/triggers/${view.trigger}`}>{view.trigger}</Link></Fact>}
       {view.rerun_of && <Fact name="Run again of"><TaskLink id={view.rerun_of} /></Fact>}
       {view.waiting === 'key' && <Fact name="Waits">for its concurrency key</Fact>}
       <Fact name="Created"><Time at={view.created_at} /></Fact>
