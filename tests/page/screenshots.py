@@ -60,6 +60,7 @@ def shoot(page: Page, theme: str) -> None:
     for name, (place, heading) in VIEWS.items():
         go(page, place, heading)
         expect(page.get_by_text("Loading…")).to_have_count(0)
+        page.wait_for_load_state("networkidle")  # such as the history of a node
         page.evaluate("() => document.fonts.ready")
         page.screenshot(path=FOLDER / f"page-{name}-{theme}.png", animations="disabled")
 

@@ -348,6 +348,17 @@ def test_a_long_error_leaves_room_for_the_view_of_its_task(page: Page, site: Sit
     assert tabs["y"] < 400
 
 
+def test_a_low_window_scrolls_the_panel_of_a_node_and_cuts_no_part_of_it(
+    page: Page, site: Site
+) -> None:
+    assert site.wait("shown") == "finished"
+    page.set_viewport_size({"width": 1280, "height": 400})
+    go(page, "/tasks/shown?node=charge", "shown")
+    expect(page.get_by_text("History", exact=True)).to_be_visible()
+    for part in (page.locator(".explanation"), page.locator(".panel pre.json").first):
+        assert part.evaluate("(element) => element.scrollHeight <= element.clientHeight")
+
+
 def test_dead_letters_that_are_refused_stay_chosen_with_their_reasons(
     page: Page, site: Site, failed_order: str
 ) -> None:
