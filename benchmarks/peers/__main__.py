@@ -100,13 +100,13 @@ def measured(system: System, running: Mapping[str, Service], workloads: Sequence
 def one_round(
     number: int, systems: Sequence[System], running: Mapping[str, Service], results: Results
 ) -> Iterator[Round]:
-    """Yield what each system needs for the workloads of a round that are not in the results."""
+    """Measure the systems that the results do not have yet for a round."""
+    workloads = [workload.name for workload in of_round(number)]
     for system in systems if number % 2 else systems[::-1]:
-        workloads = of_round([*WORKLOADS], number)
         if system.name in results.left_out or results.has(system.name, number):
             continue
         load, calibration = os.getloadavg()[0], NODES / bare_loop(NODES)
-        lines = measured(system, running, [one.name for one in workloads]).splitlines()
+        lines = measured(system, running, workloads).splitlines()
         found = {line["workload"]: Figure(**line["figure"]) for line in map(json.loads, lines)}
         print(f"round {number}, {system.title}: {describe(found)}", flush=True)
         if found:

@@ -77,9 +77,9 @@ def redis() -> Iterator[Service]:
     path, (port,) = program("redis-server"), free_ports(1)
     version = output_of(path, "--version").partition("v=")[2].split()[0]
     with new_folder() as folder:
-        options = f"--port {port} --bind {LOOPBACK} --save '' --appendonly yes --appendfsync always"
-        words = [word.strip("'") for word in options.split()]
-        server = ServerProcess([path, *words], folder=folder, log=folder / "log")
+        network = ["--port", str(port), "--bind", LOOPBACK]
+        durability = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        server = ServerProcess([path, *network, *durability], folder=folder, log=folder / "log")
         with running(server, port):
             yield Service(f"redis://{LOOPBACK}:{port}/0", version)
 

@@ -1,6 +1,5 @@
 """The workloads that every system runs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +57,6 @@ def takes_too_long(workload: Workload, seconds: dict[str, float]) -> bool:
     return seconds[smaller.name] * workload.steps / smaller.steps > LONGEST_SEC
 
 
-def of_round(names: Sequence[str], number: int) -> list[Workload]:
+def of_round(number: int) -> list[Workload]:
     """Return the workloads of a round; the first has the number 1."""
-    chosen = [workload for name, workload in WORKLOADS.items() if name in names]
-    return [one for one in chosen if one.rounds is None or number <= one.rounds]
+    return [one for one in WORKLOADS.values() if one.rounds is None or number <= one.rounds]
