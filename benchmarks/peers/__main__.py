@@ -151,7 +151,11 @@ def main() -> None:
         return
     if given.fresh:
         given.results.unlink(missing_ok=True)
-    run([SYSTEMS[name] for name in given.only], given.rounds, given.results)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends workers and servers, too
+    try:
+        run([SYSTEMS[name] for name in given.only], given.rounds, given.results)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command without --fresh continues")
 
 
 if __name__ == "__main__":
