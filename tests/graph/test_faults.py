@@ -1247,6 +1247,28 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [call(io={"fn": "noop", "parallel": 2})]},
         "node 'a': io.parallel: a coordinator function",
     ),
+    "a lead of nodes that the node does not read": (
+        chain({}, {"io": {"max_ahead": 5}}),
+        "node 'b': io.max_ahead: the node reads no artifacts of other nodes; remove it, or let",
+    ),
+    "a lead of a list": (
+        chain({"io": {"input_inline": [1], "batching": {"size": 1}, "max_ahead": 5}}),
+        "node 'a': io.max_ahead: the node reads no artifacts of other nodes",
+    ),
+    "a lead of nodes that have ended": (
+        chain(
+            {}, {"io": {"input_inline": {"input_adapter": "pull.from_artifacts"}, "max_ahead": 5}}
+        ),
+        "node 'b': io.max_ahead: the nodes that it reads have ended when the node starts",
+    ),
+    "no lead": (
+        chain({}, {"io": {"start_when": "first_batch", "max_ahead": 0}}),
+        "node 'b': io.max_ahead must be at least 1, not 0",
+    ),
+    "a lead of a function": (
+        {"nodes": [call(io={"fn": "noop", "max_ahead": 2})]},
+        "node 'a': io.max_ahead: a coordinator function",
+    ),
     "a time for batches of a list in an undo": (
         chain({"undo": {"type": "w", "io": {"batching": {"size": 1, "max_wait_sec": 5}}}}),
         "node 'a': undo: io.batching.max_wait_sec: all items of a list are there",

@@ -508,8 +508,8 @@ if pending and not (broken and need == ALL_ENDED):
     Mutant(
         "batches that are stored are processed again",
         "StoredBatches.unprocessed",
-        "batch.batch_uid not in known",
-        "True",
+        "batch.batch_uid in known",
+        "False",
     ),
     Mutant(
         "the failure of one of several batches is lost",
@@ -539,6 +539,36 @@ if pending and not (broken and need == ALL_ENDED):
         suite=(
             "tests/flows/test_parallel_batches.py"
             "::test_tries_that_a_stopping_worker_cuts_off_do_not_count"
+        ),
+    ),
+    Mutant(
+        "a producer waits for a reader that is not heard any more",
+        "StreamReaders.behind",
+        "reader.until > now and batches - reader.position >= reader.max_ahead",
+        "batches - reader.position >= reader.max_ahead",
+        suite=(
+            "tests/flows/test_flow_control.py"
+            "::test_a_producer_goes_on_some_time_after_the_death_of_its_reader"
+        ),
+    ),
+    Mutant(
+        "a reader does not repeat its position",
+        "Readings.repeat",
+        "reading.repeat()",
+        "pass",
+        suite=(
+            "tests/flows/test_flow_control.py"
+            "::test_a_producer_goes_on_at_once_when_its_reader_fails"
+        ),
+    ),
+    Mutant(
+        "a reader that ends holds up its producers",
+        "Readings.of",
+        "reading.end(ended)",
+        "pass",
+        suite=(
+            "tests/flows/test_flow_control.py"
+            "::test_a_producer_goes_on_at_once_when_its_reader_fails"
         ),
     ),
     Mutant(

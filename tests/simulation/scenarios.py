@@ -188,6 +188,13 @@ class Several(Handler):
         return BatchResult(True, {"batches": 1}, {"number": number})
 
 
+class PassOn(Handler):
+    """A handler that stores what it reads."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        return BatchResult(True, {"batches": 1}, batch.payload["meta"])
+
+
 class Consume(Handler):
     """A handler that counts its input; each batch counts once."""
 
@@ -259,6 +266,7 @@ HANDLERS = {
     "collect": Collect,
     "consume": Consume,
     "several": Several,
+    "pass_on": PassOn,
     "report": Report,
     "produce_half_at_first": produce_half_at_first,
     "proposes": Proposes,
@@ -384,6 +392,30 @@ async def parallel_batches(cluster: SimCluster) -> None:
     assert sorted(found) == [number for number in range(count) if number != 7]
     (letter,) = (await cluster.client.dead_letters(task_id=view.id)).items
     assert letter.uid == "a:7"
+
+
+async def flow_control(cluster: SimCluster) -> None:
+    """A stream ends, although producers wait for readers that are killed or retried."""
+    count, reads = random.choice([12, 40]), {"start_when": "first_batch"}
+    ahead = random.choice([1, 4, 10])
+    retries = {"max": 60, "backoff_sec": 0.5}
+    view = await cluster.run(
+        graph(
+            node("a", "count_up", io={"input_inline": count}),
+            node("b", "pass_on", ["a"], io={**reads, "max_ahead": ahead, "parallel": 2}),
+            node(
+                "c",
+                "several",
+                ["b"],
+                io={**reads, "max_ahead": random.choice([1, 5])},
+                on_batch_failure="skip",
+                retry_policy=retries,
+            ),
+        )
+    )
+    cluster.assert_finished(view)
+    assert view.nodes["b"].metrics == {"batches": count}
+    assert view.nodes["c"].metrics == {"batches": count - 1}
 
 
 async def windows(cluster: SimCluster) -> None:
@@ -2195,6 +2227,7 @@ STANDARD = {
         Standard(long_stream),
         Standard(windows, 3),
         Standard(parallel_batches, 3, once=False),
+        Standard(flow_control, 3, once=False),
         Standard(routing, 3),
         Standard(below_a_failure, 3),
         Standard(after_all_ends, 2),

@@ -207,6 +207,22 @@ class StreamMoved(_Message):
     ended: bool = False
 
 
+class StreamRead(_Message):
+    """Position of a running node in the artifacts of another. Sent to every worker: the other node
+    waits while the reader is too far behind.
+    """
+
+    kind: Literal["stream_read"] = "stream_read"
+    node_id: Id
+    generation: Count = 0
+    reader: Id
+    """Node that reads."""
+    position: Count | None
+    """Number of artifacts that it has taken. None: it reads no more."""
+    max_ahead: Count
+    """Number of batches that the other node may be ahead."""
+
+
 # ---------------------------------------------------------------- worker to coordinator
 
 
@@ -344,6 +360,7 @@ AnyMessage = Annotated[
     | CancelRun
     | AskRun
     | StreamMoved
+    | StreamRead
     | NodeStarted
     | NodeProgressed
     | BatchStored

@@ -15,6 +15,7 @@ from flowkit.messages import (
     RunNode,
     ScheduleTouched,
     StreamMoved,
+    StreamRead,
     TaskTouched,
     decode,
 )
@@ -129,7 +130,7 @@ def _sort(
             touched[message.task_id] = None
         elif isinstance(message, ScheduleTouched):
             schedules = True
-        elif isinstance(message, RunNode | CancelRun | AskRun | StreamMoved):
+        elif isinstance(message, RunNode | CancelRun | AskRun | StreamMoved | StreamRead):
             refused.append((delivery, f"a {message.kind} is not a report"))
         else:
             reports = events.get(message.task_id)

@@ -165,6 +165,10 @@ class NodeIO(DocumentPart):
     """Maximum number of batches in process at the same time. Without it, they are processed in
     order.
     """
+    max_ahead: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Maximum number of batches that the nodes that it reads may be ahead of it while it runs.
+    Without it, 1000.
+    """
     start_when: Literal["ready", "first_batch"] = "ready"
     """``first_batch``: start when the first parent has stored its first batch.
 

@@ -121,7 +121,7 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
                 f"timeouts.{field}: a coordinator function {reason}; use start_to_close_sec or"
                 " remove it",
             )
-    for field in ("input_inline", "input_ref", "batching", "parallel"):
+    for field in ("input_inline", "input_ref", "batching", "parallel", "max_ahead"):
         if getattr(io, field) is not None:
             faults.add(
                 name,
@@ -224,9 +224,10 @@ def check_links(
         if runs_on_worker(node.type) and _divides(node.io):
             streams = any(link.streams for link in above.values())
             streams = streams or node.io.start_when == "first_batch"
+            grows = streams or not _sources_have_ended(document, links, place)
             _check_parallel(faults, node, streams=streams)
+            _check_max_ahead(faults, node, streams=streams, grows=grows)
             if node.io.batching is not None:
-                grows = streams or not _sources_have_ended(document, links, place)
                 _check_batching(faults, node, streams=streams, grows=grows)
         if node.on_satisfied == "cancel" and node.need < 0:
             faults.add(
@@ -393,7 +394,7 @@ def _check_batching(faults: Faults, node: NodeSpec, *, streams: bool, grows: boo
 
 def _divides(io: NodeIO) -> bool:
     """Return whether an input has fields that need batches."""
-    return io.batching is not None or io.parallel is not None
+    return io.batching is not None or io.parallel is not None or io.max_ahead is not None
 
 
 def _check_parallel(faults: Faults, node: NodeSpec, *, streams: bool) -> None:
@@ -404,6 +405,24 @@ def _check_parallel(faults: Faults, node: NodeSpec, *, streams: bool) -> None:
             node.node_id,
             "io.parallel: the input of the node is one batch; remove it, or let the node pull with"
             f" the input_adapter {PULL!r}, or divide a list with io.batching",
+        )
+
+
+def _check_max_ahead(faults: Faults, node: NodeSpec, *, streams: bool, grows: bool) -> None:
+    """Check that a node with ``io.max_ahead`` reads nodes that may still run."""
+    if node.io.max_ahead is None:
+        return
+    if not streams and node.io.input_adapter is None:
+        faults.add(
+            node.node_id,
+            "io.max_ahead: the node reads no artifacts of other nodes; remove it, or let the node"
+            f" start with start_when 'first_batch', or pull with the input_adapter {PULL!r}",
+        )
+    elif not grows:
+        faults.add(
+            node.node_id,
+            "io.max_ahead: the nodes that it reads have ended when the node starts; remove it, or"
+            " let the node start with start_when 'first_batch'",
         )
 
 

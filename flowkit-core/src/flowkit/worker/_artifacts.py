@@ -12,7 +12,7 @@ from flowkit._records.kept_artifacts import kept_records
 from flowkit._records.queries import artifact_meta, artifact_page
 from flowkit._runtime.retries import notices_of, patiently
 from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge
-from flowkit.messages import RunNode, StreamMoved, encode
+from flowkit.messages import RunNode, StreamMoved, StreamRead, encode
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Bus, Clock, Message, Stream
 from flowkit.task import KeptArtifact
 
@@ -155,7 +155,7 @@ class ArtifactReader:
 
 
 class StreamHints:
-    """Notifies the readers of a stream of new artifacts.
+    """Notifies the readers of a stream of new artifacts, and producers of what is read.
 
     The first hint is sent at once, later ones at most every ``HINT_EVERY_SEC``.
     """
@@ -165,23 +165,32 @@ class StreamHints:
         self._topic = topic
         self._clock = clock
         self._moved: dict[Stream, Mapping[str, bytes]] = {}
+        self._read: dict[tuple[Stream, str], StreamRead] = {}
         self._signal = asyncio.Event()
 
     def moved(self, stream: Stream, headers: Mapping[str, bytes]) -> None:
         self._moved[stream] = headers
         self._signal.set()
 
+    def read(self, stream: Stream, read: StreamRead) -> None:
+        self._read[stream, read.reader] = read
+        self._signal.set()
+
     async def send_hints(self) -> None:
-        """Run the loop that sends. The reader of a lost hint polls instead."""
+        """Run the loop that sends.
+
+        The reader of a lost hint polls instead. Positions of readers are repeated.
+        """
         notices = notices_of(self._clock)
         while True:
             await self._signal.wait()
             self._signal.clear()
             moved, self._moved = self._moved, {}
+            read, self._read = self._read, {}
+            messages = [self._hint(stream, headers) for stream, headers in moved.items()]
+            messages += [Message(self._topic, encode(one), one.task_id) for one in read.values()]
             try:
-                await self._bus.publish(
-                    [self._hint(stream, headers) for stream, headers in moved.items()]
-                )
+                await self._bus.publish(messages)
             except FlowKitError as error:
                 notices.trouble(
                     logger,

@@ -165,6 +165,7 @@ class BatchWork:
                     await self._services.turns.give()
                 number += 1
                 context.raise_if_cancelled()
+                await self.processor.wait_for_readers()
 
     # ------------------------------------------------ handlers
 

@@ -41,6 +41,7 @@ from flowkit.worker._handlers import (
 from flowkit.worker._inputs import InputAdapter, InputRequest
 from flowkit.worker._kept_back import KeptBack, LateRuns
 from flowkit.worker._reports import RunReports, heartbeat_every_sec
+from flowkit.worker._stream_readers import MAX_AHEAD
 from flowkit.worker._windows import WindowLog, Windows, pull_windows
 
 logger = logging.getLogger(__name__)
@@ -140,6 +141,8 @@ class BatchSource:
             latest_sources=partial(latest_sources, self._command, services),
             reader=services.reader,
             watches=services.watches,
+            readings=services.readings,
+            max_ahead=self._data.io.get("max_ahead") or MAX_AHEAD,
             poll_ms_default=services.cfg.pull_poll_ms_default,
             pause_sec=heartbeat_every_sec(self._command),
             measure_lag=self._measure_lag if services.plugins.measures else None,
@@ -318,6 +321,8 @@ class StoredBatches:
         self._error: Exception | None = None
         self._reported = False
         self._given = 0
+        self.produced = 0
+        """Number of batches that are processed, in this run or before."""
         # No other node reads these artifacts during the run, and no attempt has stored any.
         self.kept = KeptBack(
             self._put, late, allowed=self._fresh and not (self._streamed or self._mapped)
@@ -340,7 +345,9 @@ class StoredBatches:
                 self._warn_repeated(batch.batch_uid)
                 continue
             self._recent[batch.batch_uid] = None
-            if batch.batch_uid not in known:
+            if batch.batch_uid in known:
+                self.produced += 1
+            else:
                 todo.append(batch)
         self._given += len(todo)
         if self._given > 1:
@@ -368,6 +375,7 @@ class StoredBatches:
         """
         counted = numbers(metrics, f"the metrics of batch {uid!r}")
         record = self._record(uid, artifact, counted, partial=True)
+        self.produced += 1
         if self.kept.add(record):
             return
         while self._unstored >= MAX_UNSTORED and self._error is None:

@@ -41,6 +41,7 @@ from flowkit.worker._artifacts import (
 from flowkit.worker._kept_back import LateRuns
 from flowkit.worker._log_lines import LogLines
 from flowkit.worker._run_log import RunLog, keep_other_loggers
+from flowkit.worker._stream_readers import Readings, StreamReaders
 from flowkit.worker._subprocesses import run_process
 from flowkit.worker._task_params import TaskParamsCache
 
@@ -396,6 +397,8 @@ class Services:
     late: LateRuns
     hints: StreamHints
     watches: StreamWatches
+    readings: Readings
+    readers: StreamReaders
     evaluations: Evaluations
     params: TaskParamsCache
     log_lines: LogLines
@@ -414,6 +417,7 @@ class Services:
         plugins: Plugins,
     ) -> "Services":
         """Return the services of a worker on this store and bus."""
+        hints = StreamHints(bus=bus, topic=cfg.control_topic, clock=clock)
         return cls(
             worker_id=worker_id,
             cfg=cfg,
@@ -424,8 +428,10 @@ class Services:
             writer=ArtifactWriter(store.artifacts, clock=clock),
             reader=ArtifactReader(store.artifacts, clock=clock),
             late=LateRuns(clock),
-            hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
+            hints=hints,
             watches=StreamWatches(),
+            readings=Readings(hints, clock),
+            readers=StreamReaders(clock),
             evaluations=Evaluations(),
             params=TaskParamsCache(store),
             log_lines=LogLines(store.records, worker_id=worker_id, cfg=cfg.logs, clock=clock),
@@ -439,5 +445,6 @@ class Services:
             "kept artifact": self.late.release,
             "claim": self.claims.write_claims,
             "hint": self.hints.send_hints,
+            "stream position": self.readings.repeat,
             "log line": self.log_lines.store_lines,
         }

@@ -1,4 +1,4 @@
-"""Control messages of a worker: cancellations, questions about attempts, hints about streams."""
+"""Control messages of a worker: cancellations, questions about attempts, streams."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,12 +10,21 @@ import anyio
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._runtime.retries import patiently
 from flowkit.errors import DecodeError
-from flowkit.messages import AskRun, CancelRun, NodeFailed, StreamMoved, decode, headers_of
+from flowkit.messages import (
+    AskRun,
+    CancelRun,
+    NodeFailed,
+    StreamMoved,
+    StreamRead,
+    decode,
+    headers_of,
+)
 from flowkit.protocols import Bus, Clock, Delivery
 from flowkit.tracing import trace_from
 from flowkit.worker._artifacts import StreamWatches
 from flowkit.worker._commands import Attempts
 from flowkit.worker._reports import ReportBuffer
+from flowkit.worker._stream_readers import StreamReaders
 
 MAX_MESSAGES = 1000
 """Control messages that are received in one call."""
@@ -32,6 +41,7 @@ class ControlInbox:
         worker_id: str,
         attempts: Attempts,
         watches: StreamWatches,
+        readers: StreamReaders,
         buffer: ReportBuffer,
         parking: Parking,
         clock: Clock,
@@ -41,6 +51,7 @@ class ControlInbox:
         self._worker_id = worker_id
         self._attempts = attempts
         self._watches = watches
+        self._readers = readers
         self._buffer = buffer
         self._parking = parking
         self._clock = clock
@@ -85,6 +96,8 @@ class ControlInbox:
     def _handle_one(self, message: Any, delivery: Delivery) -> None:
         if isinstance(message, StreamMoved):
             self._watches.notice(message)
+        elif isinstance(message, StreamRead):
+            self._readers.notice(message)
         elif isinstance(message, CancelRun):
             self._attempts.cancel(message)
         elif not isinstance(message, AskRun):

@@ -13,6 +13,7 @@ from typing import Any
 from flowkit._dead_letters.letters import batch_letter, first_attempt
 from flowkit._engine import retry_delay
 from flowkit._records.letter_records import drop_letters, park_letters, read_letters
+from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import awaited, contained, error_text, message, origin
 from flowkit._user_code.failure_logs import log_failure
@@ -276,6 +277,7 @@ class BatchProcessor:
                     self._tried = True
                     now = clock.monotonic()
                     item = _Failed(now, 0, batch, now)
+                    await self.wait_for_readers()
                     await lanes.start(partial(self._try, item, process, sole=sole))
                 lanes.check()
                 while self._waiting and (
@@ -387,9 +389,22 @@ class BatchProcessor:
 
     async def keep_alive(self) -> None:
         """Send a heartbeat if it is time, while the run waits and no handler can send any."""
+        if not self._trying:
+            await self._beat()
+
+    async def wait_for_readers(self) -> None:
+        """Wait while a running node that reads the artifacts of this one is too far behind."""
+        readers, clock = self._services.readers, self._services.clock
+        while behind := readers.behind(self._stored.stream, self._stored.produced):
+            left = behind.until - clock.monotonic()
+            step = (
+                left if self._heartbeat_every_sec is None else min(left, self._heartbeat_every_sec)
+            )
+            await self._context.cancellable(within(step, readers.wait, clock=clock))
+            await self._beat()
+
+    async def _beat(self) -> None:
         now, every_sec = self._services.clock.monotonic(), self._heartbeat_every_sec
-        if self._trying:
-            return
         if every_sec is not None and now - self._heartbeat_at >= every_sec:
             self._heartbeat_at = now
             await self._context.cancellable(self._announce())

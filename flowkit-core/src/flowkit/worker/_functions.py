@@ -108,7 +108,12 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
 
     @overload
     def stream(
-        self, source: NodeRef[Any], /, *more: NodeRef[Any], parallel: int | None = None
+        self,
+        source: NodeRef[Any],
+        /,
+        *more: NodeRef[Any],
+        parallel: int | None = None,
+        max_ahead: int | None = None,
     ) -> NodeRef[None]: ...
     @overload
     def stream(
@@ -119,6 +124,7 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         size: int,
         max_wait_sec: float | None = None,
         parallel: int | None = None,
+        max_ahead: int | None = None,
     ) -> NodeRef[None]: ...
     def stream(self, *sources: Any, **options: Any) -> NodeRef[None]:
         """Make a node that reads the artifacts of other nodes while these still run.
@@ -126,7 +132,8 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         The function is called with each artifact. With a ``size``, it is called with lists of that
         many, or of those that come within ``max_wait_sec`` after the first one. What it returns or
         yields is an artifact of the node, which has no result. With ``parallel``, up to that many
-        calls are made at the same time.
+        calls are made at the same time. The other nodes wait while it runs and is ``max_ahead``
+        artifacts behind.
         """
         return stream_node(self, sources, options)
 

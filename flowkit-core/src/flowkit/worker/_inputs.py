@@ -40,6 +40,7 @@ from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker._artifacts import ArtifactReader, StreamWatch, StreamWatches
 from flowkit.worker._context import RunContext
 from flowkit.worker._handlers import Batch
+from flowkit.worker._stream_readers import Reading, Readings
 
 T = TypeVar("T")
 READ_AT_ONCE = 8
@@ -100,11 +101,15 @@ class InputRequest:
         latest_sources: Callable[[], Awaitable[Sequence[Source]]],
         reader: ArtifactReader,
         watches: StreamWatches,
+        readings: Readings,
+        max_ahead: int,
         poll_ms_default: int,
         pause_sec: float | None,
         measure_lag: Callable[[float], None] | None,
     ) -> None:
-        """``pause_sec`` is the longest time between two pages, after which the worker sends a
+        """``max_ahead`` is the number of batches that the parents may be ahead.
+
+        ``pause_sec`` is the longest time between two pages, after which the worker sends a
         heartbeat. ``measure_lag`` gets the age of the first artifact of each page of a node that
         runs.
         """
@@ -119,6 +124,8 @@ class InputRequest:
         self._latest_sources = latest_sources
         self._reader = reader
         self._watches = watches
+        self._readings = readings
+        self._max_ahead = max_ahead
         self._poll_ms_default = poll_ms_default
         self._pause_sec = pause_sec
         self._measure_lag = measure_lag
@@ -212,9 +219,13 @@ class InputRequest:
         poll_sec = min(poll_ms / 1000, self._pause_sec or inf)
         self._watches.add(watch)
         try:
-            async with aclosing(self._merged(positions, watch, poll_sec, wake_at)) as pages:
-                async for page in pages:
-                    yield page
+            with self._readings.of(
+                self.context.node_id, self._max_ahead, watch.streams, watch.ended
+            ) as reading:
+                merged = self._merged(positions, watch, reading, poll_sec, wake_at)
+                async with aclosing(merged) as pages:
+                    async for page in pages:
+                        yield page
         finally:
             self._watches.remove(watch)
         self._check_complete(positions)
@@ -223,6 +234,7 @@ class InputRequest:
         self,
         positions: Mapping[Stream, _Position],
         watch: StreamWatch,
+        reader: Reading,
         poll_sec: float,
         wake_at: Callable[[], float | None],
     ) -> AsyncGenerator[list[Pulled], None]:
@@ -243,8 +255,11 @@ class InputRequest:
                         due.append(stream)
                         if self._measure_lag is not None and stream not in was_ended:
                             self._measure_lag(clock.now() - page[0].created_at)
-                        if found := positions[stream].advance(page, self._reader):
-                            yield found
+                        for start in range(0, len(page), reader.step):
+                            part = page[start : start + reader.step]
+                            if found := positions[stream].advance(part, self._reader):
+                                yield found
+                            reader.moved(stream, positions[stream].position)
                     elif stream in was_ended:
                         reading.pop(stream, None)
                 if watch.moved:

@@ -345,6 +345,7 @@ class WorkerService:
             worker_id=worker_id,
             attempts=attempts,
             watches=services.watches,
+            readers=services.readers,
             buffer=buffer,
             parking=parking,
             clock=clock,

@@ -166,7 +166,7 @@ class RunReports:
         """
         if self._end is None:
             self._retries_due = retries
-            sent = self.retries_sent = anyio.Event()
+            sent = self.retries_sent = self.retries_sent or anyio.Event()
             self._buffer.add(self)
             await sent.wait()
 

@@ -1,0 +1,180 @@
+"""Flow control of streams: producers wait for readers that are too far behind.
+
+Readers send their positions to every worker, and repeat them while they run. A producer waits only
+for readers that it hears. So neither a lost message nor the crash of a reader holds it up for long.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from flowkit.messages import StreamRead
+from flowkit.protocols import Clock, Stream
+from flowkit.worker._artifacts import StreamHints
+
+REPEAT_SEC = 1.0
+FORGET_SEC = 10.0
+"""Time after its last message at which a reader counts as one that does not run."""
+MAX_AHEAD = 1000
+"""Number of batches that a producer may be ahead of a reader, if the reader's node names none."""
+
+
+# ---------------------------------------------------------------- of readers
+
+
+class Reading:
+    """Position of one reader in streams whose nodes have not ended."""
+
+    def __init__(self, hints: StreamHints, reader: str, max_ahead: int) -> None:
+        self.step = max(1, max_ahead // 4)
+        """Number of artifacts after which producers learn the position."""
+        self._hints = hints
+        self._reader = reader
+        self._max_ahead = max_ahead
+        self._positions: dict[Stream, int] = {}
+        self._sent: dict[Stream, int] = {}
+
+    def begin(self, streams: Collection[Stream]) -> None:
+        self._positions = dict.fromkeys(streams, 0)
+        self.repeat()
+
+    def moved(self, stream: Stream, position: int) -> None:
+        """Note the position up to which the artifacts of a stream are taken."""
+        if stream in self._positions:
+            self._positions[stream] = position
+            if position - self._sent[stream] >= self.step:
+                self._send(stream, position)
+
+    def repeat(self) -> None:
+        """Send all positions."""
+        for stream, position in self._positions.items():
+            self._send(stream, position)
+
+    def end(self, ended: Collection[Stream]) -> None:
+        """Release the producers, except for streams that have ``ended``."""
+        for stream in self._positions.keys() - ended:
+            self._send(stream, None)
+
+    def _send(self, stream: Stream, position: int | None) -> None:
+        self._sent[stream] = position or 0
+        read = StreamRead(
+            task_id=stream.task_id,
+            node_id=stream.node_id,
+            generation=stream.generation,
+            reader=self._reader,
+            position=position,
+            max_ahead=self._max_ahead,
+        )
+        self._hints.read(stream, read)
+
+
+class Readings:
+    """The readers of a worker."""
+
+    def __init__(self, hints: StreamHints, clock: Clock) -> None:
+        self._hints = hints
+        self._clock = clock
+        self._active: dict[Reading, None] = {}
+        self._filled = asyncio.Event()
+
+    @contextmanager
+    def of(
+        self, reader: str, max_ahead: int, streams: Collection[Stream], ended: Collection[Stream]
+    ) -> Iterator[Reading]:
+        """Let the producers of these streams know the position of a reader.
+
+        ``ended`` are the streams whose nodes have ended, also later.
+        """
+        reading = Reading(self._hints, reader, max_ahead)
+        growing = [stream for stream in streams if stream not in ended]
+        reading.begin(growing)
+        if growing:
+            self._active[reading] = None
+            self._filled.set()
+        try:
+            yield reading
+        finally:
+            self._active.pop(reading, None)
+            reading.end(ended)
+
+    async def repeat(self) -> None:
+        """Run the loop that repeats the positions."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._active:
+                await self._clock.sleep(REPEAT_SEC)
+                for reading in self._active:
+                    reading.repeat()
+
+
+# ---------------------------------------------------------------- of producers
+
+
+class _Reader(NamedTuple):
+    position: int
+    max_ahead: int
+    until: float
+
+
+class Behind(NamedTuple):
+    """A reader that is too far behind."""
+
+    batches: int
+    reader: str
+    until: float
+    """Time by the monotonic clock at which it counts as one that does not run."""
+
+
+class StreamReaders:
+    """The readers that a worker hears, by stream."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._readers: dict[Stream, dict[str, _Reader]] = {}
+        self._change = asyncio.Event()
+        self._forget_at = 0.0
+
+    def notice(self, read: StreamRead) -> None:
+        now = self._clock.monotonic()
+        if now >= self._forget_at:
+            self._forget(now)
+        stream = Stream(read.task_id, read.node_id, read.generation)
+        if read.position is None:
+            self._readers.get(stream, {}).pop(read.reader, None)
+        else:
+            reader = _Reader(read.position, read.max_ahead, now + FORGET_SEC)
+            self._readers.setdefault(stream, {})[read.reader] = reader
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _forget(self, now: float) -> None:
+        self._forget_at = now + FORGET_SEC
+        for stream, readers in list(self._readers.items()):
+            kept = {name: reader for name, reader in readers.items() if reader.until > now}
+            if kept:
+                self._readers[stream] = kept
+            else:
+                del self._readers[stream]
+
+    def behind(self, stream: Stream, batches: int) -> Behind | None:
+        """Return the reader that is furthest behind a producer with so many batches, if the
+        producer has to wait for it.
+        """
+        readers = self._readers.get(stream)
+        if not readers:
+            return None
+        now = self._clock.monotonic()
+        return max(
+            (
+                Behind(batches - reader.position, name, reader.until)
+                for name, reader in readers.items()
+                if reader.until > now and batches - reader.position >= reader.max_ahead
+            ),
+            default=None,
+        )
+
+    async def wait(self) -> None:
+        """Return when any reader has sent its position."""
+        await self._change.wait()

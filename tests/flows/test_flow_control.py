@@ -1,0 +1,213 @@
+"""Flow control of streams: ``io.max_ahead``."""
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+
+from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit.errors import NodeFailure
+from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
+from flowkit_testing import Cluster
+from tests.builders import DAY, die, ended, graph, node
+
+QUICK = CoordinatorConfig(
+    heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2
+)
+LIVELY = WorkerConfig(hb_interval_sec=1, pull_poll_ms_default=200, cancel_grace_sec=2)
+
+
+class Streams:
+    """A producer ``p`` and a slow reader ``c``, and the most that the producer was ahead."""
+
+    def __init__(self, seconds: float = 1.0, pause: float = 0.0) -> None:
+        self.seconds, self.pause = seconds, pause
+        self.produced = self.read = self.most = 0
+        self.produced_at: list[float] = []
+        self.begun = anyio.Event()
+
+    def handlers(self) -> dict[str, Any]:
+        @handler("p")
+        async def produce(item: int, ctx: RunContext) -> AsyncIterator[dict[str, int]]:
+            for number in range(item):
+                if self.pause:
+                    await ctx.clock.sleep(self.pause)
+                self.produced = max(self.produced, number + 1)
+                self.produced_at.append(ctx.clock.monotonic())
+                if self.begun.is_set():
+                    self.most = max(self.most, self.produced - self.read)
+                yield {"n": number}
+
+        return {"p": produce, "c": self.consume}
+
+    async def consume(self, item: dict[str, int], ctx: RunContext) -> dict[str, int]:
+        self.begun.set()
+        await ctx.clock.sleep(self.seconds)
+        self.read = max(self.read, item["n"] + 1)
+        return item
+
+
+def reader(max_ahead: int | None, **fields: Any) -> dict[str, Any]:
+    io = {"start_when": "first_batch"} | ({} if max_ahead is None else {"max_ahead": max_ahead})
+    return node("c", "c", "p", **{"io": io} | fields)
+
+
+def stream(count: int, max_ahead: int | None, **fields: Any) -> dict[str, Any]:
+    return graph(node("p", "p", io={"input_inline": count}), reader(max_ahead, **fields))
+
+
+@pytest.mark.parametrize("max_ahead", [1, 2, 10, 40])
+async def test_a_producer_waits_for_a_reader_that_is_too_far_behind(
+    flowkit_cluster: Cluster, max_ahead: int
+) -> None:
+    streams = Streams(pause=0.25)
+    view = await flowkit_cluster.run(
+        stream(100, max_ahead), handlers=streams.handlers(), timeout=DAY
+    )
+    assert (view.status, streams.read) == ("finished", 100)
+    # It begins with what was there before the reader was heard.
+    assert streams.most <= max_ahead + 3
+
+
+async def test_without_max_ahead_a_producer_is_a_thousand_batches_ahead(
+    flowkit_cluster: Cluster,
+) -> None:
+    streams = Streams(0.01, pause=0.001)
+    view = await flowkit_cluster.run(stream(3000, None), handlers=streams.handlers(), timeout=DAY)
+    assert view.status == "finished"
+    assert 900 < streams.most < 1100
+
+
+async def test_a_reader_that_does_not_run_holds_up_no_producer(flowkit_cluster: Cluster) -> None:
+    streams = Streams()
+    await flowkit_cluster.add_worker({"p": streams.handlers()["p"]})
+    task_id = await flowkit_cluster.client.create_task(graph=stream(100, 1))
+    await flowkit_cluster.clock.sleep(5)
+    assert streams.produced == 100
+    await flowkit_cluster.add_worker({"c": streams.consume})
+    assert (await ended(flowkit_cluster, task_id)).status == "finished"
+
+
+async def test_a_producer_goes_on_at_once_when_its_reader_fails(flowkit_cluster: Cluster) -> None:
+    streams = Streams(pause=0.01)
+
+    async def breaks(item: dict[str, int], ctx: RunContext) -> None:
+        await ctx.clock.sleep(100)
+        raise NodeFailure("no", permanent=True)
+
+    document = stream(400, 10, optional=True)
+    handlers = streams.handlers() | {"c": breaks}
+    view = await flowkit_cluster.run(document, handlers=handlers, timeout=DAY)
+    assert (view.nodes["p"].status, view.nodes["c"].status) == ("finished", "failed")
+    gaps = [b - a for a, b in pairwise(streams.produced_at)]
+    assert 90 < max(gaps) < 101
+    assert sum(gap > 1 for gap in gaps) == 1
+
+
+async def test_a_producer_goes_on_some_time_after_the_death_of_its_reader() -> None:
+    streams = Streams(seconds=DAY, pause=0.01)
+    async with Cluster(coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+        await cluster.add_worker({"p": streams.handlers()["p"]})
+        victim = await cluster.add_worker({"c": streams.consume})
+        task_id = await cluster.client.create_task(graph=stream(100, 10))
+        await cluster.clock.sleep(60)
+        assert 10 <= streams.produced < 20
+        await die(cluster, victim)
+        await cluster.clock.sleep(15)
+        assert streams.produced == 100
+        streams.seconds = 0
+        await cluster.add_worker({"c": streams.consume})
+        view = await ended(cluster, task_id)
+    assert (view.status, view.nodes["p"].attempt, view.nodes["c"].attempt) == ("finished", 1, 2)
+
+
+async def test_heartbeats_go_on_and_time_limits_count_while_a_producer_waits(
+    flowkit_cluster: Cluster,
+) -> None:
+    for timeouts, outcome in (
+        ({"heartbeat_sec": 20}, "finished"),
+        ({"start_to_close_sec": 100}, "failed"),
+    ):
+        streams = Streams(seconds=60, pause=0.01)
+        fields = {"timeouts": timeouts, "retry_policy": {"max": 0}}
+        document = graph(node("p", "p", io={"input_inline": 20}, **fields), reader(4))
+        view = await flowkit_cluster.run(document, handlers=streams.handlers(), timeout=DAY)
+        assert view.nodes["p"].status == outcome, timeouts
+
+
+async def test_a_producer_that_waits_is_cancelled_at_once(flowkit_cluster: Cluster) -> None:
+    streams = Streams(seconds=DAY, pause=0.1)
+    await flowkit_cluster.add_worker(streams.handlers())
+    task_id = await flowkit_cluster.client.create_task(graph=stream(20, 4))
+    await flowkit_cluster.clock.sleep(60)
+    assert streams.produced < 20
+    before = flowkit_cluster.clock.monotonic()
+    await flowkit_cluster.client.cancel(task_id)
+    view = await ended(flowkit_cluster, task_id)
+    assert (view.status, view.nodes["p"].status) == ("cancelled", "cancelled")
+    assert flowkit_cluster.clock.monotonic() - before < 60
+
+
+async def test_a_slow_end_holds_up_a_whole_chain(flowkit_cluster: Cluster) -> None:
+    """A reader that waits for its own reader holds up its producer."""
+    streams = Streams(pause=0.1)
+    seen: list[int] = []
+
+    class Passes(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            seen.append(streams.produced - streams.read)
+            return BatchResult(True, {}, batch.payload["meta"])
+
+    document = graph(
+        node("p", "p", io={"input_inline": 60}),
+        node("m", "m", "p", io={"start_when": "first_batch", "max_ahead": 5}),
+        node("c", "c", "m", io={"start_when": "first_batch", "max_ahead": 5}),
+    )
+    handlers = streams.handlers() | {"m": Passes()}
+    view = await flowkit_cluster.run(document, handlers=handlers, timeout=DAY)
+    assert view.status == "finished"
+    assert max(seen) <= 16
+
+
+async def test_windows_larger_than_max_ahead_are_filled(flowkit_cluster: Cluster) -> None:
+    sizes: list[int] = []
+
+    async def collect(items: list[dict[str, int]]) -> None:
+        sizes.append(len(items))
+
+    io = {"start_when": "first_batch", "max_ahead": 3, "batching": {"size": 50}}
+    handlers = Streams(pause=0.01).handlers() | {"c": collect}
+    view = await flowkit_cluster.run(stream(100, 3, io=io), handlers=handlers, timeout=DAY)
+    assert (view.status, sizes) == ("finished", [50, 50])
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+async def test_retries_and_parallel_batches_of_a_producer_wait_too(
+    flowkit_cluster: Cluster, parallel: int
+) -> None:
+    streams = Streams()
+    streams.begun.set()
+
+    @handler("source")
+    async def source(item: int) -> AsyncIterator[dict[str, int]]:
+        for number in range(item):
+            yield {"n": number}
+
+    async def several(item: dict[str, int], ctx: RunContext) -> AsyncIterator[dict[str, int]]:
+        for _ in range(4):
+            await ctx.clock.sleep(0.1)
+            streams.produced += 1
+            streams.most = max(streams.most, streams.produced - streams.read)
+            yield {"n": streams.produced - 1}
+
+    document = graph(
+        node("s", "source", io={"input_inline": 20}),
+        node("p", "p", "s", io={"start_when": "first_batch", "parallel": parallel}),
+        reader(5),
+    )
+    handlers = {"source": source, "p": several, "c": streams.consume}
+    view = await flowkit_cluster.run(document, handlers=handlers, timeout=DAY)
+    assert (view.status, streams.read) == ("finished", 80)
+    assert streams.most <= 5 + parallel + 2
