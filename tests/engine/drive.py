@@ -82,6 +82,7 @@ from flowkit.messages import (
     BatchRetries,
     BatchStored,
     NodeFailed,
+    NodeHeldUp,
     NodeProgressed,
     NodeReleased,
     NodeStarted,
@@ -432,6 +433,11 @@ class Play:
                 **self._address(name, None, token), worker_id="w", at=self.now, retries=told
             )
         )
+
+    def is_held_up(self, name: str, reader: str | None, batches: int = 0) -> Transition:
+        about = self._address(name, None, None)
+        event = NodeHeldUp(**about, worker_id="w", at=self.now, reader=reader, batches=batches)
+        return self.do(event)
 
     def succeeds(
         self,

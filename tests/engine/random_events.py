@@ -50,6 +50,7 @@ from flowkit.messages import (
     BatchStored,
     ChildEnded,
     NodeFailed,
+    NodeHeldUp,
     NodeProgressed,
     NodeReleased,
     NodeStarted,
@@ -395,6 +396,8 @@ class RandomEvents(Both):
             return self._batch(said)
         if kind < 55:
             return NodeStarted(**said)
+        if kind < 57:
+            return NodeHeldUp(**said, reader="r" if choice % 2 else None, batches=choice)
         if kind < 60:
             return NodeProgressed(**said, progress=choice)
         if kind < 64:

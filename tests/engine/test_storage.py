@@ -197,6 +197,7 @@ FULL = NodeRecord(
     in_batches=True,
     pulled=True,
     retries={"number": 1, "tries": {"uid": 1}},
+    held_up_by=("r", 5),
     skipped=2,
     letter=2,
     required=True,

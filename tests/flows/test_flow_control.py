@@ -123,6 +123,23 @@ async def test_a_producer_goes_on_some_time_after_the_death_of_its_reader() -> N
     assert (view.status, view.nodes["p"].attempt, view.nodes["c"].attempt) == ("finished", 1, 2)
 
 
+async def test_the_next_attempt_of_a_producer_says_nothing_of_the_wait_of_the_last_one() -> None:
+    streams = Streams(seconds=DAY, pause=0.1)
+    async with Cluster(coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+        await cluster.add_worker({"c": streams.consume})
+        victim = await cluster.add_worker({"p": streams.handlers()["p"]})
+        task_id = await cluster.client.create_task(graph=stream(100, 10))
+        await cluster.clock.sleep(60)
+        assert " and waits for 'c'" in await cluster.client.explain(task_id, "p")
+        await die(cluster, victim)
+        streams.pause = 100
+        await cluster.add_worker({"p": streams.handlers()["p"]})
+        await cluster.clock.sleep(60)
+        view = await cluster.client.get_task(task_id)
+        assert (view.nodes["p"].status, view.nodes["p"].attempt) == ("running", 2)
+        assert " and waits " not in await cluster.client.explain(task_id, "p")
+
+
 async def test_heartbeats_go_on_and_time_limits_count_while_a_producer_waits(
     flowkit_cluster: Cluster,
 ) -> None:
@@ -148,6 +165,22 @@ async def test_a_producer_that_waits_is_cancelled_at_once(flowkit_cluster: Clust
     view = await ended(flowkit_cluster, task_id)
     assert (view.status, view.nodes["p"].status) == ("cancelled", "cancelled")
     assert flowkit_cluster.clock.monotonic() - before < 60
+
+
+async def test_explain_says_which_reader_a_producer_waits_for(flowkit_cluster: Cluster) -> None:
+    streams = Streams(seconds=100, pause=0.1)
+    client = flowkit_cluster.client
+    await flowkit_cluster.add_worker(streams.handlers())
+    task_id = await client.create_task(graph=stream(1500, None))
+    await flowkit_cluster.clock.sleep(80)
+    assert " and waits " not in await client.explain(task_id, "p")
+    await flowkit_cluster.clock.sleep(60)
+    said = await client.explain(task_id, "p")
+    assert said.endswith(", and waits for 'c', 1,000 batches behind.")
+    streams.seconds = 0
+    await flowkit_cluster.clock.sleep(100)
+    assert " and waits " not in await client.explain(task_id, "p")
+    assert (await ended(flowkit_cluster, task_id)).status == "finished"
 
 
 async def test_a_slow_end_holds_up_a_whole_chain(flowkit_cluster: Cluster) -> None:

@@ -543,9 +543,9 @@ if pending and not (broken and need == ALL_ENDED):
     ),
     Mutant(
         "a producer waits for a reader that is not heard any more",
-        "StreamReaders.behind",
-        "reader.until > now and batches - reader.position >= reader.max_ahead",
-        "batches - reader.position >= reader.max_ahead",
+        "StreamReaders.notice",
+        "_Reader(read.position, read.max_ahead, now + FORGET_SEC)",
+        "_Reader(read.position, read.max_ahead, now + 1e9)",
         suite=(
             "tests/flows/test_flow_control.py"
             "::test_a_producer_goes_on_some_time_after_the_death_of_its_reader"

@@ -120,7 +120,7 @@ async def test_workers_whose_clocks_are_days_off_work_as_others_do(
     [
         (250, {}),
         (LONG_STREAM, {}),
-        (250, {"batching": {"size": 3, "max_wait_sec": 0.01}, "parallel": 4}),
+        (250, {"batching": {"size": 3, "max_wait_sec": 0.01}, "parallel": 4, "max_ahead": 20}),
     ],
     ids=["short", "long", "several windows at once"],
 )

@@ -70,7 +70,7 @@ async def test_a_chain_passes_its_results_on(anyio_backend: str, path: Path) -> 
 async def test_a_stream_is_read_while_it_is_produced(anyio_backend: str, path: Path) -> None:
     io = {"start_when": "first_batch", "batching": {"size": 7}}
     reader = pull("reader", "consume", "source")
-    reader["io"]["parallel"] = 4
+    reader["io"] |= {"parallel": 4, "max_ahead": 10}
     stream = graph(
         node("source", "produce"),
         reader,

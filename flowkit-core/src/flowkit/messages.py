@@ -267,6 +267,18 @@ class BatchesRetried(_NodeMessage):
     retries: BatchRetries
 
 
+class NodeHeldUp(_NodeMessage):
+    """A running node waits for a reader of its artifacts, or goes on; also a heartbeat."""
+
+    kind: Literal["node_held_up"] = "node_held_up"
+    worker_id: HostId
+    at: Moment
+    reader: Id | None
+    """Node that is too far behind. None: the node goes on."""
+    batches: Count = 0
+    """Number of batches that the reader is behind."""
+
+
 class NodeSucceeded(_NodeMessage):
     """An attempt succeeded."""
 
@@ -350,6 +362,7 @@ WorkerReport = (
     | NodeProgressed
     | BatchStored
     | BatchesRetried
+    | NodeHeldUp
     | NodeSucceeded
     | NodeFailed
     | NodeStopped
@@ -365,6 +378,7 @@ AnyMessage = Annotated[
     | NodeProgressed
     | BatchStored
     | BatchesRetried
+    | NodeHeldUp
     | NodeSucceeded
     | NodeFailed
     | NodeStopped

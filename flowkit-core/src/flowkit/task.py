@@ -796,6 +796,8 @@ class NodeRecord:
     progress: Any = None
     retries: dict[str, Any] | None = None
     """Batches that are being retried: the fields of a :class:`~flowkit.messages.BatchRetries`."""
+    held_up_by: tuple[str, Count] | None = None
+    """Reader of its artifacts that the running node waits for, and the batches it is behind."""
     skipped: Count = 0
     """Failed batches without which the node finished."""
     batches: Count = 0
@@ -861,6 +863,7 @@ class NodeRecord:
             self.metrics,
             self.progress,
             self.retries,
+            self.held_up_by,
             self.skipped,
             self.batches,
             self.in_batches,

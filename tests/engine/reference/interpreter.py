@@ -43,6 +43,7 @@ from flowkit.messages import (
     BatchStored,
     ChildEnded,
     NodeFailed,
+    NodeHeldUp,
     NodeProgressed,
     NodeReleased,
     NodeStarted,
@@ -254,7 +255,9 @@ class Reference:
         match event:
             case NodeStarted():
                 self._begin(node, event.worker_id)
-            case NodeProgressed() | BatchStored() | BatchesRetried() if node.state != "cancelling":
+            case NodeProgressed() | BatchStored() | BatchesRetried() | NodeHeldUp() if (
+                node.state != "cancelling"
+            ):
                 self._begin(node, event.worker_id)
                 node.heard_at = state.now
                 node.has_batch = node.has_batch or isinstance(event, BatchStored)

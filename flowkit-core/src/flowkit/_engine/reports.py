@@ -23,6 +23,7 @@ from flowkit.messages import (
     BatchesRetried,
     BatchStored,
     NodeFailed,
+    NodeHeldUp,
     NodeProgressed,
     NodeReleased,
     NodeStarted,
@@ -134,6 +135,16 @@ def batches_retried(draft: Transition, event: BatchesRetried, settings: EngineSe
     record.heard_at = draft.now
     if event.retries.number > (record.retries or {"number": 0})["number"]:
         record.retries = event.retries.model_dump()
+
+
+def node_held_up(draft: Transition, event: NodeHeldUp, settings: EngineSettings) -> None:
+    """Record the reader that a node waits for."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
+    record.heard_at = draft.now
+    record.held_up_by = None if event.reader is None else (event.reader, event.batches)
 
 
 def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
@@ -336,6 +347,7 @@ def _record_start(
     now = draft.now
     draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
     record.worker_id = worker_id
+    record.held_up_by = None
     if record.overdue:
         draft.effects += stop_effects(
             draft.task.spec, index, record, record.reason_code or "overdue"

@@ -91,12 +91,10 @@ def explain_node(
             return _runs_child(task, index, record, records, below)
         case Mark.ISSUED | Mark.RUNNING if record is not None and record.overdue:
             return f"{name} is being stopped{because}. {_holds_place(record)}."
+        case Mark.RUNNING if record is not None and record.worker_id is not None:
+            return f"{name} is running on {record.worker_id!r}{_held_up(record)}."
         case Mark.RUNNING:
-            return (
-                f"{name} is running on {record.worker_id!r}."
-                if record and record.worker_id
-                else f"{name} is running in a coordinator."
-            )
+            return f"{name} is running in a coordinator."
         case Mark.MAPPING:
             return f"{name} is running: {_children(task, index)}."
         case Mark.FINISHED:
@@ -186,6 +184,14 @@ def _asked_place(record: NodeRecord) -> str:
         return "the result for its cache key"
     claim = record.claim(kind)
     return kind if claim is None else f"{kind} {claim.key!r}"
+
+
+def _held_up(record: NodeRecord) -> str:
+    """Return which reader a running node waits for."""
+    if record.held_up_by is None:
+        return ""
+    reader, batches = record.held_up_by
+    return f", and waits for {reader!r}, {batches:,} batches behind"
 
 
 def _holds_place(record: NodeRecord) -> str:

@@ -42,6 +42,8 @@ Classify = Callable[[BaseException], tuple[str, bool]]
 MAX_WAITING = 64
 """Failed batches in memory. While there are more, no new batch is started."""
 LETTERS_A_PAGE = 500
+TELL_AFTER_SEC = 1.0
+"""Time after which a run reports that it waits for a reader of its artifacts."""
 
 Process = Callable[[Batch, RunContext], Awaitable[None]]
 
@@ -393,15 +395,22 @@ class BatchProcessor:
             await self._beat()
 
     async def wait_for_readers(self) -> None:
-        """Wait while a running node that reads the artifacts of this one is too far behind."""
+        """Wait while a running node that reads the artifacts of this one is too far behind.
+
+        A longer wait is reported.
+        """
         readers, clock = self._services.readers, self._services.clock
+        tell_at = clock.monotonic() + TELL_AFTER_SEC
         while behind := readers.behind(self._stored.stream, self._stored.produced):
-            left = behind.until - clock.monotonic()
-            step = (
-                left if self._heartbeat_every_sec is None else min(left, self._heartbeat_every_sec)
-            )
+            now = clock.monotonic()
+            if now >= tell_at:
+                self._reports.held_up(behind.reader, behind.batches)
+                tell_at = inf
+            step = min(min(behind.until, tell_at) - now, self._heartbeat_every_sec or inf)
             await self._context.cancellable(within(step, readers.wait, clock=clock))
             await self._beat()
+        if tell_at == inf:
+            self._reports.held_up(None)
 
     async def _beat(self) -> None:
         now, every_sec = self._services.clock.monotonic(), self._heartbeat_every_sec

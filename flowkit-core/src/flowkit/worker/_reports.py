@@ -19,6 +19,7 @@ from flowkit.messages import (
     BatchRetries,
     BatchStored,
     NodeFailed,
+    NodeHeldUp,
     NodeProgressed,
     NodeReleased,
     NodeStarted,
@@ -65,6 +66,7 @@ class RunReports:
         "_begun",
         "_buffer",
         "_end",
+        "_held_up_due",
         "_progress_at",
         "_progress_due",
         "_progress_sent_at",
@@ -104,6 +106,7 @@ class RunReports:
         self._progress_at = 0.0
         self._progress_sent_at: float | None = None
         self._retries_due: BatchRetries | None = None
+        self._held_up_due: tuple[str | None, int] | None = None
         self.retries_sent: anyio.Event | None = None
         """Set when the announced retries are on the bus."""
         self._end: End | NodeStarted | None = None
@@ -139,6 +142,11 @@ class RunReports:
         if self._end is None:
             self._batch_due = True
             self._buffer.add(self)
+
+    def held_up(self, reader: str | None, batches: int = 0) -> None:
+        """Report that the run waits for a reader that is so far behind, or without one, goes on."""
+        self._held_up_due = (reader, batches)
+        self._buffer.add(self)
 
     def progressed(self, progress: Any) -> None:
         """Report progress, from any thread.
@@ -186,6 +194,7 @@ class RunReports:
         """
         reports: list[WorkerReport] = []
         between = self._batch_due or self._progress_due or self._retries_due is not None
+        between = between or self._held_up_due is not None
         if self._start_due and (self._end is None or between):
             reports.append(NodeStarted(**self.ids, at=self.started_at, begun=self._begun))
         if between:
@@ -204,8 +213,12 @@ class RunReports:
             reports.append(NodeProgressed(**self.ids, progress=self.progress, at=self._progress_at))
         if self._retries_due is not None:
             reports.append(BatchesRetried(**self.ids, retries=self._retries_due, at=clock.now()))
+        if self._held_up_due is not None:
+            reader, batches = self._held_up_due
+            now = clock.now()
+            reports.append(NodeHeldUp(**self.ids, reader=reader, batches=batches, at=now))
         self._batch_due = self._progress_due = False
-        self._retries_due = None
+        self._retries_due = self._held_up_due = None
 
 
 class ReportBuffer:
