@@ -46,12 +46,17 @@ _SEVERAL_BROKERS = {
     "controller.quorum.fetch.timeout.ms": 1000,
 }
 
+_CLUSTER_ID = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+_FORMATTED: dict[int, dict[str, bytes]] = {}
+"""The files of a new storage, by the number of its broker."""
+
 
 class Broker:
     """One node that is both broker and controller."""
 
     def __init__(self, number: int, port: int, folder: Path, settings: Sequence[str]) -> None:
         self.port = port
+        self._number = number
         self._folder = folder
         self._log = folder / "server.log"
         self._process: ServerProcess | None = None
@@ -68,12 +73,26 @@ class Broker:
             f"{jars}{os.sep}*",
         ]
 
-    def format(self, cluster_id: str) -> None:
+    def format(self) -> None:
+        """Make the storage of a new broker.
+
+        Kafka's tool does it once for each number, in a Java of its own. Later ones get a copy.
+        """
+        data = self._folder / "data"
+        if self._number not in _FORMATTED:
+            self._format_by_tool()
+            _FORMATTED[self._number] = {file.name: file.read_bytes() for file in data.iterdir()}
+            return
+        data.mkdir()
+        for name, content in _FORMATTED[self._number].items():
+            (data / name).write_bytes(content)
+
+    def _format_by_tool(self) -> None:
         command = [
             *self._jvm,
             "kafka.tools.StorageTool",
             "format",
-            f"--cluster-id={cluster_id}",
+            f"--cluster-id={_CLUSTER_ID}",
             "-c",
             "server.properties",
         ]
@@ -161,9 +180,8 @@ class KafkaServer:
         return server
 
     def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
         for broker in self._brokers:
-            broker.format(cluster_id)
+            broker.format()
 
     @property
     def address(self) -> str:
@@ -186,7 +204,7 @@ class KafkaServer:
         self.start_again(number)
 
     def wipe(self) -> None:
-        """Kill all brokers and start them on their ports as a new cluster with empty disks."""
+        """Kill all brokers and start them on their ports with empty disks."""
         for broker in self._brokers:
             broker.process.kill()
             broker.wipe()
