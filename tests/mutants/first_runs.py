@@ -55,7 +55,6 @@ FIRST_RUNS = {
     "the deadline is not kept": "deadline",
     "a later attempt counts only its own batches": "batches_are_done_once",
     "a reader stops when a stream pauses": "streaming",
-    "an empty page counts as the end of a stream": "streaming:40",
     "a request that the task ignores counts as made": "decisions:6",
     "an artifact is stored as often as it is put": "lost_answers_cost_little",
 }

@@ -598,7 +598,10 @@ while self._unstored and self._error is None:
         "ArtifactReader.page",
         "page or not to_the_end",
         "True",
-        scenarios=("streaming",),
+        suite=(
+            "tests/worker/test_inputs.py"
+            "::test_the_last_artifacts_are_read_although_a_store_shows_them_late"
+        ),
     ),
     Mutant(
         "an artifact is stored as often as it is put",

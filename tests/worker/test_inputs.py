@@ -156,6 +156,21 @@ async def test_what_is_stored_just_before_the_parent_ended_is_not_missed(bench: 
     assert end.batches == 1
 
 
+async def test_the_last_artifacts_are_read_although_a_store_shows_them_late(bench: Bench) -> None:
+    class Behind(InMemoryArtifactStore):
+        async def read(
+            self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+        ) -> Sequence[ArtifactRecord]:
+            page = await super().read(stream, after=after, limit=limit, latest=latest)
+            return page if latest else page[:-1]
+
+    bench.store.artifacts = Behind()
+    await put(bench, b'{"a":1}', b'{"a":2}')
+    async with bench.worker({"work": Seeing()}):
+        end = await bench.run(pull(), task_id="t", sources=ENDED)
+    assert (end.kind, end.batches) == ("node_succeeded", 2)
+
+
 async def test_upstream_without_data_is_no_error(bench: Bench) -> None:
     async with bench.worker({"work": Seeing()}):
         end = await bench.run(pull(), task_id="t", sources=ENDED)
