@@ -18,6 +18,7 @@ from tests.servers.mongo_fixtures import (
     mongo_standalone,
     own_mongo,
 )
+from tests.servers.processes import keep_data_in_memory
 
 __all__ = [
     "kafka_address",
@@ -32,6 +33,8 @@ __all__ = [
 # Processes that tests start share the compiled modules. To compile them again takes each of them
 # longer than most commands.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+keep_data_in_memory()
 
 # The same examples in each run, and no clock: what fails is a change's doing.
 # ``--hypothesis-profile=fresh`` looks for others.

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.services
 Database = AsyncDatabase[dict[str, Any]]
 LARGE = b"x" * 2000
 CANARIES = [f"canary-{number}" for number in range(5)]
-REST = 30.0
+REST = 120.0
 
 
 @pytest.fixture

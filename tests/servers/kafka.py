@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Self
 
 from tests.servers.kafka_jars import fetched_jars, java_command
 from tests.servers.ports import LOOPBACK, free_ports, is_listening
-from tests.servers.processes import ServerProcess
+from tests.servers.processes import ServerProcess, data_folder
 
 _HEAP = (
     "-Xms96m",
@@ -158,7 +157,7 @@ class KafkaServer:
         Raises:
             Unavailable: there is no Java, or the jars cannot be fetched.
         """
-        folder = Path(tempfile.mkdtemp(prefix="flowkit-kafka-"))
+        folder = data_folder("flowkit-kafka-")
         try:
             server = cls(
                 folder,

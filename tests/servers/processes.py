@@ -1,8 +1,10 @@
 """Server processes that do not outlive the process that started them."""
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -142,6 +144,27 @@ def cache_folder() -> Path:
     folder = Path(base) / "flowkit" / "servers"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+DATA_VARIABLE = "FLOWKIT_TEST_DATA"
+MEMORY = Path("/dev/shm")
+ROOM = 8 * 2**30
+"""Free bytes that all servers of a run may need."""
+
+
+def keep_data_in_memory() -> None:
+    """Let servers that are started from now on keep their data in memory, where there is room.
+
+    A disk may take milliseconds for each commit, and the tests only kill processes: what a process
+    has written survives that in memory, too.
+    """
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
+        os.environ.setdefault(DATA_VARIABLE, str(MEMORY))
+
+
+def data_folder(prefix: str) -> Path:
+    """Make a folder for the data of a server."""
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=os.environ.get(DATA_VARIABLE)))
 
 
 def in_ci() -> bool:
