@@ -34,6 +34,7 @@ IMPORTS_BY_NAME = {
     "flowkit-kafka/src/flowkit_kafka/__init__.py",
     "flowkit-mongo/src/flowkit_mongo/__init__.py",
     "flowkit-sqlite/src/flowkit_sqlite/__init__.py",
+    "flowkit-web/src/flowkit_web/__init__.py",
     # GridFS of the driver that the database belongs to, from a table of the package.
     "flowkit-mongo/src/flowkit_mongo/_drivers.py",
     "flowkit-testing/src/flowkit_testing/__init__.py",
