@@ -90,11 +90,9 @@ def command_withdrawn(draft: Transition, event: CommandWithdrawn, settings: Engi
 
 def node_progressed(draft: Transition, event: NodeProgressed, settings: EngineSettings) -> None:
     """Record the progress of the current attempt."""
-    if not _is_current(draft, event):
-        draft.ignored = True
+    record = _heard_from(draft, event, settings)
+    if record is None:
         return
-    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
-    record.heard_at = draft.now
     record.progress = event.progress
     draft.note(event.index, "progress", None, event.progress, at=event.at)
 
@@ -103,11 +101,9 @@ def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings
     """Record the first batch of a node, and start the children that stream from it. Maps over its
     artifacts read the new ones.
     """
-    if not _is_current(draft, event):
-        draft.ignored = True
+    record = _heard_from(draft, event, settings)
+    if record is None:
         return
-    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
-    record.heard_at = draft.now
     plan = draft.task.spec.plan
     for index, source in plan.map_sources.items():
         if source == event.index and draft.mark(index) == Mark.MAPPING:
@@ -128,22 +124,18 @@ def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings
 
 def batches_retried(draft: Transition, event: BatchesRetried, settings: EngineSettings) -> None:
     """Record the batches that are being retried."""
-    if not _is_current(draft, event):
-        draft.ignored = True
+    record = _heard_from(draft, event, settings)
+    if record is None:
         return
-    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
-    record.heard_at = draft.now
     if event.retries.number > (record.retries or {"number": 0})["number"]:
         record.retries = event.retries.model_dump()
 
 
 def node_held_up(draft: Transition, event: NodeHeldUp, settings: EngineSettings) -> None:
     """Record the reader that a node waits for."""
-    if not _is_current(draft, event):
-        draft.ignored = True
+    record = _heard_from(draft, event, settings)
+    if record is None:
         return
-    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
-    record.heard_at = draft.now
     record.held_up_by = None if event.reader is None else (event.reader, event.batches)
 
 
@@ -310,6 +302,22 @@ def _is_beside_holder(draft: Transition, event: NodeSucceeded) -> bool:
         and draft.mark(event.index) in ATTEMPTED
         and draft.task.spec.holds_place(event.index, record)
     )
+
+
+def _heard_from(
+    draft: Transition,
+    event: NodeProgressed | BatchStored | BatchesRetried | NodeHeldUp,
+    settings: EngineSettings,
+) -> NodeRecord | None:
+    """Record that the current attempt runs, and return its record. Return None if the report is of
+    another attempt, and so ignored.
+    """
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return None
+    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
+    record.heard_at = draft.now
+    return record
 
 
 def _is_current(draft: Transition, event: WorkerReport | FunctionFailed | CommandWithdrawn) -> bool:

@@ -227,8 +227,7 @@ def check_links(
             grows = streams or not _sources_have_ended(document, links, place)
             _check_parallel(faults, node, streams=streams)
             _check_max_ahead(faults, node, streams=streams, grows=grows)
-            if node.io.batching is not None:
-                _check_batching(faults, node, streams=streams, grows=grows)
+            _check_batching(faults, node, streams=streams, grows=grows)
         if node.on_satisfied == "cancel" and node.need < 0:
             faults.add(
                 name,
@@ -365,7 +364,8 @@ def _check_batching(faults: Faults, node: NodeSpec, *, streams: bool, grows: boo
     stored while the node reads.
     """
     adapter, batching = node.io.input_adapter, node.io.batching
-    assert batching is not None
+    if batching is None:
+        return
     if adapter == RECHUNK:
         faults.add(
             node.node_id,
