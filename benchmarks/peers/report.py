@@ -115,8 +115,9 @@ def conditions(results: Results) -> str:
     ]
     if load > QUIET_LOAD:
         lines.append(
-            f"- Other programs used the machine: its average load was up to {load:.1f}. Compare"
-            " the figures with each other, not with those of another machine."
+            f"- When a system began, the average load of the machine was up to {load:.1f}, from"
+            " other programs or from the systems before it. Compare the figures with each other,"
+            " not with those of another machine."
         )
     lines += [
         f"- Left out: {SYSTEMS[name].title}, because {reason}."
