@@ -4,12 +4,14 @@
 commands. For each line ``start`` with a program it then forks a process, and prints its id. The
 process becomes what ``python -m MODULE`` would be: the module is its main program, and it has a
 folder, an environment, arguments and standard streams of its own. For each line ``poll`` with the
-id of a process it prints the exit status, or ``null`` while the process runs.
+id of a process it prints the exit status, or ``null`` while the process runs. For each line
+``import`` with names of modules it imports these, too.
 """
 
 import atexit
 import functools
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -171,6 +173,10 @@ def next_program() -> dict[str, Any]:
                 if pid == 0:
                     return program
                 answer: int | None = pid
+            case ["import", modules]:
+                for module in modules:
+                    importlib.import_module(module)
+                answer = None
             case ["poll", pid]:
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 answer = os.waitstatus_to_exitcode(status) if ended else None

@@ -1,14 +1,12 @@
 """Coordinators, workers and clients on one file, each a process that tests may kill.
 
-``python -m tests.sqlite.members FOLDER`` imports everything once. For each line ``start KIND`` it
-then forks a process, which is ready within milliseconds, and prints its id. For ``wait PID`` it
-prints the exit status.
+``python -m tests.sqlite.members KIND FOLDER`` is one of them. :class:`Members` forks them from a
+process that has imported everything, so that each is ready within milliseconds.
 """
 
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Self
@@ -19,8 +17,9 @@ from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.worker import Worker
 from tests.chaos import clients
 from tests.chaos.handlers import HANDLERS, LEDGER_VARIABLE, ROLES
+from tests.forks import ROOT, Fork, fork_server
 
-ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SEC = 90.0
 COORDINATOR = {
     "worker_types": list(ROLES),
     "scheduler_tick_sec": 0.5,
@@ -52,35 +51,35 @@ class Members:
             json.dumps({"seed": seed, "nodes_per_sec": nodes_per_sec})
         )
         self._folder = folder
-        self._running: set[int] = set()
+        self._running: dict[int, Fork] = {}
 
     def __enter__(self) -> Self:
-        self._log = (self._folder / "members.log").open("wb")
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.sqlite.members", str(self._folder)],
-            cwd=ROOT,
-            env={**os.environ, LEDGER_VARIABLE: str(self.ledgers)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        fork_server().ask("import", ["tests.chaos.clients", "tests.chaos.handlers"])
         return self
 
     def __exit__(self, *exc: object) -> None:
         for pid in tuple(self._running):
             self.kill(pid)
-        self._server.communicate()
-        self._log.close()
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "members.log"
 
     def logged(self) -> str:
-        return (self._folder / "members.log").read_text(errors="replace")
+        return self._log.read_text(errors="replace")
 
     def start(self, kind: str) -> int:
         """Start a process and return its id."""
-        pid = self._ask(f"start {kind}")
-        self._running.add(pid)
-        return pid
+        process = Fork(
+            "tests.sqlite.members",
+            [kind, str(self._folder)],
+            folder=ROOT,
+            environment={**os.environ, LEDGER_VARIABLE: str(self.ledgers)},
+            stdout=self._log,
+            stderr=self._log,
+        )
+        self._running[process.pid] = process
+        return process.pid
 
     def kill(self, pid: int) -> None:
         """Kill a process with SIGKILL."""
@@ -88,17 +87,11 @@ class Members:
 
     def end(self, pid: int, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal to a process and return its exit status."""
-        os.kill(pid, number)
-        status = self._ask(f"wait {pid}")
-        self._running.discard(pid)
+        process = self._running[pid]
+        process.send_signal(number)
+        status = process.wait(PATIENCE_SEC)
+        del self._running[pid]
         return status
-
-    def _ask(self, line: str) -> int:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(f"{line}\n")
-        self._server.stdin.flush()
-        return int(self._server.stdout.readline())
 
 
 async def be_coordinator(folder: Path) -> None:
@@ -117,27 +110,5 @@ async def be_client(folder: Path) -> None:
 KINDS = {"coordinator": be_coordinator, "worker": be_worker, "client": be_client}
 
 
-def fork(kind: str, folder: Path) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        anyio.run(KINDS[kind], folder)
-        status = 0
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def main(folder: Path) -> None:
-    for line in sys.stdin:
-        match line.split():
-            case ["start", kind]:
-                print(fork(kind, folder), flush=True)
-            case ["wait", pid]:
-                print(os.waitstatus_to_exitcode(os.waitpid(int(pid), 0)[1]), flush=True)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    anyio.run(KINDS[sys.argv[1]], Path(sys.argv[2]))
