@@ -5,8 +5,9 @@
 
 Processes without telemetry, with metrics, with traces of which every one is sampled, and with both
 run in turns, and the figures are medians. ``ratio`` is the time compared with that without
-telemetry; ``processor`` is the same by processor time, which other programs of the machine disturb
-less. The spans are encoded for OTLP in the process, and dropped instead of sent.
+telemetry in the same turn; ``processor`` is the same by processor time, which other programs of the
+machine disturb less. The spans are encoded for OTLP in the process, and dropped instead of sent.
+The last line is the floor: what OpenTelemetry's SDK alone takes for a span like that of an attempt.
 """
 
 import argparse
@@ -19,9 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind
 
 from benchmarks.embedded import ROLE, chain, fan, noop, run, say
 from benchmarks.sqlite_overhead import Cost, cost
@@ -96,20 +99,39 @@ async def measure(title: str, place: str, name: str, rounds: int) -> None:
                 one = await cost(partial(work, coordinator))
                 if turn:  # the first warms up
                     costs[kind].append(one)
-    medians = {
-        kind: Cost(
-            statistics.median(one.wall for one in some),
-            statistics.median(one.processor for one in some),
-        )
-        for kind, some in costs.items()
-    }
-    for kind, median in medians.items():
+    for kind, some in costs.items():
+        turns = list(zip(some, costs["none"], strict=True))
         say(
             f"{name}, {title}, {kind}",
-            microseconds_a_node=median.processor / nodes / tasks * 1e6,
-            ratio=median.wall / medians["none"].wall,
-            processor=median.processor / medians["none"].processor,
+            microseconds_a_node=statistics.median(one.processor for one in some)
+            / nodes
+            / tasks
+            * 1e6,
+            ratio=statistics.median(one.wall / none.wall for one, none in turns),
+            processor=statistics.median(one.processor / none.processor for one, none in turns),
         )
+
+
+async def floor(rounds: int) -> None:
+    """Measure spans without FlowKit."""
+    found = tracing()
+    tracer = found.get_tracer("floor")
+    attributes: dict[str, str | int] = {
+        "flowkit.task.id": "0123456789abcdef0123456789abcdef",
+        "flowkit.node.id": "node",
+        "flowkit.node.role": ROLE,
+        "flowkit.node.attempt": 1,
+        "flowkit.worker.id": "worker",
+    }
+
+    async def spans() -> None:
+        for _ in range(WIDTH):
+            tracer.start_span("attempt", Context(), SpanKind.CONSUMER, attributes).end()
+        found.force_flush()
+
+    some = [await cost(spans) for _ in range(rounds)]
+    middle = statistics.median(one.processor for one in some)
+    say("floor, span of the SDK", microseconds=middle / WIDTH * 1e6)
 
 
 async def main(names: Sequence[str], rounds: int) -> None:
@@ -121,6 +143,7 @@ async def main(names: Sequence[str], rounds: int) -> None:
         for name in names:
             for title, place in places.items():
                 await measure(title, place, name, rounds)
+    await floor(rounds)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ the handlers of its nodes, and from there to the tasks that they submit.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -63,17 +62,23 @@ def current_trace() -> TraceContext | None:
     return _current.get()
 
 
-@contextmanager
-def use_trace(trace: TraceContext | None) -> Iterator[None]:
+class use_trace:
     """Submit tasks within this trace, or within none, while the context is open."""
-    before = _current.get()
-    _current.set(trace)
-    try:
-        yield
-    finally:
+
+    # No generator: each run enters one, and a generator takes three times as long.
+    __slots__ = ("_before", "_trace")
+
+    def __init__(self, trace: TraceContext | None) -> None:
+        self._trace = trace
+
+    def __enter__(self) -> None:
+        self._before = _current.get()
+        _current.set(self._trace)
+
+    def __exit__(self, *error: object) -> None:
         # Not reset(): a run whose function goes on in its thread ends in a copy of the context that
         # it began in.
-        _current.set(before)
+        _current.set(self._before)
 
 
 def trace_from(headers: Mapping[str, str] | Mapping[str, bytes]) -> TraceContext | None:

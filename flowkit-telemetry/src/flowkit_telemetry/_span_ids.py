@@ -3,8 +3,6 @@
 So each process knows the id of the span of a task, and that of an earlier attempt.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 
@@ -51,11 +49,16 @@ class ChosenIds(RandomIdGenerator):
         return chosen[0]
 
 
-@contextmanager
-def chosen_ids(span_id: int, trace_id: int | None = None) -> Iterator[None]:
+class chosen_ids:
     """Give a span that is started in this context these ids."""
-    token = _chosen.set((trace_id, span_id))
-    try:
-        yield
-    finally:
-        _chosen.reset(token)
+
+    __slots__ = ("_ids", "_token")
+
+    def __init__(self, span_id: int, trace_id: int | None = None) -> None:
+        self._ids = (trace_id, span_id)
+
+    def __enter__(self) -> None:
+        self._token = _chosen.set(self._ids)
+
+    def __exit__(self, *error: object) -> None:
+        _chosen.reset(self._token)
