@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from flowkit import Client
+from flowkit import Client, Trigger
 from flowkit.errors import StoreUnavailable
 from flowkit_telemetry._figures import FRESH_SEC, UNAVAILABLE, FigureReader
 from flowkit_telemetry._metric_table import FIGURES
 from flowkit_testing import Cluster
 from tests.builders import graph, node, work
+from tests.triggers.memory_source import MemorySource
+from tests.triggers.test_sources_of_plugins import LATER
 
 WAITS = graph(node("a", "unserved"))
 
@@ -41,6 +43,18 @@ async def test_waiting_nodes_are_shown_for_each_role() -> None:
     oldest = figures["flowkit_queue_oldest_seconds"]
     assert oldest["work",] == 0
     assert 60 <= oldest["unserved",] < 61
+
+
+async def test_events_that_wait_are_shown_for_each_trigger_that_is_not_paused() -> None:
+    source = MemorySource()
+    async with Cluster(coordinators=0, plugins=[source]) as cluster:
+        for name in ("a", "b"):
+            trigger = Trigger(name, source="mem://orders", graph=WAITS)
+            await cluster.client.put_trigger(trigger)
+        await cluster.client.pause_trigger("b")
+        source.publish(b"1", timestamp=LATER)
+        figures = await FigureReader(cluster.client).read()
+    assert figures["flowkit_trigger_behind"] == {("a",): 1}
 
 
 async def test_figures_are_read_again_when_they_are_not_fresh() -> None:

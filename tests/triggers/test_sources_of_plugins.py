@@ -6,11 +6,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 from pydantic_core import to_json
 
 from flowkit import CoordinatorConfig, Trigger, TriggerRefused
 from flowkit.cli._trigger_checks import check_triggers
+from flowkit.client._trigger_lags import FRESH_SEC, PATIENCE_SEC
 from flowkit.errors import StoreUnavailable
 from flowkit.plugins import Plugins
 from flowkit.protocols import RecordChange, TaskRecord
@@ -306,3 +308,44 @@ async def test_a_source_that_no_plugin_knows_or_a_plugin_refuses_is_refused_when
         ]:
             with pytest.raises(TriggerRefused, match=why):
                 await cluster.client.put_trigger(on_record(source=wrong))
+
+
+async def test_the_list_says_how_many_events_wait_for_each_trigger() -> None:
+    source = MemorySource()
+    async with running(source, coordinators=0) as cluster:
+        client = cluster.client
+        await client.put_trigger(on_record())
+        await client.put_trigger(on_record("u", source="task:etl", params={}))
+        publish(source, 1, 2)
+        assert [one.behind for one in await client.list_triggers()] == [None, None]
+        assert [one.behind for one in await client.list_triggers(behind=True)] == [2, 0]
+        await cluster.add_coordinator()
+        await settle(cluster)
+        await cluster.clock.sleep(FRESH_SEC)
+        assert [one.behind for one in await client.list_triggers(behind=True)] == [0, 0]
+
+
+async def test_a_source_that_is_away_has_no_lag_and_is_asked_again_later() -> None:
+    source = MemorySource()
+    async with running(source, coordinators=0) as cluster:
+        await cluster.client.put_trigger(on_record())
+        publish(source, 1)
+        source.away = True
+        assert (await cluster.client.list_triggers(behind=True))[0].behind is None
+        source.away = False
+        assert (await cluster.client.list_triggers(behind=True))[0].behind is None
+        await cluster.clock.sleep(FRESH_SEC)
+        assert (await cluster.client.list_triggers(behind=True))[0].behind == 1
+
+
+async def test_a_source_that_does_not_answer_holds_up_the_list_for_two_seconds() -> None:
+    class Silent(MemorySource):
+        async def behind(self, group: str, *, since: float) -> int:
+            await anyio.sleep_forever()
+            return 0
+
+    async with running(Silent(), coordinators=0) as cluster:
+        await cluster.client.put_trigger(on_record())
+        before = cluster.clock.now()
+        assert (await cluster.client.list_triggers(behind=True))[0].behind is None
+        assert cluster.clock.now() - before == PATIENCE_SEC

@@ -104,7 +104,9 @@ async def test_what_is_no_token_is_refused() -> None:
             answer = await http.get("/tasks", headers=sent)
             assert problem(answer) == (401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"
-            assert answer.json()["detail"].endswith("send 'Authorization: Bearer TOKEN'")
+            detail = answer.json()["detail"]
+            assert "send the header 'Authorization: Bearer TOKEN'" in detail
+            assert "flowkit token add NAME --role ROLE" in detail
 
 
 async def test_a_damaged_token_admits_no_caller_and_keeps_the_api_closed() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from flowkit_web._routes import EVENTS, ROUTES
 from flowkit_web._tokens import Role
 from tests.builders import graph, node
 from tests.web.api import cluster_with_api, problem, serving
@@ -9,8 +10,9 @@ from tests.web.api import cluster_with_api, problem, serving
 APPROVAL = node("ok", "approval", io={"prompt": "Go?", "assignees": ["ann"]})
 OTHERS = node("ok", "approval", io={"prompt": "Go?", "assignees": ["bob"]})
 METHODS = {
-    "/tasks": "GET, POST",
-    "/schedules/x": "DELETE, GET",
+    "/tasks": "GET, HEAD, POST",
+    "/schedules/x": "DELETE, GET, HEAD",
+    "/tasks/x/events": "GET",
     "/tasks/x/cancel": "POST",
     "/healthz": "GET, HEAD",
 }
@@ -193,6 +195,14 @@ async def test_log_lines_come_in_pages() -> None:
             assert (first["items"][0]["node_id"], last["next"]) == ("t", None)
         assert (await http.get("/tasks/t/nodes/w/logs")).json() == {"items": [], "next": None}
         assert problem(await http.get("/tasks/t/logs?after=x"))[0] == 422
+
+
+async def test_every_route_that_answers_get_answers_head() -> None:
+    async with cluster_with_api() as (_, http):
+        for route in ROUTES:
+            if route.method == "GET" and route.responses is not EVENTS and "{" not in route.path:
+                assert (await http.head(route.path)).status_code == 200, route.path
+        assert (await http.head("/tasks/x")).status_code == 404
 
 
 async def test_what_is_not_there_is_not_found() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flowkit import FlowKitError, QueueView, TaskStatus, WorkerView
+from flowkit import FlowKitError, QueueView, TaskStatus, TriggerView, WorkerView
 from flowkit_telemetry._label_values import LabelValues
 
 MOST = 1_000
@@ -64,6 +64,7 @@ class FigureReader:
             yield figure
         for figure in self._of_workers(workers):
             yield figure
+        yield "flowkit_trigger_behind", self._of_triggers(await client.list_triggers(behind=True))
         coordinators = [one for one in await client.coordinators() if not one.silent]
         yield "flowkit_coordinators", {_NO_LABELS: float(len(coordinators))}
         yield "flowkit_store_up", {_NO_LABELS: 1.0}
@@ -81,6 +82,14 @@ class FigureReader:
             oldest[role] = max(oldest.get(role, 0.0), age_sec)
         yield "flowkit_queue_depth", {(role,): value for role, value in depths.items()}
         yield "flowkit_queue_oldest_seconds", {(role,): value for role, value in oldest.items()}
+
+    def _of_triggers(self, triggers: list[TriggerView]) -> Values:
+        behind: dict[tuple[str, ...], float] = {}
+        for one in triggers:
+            if one.behind is not None and not one.paused:
+                values = (self._labels.bounded("trigger", one.id),)
+                behind[values] = behind.get(values, 0.0) + one.behind
+        return behind
 
     def _of_workers(self, workers: list[WorkerView]) -> Iterator[tuple[str, Values]]:
         live = [one for one in workers if not one.silent]

@@ -91,9 +91,11 @@ class Access:
     def _unknown(self, request: Request) -> Problem:
         _log_refusal(request, "a caller without a valid token")
         detail = (
-            "this needs a valid token: send 'Authorization: Bearer TOKEN'"
+            "this needs a valid token: send the header 'Authorization: Bearer TOKEN'; a token"
+            " comes from: flowkit token add NAME --role ROLE"
             if self._has_tokens
-            else "there are no tokens; add one with: flowkit token add NAME --role ROLE"
+            else "there are no tokens; add one with: flowkit token add NAME --role ROLE, and send"
+            " it in the header 'Authorization: Bearer TOKEN'"
         )
         return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 

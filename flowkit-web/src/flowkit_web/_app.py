@@ -16,7 +16,7 @@ from flowkit_web._access import Access
 from flowkit_web._config import WebConfig
 from flowkit_web._event_streams import Streams
 from flowkit_web._guard import Guard
-from flowkit_web._routes import HEADS, ROOT_ROUTES, ROUTES
+from flowkit_web._routes import ROOT_ROUTES, ROUTES, heads
 from flowkit_web._routing import Route, answering, route_class
 from flowkit_web._stats import StatsReader
 
@@ -51,9 +51,9 @@ class WebApp(FastAPI):
         self.state.metrics = client.plugins.open_metrics(client)
         for route in ROUTES:
             self._add(API, route, in_description=True)
-        for route in HEADS:
+        for route in heads(ROUTES):
             self._add(API, route, in_description=False)
-        for route in ROOT_ROUTES:
+        for route in (*ROOT_ROUTES, *heads(ROOT_ROUTES)):
             self._add("", route, in_description=False)
         for address in page_files.ADDRESSES:
             self.router.add_route(address, page_files.get_page, methods=["GET"])

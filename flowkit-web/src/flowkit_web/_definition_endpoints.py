@@ -99,8 +99,8 @@ async def delete_schedule(client: OfClient, schedule_id: Id) -> None:
 
 
 async def list_triggers(client: OfClient) -> Page[TriggerView]:
-    """List all triggers, by id."""
-    return Page(await client.list_triggers(), None)
+    """List all triggers, by id, with the number of events that wait for each of them."""
+    return Page(await client.list_triggers(behind=True), None)
 
 
 async def put_trigger(client: OfClient, body: Trigger) -> TriggerView:

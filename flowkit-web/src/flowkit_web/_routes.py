@@ -1,5 +1,6 @@
 """The table of all routes, with the role that each of them needs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -87,8 +88,17 @@ ROUTES = [
 ]
 """Routes of the API, below ``/api/v1``."""
 
-HEADS = [replace(check, method="HEAD") for check in CHECKS]
-"""The checks as some load balancers ask for them. They are not in the description of the API."""
 
-ROOT_ROUTES = [METRICS_ROUTE, *CHECKS, *HEADS]
+def heads(routes: Sequence[Route]) -> list[Route]:
+    """Return the routes that answer HEAD, as load balancers and clients ask: those of GET without
+    the streams of events. They are not in the description of the API.
+    """
+    return [
+        replace(route, method="HEAD")
+        for route in routes
+        if route.method == "GET" and route.responses is not EVENTS
+    ]
+
+
+ROOT_ROUTES = [METRICS_ROUTE, *CHECKS]
 """Routes at the root of the server, which are not in the description of the API."""

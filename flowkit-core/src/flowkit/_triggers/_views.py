@@ -17,3 +17,7 @@ class TriggerView(BaseModel):
     """The trigger as it was put."""
     paused: bool
     created_at: datetime
+    behind: int | None = None
+    """Events for which it has made no task yet, at most 1,000 ends of tasks. None if they were not
+    counted, or its source did not answer.
+    """

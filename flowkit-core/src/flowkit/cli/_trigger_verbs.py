@@ -60,7 +60,7 @@ def ls(
 
     async def main() -> list[TriggerView]:
         async with connected(config, db, bus) as client:
-            return await client.list_triggers()
+            return await client.list_triggers(behind=True)
 
     views = run_async(main)
     if as_json:
@@ -73,10 +73,11 @@ def ls(
             compact(view.trigger.when or ""),
             view.trigger.flow or "its graph",
             "paused" if view.paused else "active",
+            "?" if view.behind is None else f"{view.behind:,}",
         )
         for view in views
     ]
-    columns = ("trigger", "source", "when", "runs", "state")
+    columns = ("trigger", "source", "when", "runs", "state", "behind")
     console().print(table(None, columns, rows) if rows else "no triggers")
 
 

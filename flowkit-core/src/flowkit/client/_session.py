@@ -23,6 +23,7 @@ from flowkit._tasks.submission import Submission, checked, new_id, task_spec
 from flowkit._tasks.task_measures import measures_of_new
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import error_text, undo_cancellation
+from flowkit.client._trigger_lags import TriggerLags
 from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.errors import (
     CorruptRecord,
@@ -95,6 +96,7 @@ class Session:
         self._life = life
         self.checks = GraphChecks(cfg.limits, plugins.functions, cfg.command_topic)
         self.flows = RegisteredFlows(lambda: self.store.records)
+        self.lags = TriggerLags(plugins=plugins, cfg=cfg, clock=clock)
         self._create = Gathered(self._create_records)
         """Store a new task, together with those that are submitted at the same time, and return its
         id.

@@ -878,9 +878,13 @@ class TaskVerbs(ABC):
         """
         return await _triggers.put_trigger(self._life.resource, trigger)
 
-    async def list_triggers(self) -> list[TriggerView]:
-        """Return all triggers by id. Damaged ones are left out, and logged."""
-        return await _triggers.list_triggers(self._life.resource)
+    async def list_triggers(self, *, behind: bool = False) -> list[TriggerView]:
+        """Return all triggers by id. Damaged ones are left out, and logged.
+
+        With ``behind``, the views say how many events wait for each trigger. These numbers may be
+        five seconds old, and a source that does not answer within two seconds has None.
+        """
+        return await _triggers.list_triggers(self._life.resource, behind=behind)
 
     async def pause_trigger(self, trigger_id: str) -> None:
         """Pause a trigger: make no tasks for it. Its events are kept until it is resumed.

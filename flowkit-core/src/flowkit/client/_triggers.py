@@ -40,12 +40,13 @@ from flowkit.protocols import RecordChange, RecordDeletion, RecordStore, utc
 TRIES = 20
 
 
-def _view(stored: StoredTrigger) -> TriggerView:
+def _view(stored: StoredTrigger, behind: int | None = None) -> TriggerView:
     return TriggerView(
         id=stored.trigger.id,
         trigger=stored.whole,
         paused=stored.paused,
         created_at=utc(stored.created_at),
+        behind=behind,
     )
 
 
@@ -114,16 +115,17 @@ async def _checked(session: Session, trigger: Trigger) -> bytes:
 # ---------------------------------------------------------------- reading and changes
 
 
-async def list_triggers(session: Session) -> list[TriggerView]:
-    """Return all triggers by id."""
-    views: list[TriggerView] = []
-    async for page in pages_of(session.store.records, KIND):
+async def list_triggers(session: Session, *, behind: bool) -> list[TriggerView]:
+    """Return all triggers by id, with their lags if ``behind`` is true."""
+    records, found = session.store.records, list[StoredTrigger]()
+    async for page in pages_of(records, KIND):
         for record in page:
             try:
-                views.append(_view(decode_trigger(record)))
+                found.append(decode_trigger(record))
             except CorruptRecord as error:
                 log_damage(error)
-    return views
+    lags = await session.lags.of(found, records) if behind else [None] * len(found)
+    return [_view(one, lag) for one, lag in zip(found, lags, strict=True)]
 
 
 async def pause_trigger(session: Session, trigger_id: str) -> None:

@@ -8,7 +8,7 @@ import { Empty, Loaded } from '../shared/problem'
 import { Table, type Column } from '../shared/table'
 import { Time } from '../shared/time'
 import { FlowLink, ViewHeading } from '../shared/view'
-import { PauseButton, TriggerState } from './parts'
+import { Behind, PauseButton, TriggerState } from './parts'
 
 const COLUMNS: Column<TriggerView>[] = [
   {
@@ -27,6 +27,7 @@ const COLUMNS: Column<TriggerView>[] = [
     cell: ({ trigger }) => trigger.flow
       ? <FlowLink name={trigger.flow} version={trigger.version ?? null} /> : 'a graph of its own',
   },
+  { title: 'Behind', width: '5.5rem', cell: (one) => <Behind trigger={one} /> },
   { title: 'Since', width: '10.5rem', cell: (one) => <Time at={one.created_at} /> },
   { title: 'Action', width: '6.5rem', cell: (one) => <PauseButton trigger={one} /> },
 ]

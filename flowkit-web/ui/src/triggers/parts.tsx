@@ -5,11 +5,21 @@ import { api, path } from '../api/client'
 import type { TriggerView } from '../api/types'
 import { ActionButton } from '../shared/dialog'
 import { useMay } from '../shared/me'
+import { countText } from '../shared/numbers'
 import { Badge } from '../shared/status'
+
+/** Number at which the server stops to count ends of tasks. */
+const MOST_ENDS = 1_000
 
 export function TriggerState({ trigger }: { trigger: TriggerView }) {
   return trigger.paused
     ? <Badge tone="wait" sign="‖">paused</Badge> : <Badge tone="good" sign="✓">active</Badge>
+}
+
+export function Behind({ trigger: { behind, trigger } }: { trigger: TriggerView }) {
+  return behind == null
+    ? <span className="quiet" title="Its source does not answer.">unknown</span>
+    : <span>{trigger.source.startsWith('task:') ? countText(behind, MOST_ENDS) : countText(behind)}</span>
 }
 
 export function PauseButton({ trigger: { id, paused } }: { trigger: TriggerView }) {

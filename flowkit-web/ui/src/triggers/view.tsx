@@ -5,7 +5,7 @@ import { useLive } from '../shared/lists'
 import { Empty, Loaded } from '../shared/problem'
 import { Time } from '../shared/time'
 import { FlowLink, Json, ViewHeading, withoutNulls } from '../shared/view'
-import { PauseButton, TriggerState } from './parts'
+import { Behind, PauseButton, TriggerState } from './parts'
 
 export default function TriggerPage({ id = '' }: { id?: string }) {
   const query = useLive<Page<TriggerView>>('/triggers')
@@ -35,6 +35,7 @@ function Trigger({ view }: { view: TriggerView }) {
               ? <FlowLink name={trigger.flow} version={trigger.version ?? null} />
               : 'a graph of its own'}
           </dd>
+          <dt>Events that wait</dt><dd><Behind trigger={view} /></dd>
           <dt>Since</dt><dd><Time at={view.created_at} /></dd>
         </dl>
       </section>
