@@ -3,14 +3,16 @@
 python -m examples.stdlib_report [PARAMS]
 
 The coordinator, the workers and the command that shows the progress are processes of their own.
-They meet in the file.
+They meet in the file, which stays until the next run. If flowkit-web is installed, the last line is
+the address of a page that shows the run. In a terminal the page is served at once, for some minutes
+or until Ctrl-C.
 """
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,20 @@ from flowkit import Coordinator, CoordinatorConfig
 FLOW = Path(__file__).with_name("flow.yaml")
 PARAMS: dict[str, Any] = {"exclude": ["test"], "top": 5}
 TASK_ID = "report"
+DATABASE = Path("stdlib_report.db").resolve()
+PAGE = f"/tasks/{TASK_ID}?tab=timeline"
+SHOW_SEC = 600.0
+FLOWKIT = os.path.relpath(Path(sys.executable).with_name("flowkit"))
 HEARTBEAT_SEC = 0.5
 OPTIONS = {"sqlite": {"lease_sec": 2.0}}
 """A process that was killed keeps its messages until its lease is over, by default ten seconds."""
 
 
 async def main(params: dict[str, Any]) -> int:
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
-        address = f"sqlite:///{(Path(folder) / 'report.db').as_posix()}"
+    for earlier in DATABASE.parent.glob(f"{DATABASE.name}*"):
+        earlier.unlink()
+    with ExitStack() as processes:
+        address = f"sqlite:///{DATABASE.as_posix()}"
         # A worker counts as lost when it sent no heartbeat for two seconds, instead of twenty.
         cfg = CoordinatorConfig(
             db=address,
@@ -52,12 +60,32 @@ async def main(params: dict[str, Any]) -> int:
 
             view = await coordinator.wait(TASK_ID)
             await asyncio.to_thread(watching.wait)
-        expected = single_pass(root_of(params), params.get("exclude", ()))["totals"]
-    result: Any = view.result
-    totals = result["aggregate"]["totals"] if view.status == "finished" else None
-    print(f"totals of the flow:       {totals}")
-    print(f"totals of a single loop:  {expected}")
+            expected = single_pass(root_of(params), params.get("exclude", ()))["totals"]
+            result: Any = view.result
+            totals = result["aggregate"]["totals"] if view.status == "finished" else None
+            print(f"totals of the flow:       {totals}")
+            print(f"totals of a single loop:  {expected}", flush=True)
+            await show(coordinator, cfg)
     return 0 if totals == expected else 1
+
+
+async def show(coordinator: Coordinator, cfg: CoordinatorConfig) -> None:
+    """Say how to see the web page of the run. In a terminal, serve it."""
+    server = coordinator.plugins.open_page(cfg)
+    if server is None:
+        return
+    if not sys.stdout.isatty():
+        print(f"» to see the run: {FLOWKIT} web --db sqlite:///{DATABASE.name}")
+        print(f"  and open http://127.0.0.1:8400{PAGE}")
+        return
+    async with server as address:
+        print(f"» the run (Ctrl-C ends this): {address}{PAGE}", flush=True)
+        try:
+            await asyncio.sleep(SHOW_SEC)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
 
 
 def start_worker(processes: ExitStack, address: str, name: str) -> subprocess.Popen[bytes]:
