@@ -90,6 +90,10 @@ def test_a_worker_works_until_a_signal_stops_it(folder: Path):
             ["coordinator", "--db", "memory://", "--set", "options={"],
             "options: the document is not JSON",
         ),
+        (
+            ["coordinator", "--db", "memory://", "--set", "options.kafka.acks=1"],
+            """--set takes whole fields; write --set 'options={"kafka": {"acks": 1}}'""",
+        ),
     ],
 )
 def test_a_process_that_is_wrongly_called_does_not_start(

@@ -187,6 +187,7 @@ async def test_a_graph_with_faults_is_not_registered() -> None:
     [
         ("", "", "name must not be empty"),
         ("a\nb", "", "name: it contains characters that cannot be printed"),
+        (".", "", "name: '.' and '..' cannot be parts of a URL"),
         ("x" * 201, "", "name must have at most 200 characters"),
         ("etl", 7, "description must be a string, not 7"),
         ("etl", "x" * 10_001, "description must have at most 10000 characters"),

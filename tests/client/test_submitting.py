@@ -49,6 +49,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"task_id": "a\nb"},
         "task_id: it contains characters that cannot be printed",
     ),
+    "an id that a URL cannot have": ({"task_id": ".."}, "task_id: '.' and '..' cannot be parts"),
     "a key that is too long": (
         {"idempotency_key": "k" * 201},
         "idempotency_key must have at most 200 characters",

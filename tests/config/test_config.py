@@ -61,7 +61,7 @@ def test_lists_come_from_the_environment_with_commas_or_as_json(
     [
         ('{"lease": 3}', "lease .*there is no such field"),
         ('{"lease_ttl_sec": "soon"}', "lease_ttl_sec .*number"),
-        ('{"lease_ttl_sec": 0}', "lease_ttl_sec .*greater than 0"),
+        ('{"lease_ttl_sec": 0}', "lease_ttl_sec .*must be above 0"),
         ('{"namespace": "a b"}', "namespace"),
         ('{"max_in_flight": 0}', "max_in_flight"),
         ('{"limits": {"max_nodes": 0}}', "limits.max_nodes"),

@@ -49,6 +49,7 @@ NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
         ({"every_sec": 5, "id": ""}, "id"),
         ({"every_sec": 5, "id": "x" * 161}, "id"),
         ({"every_sec": 5, "id": "a\nb"}, "id.*cannot be printed"),
+        ({"every_sec": 5, "id": ".."}, "id.*cannot be parts of a URL"),
     ],
 )
 def test_a_wrong_field_is_named(fields: dict[str, Any], why: str) -> None:

@@ -18,8 +18,8 @@ from flowkit._json.values import is_unicode
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, Notices, retry
 from flowkit._runtime.topic_names import checked_topic
-from flowkit._text.redaction import redacted
-from flowkit._text.validation_errors import message_of
+from flowkit._text.redaction import labelled, redacted
+from flowkit._text.validation_errors import plain_message_of
 from flowkit.errors import ConfigError, StoreError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -44,7 +44,7 @@ def read_options(model: type[Model], options: Mapping[str, Any], name: str) -> M
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         raise ConfigError(
-            "; ".join(f"{_place(item, name)}: {_fault(item, model)}" for item in faults)
+            "; ".join(labelled(_place(item, name), _fault(item, model)) for item in faults)
         ) from None
 
 
@@ -54,7 +54,7 @@ def _place(item: Any, name: str) -> str:
 
 def _fault(item: Any, model: type[BaseModel]) -> str:
     if item["type"] != "extra_forbidden":
-        return message_of(item)
+        return plain_message_of(item)
     near = get_close_matches(str(item["loc"][-1]), model.model_fields, 1)
     return f"there is no such field{f'; did you mean {near[0]!r}?' if near else ''}"
 
@@ -110,6 +110,7 @@ __all__ = [
     "end_of_prefix",
     "is_unicode",
     "page_cursor",
+    "plain_message_of",
     "read_document",
     "read_options",
     "read_page_cursor",

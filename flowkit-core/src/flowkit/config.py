@@ -30,8 +30,8 @@ from flowkit._json.limits import (
     Seconds,
 )
 from flowkit._runtime.topic_names import checked_topic, topic_of_role
-from flowkit._text.redaction import redacted_value, shortened
-from flowkit._text.validation_errors import message_of
+from flowkit._text.redaction import labelled, redacted_value, shortened
+from flowkit._text.validation_errors import plain_message_of
 from flowkit.errors import MAX_NAMED_FAULTS, ConfigError
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
@@ -524,6 +524,8 @@ def _complaint(item: Any, origin: Mapping[str, str]) -> str:
     message = (
         "there is no such field"
         if item["type"] == "extra_forbidden"
-        else shortened(message_of(item), 200)
+        else shortened(plain_message_of(item), 200)
     )
-    return f"{field}{f' (from {where})' if where else ''}: {message}" if field else message
+    if not field:
+        return message
+    return f"{field} (from {where}): {message}" if where else labelled(field, message)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException as StarletteError
 from starlette.routing import Match, Route
 
 from flowkit import errors
-from flowkit.adapters import redacted
+from flowkit.adapters import plain_message_of, redacted
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:flowkit:problem:"
@@ -165,9 +165,7 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     """Answer a request whose values do not match the description of its route."""
     assert isinstance(error, RequestValidationError)
     faults = [
-        Fault(
-            message=item["msg"].removeprefix("Value error, "), field=".".join(map(str, item["loc"]))
-        )
+        Fault(message=plain_message_of(item), field=".".join(map(str, item["loc"])))
         for item in error.errors()
     ]
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:20])

@@ -1,7 +1,7 @@
 /** The frame of all views: navigation, theme, time zone, access and messages. */
 
 import { useQueryClient } from '@tanstack/react-query'
-import { Suspense, useState, useSyncExternalStore } from 'react'
+import { Suspense, useEffect, useRef, useState, useSyncExternalStore } from 'react'
 import { forgetToken, isRefused, keepToken, onRefusal, token } from './api/token'
 import { Link, match, usePath } from './router'
 import { Dialog } from './shared/dialog'
@@ -39,10 +39,15 @@ function SideBar() {
   const place = usePath()
   const current = (address: string): boolean =>
     address === '/' ? place === '/' : place === address || place.startsWith(`${address}/`)
+  const views = useRef<HTMLElement>(null)
+  // On a narrow screen the views are in a row that is wider than the screen.
+  useEffect(() => {
+    views.current?.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' })
+  }, [place])
   return (
     <div className="side">
       <Link className="brand" href="/">FlowKit</Link>
-      <nav aria-label="Views">
+      <nav aria-label="Views" ref={views}>
         {NAVIGATION.map(([address, name]) => (
           <Link key={address} href={address} aria-current={current(address) ? 'page' : undefined}>
             {name}

@@ -163,3 +163,14 @@ def is_moment(value: object) -> bool:
 def has_controls(text: str) -> bool:
     """Return whether a text contains a control character."""
     return _CONTROL.search(text) is not None
+
+
+def addressable(text: str) -> str:
+    """Return an id that can be a part of a URL.
+
+    Raises:
+        ValueError: it cannot: clients resolve ``.`` and ``..`` in paths, also percent-encoded ones.
+    """
+    if text in (".", ".."):
+        raise ValueError("'.' and '..' cannot be parts of a URL; choose another name")
+    return text

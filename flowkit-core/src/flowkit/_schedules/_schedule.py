@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from flowkit._expressions.templates import OPENING
-from flowkit._json.limits import LONGEST_SEC, MAX_ID_CHARS, PositiveSeconds, Priority
+from flowkit._json.limits import LONGEST_SEC, MAX_ID_CHARS, PositiveSeconds, Priority, addressable
 from flowkit._schedules._cron import CronLine, zone_of
 from flowkit.graph._models import LAST_VERSION
 
@@ -48,7 +48,10 @@ def _time(value: Any) -> Any:
 
 
 ScheduleId = Annotated[
-    str, Field(min_length=1, max_length=MAX_SCHEDULE_ID_CHARS), AfterValidator(printable)
+    str,
+    Field(min_length=1, max_length=MAX_SCHEDULE_ID_CHARS),
+    AfterValidator(printable),
+    AfterValidator(addressable),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(printable)]
 Pipeline = Annotated[Name, AfterValidator(literal)]

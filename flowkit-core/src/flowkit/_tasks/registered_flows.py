@@ -4,8 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from flowkit._json.limits import addressable
 from flowkit._records.flow_records import HEADS, latest_versions, read_version
 from flowkit._records.similar_names import similar_name
 from flowkit._runtime.concurrency import Gathered
@@ -35,7 +36,7 @@ class FlowChoice(_Options):
 class FlowDescription(_Options):
     """Name and description of a flow that is registered."""
 
-    name: Name
+    name: Annotated[Name, AfterValidator(addressable)]
     description: Annotated[str, Field(max_length=10_000)]
 
 

@@ -13,6 +13,7 @@ from flowkit._json.limits import (
     MAX_VALUE_LEVELS,
     PositiveSeconds,
     Priority,
+    addressable,
 )
 from flowkit._json.python_objects import NotWritable, plain_object
 from flowkit._json.values import (
@@ -56,7 +57,7 @@ class TaskOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    task_id: Name | None
+    task_id: Annotated[Name, AfterValidator(addressable)] | None
     idempotency_key: Name | None
     pipeline: Name | None
     labels: Annotated[dict[Label, Label], BeforeValidator(_object)]

@@ -95,6 +95,13 @@ def redacted_value(value: Any, name: str = "") -> Any:
     return HIDDEN if _NAMES_A_SECRET.search(name) else redacted(_text(value))
 
 
+def labelled(name: str, text: str) -> str:
+    """Return ``NAME: TEXT`` about a field. Redaction does not hide a part of the text, as it would
+    after the name of a secret and a colon.
+    """
+    return f"{name} is wrong: {text}" if _NAMES_A_SECRET.search(name) else f"{name}: {text}"
+
+
 def _key(key: Any) -> Any:
     return encodable(key) if isinstance(key, str) else key
 

@@ -1,7 +1,42 @@
 """Texts of the errors that pydantic finds in values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+_Context = Mapping[str, Any]
+_RULES: Mapping[str, Callable[[_Context], str]] = {
+    "string_type": lambda _: "must be a string",
+    "string_unicode": lambda _: "must be valid Unicode",
+    "bool_type": lambda _: "must be true or false",
+    "bool_parsing": lambda _: "must be true or false",
+    "int_type": lambda _: "must be a whole number",
+    "int_parsing": lambda _: "must be a whole number",
+    "int_from_float": lambda _: "must be a whole number",
+    "float_type": lambda _: "must be a number",
+    "float_parsing": lambda _: "must be a number",
+    "finite_number": lambda _: "must be a finite number",
+    "tuple_type": lambda _: "must be a list",
+    "list_type": lambda _: "must be a list",
+    "set_type": lambda _: "must be a list",
+    "frozen_set_type": lambda _: "must be a list",
+    "dict_type": lambda _: "must be an object",
+    "model_type": lambda _: "must be an object",
+    "model_attributes_type": lambda _: "must be an object",
+    "string_too_short": lambda _: "must not be empty",
+    "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
+    "greater_than": lambda context: f"must be above {_number(context['gt'])}",
+    "greater_than_equal": lambda context: f"must be at least {_number(context['ge'])}",
+    "less_than": lambda context: f"must be below {_number(context['lt'])}",
+    "less_than_equal": lambda context: f"must be at most {_number(context['le'])}",
+    "literal_error": lambda context: f"must be {context['expected']}",
+    "enum": lambda context: f"must be {context['expected']}",
+}
+
+
+def rule_of(error: Mapping[str, Any]) -> str | None:
+    """Return the rule that a value breaks: "must be …", None if this is not one of the types."""
+    rule = _RULES.get(error["type"])
+    return None if rule is None else rule(error.get("ctx", {}))
 
 
 def message_of(error: Mapping[str, Any]) -> str:
@@ -10,3 +45,14 @@ def message_of(error: Mapping[str, Any]) -> str:
     """
     text = str(error["msg"])
     return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
+def plain_message_of(error: Mapping[str, Any]) -> str:
+    """Return the message of an error about a field of FlowKit, in FlowKit's words."""
+    if error["type"] == "missing":
+        return "it is missing"
+    return rule_of(error) or message_of(error)
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else str(limit)

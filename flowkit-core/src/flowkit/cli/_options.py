@@ -1,10 +1,13 @@
 """Options shared by several verbs."""
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, tzinfo
 from functools import wraps
 from inspect import Signature, signature
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +16,7 @@ from flowkit._json.documents import DocumentError, read_document, read_document_
 from flowkit._json.values import kind_of
 from flowkit.client._task_filters import WAITING_FOR
 from flowkit.config import CommonConfig
+from flowkit.errors import ConfigError
 from flowkit.task import TaskStatus
 
 Db = Annotated[
@@ -244,6 +248,10 @@ def settings(
     """
     values: dict[str, Any] = {}
     for field, text in pairs(items, "--set").items():
+        whole, *inner = field.split(".")
+        if inner and whole in kind.model_fields:
+            advice = f"write --set {quote(f'{whole}={_nested(inner, text)}')}"
+            raise ConfigError(f"{field}: --set takes whole fields; {advice}")
         known = kind.model_fields.get(field)
         if known is not None and known.annotation in (str, str | None):
             values[field] = text
@@ -258,6 +266,16 @@ def settings(
             values[field] = text
     given = {f"--{name.replace('_', '-')}": {name: value} for name, value in named.items() if value}
     return {"--set": values} | given
+
+
+def _nested(names: Sequence[str], text: str) -> str:
+    """Return the JSON of objects that have a value at this path of names."""
+    value: Any = text
+    with suppress(DocumentError):
+        value = read_document(text, syntax="JSON")
+    for name in reversed(names):
+        value = {name: value}
+    return json.dumps(value)
 
 
 def split(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flowkit._text.validation_errors import message_of
+from flowkit._text.validation_errors import plain_message_of
 from flowkit.errors import FlowKitError
 
 M = TypeVar("M", bound=BaseModel)
@@ -23,7 +23,7 @@ def valid_model(kind: type[M], given: Any, refusal: type[FlowKitError]) -> M:
         return kind(**{field: getattr(given, field) for field in given.model_fields_set})
     except ValidationError as error:
         faults = [
-            ": ".join([*map(str, item["loc"]), message_of(item)])
+            ": ".join([*map(str, item["loc"]), plain_message_of(item)])
             for item in error.errors(include_url=False, include_input=False)
         ]
         raise refusal(f"the {name.lower()} is not valid: {'; '.join(faults)}") from None

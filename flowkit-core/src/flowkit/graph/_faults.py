@@ -1,14 +1,13 @@
 """Faults found in a graph, and their texts."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flowkit._json.values import Path, kind_of, place, short
-from flowkit._text.validation_errors import message_of
+from flowkit._text.validation_errors import message_of, rule_of
 from flowkit.errors import Fault
 from flowkit.graph._models import (
     Batching,
@@ -157,12 +156,8 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
             f"{name} {_PATTERNS.get(str(path[-1]), 'must not contain control characters')}, not"
             f" {short(value)}"
         )
-    say = _SAYINGS.get(kind)
-    return (
-        f"{name} {say(item.get('ctx', {}))}, not {short(value)}"
-        if say
-        else f"{name}: {item['msg']}"
-    )
+    rule = rule_of(item)
+    return f"{name}: {item['msg']}" if rule is None else f"{name} {rule}, not {short(value)}"
 
 
 def unknown_field(
@@ -211,28 +206,3 @@ _PATTERNS = {
     "as": "must be a name: at most 100 letters A-Z and a-z, digits and '_', not first a digit",
     "fan_in": "must be 'all', 'any', 'ended' or 'count:n' with a whole number n of at least 1",
 }
-
-_Context = dict[str, Any]
-_SAYINGS: dict[str, Callable[[_Context], str]] = {
-    "string_type": lambda _: "must be a string",
-    "string_unicode": lambda _: "must be valid Unicode",
-    "bool_type": lambda _: "must be true or false",
-    "int_type": lambda _: "must be a whole number",
-    "int_from_float": lambda _: "must be a whole number",
-    "float_type": lambda _: "must be a number",
-    "finite_number": lambda _: "must be a finite number",
-    "tuple_type": lambda _: "must be a list",
-    "list_type": lambda _: "must be a list",
-    "dict_type": lambda _: "must be an object",
-    "model_type": lambda _: "must be an object",
-    "model_attributes_type": lambda _: "must be an object",
-    "string_too_short": lambda _: "must not be empty",
-    "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
-    "greater_than": lambda context: f"must be above {_number(context['gt'])}",
-    "greater_than_equal": lambda context: f"must be at least {_number(context['ge'])}",
-    "less_than_equal": lambda context: f"must be at most {_number(context['le'])}",
-}
-
-
-def _number(limit: float) -> str:
-    return str(int(limit)) if limit == int(limit) else str(limit)

@@ -4,6 +4,7 @@ import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { api, path } from '../api/client'
 import type { NodeStatus, NodeView, Page, TaskEvent, TaskView } from '../api/types'
 import { Link, useSearch } from '../router'
+import { printable } from '../shared/printable'
 import { Empty, ProblemBox } from '../shared/problem'
 import { StatusBadge, isTerminal } from '../shared/status'
 import { Duration, Time } from '../shared/time'
@@ -108,7 +109,7 @@ function Details({ task, view, node, explanation, graphNode }: {
         {node.skipped_batches ? <Fact name="Skipped batches">{node.skipped_batches}</Fact> : null}
         {Object.entries(node.labels ?? {}).map(([key, value]) => <Fact key={key} name={key}>{value}</Fact>)}
       </dl>
-      {node.error && !explanation.includes(node.error) && <Part title="Error"><pre className="json">{node.error}</pre></Part>}
+      {node.error && !explanation.includes(node.error) && <Part title="Error"><pre className="json">{printable(node.error)}</pre></Part>}
       {node.progress != null && <Part title="Progress"><Json value={node.progress} /></Part>}
       {node.result != null && <Part title="Result"><Json value={node.result} /></Part>}
       {Object.keys(node.metrics ?? {}).length > 0 && <Part title="Metrics"><Json value={node.metrics} /></Part>}

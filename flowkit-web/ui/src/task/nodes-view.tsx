@@ -7,6 +7,7 @@ import { jsonText } from '../api/json'
 import type { NodeStatus, NodeView, Page } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
+import { printable } from '../shared/printable'
 import { StatusBadge } from '../shared/status'
 import { Table, type Column } from '../shared/table'
 import { Duration, Time } from '../shared/time'
@@ -75,11 +76,11 @@ function ChildrenBar({ counts }: { counts: Counts }) {
 }
 
 function whatOf(row: Row): string {
-  if (row.error) return `${row.reason_code ? `${row.reason_code}: ` : ''}${row.error}`
+  if (row.error) return printable(`${row.reason_code ? `${row.reason_code}: ` : ''}${row.error}`)
   if (row.waiting) return waitText(row.waiting)
   if (row.cached) return 'taken from the cache'
   if (row.reason_code) return row.reason_code
-  if (row.status === 'running' && row.progress != null) return jsonText(row.progress)
+  if (row.status === 'running' && row.progress != null) return printable(jsonText(row.progress))
   return row.worker_id ?? ''
 }
 

@@ -1,6 +1,7 @@
 /** Table of tasks. */
 
 import type { TaskView } from '../api/types'
+import { printable } from '../shared/printable'
 import { Badge, StatusBadge } from '../shared/status'
 import { Table, type Column } from '../shared/table'
 import { Duration, Time } from '../shared/time'
@@ -30,12 +31,12 @@ function Flow({ task }: { task: TaskView }) {
 }
 
 function Details({ task }: { task: TaskView }) {
-  if (task.error) return <span className="bad-text" title={task.error}>{task.error}</span>
+  if (task.error) return <span className="bad-text" title={printable(task.error)}>{printable(task.error)}</span>
   return (
     <>
       {task.waiting && <Badge tone="wait">waits for a {task.waiting}</Badge>}
       {Object.entries(task.labels).map(([key, value]) => (
-        <span key={key} className="label">{key}={value}</span>
+        <span key={key} className="label">{printable(`${key}=${value}`)}</span>
       ))}
     </>
   )
