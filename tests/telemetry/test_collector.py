@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit.cli._checks import check_bus
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
@@ -80,3 +81,13 @@ def test_a_process_without_an_endpoint_makes_no_spans() -> None:
     assert plugins.configured(CommonConfig()) is plugins
     assert plugins.configured(CommonConfig(options={"telemetry": {}})) is plugins
     assert not plugins.surrounds_attempts
+
+
+async def test_doctor_names_the_plugin_whose_settings_are_wrong_and_not_the_bus() -> None:
+    cfg = CoordinatorConfig(
+        db="memory://", bus="memory://", options={"telemetry": {"traces_endpoint": "collector"}}
+    )
+    (wrong,) = [one for one in await check_bus(Plugins(), cfg) if not one.ok]
+    assert wrong.name == "plugins"
+    assert "plugin 'traces': options.telemetry.traces_endpoint: must match" in wrong.detail
+    assert wrong.remedy == "correct the configuration of this plugin"

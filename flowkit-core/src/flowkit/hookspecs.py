@@ -74,7 +74,8 @@ def flowkit_check_bus(bus: Bus, config: CommonConfig) -> Awaitable[Sequence[Chec
     """Return further checks for ``flowkit doctor``, of the bus or of a server that the plugin uses,
     to be awaited; None for none.
 
-    The bus is open. An error of FlowKit that it raises is reported as that of the bus.
+    The bus is open. A ``ConfigError`` that it raises is reported as that of the plugin, any other
+    error of FlowKit as that of the bus.
     """
 
 

@@ -24,6 +24,7 @@ _RULES: Mapping[str, Callable[[_Context], str]] = {
     "model_attributes_type": lambda _: "must be an object",
     "string_too_short": lambda _: "must not be empty",
     "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
+    "string_pattern_mismatch": lambda context: f"must match the pattern {context['pattern']}",
     "greater_than": lambda context: f"must be above {_number(context['gt'])}",
     "greater_than_equal": lambda context: f"must be at least {_number(context['ge'])}",
     "less_than": lambda context: f"must be below {_number(context['lt'])}",

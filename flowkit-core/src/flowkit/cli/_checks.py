@@ -159,8 +159,12 @@ async def check_bus(
     async def ask(_: anyio.CancelScope) -> Sequence[CheckResult]:
         async with plugins.open_bus(cfg.bus_address(), cfg) as bus:
             found = list(await bus.check(coordinator_topics(cfg)))
-            for answer in plugins.answers("flowkit_check_bus", bus=bus, config=cfg):
-                found += await answer.value
+            try:
+                for answer in plugins.answers("flowkit_check_bus", bus=bus, config=cfg):
+                    found += await answer.value
+            except ConfigError as error:
+                fix = error.remedy or "correct the configuration of this plugin"
+                found.append(CheckResult("plugins", False, error.fault, fix))
             return found
 
     return await _check_server("bus", cfg.bus_address(), ask, patience_sec=patience_sec)
