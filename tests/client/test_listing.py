@@ -14,6 +14,7 @@ from tests.builders import graph, node
 
 SLEEP = {"for_sec": 60}
 APPROVAL = {"prompt": "Go?"}
+AWAITED = ("signal 'paid'", "decision about 'c'", "worker of role 'unserved'")
 
 
 @handler("work")
@@ -359,3 +360,39 @@ async def test_approvals_of_one_task_are_found_by_its_id() -> None:
         assert [one.task_id for one in (await client.approvals(task_id="t1")).items] == ["t1"]
         with pytest.raises(TaskNotFound):
             await client.approvals(task_id="other")
+
+
+async def test_a_view_names_what_its_task_waits_for() -> None:
+    nodes = [
+        node("a", "wait_signal", io={"signal": "paid"}),
+        node("b", "wait_signal", io={"signal": "paid"}),
+        node("c", "approval", io={"prompt": "Go?"}),
+        node("d", "unserved"),
+        node("e", "sleep", io={"for_sec": 60}),
+    ]
+    async with Cluster(handlers=[work]) as cluster:
+        await cluster.client.create_task(graph=graph(*nodes), task_id="t")
+        await cluster.clock.sleep(1)
+        await cluster.client.create_task(graph=graph(node("e", "sleep", io={"for_sec": 60})))
+        await cluster.clock.sleep(1)
+        for shown in ("all", "none"):
+            sleeping, waiting = (await cluster.client.list_tasks(nodes=shown)).items
+            assert waiting.waits == (
+                "signal 'paid'",
+                "decision about 'c'",
+                "worker of role 'unserved'",
+            )
+            assert sleeping.waits[0].startswith("the time 2")
+        await cluster.clock.sleep(61)
+        assert (await cluster.client.list_tasks(status="finished")).items[0].waits == ()
+
+
+async def test_a_view_names_the_key_of_a_task_and_those_of_its_nodes() -> None:
+    keyed = node("a", "sleep", io={"for_sec": 60})
+    async with Cluster(handlers=[work]) as cluster:
+        for _ in range(2):
+            document = {**graph(keyed), "concurrency": {"key": "tenant"}}
+            await cluster.client.create_task(graph=document)
+            await cluster.clock.sleep(1)
+        newest = (await cluster.client.list_tasks()).items[0]
+        assert newest.waits == ("key 'tenant'",)

@@ -87,7 +87,7 @@ async def test_doctor_names_the_plugin_whose_settings_are_wrong_and_not_the_bus(
     cfg = CoordinatorConfig(
         db="memory://", bus="memory://", options={"telemetry": {"traces_endpoint": "collector"}}
     )
-    (wrong,) = [one for one in await check_bus(Plugins(), cfg) if not one.ok]
-    assert wrong.name == "plugins"
+    (wrong,) = [one for one in await check_bus(Plugins(), cfg) if one.name == "plugins"]
+    assert not wrong.ok
     assert "plugin 'traces': options.telemetry.traces_endpoint: must match" in wrong.detail
     assert wrong.remedy == "correct the configuration of this plugin"

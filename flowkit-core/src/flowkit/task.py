@@ -157,6 +157,10 @@ class TaskView(_View):
     """Id of the schedule that made this task."""
     waiting: Literal["key"] | None = None
     """``key`` while the task waits for the concurrency key of its graph."""
+    waits: tuple[str, ...] = ()
+    """What the task and its nodes wait for, at most three different ones, such as ``signal
+    'paid'``. Views in hooks have none.
+    """
     schedule_at: datetime | None = None
     """Nominal time of the schedule for which it made this task."""
     trigger: str | None = None

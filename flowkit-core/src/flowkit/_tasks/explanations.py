@@ -16,6 +16,7 @@ from flowkit._engine import (
 )
 from flowkit._records.task_records import last_change_at
 from flowkit._tasks.wait_explanations import (
+    asked_place,
     explain_pause,
     explain_until,
     explain_wait,
@@ -125,9 +126,9 @@ def explain_node(
                 f" {state.size} children have not ended."
             )
         case Mark.DEFERRED if record is not None and record.queued_for is not None:
-            return f"{name} waits for {place_wait or _asked_place(record)}."
+            return f"{name} waits for {place_wait or asked_place(record)}."
         case Mark.ASKING if record is not None:
-            return f"{name} asks for {_asked_place(record)}."
+            return f"{name} asks for {asked_place(record)}."
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
             if index in plan.nested:
                 before = f"{name} waits {explain_until(record, now)} before"
@@ -175,15 +176,6 @@ def explain_node(
         f"{name} was issued {_ago(record, now)} and waits in the queue until a worker that serves"
         f" the role {plan.nodes[index].type!r} is free."
     )
-
-
-def _asked_place(record: NodeRecord) -> str:
-    """Return the key, the rate or the result that a node asks for, or waits for."""
-    kind = record.asks_for or "key"
-    if kind == "cache":
-        return "the result for its cache key"
-    claim = record.claim(kind)
-    return kind if claim is None else f"{kind} {claim.key!r}"
 
 
 def _held_up(record: NodeRecord) -> str:

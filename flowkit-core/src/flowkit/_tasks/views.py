@@ -9,6 +9,7 @@ from typing import Any
 
 from flowkit._engine import Transition, error_of, shown_child, shown_rounds, stop_cause
 from flowkit._tasks.map_children import marks_of_children
+from flowkit._tasks.wait_explanations import waits_of
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.graph._expanded_plan import node_of
 from flowkit.measures import Measure
@@ -132,6 +133,7 @@ def task_view(
     *,
     nodes: dict[str, NodeView] | None = None,
     result: Any = None,
+    waits: tuple[str, ...] = (),
 ) -> TaskView:
     """Return the view of a task; after ``step``, if given. It has only the nodes that are given."""
     state = task if step is None else step
@@ -146,6 +148,7 @@ def task_view(
         rerun_of=spec.rerun_of,
         schedule=None if spec.schedule is None else spec.schedule.schedule_id,
         waiting="key" if state.key is not None and state.key.state == "queued" else None,
+        waits=waits,
         schedule_at=None if spec.schedule is None else _time(spec.schedule.at),
         trigger=None if spec.trigger is None else spec.trigger.trigger_id,
         status=state.status,
@@ -190,7 +193,8 @@ def full_view(task: Task, records: Mapping[int, NodeRecord], shown: NodesShown =
         plan.ids[index]: node_view(task, index, records=records)
         for index in shown_nodes(task, shown)
     }
-    return task_view(task, nodes=nodes, result=result_of(task, records) if task.terminal else None)
+    result = result_of(task, records) if task.terminal else None
+    return task_view(task, nodes=nodes, result=result, waits=waits_of(task))
 
 
 def result_of(task: Task, records: Mapping[int, NodeRecord]) -> Any:

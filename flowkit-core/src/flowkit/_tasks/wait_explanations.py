@@ -1,11 +1,66 @@
 """Explanations of nodes that wait: for what, since when, and which command ends the wait."""
 
+from collections.abc import Iterator
+from itertools import islice
 from shlex import quote
 
 from flowkit.protocols import utc
-from flowkit.task import NodeRecord, Task
+from flowkit.task import Mark, NodeRecord, Task
 
 MOST_CHOICES = 10
+MOST_WAITS = 3
+"""Things that a view of a task names."""
+MOST_LOOKED_AT = 100
+"""Waiting nodes of a task among which they are searched."""
+
+
+def waits_of(task: Task) -> tuple[str, ...]:
+    """Return what a task and its nodes wait for, at most three different ones."""
+    found: dict[str, None] = {}
+    if task.key is not None and task.key.state == "queued":
+        found[f"key {task.key.key!r}"] = None
+    for index in islice(_waiting(task), MOST_LOOKED_AT):
+        record = task.records.get(index)
+        if record is not None and (name := _awaited(task, index, record)) is not None:
+            found[name] = None
+            if len(found) == MOST_WAITS:
+                break
+    return tuple(found)
+
+
+def _waiting(task: Task) -> Iterator[int]:
+    for mark in (Mark.DEFERRED, Mark.ISSUED):
+        index = task.marks.find(mark)
+        while index >= 0:
+            yield index
+            index = task.marks.find(mark, index + 1)
+
+
+def _awaited(task: Task, index: int, record: NodeRecord) -> str | None:
+    """Return what a node waits for, None for a node that does not wait."""
+    mark, plan = task.marks[index], task.spec.plan
+    if mark == Mark.ISSUED:
+        return f"worker of role {plan.nodes[index].type!r}"
+    if mark != Mark.DEFERRED:
+        return None
+    if record.queued_for is not None:
+        return asked_place(record)
+    if record.wait is None:
+        return None
+    if record.wait.kind == "signal":
+        return f"signal {record.wait.arguments['signal']!r}"
+    if record.wait.kind == "approval":
+        return f"decision about {plan.ids[index]!r}"
+    return None if record.wait.until is None else f"the time {_time(record.wait.until)}"
+
+
+def asked_place(record: NodeRecord) -> str:
+    """Return the key, the rate or the result that a node asks for, or waits for."""
+    kind = record.asks_for or "key"
+    if kind == "cache":
+        return "the result for its cache key"
+    claim = record.claim(kind)
+    return kind if claim is None else f"{kind} {claim.key!r}"
 
 
 def explain_wait(task: Task, index: int, record: NodeRecord, now: float) -> str:

@@ -30,11 +30,17 @@ function Flow({ task }: { task: TaskView }) {
   return <>{task.pipeline ?? <span className="quiet">—</span>}</>
 }
 
+/** What a task waits for, such as `signal 'paid'`. */
+function Wait({ wait }: { wait: string }) {
+  const text = printable(`waits for ${wait}`)
+  return <span title={text}><Badge tone="wait">{text}</Badge></span>
+}
+
 function Details({ task }: { task: TaskView }) {
   if (task.error) return <span className="bad-text" title={printable(task.error)}>{printable(task.error)}</span>
   return (
     <>
-      {task.waiting && <Badge tone="wait">waits for a {task.waiting}</Badge>}
+      {task.waits?.map((wait) => <Wait key={wait} wait={wait} />)}
       {Object.entries(task.labels).map(([key, value]) => (
         <span key={key} className="label">{printable(`${key}=${value}`)}</span>
       ))}
