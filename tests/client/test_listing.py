@@ -368,7 +368,6 @@ async def test_a_view_names_what_its_task_waits_for() -> None:
         node("b", "wait_signal", io={"signal": "paid"}),
         node("c", "approval", io={"prompt": "Go?"}),
         node("d", "unserved"),
-        node("e", "sleep", io={"for_sec": 60}),
     ]
     async with Cluster(handlers=[work]) as cluster:
         await cluster.client.create_task(graph=graph(*nodes), task_id="t")

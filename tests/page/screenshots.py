@@ -26,6 +26,9 @@ VIEWS = {
     "flow": ("/flows/order?version=2", "order"),
     "schedule": ("/schedules/nightly", "nightly"),
 }
+RETRIES = {"max": 1, "backoff_sec": 0.6}
+SECONDS = {"read": 0.4, "reserve": 1.1, "charge": 0.5, "send": 0.7}
+"""Times of the task whose timeline is shown."""
 CUSTOMERS = ("ann", "bob", "mia", "tom")
 
 
@@ -34,17 +37,22 @@ async def prepare(client: Client, shop: Shop) -> None:
     for name, graph in shops.FLOWS.items():
         await client.put_flow(name, graph, description=f"The {name} of the shop")
     mail = {"node_id": "mail", "type": "send", "depends_on": ["send"]}
-    await client.put_flow("order", {"nodes": [*shops.ORDER["nodes"], mail]})
+    nodes = [{**one, "retry_policy": RETRIES} for one in shops.ORDER["nodes"]]
+    await client.put_flow("order", {"nodes": [*nodes, mail]})
     await client.put_schedule(
         Schedule("nightly", flow="reminder", cron="0 3 * * *", timezone="Europe/Berlin")
     )
     await client.put_schedule(Schedule("hourly", flow="delivery", every_sec=3_600))
     await client.trigger_schedule("hourly")
     await client.put_trigger(Trigger("deliver", source="task:release", flow="delivery"))
-    for number in range(2_270, 2_291):
+    for number in range(2_270, 2_290):
         await submit(client, "order", f"order-{number}", customer=CUSTOMERS[number % 4])
-    for number in range(2_270, 2_291):
+    for number in range(2_270, 2_290):
         await client.wait(f"order-{number}")
+    shop.takes_sec, shop.refusals = SECONDS, 1
+    await submit(client, "order", "order-2290", customer="mia")
+    await client.wait("order-2290")
+    shop.takes_sec = {}
     for number, flow in enumerate(("release", "delivery", "delivery", "reminder")):
         await submit(client, flow, f"{flow}-{number}")
     shop.bank_is_open = False

@@ -1,9 +1,11 @@
 """A shop whose flows the tests of the page look at: handlers, flows and a running cluster."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.errors import NodeFailure
@@ -74,28 +76,43 @@ class Shop:
 
     def __init__(self) -> None:
         self.bank_is_open = True
+        self.refusals = 0
+        """Number of charges that the bank refuses before it accepts one."""
+        self.takes_sec: Mapping[str, float] = {}
+        """Time that handlers take, by role. The others take none."""
 
     def handlers(self) -> list[Any]:
         """Return the handlers. Cards are charged while the bank is open."""
 
+        async def take_time(role: str) -> None:
+            if role in self.takes_sec:
+                await anyio.sleep(self.takes_sec[role])
+
         @handler("read")
         async def read(item: Any, ctx: RunContext) -> Any:
+            await take_time("read")
             ctx.log.info("read 3 lines of the order")
             return {"lines": 3}
 
         @handler("reserve")
         async def reserve(item: Any) -> Any:
+            await take_time("reserve")
             return {"shelf": "B-14"}
 
         @handler("charge")
         async def charge(item: Any, ctx: RunContext) -> Any:
             if not self.bank_is_open:
                 raise NodeFailure("the bank is closed", reason_code="bank_closed", permanent=True)
+            await take_time("charge")
+            if self.refusals:
+                self.refusals -= 1
+                raise NodeFailure("the bank is busy", reason_code="bank_busy")
             ctx.log.info("charged the card")
             return {"charged_cents": 4_990}
 
         @handler("send")
         async def send(item: Any) -> Any:
+            await take_time("send")
             return {"parcel": "P-2291"}
 
         return [read, reserve, charge, send]

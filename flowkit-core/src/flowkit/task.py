@@ -158,7 +158,7 @@ class TaskView(_View):
     waiting: Literal["key"] | None = None
     """``key`` while the task waits for the concurrency key of its graph."""
     waits: tuple[str, ...] = ()
-    """What the task and its nodes wait for, at most three different ones, such as ``signal
+    """Things that the task and its nodes wait for, at most three, such as ``signal
     'paid'``. Views in hooks have none.
     """
     schedule_at: datetime | None = None

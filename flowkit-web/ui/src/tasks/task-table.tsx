@@ -2,10 +2,11 @@
 
 import type { TaskView } from '../api/types'
 import { printable } from '../shared/printable'
-import { Badge, StatusBadge } from '../shared/status'
+import { StatusBadge } from '../shared/status'
 import { Table, type Column } from '../shared/table'
 import { Duration, Time } from '../shared/time'
 import { FlowLink, TaskLink } from '../shared/view'
+import { Explanation } from '../task/explanation'
 
 const COLUMNS: Column<TaskView>[] = [
   { title: 'Status', width: '8.5rem', cell: (task) => <StatusBadge status={task.status} /> },
@@ -31,16 +32,16 @@ function Flow({ task }: { task: TaskView }) {
 }
 
 /** What a task waits for, such as `signal 'paid'`. */
-function Wait({ wait }: { wait: string }) {
-  const text = printable(`waits for ${wait}`)
-  return <span title={text}><Badge tone="wait">{text}</Badge></span>
+function Waits({ waits }: { waits: string[] }) {
+  const text = `waits for ${waits.join(', ')} `
+  return <span className="wait-text" title={printable(text)}><Explanation text={text} /></span>
 }
 
 function Details({ task }: { task: TaskView }) {
   if (task.error) return <span className="bad-text" title={printable(task.error)}>{printable(task.error)}</span>
   return (
     <>
-      {task.waits?.map((wait) => <Wait key={wait} wait={wait} />)}
+      {task.waits && task.waits.length > 0 && <Waits waits={task.waits} />}
       {Object.entries(task.labels).map(([key, value]) => (
         <span key={key} className="label">{printable(`${key}=${value}`)}</span>
       ))}
