@@ -722,6 +722,15 @@ class KeyClaim:
         """Return the claim in another state. This is faster than ``dataclasses.replace``."""
         return KeyClaim(self.key, self.number, state, self.asked_at)
 
+    def fields(self) -> dict[str, Any]:
+        """Return the values by name. This is faster than ``dataclasses.asdict``."""
+        return {
+            "key": self.key,
+            "number": self.number,
+            "state": self.state,
+            "asked_at": self.asked_at,
+        }
+
     def is_past(self, number: int) -> bool:
         """Return whether the claim with this number is over."""
         return self.number > number or (self.number == number and self.is_over)

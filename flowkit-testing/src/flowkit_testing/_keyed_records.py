@@ -81,19 +81,21 @@ class InMemoryRecordStore:
         return self._kinds.get(kind) or _Kind()
 
     def _apply(self, change: RecordChange) -> bool:
-        fits = all(map(self._has, change.put)) and all(map(self._has, change.delete))
-        if fits:
-            for deletion in change.delete:
-                self._delete(deletion.kind, deletion.key)
-            for record in change.put:
-                stored = _copy(record)
-                stored.data, stored.revision = bytes(record.data), change.op_id
-                self._put(stored)
-        return fits
+        wanted: list[KeyedRecord | RecordDeletion] = [*change.put, *change.delete]
+        if not all(map(self._has, wanted)):
+            return False
+        for deletion in change.delete:
+            self._delete(deletion.kind, deletion.key)
+        for record in change.put:
+            stored = _copy(record)
+            stored.data, stored.revision = bytes(record.data), change.op_id
+            self._put(stored)
+        return True
 
     def _has(self, wanted: KeyedRecord | RecordDeletion) -> bool:
         """Return whether a record is stored in the revision that a change names."""
-        stored = self._of(wanted.kind).records.get(wanted.key)
+        kind = self._kinds.get(wanted.kind)
+        stored = None if kind is None else kind.records.get(wanted.key)
         if stored is None:
             return isinstance(wanted, KeyedRecord) and not wanted.revision
         return wanted.revision in (None, stored.revision)

@@ -7,7 +7,7 @@ known to have begun. From then on it counts as begun, for as long as the window 
 The key of a cache has one place, and its holder computes the value that is stored in it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -94,7 +94,7 @@ class KeyState(NamedTuple):
     def without(self, claimants: Collection[Claimant]) -> "KeyState":
         """Return the state after these claims have given their places back."""
         kept = [holder for holder in self.holders if holder.claimant not in claimants]
-        return self.held_by(kept)
+        return self.held_by(kept) if len(kept) < len(self.holders) else self
 
     def held_by(self, holders: Collection[Holder]) -> "KeyState":
         """Return the state with these holders. This is faster than ``_replace``."""
@@ -108,7 +108,9 @@ class KeyState(NamedTuple):
         """Return the state after these claims have given their places back, some with a value. A
         value that has expired is gone.
         """
-        kept = self.without(returned) if returned else self
+        kept = self.without(returned) if returned and self.holders else self
+        if self.value is None and not values and not self.stale:
+            return kept
         if self.value is not None and self.value.until <= now:
             kept = kept._replace(value=None)
         for claimant, value in values.items():
@@ -149,7 +151,7 @@ def none_begun(per_sec: float) -> int:
 
 def admit(
     state: KeyState,
-    candidates: Iterable[Candidate],
+    candidates: Collection[Candidate],
     now: float,
     begun: Callable[[float], int] = none_begun,
 ) -> tuple[KeyState, Sequence[Candidate], Sequence[Candidate]]:
@@ -158,9 +160,9 @@ def admit(
 
     The limit of the first candidate without a place decides: no later one passes it.
     """
-    in_order = sorted(candidates)
-    if not in_order:
+    if not candidates:
         return state, (), ()
+    in_order = sorted(candidates) if len(candidates) > 1 else list(candidates)
     holders = list(state.holders)
     admitted: list[Candidate] = []
     left: list[Candidate] = []

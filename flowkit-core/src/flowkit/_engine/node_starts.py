@@ -116,8 +116,8 @@ def start_with_places(draft: Transition, index: int, settings: EngineSettings) -
     node, record = draft.task.spec.plan.nodes[index], draft.record(index)
     if node.cache is not None and not record.holds_cache:
         _ask_for(draft, index, "cache", "", settings)
-    elif node.key is not None and not record.holds_key:
-        _ask_for(draft, index, "key", node.key.key, settings)
+    elif (key := node.key) is not None and not record.holds_key:
+        _ask_for(draft, index, "key", key.key, settings)
     elif node.rate_limit is not None and not record.holds_rate:
         _ask_for(draft, index, "rate", node.rate_limit.key, settings)
     else:

@@ -406,8 +406,10 @@ class Transition:
         """Give back the places of a node whose attempt is over, or take it out of the queues.
         ``begun`` says whether the attempt may have begun, and ``finished`` whether the node has.
         """
+        record = self.record(index)
         for kind in CLAIM_KINDS:
-            self.end_claim(index, kind, begun=begun, finished=finished)
+            if record.claim(kind) is not None:
+                self.end_claim(index, kind, begun=begun, finished=finished)
 
     def end_claim(
         self, index: int, kind: ClaimKind, *, begun: bool, finished: bool = False

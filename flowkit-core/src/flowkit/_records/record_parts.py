@@ -25,7 +25,7 @@ from flowkit._user_code.containment import error_text
 from flowkit.errors import CorruptRecord
 from flowkit.messages import BatchRetries
 from flowkit.protocols import ArchivedPart, Commit, TaskRecord
-from flowkit.task import ENDED, LogEntry, NodeRecord, SignalBox, Task
+from flowkit.task import CLAIM_KINDS, ENDED, LogEntry, NodeRecord, SignalBox, Task
 
 STATE, VARS, SIGNALS = "state", "vars", "signals"
 
@@ -71,7 +71,7 @@ def encode_state(task: Task) -> bytes:
     if task.failed_codes:
         state["failed_codes"] = task.failed_codes
     if task.key is not None:
-        state["key"] = asdict(task.key)
+        state["key"] = task.key.fields()
     if task.publication is not None:
         state["publication"] = asdict(task.publication)
     if task.spec.parent is not None:
@@ -85,6 +85,9 @@ def encode_node(record: NodeRecord) -> bytes:
     values: dict[str, Any] = {"attempt": record.attempt, "first_attempt": record.first_attempt}
     for name in compress(_OPTIONAL, _optional_of(record)):
         values[name] = getattr(record, name)
+    for kind in CLAIM_KINDS:
+        if kind in values:
+            values[kind] = values[kind].fields()
     if not record.result and record.result is not None:
         values["result"] = record.result
     if not record.progress and record.progress is not None:

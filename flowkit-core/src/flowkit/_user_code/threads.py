@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio.to_thread
 
@@ -35,7 +35,18 @@ class Calls:
         """``outer`` counts them, too."""
         self._outer = outer
         self._running: dict[object, str] = {}
-        self._quiet = asyncio.Event()
+        self._quiet: asyncio.Event | None = None
+        """Set when no function runs; None while none waits for that."""
+        self._token: Token[Calls | None] | None = None
+
+    def __enter__(self) -> Self:
+        """Count the calls that are made from this context, and from copies of it."""
+        self._token = _counted_in.set(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._token is not None
+        _counted_in.reset(self._token)
 
     @property
     def names(self) -> list[str]:
@@ -44,35 +55,30 @@ class Calls:
 
     def begin(self, call: object, name: str) -> None:
         self._running[call] = name
-        self._quiet.clear()
         if self._outer is not None:
             self._outer.begin(call, name)
 
     def end(self, call: object) -> None:
         self._running.pop(call, None)
-        if not self._running:
+        if not self._running and self._quiet is not None:
             self._quiet.set()
+            self._quiet = None
         if self._outer is not None:
             self._outer.end(call)
 
     async def wait_until_quiet(self) -> None:
         """Return when no function runs."""
         while self._running:
+            self._quiet = self._quiet or asyncio.Event()
             await self._quiet.wait()
 
 
 _counted_in: ContextVar[Calls | None] = ContextVar("flowkit_calls", default=None)
 
 
-@contextlib.contextmanager
-def counted() -> Iterator[Calls]:
-    """Count the calls that are made from this context, and from copies of it."""
-    calls = Calls(_counted_in.get())
-    token = _counted_in.set(calls)
-    try:
-        yield calls
-    finally:
-        _counted_in.reset(token)
+def counted() -> Calls:
+    """Return a context manager that counts the calls made in it."""
+    return Calls(_counted_in.get())
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from flowkit._engine.key_places import Claimant
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.concurrency import Recent
 from flowkit.coordinator._key_work import Ask
@@ -25,17 +24,22 @@ class Ancestors:
 
     def note(self, task: Task) -> None:
         """Note the node that runs a task."""
-        self._parents[task.task_id] = _node(task.spec.parent)
+        if task.task_id not in self._parents:
+            self._parents[task.task_id] = _node(task.spec.parent)
 
     async def resolve(self, asks: Sequence[Ask]) -> None:
         """Set the ancestors of claims."""
+        of_nodes: dict[str, list[tuple[str, int]]] = {}
         for ask in asks:
-            if not ask.ancestors:
-                ask.ancestors = await self._above(ask.candidate.claimant)
+            if ask.ancestors:
+                continue
+            task_id, node, _ = ask.candidate.claimant
+            if task_id not in of_nodes:
+                of_nodes[task_id] = [(task_id, WHOLE_TASK), *await self._above(task_id)]
+            ask.ancestors = of_nodes[task_id][1:] if node == WHOLE_TASK else of_nodes[task_id]
 
-    async def _above(self, claimant: Claimant) -> list[tuple[str, int]]:
-        task_id = claimant.task_id
-        found = [] if claimant.node == WHOLE_TASK else [(task_id, WHOLE_TASK)]
+    async def _above(self, task_id: str) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
         above = await self._parent(task_id)
         while above is not None:
             found += [above, (above[0], WHOLE_TASK)]

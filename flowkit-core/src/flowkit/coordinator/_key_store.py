@@ -48,15 +48,24 @@ class KeyStore:
 
     # ------------------------------------------------------------ states
 
-    def known(self, key: str, *, is_proved: bool = True) -> Known | None:
-        """Return the state of a key in memory; None if it is to be read. If nothing will be stored
-        that proves that it is the last one, a contended key is to be read.
+    def states(self, keys: Iterable[str], *, unproved: Collection[str]) -> dict[str, Known]:
+        """Return the states of keys in memory, without those that are to be read. If nothing will
+        be stored that proves that it is the last one, a contended key is to be read.
 
         A concurrency key without a state in memory counts as free, because most are. If it is not,
         the change that gives a place of it is refused.
         """
-        known = self._known.get(key, self._unseen)
-        return None if known is not None and known[0].contended and not is_proved else known
+        found: dict[str, Known] = {}
+        for key in keys:
+            known = self._known.get(key, self._unseen)
+            if known is not None and not (known[0].contended and key in unproved):
+                found[key] = known
+        return found
+
+    def seems_contended(self, key: str) -> bool:
+        """Return whether there may be claims in the queue of a key, by its state in memory."""
+        known = self._known.get(key)
+        return known is not None and known[0].contended
 
     def forget(self, key: str) -> None:
         """Read the state of a key next time."""

@@ -59,7 +59,8 @@ class Ask:
         """Return whether the task of a node, a node that runs it, or a task above it has a place.
         Then the claim takes none of its own.
         """
-        return any(holder.claimant[:2] in self.ancestors for holder in state.holders)
+        holders = state.holders
+        return bool(holders) and any(one.claimant[:2] in self.ancestors for one in holders)
 
 
 @dataclass(slots=True)
@@ -145,7 +146,7 @@ def step(
     if kept.value is not None:
         return _served(work, kept, present, whole=whole)
     asking = {ask.candidate for ask in work.asks if ask.waits and not ask.shares(kept)}
-    if not whole:
+    if asking and not whole:
         asking = {one for one in asking if one <= queue[-1]}
     after, admitted, left = admit(kept, present | asking if present else asking, now, begun)
     done = Step(after, admitted, waiting=left[0] if left else None)

@@ -95,10 +95,8 @@ class Keys:
             self._asked.add(one.claimant)
             conflict = "queue" if self.kind != "key" or key is None else key.on_conflict
             waits = conflict in ("queue", "cancel_running")
-            known = self._store.known(claim.key)
             # A claim of a key that seems to be contended comes into the queue at once.
-            enters = waits and known is not None and known[0].contended
-            ask = Ask(one, waits, enters=enters)
+            ask = Ask(one, waits, enters=waits and self._store.seems_contended(claim.key))
             self._ancestors.note(task)
             self._of(claim.key).asks.append(ask)
 
@@ -170,9 +168,9 @@ class Keys:
         if self.kind != "rate":
             await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
         entered = await self._store.enter_queues(work)
-        known = {key: self._store.known(key, is_proved=key not in entered) for key in work}
-        fresh = await self._store.read([key for key, one in known.items() if one is None])
-        states = {key: one for key, one in known.items() if one is not None} | fresh
+        states = self._store.states(work, unproved=entered)
+        fresh = await self._store.read(work.keys() - states.keys())
+        states |= fresh
         for key in work.keys() - states.keys():  # its record is damaged, and its nodes ask again
             self._asked.difference_update(ask.candidate.claimant for ask in work[key].asks)
         queues = await self._store.queues(
@@ -183,15 +181,13 @@ class Keys:
             }
         )
         now = self._clock.now()
-        steps = {
-            key: self._step(key, work[key], state, queues.get(key, ()), now)
-            for key, (state, _) in states.items()
-        }
-        changes = {
-            key: self._change(key, steps[key], revision, work[key].due_at, now)
-            for key, (state, revision) in states.items()
-            if steps[key].state != state or (revision and work[key].due_at is not None)
-        }
+        steps: dict[str, Step] = {}
+        changes: dict[str, RecordChange] = {}
+        for key, (state, revision) in states.items():
+            todo = work[key]
+            done = steps[key] = self._step(key, todo, state, queues.get(key, ()), now)
+            if done.state != state or (revision and todo.due_at is not None):
+                changes[key] = self._change(key, done, revision, todo.due_at, now)
         withdrawn = [(key, gone) for key, one in work.items() for gone in one.withdrawn]
         refused = await self._store.change(changes, steps, withdrawn)
         left: dict[str, KeyWork] = {}
@@ -241,16 +237,17 @@ class Keys:
         """
         if done.state.begun:
             self._timers.wake(key, self._windows.next_at(key, done.state, done.waiting))
-        admitted = set(done.admitted)
-        rest = KeyWork(done.unanswered, serve=done.serve, reads=done.reads)
-        rest.withdrawn = [one for one in queue if one in admitted]
+        withdrawn: list[Candidate] = []
+        if queue and done.admitted:
+            admitted = set(done.admitted)
+            withdrawn = [one for one in queue if one in admitted]
         for ask, answer in done.answers:
             self._asked.discard(ask.candidate.claimant)
             if ask.queued and answer is not Answer.QUEUED:
-                rest.withdrawn.append(ask.candidate)
+                withdrawn.append(ask.candidate)
             _add(events, ask.candidate.claimant, self._event(key, ask, answer, done.state))
-        asking = {ask.candidate for ask, _ in done.answers}
-        for one in rest.withdrawn:
+        asking = {ask.candidate for ask, _ in done.answers} if withdrawn else set()
+        for one in withdrawn:
             if one not in asking:
                 _, index, number = one.claimant
                 _add(events, one.claimant, KeyGranted(index, number, kind=self.kind))
@@ -260,7 +257,9 @@ class Keys:
             _add(events, done.cancelled.claimant, CancelRequested(f"its key {key!r} is taken over"))
         for ask in done.unanswered:
             ask.enters = True
-        return rest if rest.asks or rest.serve or rest.withdrawn else None
+        if not (done.unanswered or done.serve or withdrawn):
+            return None
+        return KeyWork(done.unanswered, withdrawn=withdrawn, serve=done.serve, reads=done.reads)
 
     def _event(self, key: str, ask: Ask, answer: Answer, state: KeyState) -> Event:
         _, index, number = ask.candidate.claimant

@@ -4,7 +4,7 @@ The models are strict: ``"3"`` is not a number and ``1`` is not a string. They a
 reject unknown fields. :mod:`flowkit.graph._node_checks` has the checks across nodes.
 """
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -326,7 +326,7 @@ class NodeSpec(DocumentPart):
             data["retry_policy"] = given | data.get("retry_policy", {})
         return data
 
-    @property
+    @cached_property
     def key(self) -> Concurrency | None:
         """Concurrency key of the node, or None."""
         if self.concurrency_key is None:
