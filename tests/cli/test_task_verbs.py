@@ -770,7 +770,9 @@ def test_a_node_that_waits_for_a_place_is_shown_and_watched(
     assert (watched.exit_code, text in watched.stdout) == (1, True)
 
 
-def test_show_says_that_a_task_waits_for_the_key_of_its_graph(cli: Cli, installation: Installation):
+def test_show_and_watch_name_the_key_of_its_graph_for_which_a_task_waits(
+    cli: Cli, installation: Installation
+):
     keyed = {"nodes": [{"node_id": "a", "type": "work"}], "concurrency": {"key": "k"}}
 
     async def wait() -> None:
@@ -781,7 +783,15 @@ def test_show_says_that_a_task_waits_for_the_key_of_its_graph(cli: Cli, installa
                 while (await coordinator.get_task("t2")).waiting != "key":
                     await anyio.sleep(0.01)
 
+    async def cancel() -> None:
+        async with Coordinator(cfg=CoordinatorConfig(db=installation.address)) as coordinator:
+            await coordinator.cancel("t2")
+            await coordinator.wait("t2", timeout=30)
+
     anyio.run(wait)
-    text = "waits for: the concurrency key of its graph"
+    text = "waits for: key 'k'"
     shown = [cli("show", name, "--db", installation.address).stdout for name in ("t1", "t2")]
     assert [text in one for one in shown] == [False, True]
+    anyio.run(cancel)
+    watched = cli("watch", "t2", "--db", installation.address)
+    assert "deferred  waits for its key 'k'" in watched.stdout

@@ -10,7 +10,7 @@ from flowkit._engine.stop_reasons import DEADLINE_PASSED
 from flowkit._records.key_records import awaits_place, is_over
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.explanations import explain_node
-from flowkit._tasks.views import full_view, task_view
+from flowkit._tasks.views import full_view
 from flowkit.errors import GraphError
 from flowkit.graph import Graph
 from flowkit.task import WHOLE_TASK, NodeStatus, TaskStatus
@@ -71,7 +71,8 @@ def test_a_task_that_waits_for_its_key_is_deferred() -> None:
     play = play_of("a")
     play.do(QUEUED)
     assert (play.task.status, tags_of(play.task)) == ("deferred", {"root", "waiting:key"})
-    assert task_view(play.task).waiting == "key"
+    view = full_view(play.task, play.task.records)
+    assert (view.waiting, view.waits) == ("key", ("key 'k'",))
     assert explain_node(play.task, 0, {}, now=play.now) == "'a' waits until its task has key 'k'."
     play.do(GRANTED)
     assert (play.task.status, tags_of(play.task)) == ("queued", {"root", "waiting:worker"})

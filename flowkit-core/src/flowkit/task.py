@@ -158,8 +158,8 @@ class TaskView(_View):
     waiting: Literal["key"] | None = None
     """``key`` while the task waits for the concurrency key of its graph."""
     waits: tuple[str, ...] = ()
-    """Things that the task and its nodes wait for, at most three, such as ``signal
-    'paid'``. Views in hooks have none.
+    """Things that the task and its nodes wait for, at most three, such as ``signal 'paid'``. Views
+    in hooks have none.
     """
     schedule_at: datetime | None = None
     """Nominal time of the schedule for which it made this task."""

@@ -182,7 +182,7 @@ def settle(draft: Transition, settings: EngineSettings) -> None:
         draft.set_status(TaskStatus.CANCELLING, draft.reason)
     else:
         if (status := _status_of_open(draft)) is not draft.status:
-            draft.set_status(status)
+            draft.set_status(status, _awaited(draft) if status is TaskStatus.DEFERRED else None)
         if draft.open == 0:
             request_output(draft, settings)
 
@@ -191,10 +191,18 @@ def _status_of_open(draft: Transition) -> TaskStatus:
     """Return the status of a task that is not being stopped, with open nodes or without output."""
     if draft.paused:
         return TaskStatus.PAUSED
-    waits = draft.key is not None and draft.key.state == "queued"
-    if waits or (draft.deferred and not draft.in_flight):
+    if _awaited(draft) is not None or (draft.deferred and not draft.in_flight):
         return TaskStatus.DEFERRED
     return TaskStatus.QUEUED if draft.started_at is None else TaskStatus.RUNNING
+
+
+def _awaited(draft: Transition) -> dict[str, Any] | None:
+    """Return the data of the change to a status in which the task waits for the key of its graph;
+    None if it does not.
+    """
+    if draft.key is None or draft.key.state != "queued":
+        return None
+    return {"waiting": "key", "key": draft.key.key}
 
 
 def _submitted(draft: Transition, event: TaskSubmitted, settings: EngineSettings) -> None:

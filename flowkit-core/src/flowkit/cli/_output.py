@@ -218,9 +218,14 @@ def skipped_text(batches: int) -> str:
     return f"{batches} failed batch{'' if batches == 1 else 'es'} skipped"
 
 
-def waiting_text(waiting: WaitKind | ClaimKind, until: datetime | None) -> str:
-    """Format what a node waits for: ``sleeps until 2026-12-24 18:00:00``."""
-    return _WAITING[waiting] + (f" until {time_text(until)}" if until is not None else "")
+def waiting_text(
+    waiting: WaitKind | ClaimKind, until: datetime | None, key: str | None = None
+) -> str:
+    """Format what a node or task waits for: ``sleeps until 2026-12-24 18:00:00``, or ``waits for
+    its key 'invoices'``.
+    """
+    named = "" if key is None else f" {key!r}"
+    return _WAITING[waiting] + named + (f" until {time_text(until)}" if until is not None else "")
 
 
 _WAITING: Mapping[WaitKind | ClaimKind, str] = {

@@ -57,7 +57,8 @@ class NodeProgress:
             if self.attempt != data.get("attempt", self.attempt):
                 self.started_at, self.ended_at = event.at, None
             if "waiting" in data:
-                self.note = waiting_text(data["waiting"], moment(data.get("until")))
+                until = moment(data.get("until"))
+                self.note = waiting_text(data["waiting"], until, data.get("key"))
         elif "released_by" in data:
             self.attempt -= 1
             self.note = f"handed back by {data['released_by']}"
@@ -110,6 +111,13 @@ def waits(event: TaskEvent) -> bool:
     )
 
 
+def _task_note(data: Any) -> str:
+    """Return what a task waits for, the reason why it is being stopped, or its error."""
+    if isinstance(data, dict) and "waiting" in data:
+        return waiting_text(data["waiting"], None, data.get("key"))
+    return str(data or "")
+
+
 def moment(text: str | None) -> datetime | None:
     """Return the time that the data of an event contains, if it has one."""
     return None if text is None else datetime.fromisoformat(text)
@@ -155,7 +163,7 @@ class TaskProgress:
             elif event.node_id not in self.nodes and node.status != before:
                 self._count_child(event.node_id, before, node.status)
         elif event.kind == "status" and event.status is not None:
-            self.status, self.note = event.status, str(event.data or "")
+            self.status, self.note = event.status, _task_note(event.data)
 
     def node(self, node_id: str) -> NodeProgress:
         """Return the progress of a node of the graph, or of a child of a map."""

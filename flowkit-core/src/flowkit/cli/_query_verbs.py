@@ -130,7 +130,7 @@ def show(
         "parent": view.parent and f"node {view.parent_node} of {view.parent}",
         "schedule": _schedule(view),
         "rerun of": view.rerun_of,
-        "waits for": view.waiting and "the concurrency key of its graph",
+        "waits for": ", ".join(view.waits),
         "created": time_text(view.created_at),
         "params": compact(view.params or None),
         "vars": compact(view.vars or None),
