@@ -14,6 +14,7 @@ import pytest
 from flowkit.cli._log_output import JsonLines, PlainLines, StderrHandler
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
+from tests.builders import graph, node
 
 
 def line(message: str, **extra: Any) -> str:
@@ -69,6 +70,22 @@ async def test_a_coordinator_logs_the_start_and_the_end_of_each_task(
     )
     assert said["task_failed", bad.id].levelno == logging.WARNING
     assert said["task_cancelled", stopped].getMessage().endswith(": no longer needed")
+
+
+@pytest.mark.parametrize(
+    ("on_timeout", "level"), [("fail", logging.WARNING), ("skip", logging.INFO)]
+)
+async def test_a_coordinator_logs_a_node_that_has_exceeded_a_time_limit(
+    on_timeout: str, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flowkit")
+    io = {"signal": "go", "timeout_sec": 60, "on_timeout": on_timeout}
+    async with Cluster() as cluster:
+        view = await cluster.run(graph(node("a", "wait_signal", io=io)))
+    (record,) = [one for one in caplog.records if one.__dict__.get("action") == "node_timed_out"]
+    assert record.levelno == level
+    assert (record.__dict__["task_id"], record.__dict__["node_id"]) == (view.id, "a")
+    assert record.getMessage().endswith("has exceeded a time limit: signal_timeout")
 
 
 # ---------------------------------------------------------------- encodings

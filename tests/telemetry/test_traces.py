@@ -191,6 +191,43 @@ async def test_no_new_trace_is_recorded_with_a_ratio_of_zero() -> None:
     assert seen.all() == ()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_lines_of_coordinators_have_the_trace_of_the_task_and_those_of_workers_the_attempt(
+    fails: bool,
+) -> None:
+    seen = Recorded()
+    traces: dict[str, TraceContext | None] = {}
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            traces[record.__dict__.get("action", "")] = current_trace()
+
+    @handler("end")
+    async def end(item: Any, ctx: RunContext) -> None:
+        ctx.on_cleanup(lambda: logging.getLogger("flowkit").info("", extra={"action": "cleanup"}))
+        if fails:
+            raise RuntimeError
+
+    root, kept = logging.getLogger("flowkit"), Kept()
+    before = root.level
+    root.addHandler(kept)
+    root.setLevel(logging.INFO)
+    try:
+        async with Cluster(handlers=[end], plugins=[seen.plugin]) as cluster:
+            await cluster.run(graph(node("a", "end", retry_policy={"max": 0})))
+    finally:
+        root.removeHandler(kept)
+        root.setLevel(before)
+    outcome = "failed" if fails else "finished"
+    attempt = seen.one("attempt end").context
+    for action in ("cleanup", f"node_{outcome}"):
+        assert traces[action] is not None
+        assert traces[action].span_id == f"{attempt.span_id:016x}"
+    for action in ("task_started", f"task_{outcome}"):
+        assert traces[action] is not None
+        assert traces[action].trace_id == f"{attempt.trace_id:032x}"
+
+
 async def test_log_lines_in_json_and_in_the_store_name_the_trace_and_the_span_of_their_attempt(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

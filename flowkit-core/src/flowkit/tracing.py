@@ -81,6 +81,11 @@ class use_trace:
         _current.set(self._before)
 
 
+def continue_in(trace: TraceContext | None) -> None:
+    """Go on within this trace until the innermost open :func:`use_trace` is closed."""
+    _current.set(trace)
+
+
 def trace_from(headers: Mapping[str, str] | Mapping[str, bytes]) -> TraceContext | None:
     """Return the trace in the headers of a message or an HTTP request, or None.
 

@@ -32,6 +32,7 @@ from flowkit._tasks.conditions import Allowance, evaluate_at_once
 from flowkit._tasks.map_artifacts import new_items
 from flowkit._tasks.maps import map_event_at_once
 from flowkit._tasks.outputs import output_at_once
+from flowkit._tasks.task_logs import NodeTimeout, timeouts_of
 from flowkit._tasks.task_measures import measures_of
 from flowkit._tasks.views import Notice, Observers
 from flowkit.measures import Measure
@@ -111,6 +112,8 @@ class TaskUpdate:
     """Dead letters to store before the commit."""
     dropped: list[str] = field(default_factory=list)
     """Ids of dead letters to drop after the commit."""
+    timeouts: list[NodeTimeout] = field(default_factory=list)
+    """Nodes that have exceeded a time limit, to be logged after the commit."""
 
     def add_effects(self, effects: Sequence[Effect]) -> None:
         """Add effects, and keep evaluations for :meth:`evaluate`."""
@@ -133,6 +136,7 @@ class TaskUpdate:
             if self.observers.measuring:
                 self.measures += measures_of(step)
         step.apply()
+        self.timeouts += timeouts_of(step)
         if step.letters:
             collect_letters(step, self.parked, self.dropped)
         cached.writer.add(step)

@@ -30,6 +30,7 @@ from flowkit._tasks.quarantine import Quarantine
 from flowkit._tasks.reduced_reports import smaller_rounds
 from flowkit._tasks.submission import Submission, submission
 from flowkit._tasks.task_ends import TaskEnds
+from flowkit._tasks.task_logs import log_status, log_timeouts
 from flowkit._tasks.views import Observers
 from flowkit._user_code.containment import undo_cancellation
 from flowkit.errors import (
@@ -160,6 +161,7 @@ class EventProcessor:
         self._patience_sec = patience_sec
         self._notices = notices_of(clock)
         self._cache = TaskCache(keep_nodes)
+        self._plugins = plugins
         self._observers = Observers(plugins)
         self._quarantine = Quarantine(store=store, clock=clock, plugins=plugins)
         self._node_letters = NodeLetters(store=store, clock=clock)
@@ -566,7 +568,9 @@ class EventProcessor:
         cached.writer.committed(cached.task, pending.commit)
         del cached.deferred[: pending.deferred]
         if cached.task.status is not pending.status_before:
-            self._observers.log_status(cached.task, pending.status_before)
+            log_status(self._plugins, cached.task, pending.status_before)
+        if pending.update.timeouts:
+            log_timeouts(cached.task, pending.update.timeouts)
         if cached.task.terminal:
             self._cache.evict(task_id)
         if pending.update.notices:

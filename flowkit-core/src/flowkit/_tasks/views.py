@@ -1,6 +1,5 @@
-"""Views of tasks, nodes and events for users, and reports of changes to plugins and to the log."""
+"""Views of tasks, nodes and events for users, and reports of changes to plugins."""
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,6 @@ from typing import Any
 from flowkit._engine import Transition, error_of, shown_child, shown_rounds, stop_cause
 from flowkit._tasks.map_children import marks_of_children
 from flowkit._tasks.wait_explanations import waits_of
-from flowkit._user_code.failure_logs import log_failure
 from flowkit.graph._expanded_plan import node_of
 from flowkit.measures import Measure
 from flowkit.plugins import Plugins
@@ -26,13 +24,10 @@ from flowkit.task import (
     NodeView,
     Task,
     TaskEvent,
-    TaskStatus,
     TaskView,
     WaitKind,
 )
 from flowkit.tracing import TraceContext, use_trace
-
-logger = logging.getLogger(__name__)
 
 CHILDREN_SHOWN = 1_000
 """Children of a map in the view of its task."""
@@ -275,29 +270,3 @@ class Observers:
     def measure(self, measures: Sequence[Measure]) -> None:
         """Give the measures of a change to plugins."""
         self._plugins.measure(*measures)
-
-    def log_status(self, task: Task, before: TaskStatus) -> None:
-        """Log the start and the end of a task whose status has changed."""
-        started = before is TaskStatus.QUEUED and task.started_at is not None
-        if started and logger.isEnabledFor(logging.INFO):
-            logger.info(
-                "Task %s started",
-                task.task_id,
-                extra={"action": "task_started", "task_id": task.task_id},
-            )
-        if task.status.terminal:
-            self._log_end(task)
-
-    def _log_end(self, task: Task) -> None:
-        failed = task.status is TaskStatus.FAILED
-        level = logging.WARNING if failed else logging.INFO
-        if not logger.isEnabledFor(level):
-            return
-        took_sec = (task.finished_at or 0.0) - (task.started_at or task.spec.created_at)
-        why = (task.error if failed else task.reason) or ""
-        message, args = "Task %s %s after %.3f s", (task.task_id, task.status.value, took_sec)
-        extra = {"action": f"task_{task.status.value}", "task_id": task.task_id}
-        if why:
-            log_failure(logger, self._plugins, message, *args, text=why, level=level, extra=extra)
-        else:
-            logger.log(level, message, *args, extra=extra)

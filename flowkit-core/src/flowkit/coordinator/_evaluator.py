@@ -88,7 +88,9 @@ class Evaluator:
         if _delayed_since(task, index) != since:
             return None
         message = "An expression was not evaluated"
-        with failures_logged(message, action="condition_lost", task_id=task.task_id):
+        with failures_logged(
+            message, action="condition_lost", task_id=task.task_id, trace=task.spec.trace
+        ):
             return await awaited(self._value(task, index, since), ending=self._leaving)
         return None
 

@@ -51,7 +51,9 @@ class Maps:
         again.
         """
         message = "A map was not evaluated"
-        with failures_logged(message, action="map_lost", task_id=task.task_id):
+        with failures_logged(
+            message, action="map_lost", task_id=task.task_id, trace=task.spec.trace
+        ):
             try:
                 async with self._places:
                     if task.records[effect.index].attempt != effect.attempt:

@@ -45,7 +45,9 @@ class Withdrawals:
     async def _withdraw(self, task: Task, order: WithdrawCommand) -> None:
         message = "A command was not withdrawn"
         try:
-            with failures_logged(message, action="withdrawal_failed", task_id=task.task_id):
+            with failures_logged(
+                message, action="withdrawal_failed", task_id=task.task_id, trace=task.spec.trace
+            ):
                 event = await awaited(self._claimed(task, order), ending=self._leaving)
                 await awaited(self._report(task.task_id, event), ending=self._leaving)
         finally:

@@ -32,7 +32,7 @@ from flowkit.messages import (
     RunContextData,
     RunNode,
 )
-from flowkit.tracing import use_trace
+from flowkit.tracing import continue_in, current_trace, use_trace
 from flowkit.worker._batch_work import BatchWork
 from flowkit.worker._batches import latest_sources, read_node, sources_of
 from flowkit.worker._context import RunArtifacts, RunContext, Services, log_extra
@@ -315,11 +315,16 @@ class Run:
         context.results, context.errors = data.results, data.errors
         if not self._services.plugins.surrounds_attempts:
             return await self._handle(data)
-        node = node_of(self.command, data.io)
-        async with surrounded(
-            self._services.plugins, "flowkit_around_attempt", node=node, ctx=context
-        ):
-            return await self._handle(data)
+        node, trace = node_of(self.command, data.io), current_trace()
+        try:
+            async with surrounded(
+                self._services.plugins, "flowkit_around_attempt", node=node, ctx=context
+            ):
+                trace = current_trace()
+                return await self._handle(data)
+        finally:
+            # Cleanups, and the log lines about the end, belong to the span of the attempt.
+            continue_in(trace)
 
     async def _handle(self, data: RunContextData) -> Any:
         """Call the handler, and return the result."""
