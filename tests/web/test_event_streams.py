@@ -11,8 +11,8 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from flowkit import Client, TaskEvent
-from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
+from flowkit import TaskEvent
+from flowkit_testing import Cluster
 from flowkit_web import WebConfig
 from flowkit_web._access import FRESH_SEC
 from flowkit_web._app import WebApp, guarded
@@ -211,6 +211,42 @@ async def test_more_streams_than_the_limit_are_refused() -> None:
         assert problem(answer) == (503, "too_many_streams")
 
 
+def stream_of(items: AsyncIterator[TaskEvent], cluster: Cluster) -> EventStream:
+    async def allow() -> bool:
+        return True
+
+    return EventStream(
+        items,
+        streams=Streams(most=1),
+        clock=cluster.client.clock,
+        heartbeat_sec=15,
+        is_allowed=allow,
+    )
+
+
+async def test_a_client_that_leaves_frees_what_followed_the_task_for_it() -> None:
+    takes_none, freed = anyio.Event(), anyio.Event()
+
+    async def events() -> AsyncIterator[TaskEvent]:
+        try:
+            yield TaskEvent(seq=1, at=NOON, task_id="t", kind="x")
+        finally:
+            freed.set()
+
+    async def leaves() -> dict[str, Any]:
+        await takes_none.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            takes_none.set()
+            await anyio.sleep_forever()
+
+    async with Cluster(coordinators=0) as cluster:
+        await stream_of(events(), cluster)({}, leaves, send)
+        assert freed.is_set()
+
+
 async def test_a_long_history_leaves_other_clients_their_turns() -> None:
     async def history() -> AsyncIterator[TaskEvent]:
         for seq in range(1, 2_001):
@@ -233,17 +269,8 @@ async def test_a_long_history_leaves_other_clients_their_turns() -> None:
             turns.append(len(sent))
             await anyio.lowlevel.checkpoint()
 
-    async def allow() -> bool:
-        return True
-
-    async with InMemoryStore() as store, Client(store=store, bus=InMemoryBus()) as client:
-        stream = EventStream(
-            history(),
-            streams=Streams(most=1),
-            clock=client.clock,
-            heartbeat_sec=15,
-            is_allowed=allow,
-        )
+    async with Cluster(coordinators=0) as cluster:
+        stream = stream_of(history(), cluster)
         async with anyio.create_task_group() as group:
             group.start_soon(other)
             await stream({}, stays, send)
