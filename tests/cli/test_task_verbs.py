@@ -1,5 +1,6 @@
 import json
 import shlex
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -9,6 +10,7 @@ from flowkit import Client, Coordinator, CoordinatorConfig
 from flowkit._records.worker_sessions import WorkerSession
 from flowkit.cli._loader import load_flow
 from flowkit.cli._run_verbs import warn_of_unserved_roles
+from flowkit.client._bulk import TASKS_AT_ONCE
 from flowkit.plugins import Plugins
 from flowkit.task import CLAIM_KINDS
 from tests.builders import graph, node
@@ -695,6 +697,20 @@ def test_many_tasks_are_cancelled_and_retried_with_progress(cli: Cli, installati
         nothing = cli(verb, *at)
         assert nothing.exit_code == 2
         assert "give at least one filter" in nothing.stderr
+
+
+def test_the_progress_of_a_change_of_many_tasks_says_how_many_there_are(
+    cli: Cli, installation: Installation
+):
+    async def submit(client: Client) -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(TASKS_AT_ONCE + 10):
+                group.start_soon(partial(client.create_task, graph=ONE, pipeline="p"))
+
+    installation.do(submit)
+    done = cli("cancel-tasks", "--pipeline", "p", "--db", installation.address)
+    shown = [line for line in done.stderr.splitlines() if line.startswith("cancelled")]
+    assert shown == ["cancelled 50 of 60 tasks", "cancelled 60 of 60 tasks"]
 
 
 def test_tasks_that_cannot_be_changed_are_named(cli: Cli, installation: Installation):

@@ -1,6 +1,6 @@
 """Verbs that change all tasks that match: ``cancel-tasks``, ``retry-tasks``."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +11,12 @@ from flowkit.cli._connection import connected, run_async
 from flowkit.cli._errors import TASK_FAILED, print_error
 from flowkit.cli._output import print_json
 from flowkit.client import Client
+from flowkit.client._bulk import RETRIED
+from flowkit.client._task_filters import OPEN
 from flowkit.task import BulkProgress
 
+MOST_COUNTED = 10_000
+"""Number at which the tasks are not counted further before they are changed."""
 Bulk = Callable[[Client, Callable[[BulkProgress], None]], Awaitable[int]]
 
 
@@ -41,6 +45,7 @@ def cancel_tasks(
             reason=reason, force=force, on_progress=report, **filters
         ),
         "cancelled",
+        _of(OPEN, filters),
         (config, db, bus),
         as_json,
     )
@@ -63,16 +68,29 @@ def retry_tasks(
     _run(
         lambda client, report: client.retry_tasks(on_progress=report, **filters),
         "retried",
+        _of(RETRIED, filters),
         (config, db, bus),
         as_json,
     )
 
 
+def _of(statuses: Collection[str], filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the filters of the tasks that a verb changes: those with these statuses alone."""
+    if not any(filters.values()):
+        return {"status": []}  # the verb refuses to change all tasks
+    chosen = filters.get("status") or statuses
+    return {**filters, "status": [one for one in statuses if one in chosen]}
+
+
 def _run(
-    bulk: Bulk, done: str, places: tuple[Path | None, str | None, str | None], as_json: bool
+    bulk: Bulk,
+    done: str,
+    changed_filters: Mapping[str, Any],
+    places: tuple[Path | None, str | None, str | None],
+    as_json: bool,
 ) -> None:
     """Change the tasks, with progress on stderr, and print how many were changed."""
-    last = BulkProgress()
+    last, total = BulkProgress(), 0
 
     def report(progress: BulkProgress) -> None:
         nonlocal last
@@ -80,12 +98,17 @@ def _run(
             if task_id not in last.refused:
                 print_error(why if repr(task_id) in why else f"task {task_id}: {why}")
         if progress.found:
-            typer.echo(f"{done} {progress.changed:,} of {progress.found:,} tasks", err=True)
+            more = "+" if progress.found <= total == MOST_COUNTED else ""
+            of = f"{max(progress.found, total):,}{more}"
+            typer.echo(f"{done} {progress.changed:,} of {of} tasks", err=True)
         last = progress
 
     async def main() -> int:
+        nonlocal total
         async with connected(*places) as client:
             try:
+                if changed_filters["status"]:
+                    total = await client.count_tasks(most=MOST_COUNTED, **changed_filters)
                 return await bulk(client, report)
             except ValueError as error:
                 raise typer.BadParameter(str(error)) from None
