@@ -60,6 +60,7 @@ from flowkit._engine import (
     SendCommand,
     SentCommand,
     SignalReceived,
+    TaskEnding,
     TaskSubmitted,
     TellParent,
     TellReaders,
@@ -511,11 +512,12 @@ class Play:
         *ops: VarsOp,
         attempt: int | None = None,
         token: str | None = None,
+        ending: TaskEnding | None = None,
     ) -> Transition:
         where = self._address(name, attempt, token)
         return self.do(
             FunctionReturned(
-                where["index"], where["attempt"], where["token"], self.now, result, ops
+                where["index"], where["attempt"], where["token"], self.now, result, ops, ending
             )
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
-from flowkit._engine import Event, WithdrawCommand
+from flowkit._engine import Event, KeyGranted, KeyNamed, TaskEnding, VarsOp, WithdrawCommand
 from flowkit._records.claims import Claim, claim_record
 from flowkit._tasks.explanations import explain_node
 from flowkit.coordinator._withdrawals import Withdrawals
@@ -46,10 +46,51 @@ def test_an_attempt_beyond_its_limit_fails_with_that_when_its_end_is_reported(en
     assert (play.status("a"), play.record("a").attempt) == ("queued", 2)
 
 
-def test_an_attempt_beyond_its_limit_finishes_if_it_succeeds_before_it_is_stopped() -> None:
+@pytest.mark.parametrize("kind", ["key", "key of the graph", "cache"])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_success_after_the_limit_fails_the_attempt(kind: str, retries: int) -> None:
+    node: dict[str, Any] = {"timeouts": LIMITS, "retry_policy": {"max": retries}}
+    node |= {"cache": {"key": "c", "ttl_sec": 60}} if kind == "cache" else {}
+    node |= {"concurrency_key": "k"} if kind == "key" else {}
+    play = Play(graph("a", a=node, concurrency={"key": "k"} if "graph" in kind else None))
+    if kind == "cache":
+        play.do(KeyNamed(0, 1, "c", kind="cache"))
+        play.do(KeyGranted(0, 1, kind="cache"))
+    play.starts("a")
+    play.later(6)
+    step = play.succeeds("a", result=1)
+    record = play.record("a")
+    assert play.status("a") == ("deferred" if retries else "failed")
+    assert (record.reason_code, record.result) == ("start_to_close_timeout", None)
+    assert not record.overdue
+    assert ("return the key of a" in effects(step)) is (kind == "key")
+    if not retries:
+        assert play.succeeds("a", result=1).ignored
+
+
+def test_the_success_of_a_command_that_started_too_late_fails_the_attempt() -> None:
+    play = overdue(started=False)
+    play.succeeds("a")
+    record = play.record("a")
+    assert (play.status("a"), record.reason_code) == ("deferred", "schedule_to_start_timeout")
+
+
+def test_a_function_that_returns_after_its_limit_changes_no_vars_and_does_not_end_the_task() -> (
+    None
+):
+    play = Play(graph("f", f=FUNCTION | KEYED | {"timeouts": {"start_to_close_sec": 5.0}}))
+    play.later(6)
+    play.returns("f", None, VarsOp("set", {"kv": {"n": 1}}), ending=TaskEnding(TaskStatus.FINISHED))
+    assert (play.status("f"), play.task.vars, play.task.outcome) == ("deferred", {}, None)
+    assert play.record("f").reason_code == "start_to_close_timeout"
+
+
+def test_an_attempt_that_succeeds_after_its_limit_and_its_cancellation_is_cancelled() -> None:
     play = overdue(started=True)
+    play.cancel()
+    assert play.status("a") == "cancelling"
     assert "return the key of a" in effects(play.succeeds("a"))
-    assert play.status("a") == "finished"
+    assert play.status("a") == "cancelled"
 
 
 def test_the_loss_of_the_worker_ends_an_attempt_beyond_its_limit() -> None:

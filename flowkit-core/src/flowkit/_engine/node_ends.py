@@ -99,6 +99,12 @@ def fail_attempt(
     draft.schedule(index, record.next_retry_at)
 
 
+def fail_overdue(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Fail the current attempt, which has exceeded a limit and is known to have ended."""
+    record = draft.record(index)
+    fail_attempt(draft, index, record.reason_code or "overdue", record.error or "", settings)
+
+
 def _keep_letter(draft: Transition, index: int, record: NodeRecord) -> None:
     record.letter = record.attempt
     draft.letters.append(KeepLetter(index))

@@ -12,7 +12,13 @@ from flowkit._engine.events import (
     TaskEnding,
     stop_effects,
 )
-from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node, stop_everything
+from flowkit._engine.node_ends import (
+    end_cancelled,
+    fail_attempt,
+    fail_overdue,
+    finish_node,
+    stop_everything,
+)
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause, task_stop_code, was_stopped
 from flowkit._engine.transition import Transition
@@ -140,7 +146,9 @@ def node_held_up(draft: Transition, event: NodeHeldUp, settings: EngineSettings)
 
 
 def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
-    """Finish a node with the result of any attempt that was issued."""
+    """Finish a node with the result of any attempt that was issued. The current attempt fails if it
+    has exceeded a limit.
+    """
     if _is_foreign(draft, event) or _is_beside_holder(draft, event):
         draft.ignored = True
         return
@@ -149,6 +157,10 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
         _end_of_resolved(draft, event, settings)
         return
     record = _record_start(draft, index, event.worker_id, event.started_at, settings)
+    if _is_overdue(draft, event):
+        record.metrics = event.metrics or record.metrics
+        fail_overdue(draft, index, settings)
+        return
     record.worker_id = event.worker_id
     record.started_at = event.started_at
     draft.started_at = draft.started_at or event.started_at
@@ -167,12 +179,17 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
 
 
 def function_returned(draft: Transition, event: FunctionReturned, settings: EngineSettings) -> None:
-    """Apply the vars operations of a coordinator function, and finish its node."""
+    """Apply the vars operations of a coordinator function, and finish its node. The current attempt
+    fails, and its operations are dropped, if it has exceeded a limit.
+    """
     if _is_foreign(draft, event):
         draft.ignored = True
         return
     if draft.record(event.index).resolution is not None:
         _end_of_resolved(draft, event, settings)
+        return
+    if _is_overdue(draft, event):
+        fail_overdue(draft, event.index, settings)
         return
     if event.ops:
         try:
@@ -199,6 +216,12 @@ def function_returned(draft: Transition, event: FunctionReturned, settings: Engi
     _set_outcome(draft, event, event.ending)
     _finish(draft, event, record, settings)
     stop_everything(draft, task_stop_code(draft), settings)
+
+
+def _is_overdue(draft: Transition, event: NodeSucceeded | FunctionReturned) -> bool:
+    """Return whether a success is of the current attempt, which has exceeded a limit before."""
+    record = draft.record(event.index)
+    return record.overdue and event.attempt == record.attempt
 
 
 def _end_of_resolved(

@@ -23,6 +23,7 @@ from flowkit._engine.node_ends import (
     RESEND_CANCEL_SEC,
     end_cancelled,
     fail_attempt,
+    fail_overdue,
     stop_everything,
 )
 from flowkit._engine.node_starts import FIRST_CHECK_SEC, LATE_SEC, late_at, next_check
@@ -118,11 +119,10 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
                 draft.effects.append(SendCancel(index, record.attempt, token, failure[0]))
             fail_attempt(draft, index, *failure, settings)
         elif record.overdue:
-            code, error = record.reason_code or "overdue", record.error or ""
             if _stop_is_over(draft, index, event, settings):
-                fail_attempt(draft, index, code, error, settings)
+                fail_overdue(draft, index, settings)
             else:
-                _stop_again(draft, index, code)
+                _stop_again(draft, index, record.reason_code or "overdue")
         elif mark == Mark.ISSUED and now >= (late_at(record) or math.inf):
             token = draft.task.spec.token(index, record.attempt, record.handovers)
             draft.effects.append(WithdrawCommand(index, record.attempt, token))
