@@ -69,7 +69,7 @@ async def cut_off(bench: Bench, stubborn: Stubborn, role: str) -> AsyncIterator[
 
 @pytest.mark.parametrize("role", ["task", "thread"])
 async def test_its_end_is_reported_once_it_has_really_ended(
-    bench: Bench, stubborn: Stubborn, role: str
+    bench: Bench, stubborn: Stubborn, role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with cut_off(bench, stubborn, role) as command:
         await bench.cancel(command)
@@ -79,6 +79,7 @@ async def test_its_end_is_reported_once_it_has_really_ended(
         end = await bench.end(command)
     assert end.kind == ("node_succeeded" if role == "task" else "node_stopped")
     assert bench.kinds(command) == ["node_started", end.kind]
+    assert "unexpected error" not in caplog.text
 
 
 async def test_it_leaves_its_slot_to_others(bench: Bench, stubborn: Stubborn) -> None:

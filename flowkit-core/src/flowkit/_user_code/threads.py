@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import Any, Self, TypeVar
 
@@ -37,16 +37,15 @@ class Calls:
         self._running: dict[object, str] = {}
         self._quiet: asyncio.Event | None = None
         """Set when no function runs; None while none waits for that."""
-        self._token: Token[Calls | None] | None = None
 
     def __enter__(self) -> Self:
         """Count the calls that are made from this context, and from copies of it."""
-        self._token = _counted_in.set(self)
+        _counted_in.set(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        assert self._token is not None
-        _counted_in.reset(self._token)
+        # Not reset(): a run whose context an abandoned call keeps goes on in a copy of it.
+        _counted_in.set(self._outer)
 
     @property
     def names(self) -> list[str]:
