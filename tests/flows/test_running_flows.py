@@ -486,7 +486,7 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
         await client.cancel(task_id)
     assert sorted(text.split()[1] for text in explained) == ["is", "was"]
     assert any(
-        "waits in the queue until a worker that serves the role 'work' is free" in text
+        "waits until a worker that serves the role 'work' has a free slot" in text
         for text in explained
     )
 

@@ -18,6 +18,8 @@ FIRST_RUNS = {
     "commands that were not confirmed count as sent": "commands_get_through",
     "there is no sweep": "commands_get_through",
     "a lost command is not sent again": "commands_get_through",
+    "a command is acknowledged before it is handed over": "idle_workers_take_over",
+    "a worker that stays busy offers nothing": "idle_workers_take_over",
     "no worker is ever lost": "a_dead_worker_is_missed",
     "every worker is lost at once": "long_runs_are_left_alone",
     "workers do not renew their sessions": "long_runs_are_left_alone",

@@ -115,8 +115,8 @@ await awaited(handle(touched, events), ending=ending)
     Mutant(
         "a command is acknowledged before its start is reported",
         "CommandInbox._accept",
-        "not self._attempts.accept(command, served, (subscription, delivery))",
-        "self._attempts.accept(command, served, (subscription, delivery)) or True",
+        "not self._attempts.accept(command, served, delivery.message.headers, origin)",
+        "self._attempts.accept(command, served, delivery.message.headers, origin) or True",
     ),
     Mutant(
         "reports that were not sent count as sent",
@@ -1289,11 +1289,54 @@ raise raised from error
         ),
     ),
     Mutant(
-        "commands that are handed over leave the table one by one",
-        "Attempts.hand_over_waiting",
-        "waiting.setdefault(subscription, []).append(delivery)",
-        "await subscription.release([delivery])",
-        suite="tests/worker/test_commands.py",
+        "commands that are handed over stay in the table",
+        "Attempts._withdraw_runs",
+        "for run in runs: del self._runs[run.command.task_id, run.command.token]",
+        "",
+        suite="tests/worker/test_offers.py",
+    ),
+    Mutant(
+        "a command is acknowledged before it is handed over",
+        "Offers._send",
+        "await self._bus.publish([self._message(run, worker_id) for run in runs])",
+        """
+await acknowledge_all(origin for run in runs for origin in run.reports.origins)
+await self._bus.publish([self._message(run, worker_id) for run in runs])
+""",
+    ),
+    Mutant(
+        "a waiting run is handed over to each worker that requests it",
+        "Attempts.take_waiting",
+        "self._withdraw_runs(lambda run: run.command.role in roles, most)",
+        "[run for run in _runs(self._slots.waiting) if run.command.role in roles][:most]",
+        suite="tests/worker/test_offers.py",
+    ),
+    Mutant(
+        "runs that cannot be handed over are dropped",
+        "Offers._send",
+        "self._attempts.put_back(runs)",
+        "",
+        suite="tests/worker/test_offers.py",
+    ),
+    Mutant(
+        "slots are kept forever for runs that do not come",
+        "Requests._due",
+        "(self._offers, self._expected)",
+        "(self._offers,)",
+        suite="tests/worker/test_offers.py",
+    ),
+    Mutant(
+        "a worker that stays busy offers nothing",
+        "CommandInbox._take",
+        "not stays_busy",
+        "True",
+    ),
+    Mutant(
+        "offers that no worker answers are repeated at the same pace",
+        "Offers.offer_runs",
+        "min(2 * pause_sec, self._longest_pause_sec)",
+        "pause_sec",
+        suite="tests/worker/test_offers.py",
     ),
     # ------------------------------------------------ the topic of changes
     Mutant(

@@ -7,12 +7,13 @@ from typing import Any
 
 import anyio
 
+from flowkit import WorkerConfig
 from flowkit.task import NodeView, TaskView
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing.simulation import Faults, Setup, SimCluster, setup_of
 from flowkit_testing.simulation._process import Process, current_process
 from tests.builders import graph
-from tests.simulation.scenarios import HANDLERS, WITHOUT_LOGS, node, subflow
+from tests.simulation.scenarios import HANDLERS, ONE_SLOT, WITHOUT_LOGS, node, subflow
 
 SOON_SEC = 4.0
 STEADY = Faults(write_unconfirmed=0.2, publish_unconfirmed=0.1, period_sec=600, period_min_sec=600)
@@ -197,6 +198,16 @@ async def handing_back_is_no_attempt(cluster: SimCluster) -> None:
     assert {one.attempt for one in view.nodes.values()} == {1}
 
 
+async def idle_workers_take_over(cluster: SimCluster) -> None:
+    """No slot is free for long while runs wait for another worker's slot."""
+    await cluster.clock.sleep(1)  # workers that have just started ask for waiting runs
+    began = cluster.clock.monotonic()
+    nodes = (node(f"n{number}", "slow") for number in range(9))
+    cluster.assert_finished(await cluster.run(graph(*nodes)))
+    took = cluster.clock.monotonic() - began
+    assert took < 3 * 30 + SOON_SEC, f"three rounds of 30 s took {took:.1f} s"
+
+
 async def batches_are_done_once(cluster: SimCluster) -> None:
     """A worker that continues a node does not process stored batches again."""
     task_id = await cluster.client.create_task(graph=graph(node("a", "drip")))
@@ -278,13 +289,16 @@ def setups() -> dict[str, Setup]:
     """Return the setup of each promise, each in its own cluster."""
 
     def setup(
-        scenario: Callable[[SimCluster], Any], faults: Faults | str = "none", **options: Any
+        scenario: Callable[[SimCluster], Any],
+        faults: Faults | str = "none",
+        config: WorkerConfig = WITHOUT_LOGS,
+        **options: Any,
     ) -> tuple[str, Setup]:
         return scenario.__name__, setup_of(
             scenario,
             faults=faults,
             handlers=ALL_HANDLERS,
-            worker_config=WITHOUT_LOGS,
+            worker_config=config,
             converge_sec=300,
             **options,
         )
@@ -298,6 +312,7 @@ def setups() -> dict[str, Setup]:
             setup(the_dead_are_cancelled, workers=1),
             setup(child_tasks_stop_with_their_node),
             setup(handing_back_is_no_attempt),
+            setup(idle_workers_take_over, workers=3, config=ONE_SLOT),
             setup(batches_are_done_once),
             setup(a_dead_worker_is_missed),
             setup(the_first_success_counts),

@@ -1935,6 +1935,19 @@ async def handing_back(cluster: SimCluster) -> None:
     cluster.assert_finished(await cluster.client.wait(task_id))
 
 
+async def few_slots(cluster: SimCluster) -> None:
+    """Idle workers take over the runs that wait for the only slot of another worker."""
+    key = {"concurrency_key": "k"}
+    view = await cluster.run(
+        graph(
+            *(node(f"slow-{number}", "slow") for number in range(3)),
+            *(node(f"work-{number}") for number in range(6)),
+            *(node(f"keyed-{number}", **key) for number in range(2)),
+        )
+    )
+    cluster.assert_finished(view)
+
+
 async def put_for_a_minute(cluster: SimCluster, overlap: str) -> ScheduleView:
     jitter_sec = cluster.random.choice([0.0, 5.0])
     while True:
@@ -2177,6 +2190,7 @@ async def refusals(cluster: SimCluster) -> None:
 
 # Log lines of failures would add writes to the store. Only one scenario keeps log lines.
 WITHOUT_LOGS = WORKER.model_copy(update={"logs": LogConfig(max_lines=0)})
+ONE_SLOT = WITHOUT_LOGS.model_copy(update={"max_concurrency": 1})
 
 
 @dataclass(frozen=True)
@@ -2279,6 +2293,7 @@ STANDARD = {
         Standard(idempotency, 3),
         Standard(many_tasks, 3),
         Standard(handing_back, 3, once=False),
+        Standard(few_slots, 3, options={"workers": 3, "worker_config": ONE_SLOT}),
         Standard(schedules, 1, once=False),
         Standard(submitting_at_coordinators, 3),
         Standard(watching, 3, once=False),

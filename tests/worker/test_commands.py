@@ -56,8 +56,8 @@ async def test_of_the_commands_taken_the_most_urgent_begins_first(bench: Bench) 
 class WatchedBus(InMemoryBus):
     """A bus that records the receive requests of its group subscriptions."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.asked: list[int] = []
         self.released: list[Delivery] = []
 
@@ -87,9 +87,14 @@ class WatchedBus(InMemoryBus):
 async def test_commands_that_find_no_free_slot_are_given_back(
     flowkit_store: InMemoryStore, flowkit_clock: ManualClock
 ) -> None:
-    """Another worker can have them, and no more are taken until there is a slot."""
+    """Other workers receive them from a bus without key affinity, and no more are taken until there
+    is a slot.
+    """
     gate = Gate()
-    async with WatchedBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench:
+    async with (
+        WatchedBus(key_affinity=False) as bus,
+        open_bench(bus, flowkit_store, flowkit_clock) as bench,
+    ):
         commands = [await bench.send(number) for number in range(20)]
         async with bench.worker({"work": gate}, max_concurrency=2):
             await bench.clock.sleep(60)
@@ -136,7 +141,10 @@ async def test_a_command_that_waits_for_a_slot_can_be_cancelled_while_it_is_give
                     subscription.release = release_slowly
                 yield subscription
 
-    async with SlowBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench:
+    async with (
+        SlowBus(key_affinity=False) as bus,
+        open_bench(bus, flowkit_store, flowkit_clock) as bench,
+    ):
         commands = [await bench.send(number) for number in range(3)]
         async with bench.worker({"work": gate}, max_concurrency=1, stop_grace_sec=0):
             await giving_back.wait()

@@ -497,6 +497,7 @@ async def test_a_streamed_node_tells_its_readers_at_once_and_then_in_measured_st
         bench.bus.subscribe(["flowkit.control"], group=None) as control,
         bench.worker({"work": work}),
     ):
+        await control.receive(max_messages=1)  # the worker asks for waiting runs
         command = await bench.send(streamed=True)
         (delivery,) = await control.receive(max_messages=1)
         hints.append(delivery.message)
@@ -517,6 +518,7 @@ async def test_a_node_without_streaming_readers_sends_no_hints(bench: Bench) -> 
         bench.bus.subscribe(["flowkit.control"], group=None) as control,
         bench.worker({"work": work}),
     ):
+        await control.receive(max_messages=1)  # the worker asks for waiting runs
         await bench.run(streamed=False)
         await bench.clock.sleep(1)
         with anyio.move_on_after(0.01) as scope:

@@ -39,6 +39,8 @@ VERSION: Literal[1] = 1
 
 _MOST_SHOWN = 300
 _HEADERS: Mapping[str, bytes] = MappingProxyType({"flowkit-version": b"%d" % VERSION})
+ADDRESSEE = "flowkit-worker"
+"""Header of a message on the control topic that is for one worker: its id. Others ignore it."""
 
 
 _NO_CONTROLS = "no control characters"
@@ -223,6 +225,32 @@ class StreamRead(_Message):
     """Number of batches that the other node may be ahead."""
 
 
+# ---------------------------------------------------------------- worker to worker
+
+
+class RunsWaiting(_AnyMessage):
+    """Number of runs that wait for a slot of a worker. Sent to every worker: those with free slots
+    request some of the runs.
+    """
+
+    kind: Literal["runs_waiting"] = "runs_waiting"
+    worker_id: HostId
+    roles: dict[Id, Count]
+    """Number of runs by role."""
+
+
+class RequestRuns(_AnyMessage):
+    """Request waiting runs of a worker. Sent to every worker by one that starts: those with waiting
+    runs announce them again.
+    """
+
+    kind: Literal["request_runs"] = "request_runs"
+    worker_id: HostId
+    """Worker that requests them."""
+    roles: tuple[Id, ...]
+    most: Count
+
+
 # ---------------------------------------------------------------- worker to coordinator
 
 
@@ -374,6 +402,8 @@ AnyMessage = Annotated[
     | AskRun
     | StreamMoved
     | StreamRead
+    | RunsWaiting
+    | RequestRuns
     | NodeStarted
     | NodeProgressed
     | BatchStored

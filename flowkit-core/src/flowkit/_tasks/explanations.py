@@ -173,8 +173,8 @@ def explain_node(
     if unserved is not None:
         return f"{name} was issued {_ago(record, now)}, and waits for a worker: {unserved}."
     return (
-        f"{name} was issued {_ago(record, now)} and waits in the queue until a worker that serves"
-        f" the role {plan.nodes[index].type!r} is free."
+        f"{name} was issued {_ago(record, now)} and waits until a worker that serves the role"
+        f" {plan.nodes[index].type!r} has a free slot."
     )
 
 

@@ -12,7 +12,9 @@ from flowkit.errors import BusError, DecodeError
 from flowkit.messages import (
     AskRun,
     CancelRun,
+    RequestRuns,
     RunNode,
+    RunsWaiting,
     ScheduleTouched,
     StreamMoved,
     StreamRead,
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
 PAUSE_SEC = 1.0
+_FOR_WORKERS = (RunNode, CancelRun, AskRun, StreamMoved, StreamRead, RunsWaiting, RequestRuns)
 
 Handle = Callable[[Collection[str], Mapping[str, Sequence[Event]]], Awaitable[None]]
 
@@ -130,7 +133,7 @@ def _sort(
             touched[message.task_id] = None
         elif isinstance(message, ScheduleTouched):
             schedules = True
-        elif isinstance(message, RunNode | CancelRun | AskRun | StreamMoved | StreamRead):
+        elif isinstance(message, _FOR_WORKERS):
             refused.append((delivery, f"a {message.kind} is not a report"))
         else:
             reports = events.get(message.task_id)

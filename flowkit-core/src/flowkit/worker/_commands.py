@@ -2,10 +2,11 @@
 
 import hmac
 import logging
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -13,8 +14,8 @@ from anyio.abc import TaskGroup
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._runtime.concurrency import Recent, within
 from flowkit._runtime.retries import patiently
-from flowkit.errors import DecodeError
-from flowkit.messages import CancelRun, RunNode, decode
+from flowkit.errors import DecodeError, FlowKitError
+from flowkit.messages import CancelRun, RunNode, decode, encode
 from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
 from flowkit.worker._context import Services
 from flowkit.worker._node_run import Run
@@ -24,9 +25,11 @@ from flowkit.worker._reports import (
     ReportSender,
     RunReports,
     acknowledge,
+    acknowledge_all,
+    by_subscription,
 )
-from flowkit.worker._roles import Served
-from flowkit.worker._slots import Slots
+from flowkit.worker._roles import Served, handler_of
+from flowkit.worker._slots import Runnable, Slots
 
 logger = logging.getLogger(__name__)
 
@@ -36,22 +39,33 @@ MAX_ENDS_BYTES = 8 * 1024 * 1024
 LOOK_AHEAD = 8
 """Commands taken beyond the free slots, so that the most urgent of them starts first."""
 HOLD_SEC = 0.1
-"""Time after which commands that wait for a slot are released to other workers."""
+"""Time without a free slot after which commands that wait for one go to other workers."""
+SEND_BACK_SEC = 5.0
+"""Time in which a stopping worker tries to send back the commands that it was handed over."""
 CLEAN_UP_SEC = 1.0
 """Time for the cleanups of a run that was cut off, in addition to its grace."""
 
 AttemptKey = tuple[str, str]
 """The task id and the token of an attempt."""
+HandedOver = tuple[RunNode, Mapping[str, bytes]]
+"""A command that another worker handed over to this one, and its headers."""
 
 
 class Attempts:
     """All attempts that this worker has or had, so that a repeated command starts no second run."""
 
     def __init__(
-        self, group: TaskGroup, *, slots: Slots, buffer: ReportBuffer, services: Services
+        self,
+        group: TaskGroup,
+        *,
+        bus: Bus,
+        slots: Slots,
+        buffer: ReportBuffer,
+        services: Services,
     ) -> None:
         """``group`` runs what cancellations leave to be done later."""
         self._group = group
+        self._bus = bus
         self._slots = slots
         self._buffer = buffer
         self._services = services
@@ -67,8 +81,15 @@ class Attempts:
 
     # ------------------------------------------------ start and end
 
-    def accept(self, command: RunNode, served: Served, origin: Origin) -> bool:
-        """Queue a run of this command, unless its attempt is known.
+    def accept(
+        self,
+        command: RunNode,
+        served: Served,
+        headers: Mapping[str, bytes],
+        origin: Origin | None = None,
+    ) -> bool:
+        """Queue a run of this command, unless its attempt is known. A command without an ``origin``
+        was handed over by another worker.
 
         Return False if the attempt was cancelled before it started, or has ended: then the command
         can be acknowledged.
@@ -77,10 +98,13 @@ class Attempts:
         if key in self._cancelled or self.repeat_end(key):
             return False
         if not self.repeat_start(key, origin):
-            run = Run(command, served, RunReports(self._buffer, command, origin), self._services)
-            self._runs[key] = run
-            self._slots.submit(run)
+            reports = RunReports(self._buffer, command, headers, origin)
+            self._submit(Run(command, served, reports, self._services))
         return True
+
+    def _submit(self, run: Run) -> None:
+        self._runs[run.command.task_id, run.command.token] = run
+        self._slots.submit(run)
 
     def repeat_start(self, key: AttemptKey, origin: Origin | None = None) -> bool:
         """Report the start of a run once more. Return False if there is no run of this attempt.
@@ -111,17 +135,71 @@ class Attempts:
 
     # ------------------------------------------------ hand-over
 
+    def waiting(self) -> dict[str, int]:
+        """Return the number of runs that wait for a slot, by role."""
+        if not self._slots.excess:
+            return {}
+        return Counter(run.command.role for run in _runs(self._slots.waiting))
+
+    def take_waiting(self, roles: Container[str], most: int) -> Sequence[Run]:
+        """Remove and return runs of these roles that wait for a slot, the most urgent first."""
+        most = min(most, self._slots.excess)
+        return self._withdraw_runs(lambda run: run.command.role in roles, most)
+
+    def put_back(self, runs: Iterable[Run]) -> None:
+        """Queue runs again that were taken, unless they were cancelled or delivered meanwhile."""
+        for run in runs:
+            key = (run.command.task_id, run.command.token)
+            if key in self._runs:
+                self._runs[key].reports.origins += run.reports.origins
+            elif key in self._cancelled:
+                self._group.start_soon(acknowledge_all, run.reports.origins)
+            else:
+                self._submit(run)
+
+    def _withdraw_runs(
+        self, which: Callable[[Run], bool] | None = None, most: int | None = None
+    ) -> Sequence[Run]:
+        """Remove and return runs that have not started.
+
+        All leave the table before the caller awaits anything: a cancel may arrive meanwhile.
+        """
+        runs = _runs(self._slots.withdraw(which, most=most))
+        for run in runs:
+            del self._runs[run.command.task_id, run.command.token]
+        return runs
+
     async def hand_over_waiting(self) -> None:
         """Release the commands of runs that have not started, for other workers."""
-        waiting: dict[Subscription, list[Delivery]] = {}
-        for run in self._slots.withdraw():
-            assert isinstance(run, Run)
-            # All leave the table before the first await: a cancel may arrive meanwhile.
-            del self._runs[run.command.task_id, run.command.token]
-            for subscription, delivery in run.reports.origins:
-                waiting.setdefault(subscription, []).append(delivery)
-        for subscription, deliveries in waiting.items():
+        runs = self._withdraw_runs()
+        origins = [origin for run in runs for origin in run.reports.origins]
+        for subscription, deliveries in by_subscription(origins).items():
             await subscription.release(deliveries)
+        without = [run for run in runs if not run.reports.origins]
+        if without:
+            await self.send_back([(run.command, run.reports.headers) for run in without])
+
+    async def send_back(self, commands: Sequence[HandedOver]) -> None:
+        """Publish commands again that another worker handed over to this one.
+
+        If that fails, a coordinator notices that no worker has started them.
+        """
+        topic = self._services.cfg.command_topic
+        messages = [
+            Message(topic(command.role), encode(command), command.task_id, headers)
+            for command, headers in commands
+        ]
+        try:
+            await within(
+                SEND_BACK_SEC, partial(self._bus.publish, messages), clock=self._services.clock
+            )
+        except FlowKitError as error:
+            logger.info(
+                "%d commands were not sent back: %s",
+                len(messages),
+                error,
+                extra={"action": "send_back_failed"},
+            )
 
     def hand_back_running(self) -> None:
         """Cut off all running runs. Their attempts do not count as attempts."""
@@ -176,8 +254,7 @@ class Attempts:
         key = (run.command.task_id, run.command.token)
         del self._runs[key]
         self._cancelled[key] = None
-        for subscription, delivery in run.reports.origins:
-            self._group.start_soon(acknowledge, subscription, [delivery])
+        self._group.start_soon(acknowledge_all, run.reports.origins)
 
     async def _cut_off_later(self, run: Run) -> None:
         grace = self._services.cfg.cancel_grace_sec
@@ -208,6 +285,11 @@ class Attempts:
             )
 
 
+def _runs(runnables: Sequence[Runnable]) -> Sequence[Run]:
+    """Return the runs in the slots of a worker, which has no others."""
+    return cast("Sequence[Run]", runnables)
+
+
 class _SentEnds:
     """The last end reports as they were sent. A coordinator that missed one asks for it."""
 
@@ -236,11 +318,13 @@ class CommandInbox:
         max_concurrency: int,
         served: Mapping[str, Served],
         attempts: Attempts,
+        on_busy: Callable[[], None],
         slots: Slots,
         sender: ReportSender,
         parking: Parking,
         clock: Clock,
     ) -> None:
+        """``on_busy`` is called while no slot is free for longer than a moment."""
         self._bus = bus
         self._topics = topics
         self._group = group
@@ -248,6 +332,7 @@ class CommandInbox:
         self._max_unacked = 2 * max_concurrency + LOOK_AHEAD
         self._served = served
         self._attempts = attempts
+        self._on_busy = on_busy
         self._slots = slots
         self._sender = sender
         self._parking = parking
@@ -274,38 +359,56 @@ class CommandInbox:
         ) as subscription:
             self.ready.set()
             while not self._stopping:
-                await self._hold_waiting()
                 await self._settle(subscription, await self._take(subscription))
             await self._attempts.hand_over_waiting()
             await self._sender.flush()
-
-    async def _hold_waiting(self) -> None:
-        """Hold the runs that wait for a slot for a moment, then release them to other workers."""
-        if self._slots.excess and not await within(
-            HOLD_SEC, self._wait_until_all_have_slots, clock=self._clock
-        ):
-            await self._attempts.hand_over_waiting()
-
-    async def _wait_until_all_have_slots(self) -> None:
-        await self._slots.wait_until(lambda slots: slots.excess == 0)
 
     async def _take(self, subscription: Subscription) -> "_Rest":
         """Start runs, until there is no free slot or a command is left that starts none."""
         rest = _Rest()
         with anyio.CancelScope() as self._taking:
-            await self._slots.wait_until(lambda slots: slots.free > 0)
+            stays_busy = not await self._slot_is_free()
             while not self._stopping and not rest.known and not rest.unusable:
-                free = self._slots.free
-                if not free:
+                if self._slots.free:
+                    stays_busy = False
+                elif not stays_busy:
                     break
+                else:
+                    self._on_busy()
+                room = await self._room()
                 deliveries = await patiently(
-                    partial(subscription.receive, max_messages=free + LOOK_AHEAD),
+                    partial(subscription.receive, max_messages=room),
                     clock=self._clock,
                     what="receive from the bus",
                 )
                 self._accept(subscription, deliveries, rest)
         self._taking = None
         return rest
+
+    async def _slot_is_free(self) -> bool:
+        """Wait a moment for a free slot, and return whether there is one.
+
+        On a bus without key affinity, release the commands that wait, and wait until there is one:
+        there, other workers receive all commands that this one leaves.
+        """
+        if self._slots.free or await within(HOLD_SEC, self._free, clock=self._clock):
+            return True
+        if self._bus.key_affinity:
+            return False
+        await self._attempts.hand_over_waiting()
+        await self._free()
+        return True
+
+    async def _free(self) -> None:
+        await self._slots.wait_until(lambda slots: slots.free > 0)
+
+    async def _room(self) -> int:
+        """Return how many commands to receive, when there is room.
+
+        A worker that stays busy receives some as well: only so it can offer them to other workers.
+        """
+        await self._slots.wait_until(lambda slots: slots.excess <= LOOK_AHEAD // 2)
+        return self._slots.free + LOOK_AHEAD - self._slots.excess
 
     def _accept(
         self, subscription: Subscription, deliveries: Sequence[Delivery], rest: "_Rest"
@@ -316,7 +419,8 @@ class CommandInbox:
             except DecodeError as error:
                 rest.unusable.append((delivery, str(error)))
                 continue
-            if not self._attempts.accept(command, served, (subscription, delivery)):
+            origin = subscription, delivery
+            if not self._attempts.accept(command, served, delivery.message.headers, origin):
                 rest.known.append(delivery)
 
     async def _settle(self, subscription: Subscription, rest: "_Rest") -> None:
@@ -332,10 +436,7 @@ class CommandInbox:
         command = decode(delivery.message.value)
         if not isinstance(command, RunNode):
             raise DecodeError(f"a {type(command).__name__} is not a command")
-        served = self._served.get(command.role)
-        if served is None:
-            raise DecodeError(f"this worker does not serve role {command.role!r}")
-        return command, served
+        return command, handler_of(command, self._served)
 
 
 @dataclass(slots=True)

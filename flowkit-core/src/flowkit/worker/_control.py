@@ -1,4 +1,4 @@
-"""Control messages of a worker: cancellations, questions about attempts, streams."""
+"""Control messages of a worker: cancellations, questions about attempts, streams, waiting runs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,9 +11,13 @@ from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._runtime.retries import patiently
 from flowkit.errors import DecodeError
 from flowkit.messages import (
+    ADDRESSEE,
     AskRun,
     CancelRun,
     NodeFailed,
+    RequestRuns,
+    RunNode,
+    RunsWaiting,
     StreamMoved,
     StreamRead,
     decode,
@@ -23,6 +27,7 @@ from flowkit.protocols import Bus, Clock, Delivery
 from flowkit.tracing import trace_from
 from flowkit.worker._artifacts import StreamWatches
 from flowkit.worker._commands import Attempts
+from flowkit.worker._offers import Offers, Requests
 from flowkit.worker._reports import ReportBuffer
 from flowkit.worker._stream_readers import StreamReaders
 
@@ -40,6 +45,8 @@ class ControlInbox:
         topic: str,
         worker_id: str,
         attempts: Attempts,
+        offers: Offers,
+        requests: Requests,
         watches: StreamWatches,
         readers: StreamReaders,
         buffer: ReportBuffer,
@@ -49,7 +56,10 @@ class ControlInbox:
         self._bus = bus
         self._topic = topic
         self._worker_id = worker_id
+        self._addressee = worker_id.encode()
         self._attempts = attempts
+        self._offers = offers
+        self._requests = requests
         self._watches = watches
         self._readers = readers
         self._buffer = buffer
@@ -66,6 +76,7 @@ class ControlInbox:
         """
         async with self._bus.subscribe([self._topic], group=None) as subscription:
             self.ready.set()
+            self._requests.ask_all()
             receive = partial(subscription.receive, max_messages=MAX_MESSAGES)
             while True:
                 deliveries = await patiently(
@@ -87,6 +98,9 @@ class ControlInbox:
 
     def _handle(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
+            # Decoding the commands for other workers would cost too much.
+            if delivery.message.headers.get(ADDRESSEE, self._addressee) != self._addressee:
+                continue
             try:
                 self._handle_one(decode(delivery.message.value), delivery)
             except DecodeError as error:
@@ -100,6 +114,12 @@ class ControlInbox:
             self._readers.notice(message)
         elif isinstance(message, CancelRun):
             self._attempts.cancel(message)
+        elif isinstance(message, RunsWaiting):
+            self._requests.offered(message)
+        elif isinstance(message, RequestRuns):
+            self._offers.request(message)
+        elif isinstance(message, RunNode) and ADDRESSEE in delivery.message.headers:
+            self._requests.accept(message, delivery.message.headers)
         elif not isinstance(message, AskRun):
             raise DecodeError(f"a {message.kind} is not for the control topic")
         elif message.worker_id == self._worker_id:

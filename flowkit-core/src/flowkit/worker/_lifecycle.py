@@ -26,6 +26,7 @@ from flowkit.worker._context import Services
 from flowkit.worker._control import ControlInbox
 from flowkit.worker._functions import allow_threads
 from flowkit.worker._membership import Membership
+from flowkit.worker._offers import Offers, Requests
 from flowkit.worker._reports import ReportBuffer, ReportSender
 from flowkit.worker._roles import Served
 from flowkit.worker._run_log import other_loggers_kept
@@ -265,6 +266,8 @@ class WorkerService:
                 **services.loops(),
                 "session": lambda: membership.keep_renewing(self._stop_without_id),
                 "parking": parts.control.park_unusable,
+                "offer": parts.offers.offer_runs,
+                "request": parts.requests.request_runs,
                 "command": parts.commands.listen,
             }
             for name, loop in loops.items():
@@ -289,6 +292,7 @@ class WorkerService:
             )
             await self._stop.asked.wait()
             parts.commands.stop()
+            parts.requests.stop()
             until = await drain(
                 self._stop,
                 slots=slots,
@@ -324,7 +328,26 @@ class WorkerService:
     def _parts(self, bus: Bus, *, group: TaskGroup, slots: Slots, services: Services) -> "_Parts":
         cfg, clock, worker_id = self._cfg, self._clock, self._worker_id
         buffer = ReportBuffer(topic=cfg.events_topic, worker_id=worker_id, clock=clock)
-        attempts = Attempts(group, slots=slots, buffer=buffer, services=services)
+        attempts = Attempts(group, bus=bus, slots=slots, buffer=buffer, services=services)
+        offers = Offers(
+            bus=bus,
+            topic=cfg.control_topic,
+            worker_id=worker_id,
+            attempts=attempts,
+            clock=clock,
+            longest_pause_sec=cfg.announce_interval_sec,
+        )
+        requests = Requests(
+            bus=bus,
+            topic=cfg.control_topic,
+            worker_id=worker_id,
+            served=self._served,
+            attempts=attempts,
+            group=group,
+            slots=slots,
+            clock=clock,
+            remember_sec=2 * cfg.announce_interval_sec,
+        )
         sender = ReportSender(bus=bus, buffer=buffer, on_end=attempts.close, clock=clock)
         parking = Parking(store=services.store, clock=clock, plugins=services.plugins)
         commands = CommandInbox(
@@ -334,6 +357,7 @@ class WorkerService:
             max_concurrency=cfg.max_concurrency,
             served=self._served,
             attempts=attempts,
+            on_busy=offers.open,
             slots=slots,
             sender=sender,
             parking=parking,
@@ -344,13 +368,15 @@ class WorkerService:
             topic=cfg.control_topic,
             worker_id=worker_id,
             attempts=attempts,
+            offers=offers,
+            requests=requests,
             watches=services.watches,
             readers=services.readers,
             buffer=buffer,
             parking=parking,
             clock=clock,
         )
-        return _Parts(attempts, buffer, sender, commands, control)
+        return _Parts(attempts, offers, requests, buffer, sender, commands, control)
 
     def _stop_without_id(self, error: WorkerIdTaken) -> None:
         """Hand back all runs and end with the error.
@@ -372,6 +398,8 @@ class _Parts:
     """The parts of a running worker that take messages in and send reports out."""
 
     attempts: Attempts
+    offers: Offers
+    requests: Requests
     buffer: ReportBuffer
     sender: ReportSender
     commands: CommandInbox

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -83,7 +83,16 @@ class RunReports:
         "trace",
     )
 
-    def __init__(self, buffer: "ReportBuffer", command: RunNode, origin: Origin) -> None:
+    def __init__(
+        self,
+        buffer: "ReportBuffer",
+        command: RunNode,
+        headers: Mapping[str, bytes],
+        origin: Origin | None,
+    ) -> None:
+        """``headers`` are those of the command. It has no ``origin`` if another worker handed it
+        over.
+        """
         self._buffer = buffer
         self.command = command
         self.ids = {
@@ -94,9 +103,9 @@ class RunReports:
             "worker_id": buffer.worker_id,
         }
         """The fields that identify the attempt in each of its reports."""
-        self.origins = [origin]
+        self.origins = [] if origin is None else [origin]
         """Deliveries of the command that are not acknowledged."""
-        self.trace = trace_from(origin[1].message.headers)
+        self.trace = trace_from(headers)
         """The trace of the task, from the headers of the command."""
         self.headers = headers_of(self.trace)
         self.started_at = 0.0
@@ -374,15 +383,13 @@ class ReportSender:
         )
         for event in sending.retries_sent:
             event.set()
-        acks: dict[Subscription, list[Delivery]] = {}
+        origins: list[Origin] = []
         for run in sending.runs:
-            for subscription, delivery in run.origins:
-                acks.setdefault(subscription, []).append(delivery)
+            origins += run.origins
             run.origins.clear()
         for run, end in sending.ends.items():
             self._on_end(run.command, end)
-        for subscription, deliveries in acks.items():
-            await acknowledge(subscription, deliveries)
+        await acknowledge_all(origins)
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         """Publish these messages. One that the bus refuses is replaced by a smaller report."""
@@ -446,6 +453,20 @@ def _substitute(
         )
         return report.model_copy(update={"metrics": {}, "error": text})
     return NodeReleased(**ids, retries=report.retries) if isinstance(report, NodeReleased) else None
+
+
+def by_subscription(origins: Iterable[Origin]) -> dict[Subscription, list[Delivery]]:
+    """Return the deliveries of each subscription."""
+    deliveries: dict[Subscription, list[Delivery]] = {}
+    for subscription, delivery in origins:
+        deliveries.setdefault(subscription, []).append(delivery)
+    return deliveries
+
+
+async def acknowledge_all(origins: Iterable[Origin]) -> None:
+    """Acknowledge the commands of several subscriptions."""
+    for subscription, deliveries in by_subscription(origins).items():
+        await acknowledge(subscription, deliveries)
 
 
 async def acknowledge(subscription: Subscription, deliveries: list[Delivery]) -> None:

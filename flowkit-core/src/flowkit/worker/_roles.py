@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowkit.config import WorkerConfig
-from flowkit.errors import ConfigError
+from flowkit.errors import ConfigError, DecodeError
 from flowkit.graph._control_types import role_fault
+from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
 from flowkit.worker._functions import AnyFunctionHandler, FunctionHandler
 from flowkit.worker._handlers import (
@@ -119,6 +120,18 @@ def _check_complete(value: Any) -> None:
         and getattr(value.process_batch, "__func__", value.process_batch) is Handler.process_batch
     ):
         raise wrong_declaration(owner.__name__, "it has no process_batch", owner)
+
+
+def handler_of(command: RunNode, served: Mapping[str, Served]) -> Served:
+    """Return the handler of a command's role.
+
+    Raises:
+        DecodeError: the worker does not serve the role.
+    """
+    found = served.get(command.role)
+    if found is None:
+        raise DecodeError(f"this worker does not serve role {command.role!r}")
+    return found
 
 
 def make_handler(role: str, per_run: PerRun) -> AnyHandler:

@@ -111,13 +111,23 @@ class Slots:
         heappush(self._queue, (-run.priority, next(self._order), run))
         self._wake_one()
 
-    def withdraw(self, which: Callable[[Runnable], bool] = lambda run: True) -> list[Runnable]:
-        """Remove and return the runs that have not started."""
-        taken = [run for _, _, run in self._queue if which(run)]
-        self._queue = [item for item in self._queue if not which(item[2])]
+    @property
+    def waiting(self) -> list[Runnable]:
+        """The runs that have not started, the most urgent first."""
+        return [run for _, _, run in sorted(self._queue)]
+
+    def withdraw(
+        self, which: Callable[[Any], bool] | None = None, *, most: int | None = None
+    ) -> list[Runnable]:
+        """Remove and return runs that have not started: all, or at ``most`` so many of those that
+        ``which`` selects, the most urgent first.
+        """
+        found = [run for run in self.waiting if which is None or which(run)]
+        taken = dict.fromkeys(found[:most])
+        self._queue = [item for item in self._queue if item[2] not in taken]
         heapify(self._queue)
         self._changed()
-        return taken
+        return list(taken)
 
     def is_running(self, run: Runnable) -> bool:
         return run in self._tasks

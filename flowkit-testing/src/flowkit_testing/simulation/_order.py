@@ -6,6 +6,7 @@ from flowkit._engine import advance
 from flowkit._records.task_records import decode_task
 from flowkit.errors import DecodeError
 from flowkit.messages import (
+    ADDRESSEE,
     NodeFailed,
     NodeReleased,
     NodeStarted,
@@ -34,6 +35,8 @@ class Order:
         """Task and token of every run with a published report."""
         self._commanded: set[tuple[str, str]] = set()
         """Task and token of every command that arrived at the bus."""
+        self._handed_over: set[tuple[str, str]] = set()
+        """Task and token of every command that a worker has sent to another one."""
         server.on_commit.append(self.committed)
 
     def arrived(self, messages: Sequence[Message]) -> None:
@@ -47,6 +50,8 @@ class Order:
                 )
             if isinstance(what, RunNode):
                 self._commanded.add((what.task_id, what.token))
+                if ADDRESSEE in message.headers:
+                    self._handed_over.add((what.task_id, what.token))
             if isinstance(what, _ONCE):
                 self._reported.add((what.task_id, what.token))
 
@@ -68,7 +73,8 @@ class Order:
     def acknowledged(self, deliveries: Sequence[Delivery], who: str) -> None:
         """Check that a process acknowledges no message too early.
 
-        The effect of a report must be stored, and the start of a command must be published.
+        The effect of a report must be stored, and the start of a command must be published, or the
+        command must be sent to another worker.
         """
         for delivery in deliveries:
             message = _decoded(delivery.message)
@@ -80,9 +86,11 @@ class Order:
                 isinstance(message, RunNode)
                 and self._waits_for(message)
                 and (message.task_id, message.token) not in self._reported
+                and (message.task_id, message.token) not in self._handed_over
             ):
                 raise InvariantBroken(
-                    f"{who} acknowledged a command without a published report: {message!r}"
+                    f"{who} acknowledged a command that is neither reported nor handed over:"
+                    f" {message!r}"
                 )
 
     def _task(self, task_id: str) -> Task | None:
