@@ -59,6 +59,7 @@ from flowkit._engine import (
     SendCancel,
     SendCommand,
     SentCommand,
+    ShardsCollected,
     SignalReceived,
     TaskEnding,
     TaskSubmitted,
@@ -647,6 +648,13 @@ class Play:
         """Report the results of the children of a map."""
         attempt = self.record(name).attempt if attempt is None else attempt
         return self.do(MapCollected(self.index(name), attempt, results))
+
+    def collects_shards(
+        self, name: str, *, attempt: int | None = None, **metrics: float
+    ) -> Transition:
+        """Report the sums over the shards of a node."""
+        attempt = self.record(name).attempt if attempt is None else attempt
+        return self.do(ShardsCollected(self.index(name), attempt, metrics, batches=4, skipped=1))
 
     def reads_ends(
         self, name: str, *, most: int = 100, before: int | None = None, attempt: int | None = None

@@ -212,6 +212,7 @@ FULL = NodeRecord(
     cache=KeyClaim("role:r", 3, "over", 8.5),
     cached=True,
     kept=(KeptArtifact("uid", True, {"x": [1, None]}, {"n": 1, "x": 0.5}, 2.75),),
+    sharded_since=1.5,
 )
 
 

@@ -34,6 +34,7 @@ from flowkit._engine import (
     ResultCached,
     RoundChecked,
     RunNowRequested,
+    ShardsCollected,
     Transition,
 )
 from flowkit.messages import (
@@ -349,6 +350,16 @@ def closing_without_data() -> Play:
     return play
 
 
+def shards_have_ended() -> Play:
+    play = Play(graph("p => n", n={"io": {"shards": 2}}))
+    play.stores_a_batch("p")
+    play.opens("n", 2)
+    for name in ("p", "n[0]", "n[1]"):
+        play.succeeds(name)
+    play.pause()
+    return play
+
+
 def mapping_what_an_optional_node_stores() -> Play:
     play = Play(graph("p -> n", p={"optional": True}, n={"map": {"over": {"artifacts": "p"}}}))
     play.stores_a_batch("p")
@@ -472,6 +483,7 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.MAPPING, Mark.CLOSING): (mapping, run_a_child_and_cancel),
     (Mark.CLOSING, Mark.CANCELLED): (closing, lambda play: play.stops("n[0]")),
     (Mark.MAPPING, Mark.CANCELLED): (mapping, lambda play: play.cancel()),
+    (Mark.MAPPING, Mark.READY): (shards_have_ended, lambda play: play.collects_shards("n")),
     (Mark.READY, Mark.FINISHED): (ready_with_an_attempt_behind_it, lambda play: play.succeeds("n")),
     (Mark.READY, Mark.DEFERRED): (ready_to_sleep, lambda play: play.resume()),
     (Mark.READY, Mark.CANCELLED): (ready, lambda play: play.cancel()),
@@ -658,6 +670,10 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (MapFailed, Mark.MAPPING): (mapping, lambda play: play.map_fails("n")),
     (ChildrenDue, Mark.MAPPING): (mapping_over_two, lambda play: play.begins("n")),
     (MapCollected, Mark.MAPPING): (collecting, lambda play: play.collects("n", 1, 2)),
+    (ShardsCollected, Mark.MAPPING): (
+        shards_have_ended,
+        lambda play: play.collects_shards("n"),
+    ),
     (EndsRead, Mark.MAPPING): (undoing, lambda play: play.reads_ends("n~undo")),
     (ChildrenCreated, Mark.RUNNING): (nested, lambda play: play.creates("n")),
     (ChildrenCreated, Mark.CANCELLING): (stopped_nested, lambda play: play.creates("n")),

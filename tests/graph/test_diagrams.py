@@ -323,3 +323,10 @@ def test_a_map_over_artifacts_names_the_parent_and_starts_on_its_first_batch() -
     found = to_mermaid(Graph.parse({"nodes": [{"node_id": "p", "type": "t"}, m]}))
     assert "map over artifacts of p" in found
     assert "first batch" in found
+
+
+def test_a_node_with_shards_says_how_many() -> None:
+    reader = {"node_id": "c", "type": "x", "depends_on": ["p"]}
+    reader["io"] = {"start_when": "first_batch", "shards": 3}
+    found = to_mermaid(Graph.parse({"nodes": [{"node_id": "p", "type": "t"}, reader]}))
+    assert "c<br/>x<br/>3 shards" in found

@@ -1247,6 +1247,93 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [call(io={"fn": "noop", "parallel": 2})]},
         "node 'a': io.parallel: a coordinator function",
     ),
+    "shards of a node that pulls nothing": (
+        chain({}, {"io": {"shards": 2}}),
+        "node 'b': io.shards: shards divide the artifacts that a node pulls; remove it, or let",
+    ),
+    "shards of a list": (
+        chain({"io": {"input_inline": [1], "batching": {"size": 1}, "shards": 2}}),
+        "node 'a': io.shards: shards divide the artifacts that a node pulls",
+    ),
+    "shards with the adapter of a plugin": (
+        chain(
+            {},
+            {
+                "io": {
+                    "start_when": "first_batch",
+                    "input_inline": {"input_adapter": "lines"},
+                    "shards": 2,
+                }
+            },
+        ),
+        "node 'b': io.shards: shards divide the artifacts that a node pulls",
+    ),
+    "no shards": (
+        chain({}, {"io": {"start_when": "first_batch", "shards": 0}}),
+        "node 'b': io.shards must be at least 1, not 0",
+    ),
+    "too many shards": (
+        chain({}, {"io": {"start_when": "first_batch", "shards": 1001}}),
+        "node 'b': io.shards must be at most 1000, not 1001",
+    ),
+    "shards of a map": (
+        chain(
+            {},
+            {
+                "map": {"over": [1]},
+                "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}, "shards": 2},
+            },
+        ),
+        "node 'b': io.shards: a map has no shards: each of its children runs by itself; remove it",
+    ),
+    "shards of an undo": (
+        chain(
+            {
+                "undo": {
+                    "type": "w",
+                    "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}, "shards": 2},
+                }
+            }
+        ),
+        "node 'a': undo: io.shards: an undo has no shards; remove it",
+    ),
+    "shards of a node with a cache": (
+        chain(
+            {},
+            {
+                "cache": {"key": "k", "ttl_sec": 1},
+                "io": {"start_when": "first_batch", "shards": 2},
+            },
+        ),
+        "node 'b': io.shards: a node with a cache has no shards; remove it",
+    ),
+    "shards of a function": (
+        {"nodes": [call(io={"fn": "noop", "shards": 2})]},
+        "node 'a': io.shards: a coordinator function",
+    ),
+    "shards of a control node": (
+        {"nodes": [node("a", type="sleep", io={"for_sec": 1, "shards": 2})]},
+        "node 'a': io.shards has no effect on a node of type 'sleep'",
+    ),
+    "the id of a shard": (
+        {
+            "nodes": [
+                node("a"),
+                node("b", depends_on=["a"], io={"start_when": "first_batch", "shards": 2}),
+                node("b[7]"),
+            ]
+        },
+        "node 'b[7]': node_id: the shards of 'b' have such ids; use another id",
+    ),
+    "a long id of a node with shards": (
+        {
+            "nodes": [
+                node("a"),
+                node("b" * 195, depends_on=["a"], io={"start_when": "first_batch", "shards": 2}),
+            ]
+        },
+        "node_id: the id of a node with shards has at most 189 characters, because its shards have",
+    ),
     "a lead of nodes that the node does not read": (
         chain({}, {"io": {"max_ahead": 5}}),
         "node 'b': io.max_ahead: the node reads no artifacts of other nodes; remove it, or let",

@@ -544,8 +544,8 @@ if pending and not (broken and need == ALL_ENDED):
     Mutant(
         "a producer waits for a reader that is not heard any more",
         "StreamReaders.notice",
-        "_Reader(read.position, read.max_ahead, now + FORGET_SEC)",
-        "_Reader(read.position, read.max_ahead, now + 1e9)",
+        "now + FORGET_SEC",
+        "now + 1e9",
         suite=(
             "tests/flows/test_flow_control.py"
             "::test_a_producer_goes_on_some_time_after_the_death_of_its_reader"
@@ -570,6 +570,65 @@ if pending and not (broken and need == ALL_ENDED):
             "tests/flows/test_flow_control.py"
             "::test_a_producer_goes_on_at_once_when_its_reader_fails"
         ),
+    ),
+    Mutant(
+        "a shard reads the artifacts of another",
+        "Share.has",
+        "(position - 1) % self.shards == self.shard",
+        "(position - 1) % self.shards <= self.shard",
+        scenarios=("shards",),
+    ),
+    Mutant(
+        "each shard ends the node",
+        "BatchWork.run",
+        "self._command.shard is not None",
+        "False",
+        suite="tests/flows/test_shards.py",
+    ),
+    Mutant(
+        "a node with shards ends twice",
+        "shards_collected",
+        "record.sharded_since = record.started_at",
+        "",
+        suite="tests/engine/test_shards.py",
+    ),
+    Mutant(
+        "a node ends before all its shards have",
+        "shards_collected",
+        "draft.edit_map(event.index).open",
+        "False",
+        suite="tests/engine/test_shards.py",
+    ),
+    Mutant(
+        "a shard counts the batches of the others",
+        "StoredBatches.totals",
+        "shard_of(record.uid) == self._shard",
+        "True",
+        scenarios=("shards",),
+    ),
+    Mutant(
+        "readers take the place of the end of the node that they read",
+        "_shards_progress",
+        "bool(is_open)",
+        "True",
+        suite="tests/engine/test_shards.py",
+    ),
+    Mutant(
+        "a shard waits for what the others have stored",
+        "_Reader.limit",
+        "self.of_shards[shard]",
+        "self.position",
+        suite=(
+            "tests/flows/test_shards.py"
+            "::test_the_shards_of_a_producer_wait_for_a_reader_that_is_behind"
+        ),
+    ),
+    Mutant(
+        "a finished shard that runs again finds its batches stored",
+        "renewed_nodes",
+        "marks[index] == Mark.FINISHED",
+        "False",
+        suite="tests/engine/test_shards.py",
     ),
     Mutant(
         "a later attempt counts only its own batches",
@@ -813,7 +872,7 @@ await self._make(stored, deliveries)
     Mutant(
         "children of a failed map go on",
         "_child_failed",
-        "stop_children(draft, owner, MAP_ITEM_FAILED, settings)",
+        "stop_children(draft, owner, stop_code, settings)",
         "",
         suite="tests/engine/test_maps.py",
     ),

@@ -85,7 +85,7 @@ def test_a_stream_has_sources_and_windows() -> None:
     @flow
     def streaming(upto: int) -> None:
         several = double.stream(numbers(upto), numbers.options(node_id="more")(2))
-        total.stream(several, size=64, max_wait_sec=5, parallel=4, max_ahead=9)
+        total.stream(several, size=64, max_wait_sec=5, parallel=4, shards=2, max_ahead=9)
 
     document = streaming.build_graph().to_dict()
     assert [node["io"] for node in document["nodes"][2:]] == [
@@ -98,6 +98,7 @@ def test_a_stream_has_sources_and_windows() -> None:
         {
             "batching": {"size": 64, "max_wait_sec": 5.0},
             "parallel": 4,
+            "shards": 2,
             "max_ahead": 9,
             "input_inline": {
                 "input_adapter": "pull.from_artifacts",

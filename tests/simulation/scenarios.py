@@ -22,6 +22,7 @@ from flowkit.errors import (
     TaskNotFound,
     TaskRefused,
 )
+from flowkit.protocols import Stream
 from flowkit.task import LogLine, TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
@@ -195,6 +196,25 @@ class PassOn(Handler):
         return BatchResult(True, {"batches": 1}, batch.payload["meta"])
 
 
+class Shares(Handler):
+    """A handler of windows or single numbers that fails at times, also in ``finalize``."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        items = batch.payload.get("items") or [batch.payload["meta"]]
+        await ctx.clock.sleep(random.choice([0.0, 0.3]))
+        if random.random() < 0.1:
+            raise NodeFailure("no")
+        found = [item["number"] for item in items]
+        return BatchResult(True, {"numbers": len(found)}, {"numbers": found})
+
+    async def finalize(self, ctx: RunContext) -> FinalizeResult:
+        if random.random() < 0.3:
+            raise NodeFailure("no")
+        read = [meta async for meta in ctx.artifacts.read()]
+        found = sorted(number for one in read for number in one.get("numbers", ()))
+        return FinalizeResult({}, {"all": len(found)}, {"numbers": found})
+
+
 class Consume(Handler):
     """A handler that counts its input; each batch counts once."""
 
@@ -267,6 +287,7 @@ HANDLERS = {
     "consume": Consume,
     "several": Several,
     "pass_on": PassOn,
+    "shares": Shares,
     "report": Report,
     "produce_half_at_first": produce_half_at_first,
     "proposes": Proposes,
@@ -416,6 +437,87 @@ async def flow_control(cluster: SimCluster) -> None:
     cluster.assert_finished(view)
     assert view.nodes["b"].metrics == {"batches": count}
     assert view.nodes["c"].metrics == {"batches": count - 1}
+
+
+async def shards(cluster: SimCluster) -> None:
+    """Each artifact is read by the shard that its position names, and the node ends once, although
+    shards are killed, retried and read slowly.
+    """
+    count, (few, many) = random.choice([0, 12, 40]), random.sample([1, 2, 3, 5], 2)
+    reads = {"start_when": random.choice(["ready", "first_batch"])}
+    reads["input_inline"] = {"input_adapter": "pull.from_artifacts"}
+    retries = {"max": 60, "backoff_sec": 0.5}
+    ahead = {} if reads["start_when"] == "ready" else {"max_ahead": random.choice([1, 4, 10])}
+    view = await cluster.run(
+        graph(
+            node("a", "count_up", io={"input_inline": count}),
+            node("b", "pass_on", ["a"], io={**reads, **ahead, "shards": few, "parallel": 2}),
+            node(
+                "c",
+                "several",
+                ["b"],
+                io={**reads, **ahead, "shards": many},
+                on_batch_failure="skip",
+                retry_policy=retries,
+            ),
+            max_parallel=random.choice([None, None, 1, 2, 4]),
+        )
+    )
+    cluster.assert_finished(view)
+    left = count - (count > 7)
+    assert view.nodes["b"].metrics == ({"batches": count} if count else {})
+    assert view.nodes["c"].metrics == ({"batches": left} if left else {})
+    assert view.nodes["c"].skipped_batches == count - left
+    uids = {name: await _uids(cluster, Stream(view.id, name)) for name in "abc"}
+    for reader, source, missing in (("b", "a", 0), ("c", "b", count - left)):
+        places = {uid: place for place, uid in enumerate(uids[source])}
+        read = [uid.split("/", 1) for uid in uids[reader]]
+        number_of = few if reader == "b" else many
+        for shard, uid in read:
+            assert places[uid.removeprefix(f"{source}:")] % number_of == int(shard), uids
+        assert len({uid for _, uid in read}) == count - missing
+
+
+async def shards_that_are_retried(cluster: SimCluster) -> None:
+    """A node with shards is cancelled, or fails in one of them or at its end. It goes on with what
+    its shards have stored; windows keep their bounds; the end of the node sees all of it.
+    """
+    count, shards = 12, random.choice([2, 3])
+    stops = random.choice(["never", "cancelled", "failed"])
+    pull = {"input_adapter": "pull.from_artifacts"}
+    io: dict[str, Any] = {"shards": shards, "input_inline": pull}
+    if random.random() < 0.5:
+        io["batching"] = {"size": 2}
+    policy = {"max": 1, "backoff_sec": 0.1} if stops == "failed" else PATIENT
+    document = graph(
+        node("a", "count_up", io={"input_inline": count}),
+        node("b", "shares", ["a"], io=io, retry_policy=policy),
+        node("m", after=["b"], map={"over": {"artifacts": "b"}}, io=ITEM),
+        node("c", "pass_on", ["b"], io={"start_when": "first_batch", "shards": 2}),
+    )
+    task_id = await cluster.client.create_task(graph=document)
+    if stops == "cancelled":
+        await cluster.clock.sleep(random.choice([0.1, 1.0, 5.0]))
+        await cluster.client.cancel(task_id)
+    view = await cluster.client.wait(task_id)
+    while view.status != "finished":
+        assert stops != "never"
+        named = random.choice([None, None, ["b"], ["b[0]"]])
+        await cluster.client.retry(task_id, from_nodes=named if "b[0]" in view.nodes else None)
+        view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    numbers = list(range(count))
+    assert view.nodes["b"].result == {"numbers": numbers}
+    assert view.nodes["b"].metrics == {"numbers": count}
+    read = [one.meta async for one in cluster.client.artifacts(view.id, "c")]
+    mapped = [child["item"] for child in view.nodes["m"].result]
+    for found in (read, mapped):
+        assert sorted(number for one in found for number in one.get("numbers", ())) == numbers
+
+
+async def _uids(cluster: SimCluster, stream: Stream) -> list[str]:
+    """Return the uids of all artifacts of a stream, in order."""
+    return [one.uid for one in await cluster.store.artifacts.read(stream, limit=1000)]
 
 
 async def windows(cluster: SimCluster) -> None:
@@ -2242,6 +2344,8 @@ STANDARD = {
         Standard(windows, 3),
         Standard(parallel_batches, 3, once=False),
         Standard(flow_control, 3, once=False),
+        Standard(shards, 4, once=False),
+        Standard(shards_that_are_retried, 4, once=False),
         Standard(routing, 3),
         Standard(below_a_failure, 3),
         Standard(after_all_ends, 2),

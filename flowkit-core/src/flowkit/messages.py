@@ -85,6 +85,8 @@ class Source(BaseModel):
     """The parent finished with a result and not in batches, so it cannot have artifacts."""
     kept: tuple[KeptArtifact, ...] = ()
     """All artifacts of the parent, if they are stored in its record."""
+    shards: Count = 0
+    """Number of shards that the parent has; 0 if it is not sharded."""
 
 
 class BatchRetries(BaseModel):
@@ -184,6 +186,8 @@ class RunNode(_NodeMessage):
     """
     rated: bool = False
     """The node has a rate: that the handler begins is reported."""
+    shard: Count | None = None
+    """Number of the shard that runs. None for other nodes, and for the end of a sharded node."""
 
 
 class CancelRun(_NodeMessage):
@@ -221,6 +225,8 @@ class StreamRead(_Message):
     """Node that reads."""
     position: Count | None
     """Number of artifacts that it has taken. None: it reads no more."""
+    of_shards: tuple[Count, ...] = ()
+    """Number of batches of each shard among these artifacts, if the other node has shards."""
     max_ahead: Count
     """Number of batches that the other node may be ahead."""
 

@@ -133,8 +133,8 @@ class NodeView(_View):
     resolved_by: str | None = None
     """Name of the operator who has chosen the outcome of the node."""
     children: dict[NodeStatus, int] = {}
-    """Number of all children of a map in each status. It is empty until the items are known, and
-    for other nodes.
+    """Number of all children of a map in each status, or of all shards of a node. It is empty until
+    the items are known or the shards begin, and for other nodes.
     """
 
 
@@ -447,7 +447,7 @@ class Mark:
     RUNNING = ord("u")
     MAPPING = ord("m")
     """A map has begun: its items are evaluated, its children run, or their results are
-    collected.
+    collected. Or the shards of a node run.
     """
     DEFERRED = ord("d")
     CANCELLING = ord("c")
@@ -849,6 +849,10 @@ class NodeRecord:
     """The node has taken a result that was stored under its cache key."""
     kept: tuple[KeptArtifact, ...] = ()
     """Artifacts of the finished node, if they are stored here. Then these are all that it has."""
+    sharded_since: Moment | None = None
+    """Time at which the shards of the node began, once all of them have ended. Then the sums over
+    their batches are here, and the attempts are those of the end of the node.
+    """
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -894,6 +898,7 @@ class NodeRecord:
             self.cache,
             self.cached,
             self.kept,
+            self.sharded_since,
         )
 
     def claim(self, kind: ClaimKind) -> KeyClaim | None:
@@ -1242,6 +1247,11 @@ class Task:
     def mark(self, index: int) -> int:
         """Return the mark of a node."""
         return self.marks[index]
+
+    def children_of(self, index: int) -> Iterator[int]:
+        """Yield the children of a map, or the shards of a node."""
+        state = self.maps.get(index)
+        return iter(()) if state is None else state.children()
 
     def record(self, index: int) -> NodeRecord:
         """Return the record of a node, or an empty one if it has none in memory."""

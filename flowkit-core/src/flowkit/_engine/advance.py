@@ -54,6 +54,7 @@ from flowkit._engine.events import (
     RetryRequested,
     RoundChecked,
     RunNowRequested,
+    ShardsCollected,
     SignalReceived,
     TaskSubmitted,
     TellParent,
@@ -72,7 +73,7 @@ from flowkit._engine.later_reruns import (
     rerun_later_nodes,
     reset_later_phases,
 )
-from flowkit._engine.map_reruns import chosen_nodes, reset_maps
+from flowkit._engine.map_reruns import chosen_nodes, renewed_nodes, reset_maps
 from flowkit._engine.map_undos import emptied_maps, ends_read, undone_children
 from flowkit._engine.maps import (
     children_due,
@@ -81,6 +82,7 @@ from flowkit._engine.maps import (
     map_failed,
     map_grew,
     map_opened,
+    shards_collected,
 )
 from flowkit._engine.node_ends import failure_sentence, stop_everything
 from flowkit._engine.node_starts import (
@@ -328,6 +330,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     if event.fill:
         filled = {*(chosen or ()), *(event.nodes or ())} - undone_nodes(task)
         filled -= {*chain.from_iterable(undone.values())}
+    emptied |= renewed_nodes(task, event.nodes or (), filled=filled)
     from_nothing = _from_nothing(task, again, emptied, filled)
     marks = task.marks[: plan.size]
     in_order = [index for index in plan.order if index in again]
@@ -435,6 +438,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     MapFailed: map_failed,
     ChildrenDue: children_due,
     MapCollected: map_collected,
+    ShardsCollected: shards_collected,
     EndsRead: ends_read,
     ChildrenCreated: children_created,
     ChildEnded: child_ended,

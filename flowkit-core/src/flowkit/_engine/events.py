@@ -219,6 +219,17 @@ class MapCollected:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardsCollected:
+    """The sums over the batches of the shards of a node are known."""
+
+    index: int
+    attempt: int
+    metrics: dict[str, float | int]
+    batches: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndsRead:
     """The ends of some children of a map are known, whose undos run next."""
 
@@ -503,7 +514,7 @@ DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated | ChangesPubli
 command is checked or sent, or a change is published, once more than needed.
 """
 KeyEvent = KeyNamed | KeyGranted | KeyQueued | KeyBusy | ResultCached
-MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected | EndsRead
+MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected | ShardsCollected | EndsRead
 Event = (
     ClientEvent
     | DeferrableEvent

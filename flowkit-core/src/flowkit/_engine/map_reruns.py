@@ -7,7 +7,7 @@ from flowkit._engine.map_undos import records_of_undos
 from flowkit._engine.reruns import is_owed, reset_record
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import is_undo, node_of
+from flowkit.graph._expanded_plan import is_shard, is_undo, node_of
 from flowkit.task import MapState, Mark, Task
 
 
@@ -28,6 +28,18 @@ def records_to_load(task: Task, nodes: Collection[int]) -> list[int]:
         if not is_undo(plan, index):
             found += _again(task, state, named, failed=True)
     return found
+
+
+def renewed_nodes(task: Task, named: Collection[int], *, filled: Collection[int]) -> set[int]:
+    """Return the nodes of which a finished shard is named. Such a node starts from nothing, because
+    its shards share one stream; the ``filled`` ones keep their batches.
+    """
+    plan, marks = task.spec.plan, task.marks
+    return {
+        node_of(plan, index)
+        for index in named
+        if is_shard(plan, index) and marks[index] == Mark.FINISHED and index not in filled
+    }
 
 
 def reset_maps(

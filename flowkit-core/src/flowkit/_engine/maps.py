@@ -1,4 +1,6 @@
-"""Maps: from the evaluation of their items to the results of their children."""
+"""Maps: from the evaluation of their items to the results of their children. The shards of a node
+run like the children of a map; then the node has an attempt of its own, for its end.
+"""
 
 from flowkit._engine.events import (
     ChildrenDue,
@@ -10,6 +12,7 @@ from flowkit._engine.events import (
     MapOpened,
     OpenMap,
     ReadArtifacts,
+    ShardsCollected,
 )
 from flowkit._engine.map_expansion import Growth
 from flowkit._engine.node_ends import end_cancelled, fail_node, finish_node, stop_children
@@ -21,8 +24,8 @@ from flowkit.task import MapBlock, MapStream, Mark
 
 
 def begin_map(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Begin a map. Its items are evaluated next; children that it has from an earlier run start
-    then.
+    """Begin a map or a node with shards. Its items are evaluated next; children that it has from an
+    earlier run start then.
     """
     record = draft.edit(index)
     record.attempt = max(record.attempt + 1, record.first_attempt)
@@ -116,6 +119,23 @@ def map_collected(draft: Transition, event: MapCollected, settings: EngineSettin
         draft.ignored = True
         return
     _finish(draft, event.index, list(event.result), settings)
+
+
+def shards_collected(draft: Transition, event: ShardsCollected, settings: EngineSettings) -> None:
+    """Queue a node whose shards have ended for its end, which has attempts of its own. The first
+    one has the number of the highest attempt of a shard.
+    """
+    if not _is_of_run(draft, event) or draft.edit_map(event.index).open:
+        draft.ignored = True
+        return
+    record = draft.edit(event.index)
+    record.sharded_since = record.started_at
+    record.first_attempt = record.attempt
+    record.attempt -= 1
+    record.metrics = event.metrics or None
+    record.batches, record.skipped = event.batches, event.skipped
+    draft.move(event.index, Mark.READY)
+    draft.queue(event.index)
 
 
 def close_maps(draft: Transition, settings: EngineSettings) -> None:

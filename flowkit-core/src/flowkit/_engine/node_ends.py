@@ -28,10 +28,16 @@ from flowkit._engine.readiness import (
 )
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
-from flowkit._engine.stop_reasons import MAP_ITEM_FAILED, RESOLVED, stop_cause, task_stop_code
+from flowkit._engine.stop_reasons import (
+    MAP_ITEM_FAILED,
+    RESOLVED,
+    SHARD_FAILED,
+    stop_cause,
+    task_stop_code,
+)
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import is_map, map_of, runs_child_task
+from flowkit.graph._expanded_plan import is_map, is_sharded, map_of, runs_child_task
 from flowkit.task import (
     ENDED,
     IN_FLIGHT,
@@ -140,17 +146,25 @@ _MAY_FINISH = (None, TaskStatus.FINISHED)
 def _child_failed(
     draft: Transition, index: int, record: NodeRecord, settings: EngineSettings
 ) -> None:
-    """Stop the other children of a map if it does not continue. It fails when they have ended."""
+    """Stop the other children of a map if it does not continue, or the other shards of a node. It
+    fails when they have ended; a node has the reason of its shard.
+    """
     plan = draft.task.spec.plan
     owner = map_of(plan, index)
     spec = plan.nodes[owner].map
-    if spec is None or spec.on_item_failure == "continue" or draft.mark(owner) != Mark.MAPPING:
+    goes_on = spec is not None and spec.on_item_failure == "continue"
+    if goes_on or draft.mark(owner) != Mark.MAPPING:
         return
     failed = draft.edit(owner)
-    if failed.reason_code is None:
-        failed.reason_code = MAP_ITEM_FAILED
-        failed.error = f"{plan.ids[index]!r} failed: {record.reason_code}: {record.error}"
-        stop_children(draft, owner, MAP_ITEM_FAILED, settings)
+    if failed.reason_code is not None:
+        return
+    if spec is None:
+        stop_code, failed.reason_code, why = SHARD_FAILED, record.reason_code, record.error
+    else:
+        stop_code = failed.reason_code = MAP_ITEM_FAILED
+        why = f"{record.reason_code}: {record.error}"
+    failed.error = f"{plan.ids[index]!r} failed: {why}"
+    stop_children(draft, owner, stop_code, settings)
 
 
 def failure_sentence(plan: Plan, index: int, record: NodeRecord) -> str:
@@ -405,7 +419,8 @@ def _report_end(
         child_mark = draft.mark(child)
         if child_mark in ENDED:
             continue
-        has_readers = has_readers or (edge.streams and child_mark in IN_FLIGHT)
+        runs = child_mark in IN_FLIGHT or (child_mark == Mark.MAPPING and is_sharded(plan, child))
+        has_readers = has_readers or (edge.streams and runs)
         verdict = readiness(plan.need[child], len(plan.parents[child]), *counts)
         if verdict is Readiness.NEVER:
             heappush(blocked, (plan.rank[child], child))
@@ -415,7 +430,7 @@ def _report_end(
         elif (
             outcome == TAKEN
             and counts[TAKEN] == plan.need[child]
-            and child_mark in IN_FLIGHT
+            and runs
             and plan.nodes[child].on_satisfied == "cancel"
         ):
             satisfied.append(child)

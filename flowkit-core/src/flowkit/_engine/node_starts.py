@@ -22,7 +22,7 @@ from flowkit._engine.transition import Transition
 from flowkit._engine.waits import begin_nodes
 from flowkit._expressions.templates import OPENING
 from flowkit.graph import NodeSpec
-from flowkit.graph._expanded_plan import is_map, runs_child_task
+from flowkit.graph._expanded_plan import is_shard, map_of, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.task import WHOLE_TASK, ClaimKind, KeyClaim, Mark, NodeRecord, Phase
 
@@ -99,10 +99,10 @@ def _issue_at_most(draft: Transition, limit: int, settings: EngineSettings) -> N
 
 
 def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Start a node, or ask for the places that it needs first. The children of a map ask for its
-    places.
+    """Start a node, or ask for the places that it needs first. The children of a map, and the
+    shards of a node, ask for its places.
     """
-    if is_map(draft.task.spec.plan, index):
+    if draft.begins_with_children(index):
         start_node(draft, index, settings)
     else:
         start_with_places(draft, index, settings)
@@ -168,9 +168,9 @@ def _next_claim(
 
 
 def start_node(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Issue the next attempt of a node, begin a map, or continue a loop."""
+    """Issue the next attempt of a node, begin a map or shards, or continue a loop."""
     node = draft.task.spec.plan.nodes[index]
-    if node.map is not None and is_map(draft.task.spec.plan, index):
+    if draft.begins_with_children(index):
         begin_map(draft, index, settings)
     elif draft.record(index).wait is not None:
         round_due(draft, index, settings)
@@ -186,6 +186,9 @@ def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: Engi
     now = draft.now
     record = draft.edit(index)
     record.attempt = max(record.attempt + 1, record.first_attempt)
+    if is_shard(draft.task.spec.plan, index):
+        owner = draft.edit(map_of(draft.task.spec.plan, index))
+        owner.attempt = max(owner.attempt, record.attempt)
     record.issued_at = now
     record.first_issued_at = record.first_issued_at or now
     record.sent = False

@@ -25,6 +25,7 @@ from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit._engine.vars import apply as apply_vars
 from flowkit.errors import VarsError
+from flowkit.graph._expanded_plan import stored_by
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,
@@ -104,21 +105,22 @@ def node_progressed(draft: Transition, event: NodeProgressed, settings: EngineSe
 
 
 def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings) -> None:
-    """Record the first batch of a node, and start the children that stream from it. Maps over its
-    artifacts read the new ones.
+    """Record the first batch of a node, which may come from any of its shards, and start the
+    children that stream from it. Maps over its artifacts read the new ones.
     """
     record = _heard_from(draft, event, settings)
     if record is None:
         return
     plan = draft.task.spec.plan
+    node = stored_by(plan, event.index)
     for index, source in plan.map_sources.items():
-        if source == event.index and draft.mark(index) == Mark.MAPPING:
+        if source == node and draft.mark(index) == Mark.MAPPING:
             draft.effects.append(ReadArtifacts(index, draft.record(index).attempt))
-    if record.has_batch:
+    if draft.record(node).has_batch:
         return
-    record.has_batch = True
-    draft.note(event.index, "batch", None, at=event.at)
-    for edge in plan.children[event.index]:
+    draft.edit(node).has_batch = True
+    draft.note(node, "batch", None, at=event.at)
+    for edge in plan.children[node]:
         child = edge.node
         if (
             edge.streams
@@ -165,11 +167,15 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
     record.started_at = event.started_at
     draft.started_at = draft.started_at or event.started_at
     record.result = event.result
-    record.metrics = event.metrics or None
-    record.skipped = event.skipped
-    record.batches = event.batches
+    if record.sharded_since is None:
+        record.metrics = event.metrics or None
+        record.skipped = event.skipped
+        record.batches = event.batches
+        record.pulled = event.pulled
+    else:  # the sums over its shards are known, and it had read everything before its end
+        record.metrics = {**(record.metrics or {}), **event.metrics} or None
+        record.pulled = True
     record.in_batches = event.in_batches
-    record.pulled = event.pulled
     record.retries = None
     record.kept = event.kept
     if event.kept and event.batches and not record.has_batch:
@@ -376,7 +382,10 @@ def _record_start(
     if draft.mark(index) != Mark.ISSUED:
         return record
     now = draft.now
-    draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
+    data: dict[str, str | int] = {"worker_id": worker_id}
+    if record.sharded_since is not None:  # its end goes on with the attempt of its shards
+        data["attempt"] = record.attempt
+    draft.move(index, Mark.RUNNING, at=at, data=data)
     record.worker_id = worker_id
     record.held_up_by = None
     if record.overdue:

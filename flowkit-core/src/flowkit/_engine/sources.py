@@ -1,11 +1,11 @@
 """Sources of nodes: the nodes whose artifacts a node reads, perhaps before they have ended."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import is_undo, node_of, number_of
-from flowkit.task import ENDED, IN_FLIGHT, Task, TaskSpec
+from flowkit.graph._expanded_plan import is_sharded, is_undo, node_of, number_of
+from flowkit.task import ENDED, IN_FLIGHT, Mark, Task, TaskSpec
 
 
 class Marks(Protocol):
@@ -14,6 +14,7 @@ class Marks(Protocol):
     @property
     def spec(self) -> TaskSpec: ...
     def mark(self, index: int) -> int: ...
+    def children_of(self, index: int) -> Iterator[int]: ...
 
 
 def sources_of(task: Task, index: int) -> Sequence[int]:
@@ -40,7 +41,8 @@ def undone_node(task: Task, index: int) -> int | None:
 
 def sources_progress(state: Marks, index: int) -> bool:
     """Return whether all nodes that a node reads from have ended or are in flight, and so on for
-    the nodes that these read from.
+    the nodes that these read from. A node with shards is in flight while one of them is and none
+    waits: the place of that one is free for the end of the node.
     """
     plan = state.spec.plan
     ahead, seen = [index], {index}
@@ -52,11 +54,19 @@ def sources_progress(state: Marks, index: int) -> bool:
             mark = state.mark(source)
             if mark in ENDED or source in seen:
                 continue
-            if mark not in IN_FLIGHT:
+            if mark not in IN_FLIGHT and not _shards_progress(state, source, mark):
                 return False
             seen.add(source)
             ahead.append(source)
     return True
+
+
+def _shards_progress(state: Marks, index: int, mark: int) -> bool:
+    """Return whether a shard of a node is in flight, and all others are, too, or have ended."""
+    if mark != Mark.MAPPING or not is_sharded(state.spec.plan, index):
+        return False
+    is_open = {state.mark(shard) for shard in state.children_of(index)} - ENDED
+    return bool(is_open) and is_open <= IN_FLIGHT
 
 
 def _reads(plan: Plan, index: int) -> bool:

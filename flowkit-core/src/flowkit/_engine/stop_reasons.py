@@ -8,6 +8,8 @@ from flowkit.task import STOPPED, UNBEGUN, KeyClaim, NodeRecord, TaskSpec, TaskS
 
 MAP_ITEM_FAILED = "map_item_failed"
 """Reason code of a map of which a child failed, and of the other children of the map."""
+SHARD_FAILED = "shard_failed"
+"""Reason code of the other shards of a node of which a shard failed."""
 RESOLVED = "resolved"
 """Reason code of a node that an operator resolved as failed or skipped, and of what is stopped for
 a resolution.
@@ -62,6 +64,8 @@ def stop_cause(
             text = "the task was ended by task.end"
         case "map_item_failed":
             text = f"another child of {plan.ids[map_of(plan, index)]!r} failed"
+        case "shard_failed":
+            text = f"another shard of {plan.ids[map_of(plan, index)]!r} failed"
         case "resolved":
             of_node = record_of(index).resolution
             resolution = of_node or record_of(node_of(plan, index)).resolution

@@ -1,6 +1,6 @@
 """Transitions: changes of a task that are not applied yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -23,7 +23,7 @@ from flowkit._engine.tags import count_tags, waiting_tag
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
 from flowkit.graph import NodeSpec
-from flowkit.graph._expanded_plan import is_map, is_undo, map_of
+from flowkit.graph._expanded_plan import has_children, is_undo, map_of
 from flowkit.task import (
     ATTEMPTED,
     CLAIM_KINDS,
@@ -338,7 +338,7 @@ class Transition:
                 if child is None:
                     continue
                 index = child
-            elif not is_map(self.task.spec.plan, index) and self._must_not_ask(index):
+            elif not self.begins_with_children(index) and self._must_not_ask(index):
                 self.later.append(entry)
                 continue
             if held is not None and not sources_progress(self, index):
@@ -426,6 +426,14 @@ class Transition:
             )
 
     # ------------------------------------------------------------ maps
+
+    def begins_with_children(self, index: int) -> bool:
+        """Return whether a node that starts has children to run, and no attempt of its own yet."""
+        return has_children(self.task.spec.plan, index) and self.record(index).sharded_since is None
+
+    def children_of(self, index: int) -> Iterator[int]:
+        """Yield the children of a map, or the shards of a node."""
+        return self.task.children_of(index)
 
     def edit_map(self, index: int) -> MapState:
         """Return a copy of a map's state, which may be changed."""

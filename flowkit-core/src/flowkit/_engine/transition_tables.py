@@ -29,6 +29,7 @@ from flowkit._engine.events import (
     ResultCached,
     RoundChecked,
     RunNowRequested,
+    ShardsCollected,
 )
 from flowkit.messages import (
     BatchesRetried,
@@ -87,6 +88,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     MapFailed: _marks("mapping"),
     ChildrenDue: _marks("mapping"),
     MapCollected: _marks("mapping"),
+    ShardsCollected: _marks("mapping"),
     EndsRead: _marks("mapping"),
 }
 """Marks in which a report counts. A success counts until the node has ended: the first success of
@@ -105,7 +107,7 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     ),
     Mark.ISSUED: _marks("running cancelling ready deferred finished failed cancelled skipped"),
     Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
-    Mark.MAPPING: _marks("finished failed closing cancelled skipped"),
+    Mark.MAPPING: _marks("ready finished failed closing cancelled skipped"),
     Mark.CLOSING: _marks("finished failed cancelled skipped"),
     Mark.DEFERRED: _marks(
         "ready asking issued running deferred finished failed cancelled skipped upstream_failed"

@@ -16,7 +16,7 @@ from flowkit.graph._control_types import runs_on_worker
 from flowkit.graph._models import Batching
 from flowkit.graph._node_checks import PULL
 
-_FIELDS = ("parallel", "max_ahead")
+_FIELDS = ("parallel", "shards", "max_ahead")
 """Options that are fields of the node's input. The other options are those of its windows."""
 
 

@@ -9,6 +9,7 @@ from pydantic_core import from_json, to_json
 
 from flowkit._engine import Transition
 from flowkit._engine.map_expansion import add_places, set_state
+from flowkit.graph._expanded_plan import has_children
 from flowkit.task import MapBlock, MapState, MapStream, Task
 
 MARKS_A_PART = 1024
@@ -60,8 +61,8 @@ def restore_children(
     plan = task.spec.plan
     states = {stream[0]: MapState((), MapStream(*stream[1:])) for stream in streams}
     for index, size, items_a_part, tag, is_current in blocks:
-        if index >= plan.size or plan.nodes[index].map is None:
-            raise ValueError("it has children of a node that is not a map")
+        if not has_children(plan, index):
+            raise ValueError("it has children of a node that is neither a map nor sharded")
         block = MapBlock(index, len(task.marks), size, items_a_part, tag)
         state = states.setdefault(index, MapState(())) if is_current else MapState(())
         add_places(task, block, number=sum(one.size for one in state.blocks))

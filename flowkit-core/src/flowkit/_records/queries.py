@@ -122,6 +122,7 @@ def _source(task: Task, parent: int, record: NodeRecord) -> Source:
         batches=record.batches if finished else None,
         result_only=finished and has_only_a_result(record),
         kept=record.kept if finished else (),
+        shards=task.spec.plan.nodes[parent].io.shards or 0,
     )
 
 

@@ -24,7 +24,14 @@ from flowkit._tasks.wait_explanations import (
 )
 from flowkit.graph import FlowRef
 from flowkit.graph._control_types import most_rounds
-from flowkit.graph._expanded_plan import is_map, is_undo, map_of, node_of, runs_child_task
+from flowkit.graph._expanded_plan import (
+    is_map,
+    is_sharded,
+    is_undo,
+    map_of,
+    node_of,
+    runs_child_task,
+)
 from flowkit.graph._models import ALL
 from flowkit.protocols import TaskRecord
 from flowkit.task import ENDED, DeadLetter, Mark, NodeRecord, Task, TaskStatus
@@ -80,6 +87,8 @@ def explain_node(
     plan, record = task.spec.plan, records.get(index)
     name = f"{plan.ids[index]!r}"
     mark = task.marks[index]
+    if record is not None and record.sharded_since is not None and mark not in ENDED:
+        name += ", whose shards have ended,"
     because = (
         f" ({record.reason_code}: {record.error})"
         if record and record.error
@@ -121,9 +130,10 @@ def explain_node(
             )
         case Mark.CLOSING:
             state = task.maps[index]
+            kind = "shards" if is_sharded(plan, index) else "children"
             return (
                 f"{name} is being cancelled: {_stop(task, index, records)}. {state.open} of its"
-                f" {state.size} children have not ended."
+                f" {state.size} {kind} have not ended."
             )
         case Mark.DEFERRED if record is not None and record.queued_for is not None:
             return f"{name} waits for {place_wait or asked_place(record)}."
@@ -228,7 +238,7 @@ def _phases_before(task: Task, index: int) -> str:
 
 
 def _children(task: Task, index: int) -> str:
-    """Return what a map does."""
+    """Return what a map does, or a node with shards."""
     state, source = task.maps.get(index), task.spec.plan.map_sources.get(index)
     if is_undo(task.spec.plan, index):
         return f"{0 if state is None else state.open} undos of children have not ended"
@@ -242,12 +252,14 @@ def _children(task: Task, index: int) -> str:
             else f"{parent} may store more artifacts"
         )
         return f"{ended}, and {more}" if ended else more
+    sharded = is_sharded(task.spec.plan, index)
     if state is None:
-        return "its items are being evaluated"
-    size = state.size
+        return "its shards are about to begin" if sharded else "its items are being evaluated"
+    size, kind = state.size, "shards" if sharded else "children"
     if not state.open:
-        return f"the results of its {size} children are being collected"
-    return f"{size - state.open} of its {size} children have ended"
+        what = "metrics" if sharded else "results"
+        return f"the {what} of its {size} {kind} are being collected"
+    return f"{size - state.open} of its {size} {kind} have ended"
 
 
 def _limit_of_map(task: Task, index: int) -> str:

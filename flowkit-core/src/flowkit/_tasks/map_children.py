@@ -7,7 +7,14 @@ from difflib import get_close_matches
 from flowkit._engine import Transition
 from flowkit._engine.map_expansion import end_waiting_children
 from flowkit.errors import TaskNotFound
-from flowkit.graph._expanded_plan import child_id, is_map, is_undo, node_of, split_child_id
+from flowkit.graph._expanded_plan import (
+    child_id,
+    has_children,
+    is_sharded,
+    is_undo,
+    node_of,
+    split_child_id,
+)
 from flowkit.task import Task
 
 MOST_COMPARED, MOST_COMPARED_CHARS = 200, 60
@@ -44,18 +51,21 @@ def no_such_node(task: Task, node_id: str) -> TaskNotFound:
     """Return the error for an id that no node of a task has."""
     owner, number = split_child_id(node_id)
     index = task.spec.plan.index.get(owner)
-    if number < 0 or index is None or not is_map(task.spec.plan, index):
+    if number < 0 or index is None or not has_children(task.spec.plan, index):
         return TaskNotFound(
             task.task_id, node_id=node_id, why=_similar(node_id, task.spec.plan.ids)
         )
     state = task.maps.get(index)
     if state is None and is_undo(task.spec.plan, index):
         why = f"{owner!r} has children when the task fails or is cancelled, if any are to be undone"
+    elif state is None and is_sharded(task.spec.plan, index):
+        why = f"{owner!r} has no shards until it begins"
     elif state is None or not state.size:
         why = f"{owner!r} has no children until its items are known"
     else:
         last = child_id(owner, state.size - 1)
-        why = f"the children of {owner!r} are {child_id(owner, 0)!r} to {last!r}"
+        kind = "shards" if is_sharded(task.spec.plan, index) else "children"
+        why = f"the {kind} of {owner!r} are {child_id(owner, 0)!r} to {last!r}"
     return TaskNotFound(task.task_id, node_id=node_id, why=why)
 
 

@@ -1,4 +1,6 @@
-"""Items and results of maps: at once if there are few, or later beside other work."""
+"""Items and results of maps, and sums over the shards of nodes: at once if there are few, or later
+beside other work.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,10 +21,14 @@ from flowkit._engine import (
     OpenMap,
     ReadArtifacts,
     ReadEnds,
+    ShardsCollected,
 )
 from flowkit._engine.events import MapEvent
 from flowkit._expressions import Budget, BudgetExceeded, InvalidExpression
+from flowkit._json.metrics import Numbers, add_numbers, is_finite
+from flowkit._json.values import short
 from flowkit._records.map_items import encode_items, items_a_part, tag_of
+from flowkit._records.queries import records_of
 from flowkit._records.record_parts import node_part
 from flowkit._tasks.conditions import Allowance
 from flowkit._tasks.evaluation import MEMORY_AT_ONCE, STEPS_AT_ONCE, Evaluations
@@ -30,6 +36,7 @@ from flowkit._tasks.map_artifacts import new_items
 from flowkit._tasks.map_ends import ends_read
 from flowkit._tasks.scopes import scope_of
 from flowkit.errors import NodeFailure
+from flowkit.graph._expanded_plan import is_sharded
 from flowkit.graph._map_items import items_of, over_expressions
 from flowkit.graph._nodes_read import EDGES_AT_ONCE, nodes_needed
 from flowkit.graph._templates import CHARACTERS_AT_ONCE
@@ -59,6 +66,8 @@ async def map_event_at_once(
     if state is not None:
         return ChildrenDue(effect.index, effect.attempt)
     plan = task.spec.plan
+    if is_sharded(plan, effect.index):
+        return _shards_opened(task, effect)
     expressions = list(over_expressions(plan.nodes[effect.index]))
     if allowance.steps <= 0 or sum(map(len, expressions)) > CHARACTERS_AT_ONCE:
         return None
@@ -101,6 +110,8 @@ async def map_event(
     if isinstance(effect, ReadEnds):
         return await ends_read(store, task, effect)
     plan = task.spec.plan
+    if is_sharded(plan, effect.index):
+        return _shards_opened(task, effect)
     node = plan.nodes[effect.index]
     try:
         find = partial(_needed, task, effect.index)
@@ -133,6 +144,13 @@ def _opened(effect: MapEffect, items: Sequence[Any], settings: EngineSettings) -
     return MapOpened(effect.index, effect.attempt, len(items), number, tag_of(parts), parts)
 
 
+def _shards_opened(task: Task, effect: OpenMap) -> MapOpened:
+    """Return the event that adds the shards of a node, which have no items."""
+    shards = task.spec.plan.nodes[effect.index].io.shards
+    assert shards is not None
+    return MapOpened(effect.index, effect.attempt, shards)
+
+
 def _size(item: Any) -> int:
     return len(item) if isinstance(item, str) else 8 if _is_short(item) else len(to_json(item))
 
@@ -148,8 +166,12 @@ def _failed(effect: MapEffect, error: Exception) -> MapFailed:
 
 async def collected(
     store: Store, task: Task, effect: CollectMap, settings: EngineSettings
-) -> MapCollected | MapFailed:
-    """Return the results of the children of a map, in the order of the items."""
+) -> MapCollected | ShardsCollected | MapFailed:
+    """Return the results of the children of a map, in the order of the items; of a node with
+    shards, the sums over these.
+    """
+    if is_sharded(task.spec.plan, effect.index):
+        return await _shards_collected(store, task, effect)
     children = task.maps[effect.index].children()
     results: list[Any] = []
     size = 0
@@ -168,6 +190,28 @@ async def collected(
                 " JSON (limits.max_result_bytes); store them elsewhere, and return their places",
             )
     return MapCollected(effect.index, effect.attempt, results)
+
+
+async def _shards_collected(
+    store: Store, task: Task, effect: CollectMap
+) -> ShardsCollected | MapFailed:
+    """Return the sums over the batches of all shards of a node."""
+    shards = list(task.maps[effect.index].children())
+    records = (await records_of(store, task, shards)).values()
+    metrics: Numbers = {}
+    for record in records:
+        add_numbers(metrics, record.metrics or {})
+    infinite = next((name for name, value in metrics.items() if not is_finite(value)), None)
+    if infinite is not None:
+        error = f"the sums of its metrics must be finite numbers; {short(infinite)} is not"
+        return MapFailed(effect.index, effect.attempt, "bad_result", error)
+    return ShardsCollected(
+        effect.index,
+        effect.attempt,
+        metrics,
+        batches=sum(record.batches for record in records),
+        skipped=sum(record.skipped for record in records),
+    )
 
 
 async def _results(store: Store, task: Task, children: Sequence[int]) -> list[Any]:

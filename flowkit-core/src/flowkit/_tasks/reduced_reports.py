@@ -14,6 +14,7 @@ from flowkit._engine import (
     MapGrew,
     MapOpened,
     OutputEvaluated,
+    ShardsCollected,
 )
 from flowkit._text.redaction import writable
 from flowkit.errors import FlowKitError, RecordTooLarge
@@ -88,7 +89,7 @@ def _without_payload(event: Event, reason: str, permanent: bool, why: str) -> Ev
             )
         case OutputEvaluated(error=None):
             return OutputEvaluated(error=f"{reason}: {why}", since=event.since)
-        case MapOpened() | MapGrew() | MapCollected():
+        case MapOpened() | MapGrew() | MapCollected() | ShardsCollected():
             return MapFailed(event.index, event.attempt, reason, why)
         case ChildFinished():
             return ChildFailed(event.index, event.attempt, reason, why, permanent, event.iteration)

@@ -73,7 +73,7 @@ def node_view(
         mark, record = step.mark(index), step.record(index)
     if records is not None and index in records:
         record = records[index]
-    reason_code, error = record.reason_code, record.error
+    reason_code, error, since = record.reason_code, record.error, record.sharded_since
     plan = task.spec.plan
     phase = "main" if plan.ends is None else plan.ends.phase_name(node_of(plan, index))
     resolution = record.resolution
@@ -92,7 +92,7 @@ def node_view(
         phase=phase,
         labels=task.spec.plan.nodes[index].labels,
         optional=phase != "undo" and task.spec.plan.nodes[index].optional,
-        attempt=max(record.attempt, 0),
+        attempt=max(record.attempt, record.first_attempt if since else 0),
         worker_id=record.worker_id,
         reason_code=reason_code,
         error=error,
@@ -100,7 +100,7 @@ def node_view(
         metrics=record.metrics or {},
         skipped_batches=record.skipped,
         progress=record.progress,
-        started_at=_time(record.started_at),
+        started_at=_time(since or record.started_at),
         finished_at=_time(record.finished_at),
         next_retry_at=_time(record.next_retry_at),
         child_task_id=shown_child(task, index, record),

@@ -8,6 +8,7 @@ from flowkit._records.task_records import decode_task
 from flowkit._tasks.map_children import with_maps
 from flowkit._tasks.views import node_view, shown_status
 from flowkit.client._session import Session, index_of
+from flowkit.graph._expanded_plan import has_children
 from flowkit.protocols import TaskRecord
 from flowkit.task import STATUS_OF_MARK, NodeRecord, NodeStatus, NodeView, Page, Task
 
@@ -88,15 +89,15 @@ def current_nodes(task: Task) -> list[range]:
 
 
 def _children(task: Task, map_id: str) -> list[range]:
-    """Return the children of a map; none if its items are not known.
+    """Return the children of a map, or the shards of a node; none if there are none yet.
 
     Raises:
         TaskNotFound: the task has no such node.
-        ValueError: the node is not a map.
+        ValueError: the node is neither a map nor sharded.
     """
     index = index_of(task, map_id)
-    if index >= task.spec.plan.size or task.spec.plan.nodes[index].map is None:
-        raise ValueError(f"node {map_id!r} is not a map")
+    if not has_children(task.spec.plan, index):
+        raise ValueError(f"node {map_id!r} is not a map, and has no shards")
     state = task.maps.get(index)
     return [] if state is None else state.places()
 

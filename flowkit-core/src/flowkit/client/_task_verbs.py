@@ -402,7 +402,7 @@ class TaskVerbs(ABC):
         after: str | None = None,
     ) -> Page[NodeView]:
         """Return a page of the nodes of a task: the nodes of its graph, then the children of its
-        maps. With ``map``, only the children of that node, in the order of the items.
+        maps, and shards. With ``map``, only the children or the shards of that node, in order.
 
         ``after`` is the ``next`` of the page before.
 

@@ -57,6 +57,7 @@ from flowkit.errors import (
     TopicUnavailable,
 )
 from flowkit.graph import NodeSpec
+from flowkit.graph._expanded_plan import is_shard, number_of, stored_by
 from flowkit.graph._nodes_read import input_needed_at_once
 from flowkit.messages import VERSION, AskRun, CancelRun, ChildEnded, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
@@ -422,11 +423,13 @@ class Outbox:
             "data": data,
             "sources": sources,
             "streamed": plan.streamed[index],
-            "mapped": index in plan.map_sources.values(),
+            "mapped": stored_by(plan, index) in plan.map_sources.values(),
             "progress": record.progress,
         }
         if node.rate_limit is not None:
             command["rated"] = True
+        if is_shard(plan, index):
+            command["shard"] = number_of(plan, index)
         command.update(_failure_fields(node, record))
         if task.spec.is_exclusive(index):
             command["exclusive"] = True

@@ -25,7 +25,7 @@ class ChildInput(NamedTuple):
 
 
 def child_input(plan: Plan, child: int) -> ChildInput:
-    """Return what the children of a map see.
+    """Return what the children of a map see. Shards see what their node sees.
 
     Raises:
         InvalidExpression: an expression of the map is not valid any more.
@@ -41,7 +41,7 @@ def child_input(plan: Plan, child: int) -> ChildInput:
 def _input_of(plan: Plan, index: int) -> ChildInput:
     node = plan.nodes[index]
     parents = {edge.node: None for edge in plan.parents[index]}
-    for expression in over_expressions(node):
+    for expression in over_expressions(node) if node.map is not None else ():
         for named in nodes_read(expression).values():
             for node_id in plan.ids[: plan.size] if named is None else named:
                 parents.pop(plan.index[node_id], None)

@@ -192,6 +192,8 @@ def _labels(plan: Plan, place: int) -> list[str]:
         labels.append(f"undo {node.undo.io.fn or node.undo.type}")
     if node.map is not None and not is_undo(plan, place):
         labels.append(f"map over {_over(node.map)}")
+    if node.io.shards is not None:
+        labels.append(f"{node.io.shards} shards")
     if node.when is not None:
         labels.append(f"when {' '.join(node.when.split())}")
     return labels

@@ -11,16 +11,16 @@ from flowkit.graph._plan import Edge, Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpandedPlan(Plan):
-    """Plan that belongs to one task and grows with the maps of the task.
+    """Plan that belongs to one task and grows with the maps and the shards of the task.
 
-    The children of maps are nodes after those of the graph. They share the node, the parents and
-    the sources of their map, and have no edges of their own.
+    The children of maps, and the shards of nodes, are nodes after those of the graph. They share
+    the node, the parents and the sources of their owner, and no nodes depend on them.
     """
 
     owners: list[int]
-    """Map of each child."""
+    """Map of each child, or node of each shard."""
     bases: list[int]
-    """Index of each child minus its number in the map."""
+    """Index of each child minus its number."""
     child_inputs: dict[int, Any]
     """Cache of :func:`flowkit.graph._child_inputs.child_input`, by map."""
 
@@ -39,15 +39,19 @@ def expanded(plan: Plan) -> ExpandedPlan:
 
 
 def add_places(plan: ExpandedPlan, index: int, size: int, number: int = 0) -> None:
-    """Add places for the children of a map. ``number`` is the number of the first child."""
+    """Add places for the children of a map, or for shards. ``number`` is the number of the first
+    one. Only shards read and write streams while these grow.
+    """
     base = len(plan.nodes) - number
     lists: Mapping[str, tuple[list[Any], Any]] = {
         name: (getattr(plan, name), getattr(plan, name)[index]) for name in _PER_NODE
     }
+    is_of_map = is_map(plan, index)
+    own = _OWN | {"streamed": False} if is_of_map else _OWN
     for name, (values, value) in lists.items():
-        if name == "parents":
+        if name == "parents" and is_of_map:
             value = tuple(edge._replace(streams=False) for edge in value)
-        values.extend([_OWN.get(name, value)] * size)
+        values.extend([own.get(name, value)] * size)
     plan.owners.extend([index] * size)
     plan.bases.extend([base] * size)
 
@@ -59,15 +63,15 @@ def name_children(plan: ExpandedPlan, index: int, places: Sequence[range]) -> No
 
 
 def number_of(plan: Plan, child: int) -> int:
-    """Return the number of the item of a child."""
+    """Return the number of a shard, or of the item of a child."""
     assert isinstance(plan, ExpandedPlan)
     return child - plan.bases[child - plan.size]
 
 
 _PER_NODE = ("nodes", "children", "parents", "need", "streamed", "mixed", "sources")
 _NO_EDGES: tuple[Edge, ...] = ()
-_OWN: Mapping[str, Any] = {"children": _NO_EDGES, "need": ALL, "streamed": False, "mixed": False}
-"""Values of children that differ from those of their map."""
+_OWN: dict[str, Any] = {"children": _NO_EDGES, "need": ALL, "mixed": False}
+"""Values of children that differ from those of their owner."""
 
 
 class _Ids(Sequence[str]):
@@ -144,8 +148,28 @@ class _Computed(Container[int]):
 
 
 def is_map(plan: Plan, index: int) -> bool:
-    """Return whether a node has children."""
+    """Return whether a node runs once for each item of a list."""
     return index < plan.size and plan.nodes[index].map is not None
+
+
+def is_sharded(plan: Plan, index: int) -> bool:
+    """Return whether a node has shards."""
+    return index < plan.size and plan.nodes[index].io.shards is not None
+
+
+def has_children(plan: Plan, index: int) -> bool:
+    """Return whether a node has children: it is a map, or has shards."""
+    return is_map(plan, index) or is_sharded(plan, index)
+
+
+def is_shard(plan: Plan, index: int) -> bool:
+    """Return whether a node is a shard of another one."""
+    return index >= plan.size and plan.nodes[index].io.shards is not None
+
+
+def stored_by(plan: Plan, index: int) -> int:
+    """Return the node that has the artifacts which a node stores: of a shard, its node."""
+    return map_of(plan, index) if is_shard(plan, index) else index
 
 
 def runs_child_task(plan: Plan, index: int) -> bool:
@@ -154,13 +178,13 @@ def runs_child_task(plan: Plan, index: int) -> bool:
 
 
 def map_of(plan: Plan, child: int) -> int:
-    """Return the map of a child."""
+    """Return the map of a child, or the node of a shard."""
     assert isinstance(plan, ExpandedPlan)
     return plan.owners[child - plan.size]
 
 
 def node_of(plan: Plan, index: int) -> int:
-    """Return a node of the graph: the map of a child, or the node itself."""
+    """Return a node of the graph: the map of a child, the node of a shard, or the node itself."""
     return index if index < plan.size else map_of(plan, index)
 
 
@@ -170,7 +194,9 @@ def is_undo(plan: Plan, index: int) -> bool:
 
 
 def child_id(node_id: str, number: int) -> str:
-    """Return the id of a child of a map; given the undo of a map, that of the child's undo."""
+    """Return the id of a child of a map, or of a shard; given the undo of a map, that of the
+    child's undo.
+    """
     name, suffix = _split_undo_id(node_id)
     return f"{name}[{number}]{suffix}"
 

@@ -23,14 +23,15 @@ RESERVED_NAMES = frozenset({*NAMES, INDEX, "iteration", "previous", "schedule", 
 def check_maps(
     faults: Faults, document: GraphDocument, links: Links, *, only: Iterable[int] | None = None
 ) -> None:
-    """Check the maps of a graph, the ids that their children have, and the nodes that read from
-    maps.
+    """Check the maps of a graph, the ids that their children and the shards of nodes have, and the
+    nodes that read from maps.
 
     ``only`` restricts the check to the nodes at these positions.
     """
     nodes = document.nodes
     maps = {node.node_id: place for place, node in enumerate(nodes) if node.map is not None}
-    if not maps:
+    sharded = {node.node_id for node in nodes if node.io.shards is not None}
+    if not maps and not sharded:
         return
     for place in range(len(nodes)) if only is None else only:
         node, above = nodes[place], links.into[place]
@@ -38,11 +39,18 @@ def check_maps(
         if node.map is not None and undone is None:
             parents = {nodes[parent].node_id: nodes[parent] for parent in above}
             _check_map(faults, node, node.map, above.values(), parents)
+        elif node.node_id in sharded:
+            _check_id_length(faults, node.node_id, LONGEST_CHILD_SUFFIX, "a node with shards")
         owner, number = split_child_id(node.node_id)
         if number >= 0 and owner in maps and not node.node_id.endswith(UNDO_SUFFIX):
             faults.add(
                 node.node_id,
                 f"node_id: the map {short(owner)} has children with such ids; use another id",
+            )
+        elif number >= 0 and owner in sharded:
+            faults.add(
+                node.node_id,
+                f"node_id: the shards of {short(owner)} have such ids; use another id",
             )
         for parent, link in above.items():
             if link.streams and nodes[parent].map is not None:
@@ -91,14 +99,11 @@ def _check_map(
     parents: Mapping[str, NodeSpec],
 ) -> None:
     name = node.node_id
-    undone = node.undo is not None
-    most = MAX_ID_CHARS - LONGEST_CHILD_SUFFIX - (len(UNDO_SUFFIX) if undone else 0)
-    if len(name) > most:
-        faults.add(
-            name,
-            f"node_id: the id of a map{' with an undo' if undone else ''} has at most {most}"
-            " characters, because its children have longer ids; shorten it",
-        )
+    if node.undo is None:
+        _check_id_length(faults, name, LONGEST_CHILD_SUFFIX, "a map")
+    else:
+        longest = LONGEST_CHILD_SUFFIX + len(UNDO_SUFFIX)
+        _check_id_length(faults, name, longest, "a map with an undo")
     control = CONTROL_TYPES.get(node.type)
     if control is not None and control.names:
         faults.add(
@@ -131,6 +136,17 @@ def _check_map(
             name,
             "map: a map reads no batches, and one over artifacts starts on the first one by itself;"
             " remove 'first_batch' or 'on_batch'",
+        )
+
+
+def _check_id_length(faults: Faults, node_id: str, suffix: int, kind: str) -> None:
+    """Check that the id of a node leaves room for the ``suffix`` in the ids of its children."""
+    most = MAX_ID_CHARS - suffix
+    if len(node_id) > most:
+        faults.add(
+            node_id,
+            f"node_id: the id of {kind} has at most {most} characters, because its"
+            f" {'children' if 'map' in kind else 'shards'} have longer ids; shorten it",
         )
 
 

@@ -27,6 +27,7 @@ LAST_VERSION = 2**31 - 1
 """Highest version of a registered flow."""
 
 MOST_PARALLEL = 1000
+MOST_SHARDS = 1000
 """Highest number of batches of a node that may be in process at the same time."""
 
 NodeId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
@@ -164,6 +165,10 @@ class NodeIO(DocumentPart):
     parallel: Annotated[int, Field(ge=1, le=MOST_PARALLEL)] | None = None
     """Maximum number of batches in process at the same time. Without it, they are processed in
     order.
+    """
+    shards: Annotated[int, Field(ge=1, le=MOST_SHARDS)] | None = None
+    """Number of shards, among which the artifacts that the node pulls are divided by their
+    positions. Each shard runs by itself, also on another worker.
     """
     max_ahead: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Maximum number of batches that the nodes that it reads may be ahead of it while it runs.

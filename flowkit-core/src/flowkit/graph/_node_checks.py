@@ -121,7 +121,7 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
                 f"timeouts.{field}: a coordinator function {reason}; use start_to_close_sec or"
                 " remove it",
             )
-    for field in ("input_inline", "input_ref", "batching", "parallel", "max_ahead"):
+    for field in ("input_inline", "input_ref", "batching", "parallel", "shards", "max_ahead"):
         if getattr(io, field) is not None:
             faults.add(
                 name,
@@ -226,6 +226,7 @@ def check_links(
             streams = streams or node.io.start_when == "first_batch"
             grows = streams or not _sources_have_ended(document, links, place)
             _check_parallel(faults, node, streams=streams)
+            _check_shards(faults, node, streams=streams, undoes=links.undone_by(place) is not None)
             _check_max_ahead(faults, node, streams=streams, grows=grows)
             _check_batching(faults, node, streams=streams, grows=grows)
         if node.on_satisfied == "cancel" and node.need < 0:
@@ -394,7 +395,8 @@ def _check_batching(faults: Faults, node: NodeSpec, *, streams: bool, grows: boo
 
 def _divides(io: NodeIO) -> bool:
     """Return whether an input has fields that need batches."""
-    return io.batching is not None or io.parallel is not None or io.max_ahead is not None
+    fields = io.batching, io.parallel, io.shards, io.max_ahead
+    return any(field is not None for field in fields)
 
 
 def _check_parallel(faults: Faults, node: NodeSpec, *, streams: bool) -> None:
@@ -406,6 +408,26 @@ def _check_parallel(faults: Faults, node: NodeSpec, *, streams: bool) -> None:
             "io.parallel: the input of the node is one batch; remove it, or let the node pull with"
             f" the input_adapter {PULL!r}, or divide a list with io.batching",
         )
+
+
+def _check_shards(faults: Faults, node: NodeSpec, *, streams: bool, undoes: bool) -> None:
+    """Check that a node with ``io.shards`` pulls artifacts, which its shards divide among them."""
+    adapter = node.io.input_adapter
+    if node.io.shards is None:
+        return
+    if not (streams if adapter is None else adapter in (PULL, RECHUNK)):
+        faults.add(
+            node.node_id,
+            "io.shards: shards divide the artifacts that a node pulls; remove it, or let the node"
+            f" start with start_when 'first_batch', or pull with the input_adapter {PULL!r}",
+        )
+    for is_there, other in (
+        (undoes, "an undo has no shards"),
+        (node.map is not None, "a map has no shards: each of its children runs by itself"),
+        (node.cache is not None, "a node with a cache has no shards"),
+    ):
+        if is_there:
+            faults.add(node.node_id, f"io.shards: {other}; remove it")
 
 
 def _check_max_ahead(faults: Faults, node: NodeSpec, *, streams: bool, grows: bool) -> None:

@@ -12,6 +12,7 @@ from flowkit._records.kept_artifacts import kept_records
 from flowkit._records.queries import artifact_meta, artifact_page
 from flowkit._runtime.retries import notices_of, patiently
 from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge
+from flowkit.graph._expanded_plan import split_child_id
 from flowkit.messages import RunNode, StreamMoved, StreamRead, encode
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Bus, Clock, Message, Stream
 from flowkit.task import KeptArtifact
@@ -26,6 +27,24 @@ PAGE = 100
 Done = Callable[[bool | Exception], None]
 """Called with True for a new record, False for one that was stored before, or the error."""
 HINT_EVERY_SEC = 0.02
+
+
+def stream_of(command: RunNode) -> Stream:
+    """Return the stream of the artifacts that a run stores. All shards of a node have one."""
+    node_id = command.node_id
+    if command.shard is not None:
+        node_id = split_child_id(node_id)[0]
+    return Stream(command.task_id, node_id, command.generation)
+
+
+def uid_of_shard(shard: int, uid: str) -> str:
+    """Return the uid that a batch of a shard has in the stream of the node."""
+    return f"{shard}/{uid}"
+
+
+def shard_of(uid: str) -> int:
+    """Return the shard that has stored a batch of a node with shards."""
+    return int(uid.partition("/")[0])
 
 
 class ArtifactWriter:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+from flowkit._json.metrics import Numbers, is_finite
 from flowkit.messages import RunContextData, RunNode
 from flowkit.worker._batches import BatchSource, Pages, StoredBatches, Totals, item_of
 from flowkit.worker._context import RunContext, Services, log_extra
@@ -15,9 +16,7 @@ from flowkit.worker._handlers import (
     BatchResult,
     FinalizeResult,
     Handler,
-    Numbers,
     bad_result,
-    is_finite,
     json_value,
     numbers,
 )
@@ -42,6 +41,9 @@ class BatchWork:
     ) -> None:
         self._command = command
         self._data = data
+        sharded = data.io.get("shards") is not None
+        self._ends_shards = sharded and command.shard is None
+        """Whether the run is the end of a node whose shards have processed all batches."""
         self._context = context
         self._services = services
         self._source = BatchSource(command, data, context=context, ending=ending, services=services)
@@ -54,6 +56,7 @@ class BatchWork:
             hints=services.hints,
             late=services.late,
             clock=services.clock,
+            sharded=sharded,
         )
         self.processor = BatchProcessor(
             command,
@@ -72,9 +75,14 @@ class BatchWork:
         ``whole`` says that the input is not divided into batches.
         """
         if isinstance(handler, FunctionHandler):
-            await self._run_function(handler, whole=whole)
+            if not self._ends_shards:
+                await self._run_function(handler, whole=whole)
             return await self._end(None, {})
-        return await self._run_handler(handler)
+        if not self._ends_shards:
+            await self._run_handler(handler)
+        if self._command.shard is not None:
+            return await self._end(None, {})
+        return await self._finalize(handler)
 
     def report(self) -> dict[str, Any]:
         """Return the fields about batches in the report of a run that has succeeded."""
@@ -169,8 +177,8 @@ class BatchWork:
 
     # ------------------------------------------------ handlers
 
-    async def _run_handler(self, handler: Handler) -> Any:
-        io, context = self._data.io, self._context
+    async def _run_handler(self, handler: Handler) -> None:
+        io = self._data.io
         await handler.init(self._run_info())
         loaded = await handler.load_input(io.get("input_ref"), io.get("input_inline"))
 
@@ -180,7 +188,9 @@ class BatchWork:
 
         batches = self._source.for_handler(handler, loaded)
         await self.processor.process_all(self._batches(batches.pages), process, sole=batches.sole)
-        final = await handler.finalize(context)
+
+    async def _finalize(self, handler: Handler) -> Any:
+        final = await handler.finalize(self._context)
         if final is None:
             return await self._end(None, {})
         if not isinstance(final, FinalizeResult):

@@ -12,33 +12,35 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from flowkit._json.limits import MAX_UID_CHARS
+from flowkit._json.metrics import Numbers, add_numbers
 from flowkit._json.values import is_unicode
 from flowkit._records import queries
 from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import Titled
 from flowkit.errors import InputAdapterError, NodeFailure
-from flowkit.graph._node_checks import PULL
+from flowkit.graph._node_checks import PULL, PULL_ADAPTERS
 from flowkit.measures import Measure
 from flowkit.messages import RunContextData, RunNode, Source
-from flowkit.protocols import ArtifactRecord, Clock, Stream
+from flowkit.protocols import ArtifactRecord, Clock
 from flowkit.worker._artifacts import (
     COMPLETE_UID,
     ArtifactReader,
     ArtifactWriter,
     StreamHints,
+    shard_of,
+    stream_of,
+    uid_of_shard,
 )
 from flowkit.worker._context import RunContext, Services
 from flowkit.worker._handlers import (
     Batch,
     Handler,
-    Numbers,
-    add_numbers,
     bad_result,
     json_object,
     numbers,
 )
-from flowkit.worker._inputs import InputAdapter, InputRequest
+from flowkit.worker._inputs import InputAdapter, InputRequest, Share
 from flowkit.worker._kept_back import KeptBack, LateRuns
 from flowkit.worker._reports import RunReports, heartbeat_every_sec
 from flowkit.worker._stream_readers import MAX_AHEAD
@@ -132,6 +134,7 @@ class BatchSource:
                 " pulls; remove it, or use that adapter",
                 reason_code="bad_input_args",
             )
+        share = None if self._command.shard is None else self._share(adapter, self._command.shard)
         services = self._services
         request = InputRequest(
             adapter=adapter,
@@ -143,6 +146,7 @@ class BatchSource:
             watches=services.watches,
             readings=services.readings,
             max_ahead=self._data.io.get("max_ahead") or MAX_AHEAD,
+            share=share,
             poll_ms_default=services.cfg.pull_poll_ms_default,
             pause_sec=heartbeat_every_sec(self._command),
             measure_lag=self._measure_lag if services.plugins.measures else None,
@@ -157,6 +161,15 @@ class BatchSource:
             if plugin is None
             else self._named(pages, f"input adapter {adapter!r} of plugin {plugin!r}")
         )
+
+    def _share(self, adapter: str, shard: int) -> Share:
+        if adapter not in PULL_ADAPTERS:
+            raise InputAdapterError(
+                f"{adapter}: io.shards divides the artifacts that a node pulls; remove it, or use"
+                f" {PULL!r}",
+                reason_code="bad_input_args",
+            )
+        return Share(shard, self._data.io["shards"])
 
     def _measure_lag(self, lag_sec: float) -> None:
         labels = {"role": self._command.role}
@@ -302,8 +315,11 @@ class StoredBatches:
         hints: StreamHints,
         late: LateRuns,
         clock: Clock,
+        sharded: bool,
     ) -> None:
-        self.stream = Stream(command.task_id, command.node_id, command.generation)
+        """``sharded`` says that the node has shards, which all store into one stream."""
+        self.stream = stream_of(command)
+        self._shard = command.shard
         self._streamed = command.streamed
         self._mapped = command.mapped
         self._writer = writer
@@ -311,7 +327,9 @@ class StoredBatches:
         self._reports = reports
         self._hints = hints
         self._clock = clock
-        self._fresh = command.attempt == 1 and not command.resumed
+        # The end of a node with shards has no batches.
+        ends_shards = sharded and command.shard is None
+        self._fresh = ends_shards or (command.attempt == 1 and not command.resumed)
         self._recent: Recent[str, None] = Recent(1000)
         self._warned = False
         self._sums: Numbers = {}
@@ -325,7 +343,9 @@ class StoredBatches:
         """Number of batches that are processed, in this run or before."""
         # No other node reads these artifacts during the run, and no attempt has stored any.
         self.kept = KeptBack(
-            self._put, late, allowed=self._fresh and not (self._streamed or self._mapped)
+            self._put,
+            late,
+            allowed=self._fresh and not (self._streamed or self._mapped or sharded),
         )
         self.refused: list[tuple[Batch, NodeFailure]] = []
         """Batches that the store refused and that are not given up yet."""
@@ -336,7 +356,8 @@ class StoredBatches:
             _check(batch)
         known: set[str] = set()
         if not self._fresh:
-            known = await self._reader.known(self.stream, [batch.batch_uid for batch in batches])
+            uids = {self._uid(batch.batch_uid): batch.batch_uid for batch in batches}
+            known = {uids[uid] for uid in await self._reader.known(self.stream, list(uids))}
             if known:
                 self._report()
         todo = []
@@ -369,6 +390,10 @@ class StoredBatches:
                 extra={"action": "batch_repeated", "task_id": self.stream.task_id},
             )
 
+    def _uid(self, uid: str) -> str:
+        """Return the uid that a batch has in the stream."""
+        return uid if self._shard is None else uid_of_shard(self._shard, uid)
+
     async def add(self, uid: str, artifact: Any, metrics: Any = None) -> None:
         """Keep a processed batch back, or store it in the background. Wait only while too many are
         not stored.
@@ -382,16 +407,16 @@ class StoredBatches:
             await self._wait_for_change()
         if self._error is not None:
             raise self._error
-        self._put(record)
+        self._put(record, uid)
 
-    def _put(self, record: ArtifactRecord) -> None:
-        """Store an artifact in the background."""
+    def _put(self, record: ArtifactRecord, uid: str | None = None) -> None:
+        """Store an artifact in the background. ``uid`` is that of its batch in this run."""
         self._unstored += 1
 
         def stored(answer: bool | Exception) -> None:
             self._unstored -= 1
             if isinstance(answer, NodeFailure) and record.partial:
-                self.refused.append((Batch(record.uid), answer))
+                self.refused.append((Batch(record.uid if uid is None else uid), answer))
             elif isinstance(answer, Exception):
                 self._error = self._error or answer
             else:
@@ -430,7 +455,9 @@ class StoredBatches:
             raise self._error
 
     async def totals(self) -> Totals:
-        """Return the sums of the metrics of the node's batches, and the number of batches."""
+        """Return the sums of the metrics of the node's batches, and the number of batches; for a
+        shard, of its own batches.
+        """
         sums: Numbers = {}
         count = 0
         if self._fresh:
@@ -439,7 +466,7 @@ class StoredBatches:
                 add_numbers(sums, one)
             return Totals(sums, self._stored + len(kept))
         async for record in self._reader.records(self.stream):
-            if record.partial:
+            if record.partial and (self._shard is None or shard_of(record.uid) == self._shard):
                 count += 1
                 add_numbers(sums, from_json(record.metrics))
         return Totals(sums, count)
@@ -452,7 +479,7 @@ class StoredBatches:
         )
         return ArtifactRecord(
             stream=self.stream,
-            uid=uid,
+            uid=self._uid(uid) if partial else uid,
             partial=partial,
             meta=None if meta is None else to_json(meta),
             metrics=to_json(metrics),

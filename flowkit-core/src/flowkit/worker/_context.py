@@ -37,6 +37,7 @@ from flowkit.worker._artifacts import (
     Claims,
     StreamHints,
     StreamWatches,
+    stream_of,
 )
 from flowkit.worker._kept_back import LateRuns
 from flowkit.worker._log_lines import LogLines
@@ -80,12 +81,13 @@ class RunArtifacts:
             NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
         """
         command = self._command
-        source = (
-            None if node_id is None or node_id == command.node_id else await self._source(node_id)
-        )
+        own = stream_of(command)
+        source = None
+        if node_id is not None and node_id not in (command.node_id, own.node_id):
+            source = await self._source(node_id)
         if source is None:
             await self._store_own()
-            stream = Stream(command.task_id, command.node_id, command.generation)
+            stream = own
         else:
             stream = Stream(command.task_id, source.node_id, source.generation)
         batches = 0

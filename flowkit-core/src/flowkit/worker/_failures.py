@@ -401,7 +401,9 @@ class BatchProcessor:
         """
         readers, clock = self._services.readers, self._services.clock
         tell_at = clock.monotonic() + TELL_AFTER_SEC
-        while behind := readers.behind(self._stored.stream, self._stored.produced):
+        while behind := readers.behind(
+            self._stored.stream, self._stored.produced, self._command.shard
+        ):
             now = clock.monotonic()
             if now >= tell_at:
                 self._reports.held_up(behind.reader, behind.batches)

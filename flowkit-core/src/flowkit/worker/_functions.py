@@ -113,6 +113,7 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         /,
         *more: NodeRef[Any],
         parallel: int | None = None,
+        shards: int | None = None,
         max_ahead: int | None = None,
     ) -> NodeRef[None]: ...
     @overload
@@ -124,6 +125,7 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         size: int,
         max_wait_sec: float | None = None,
         parallel: int | None = None,
+        shards: int | None = None,
         max_ahead: int | None = None,
     ) -> NodeRef[None]: ...
     def stream(self, *sources: Any, **options: Any) -> NodeRef[None]:
@@ -132,8 +134,9 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         The function is called with each artifact. With a ``size``, it is called with lists of that
         many, or of those that come within ``max_wait_sec`` after the first one. What it returns or
         yields is an artifact of the node, which has no result. With ``parallel``, up to that many
-        calls are made at the same time. The other nodes wait while it runs and is ``max_ahead``
-        artifacts behind.
+        calls are made at the same time. With ``shards``, the artifacts are divided among that many
+        shards, which run on several workers. The other nodes wait while it runs and is
+        ``max_ahead`` artifacts behind.
         """
         return stream_node(self, sources, options)
 

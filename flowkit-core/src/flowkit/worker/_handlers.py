@@ -1,11 +1,11 @@
 """Handlers: base class, batches and results, and checks of their declarations and values."""
 
 import inspect
-import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flowkit._json.metrics import Numbers, is_finite
 from flowkit._json.python_objects import PLAIN_TYPES, NotWritable, plain_object, read_object
 from flowkit._json.values import NotJson, json_copy, short
 from flowkit._text.redaction import shortened
@@ -28,8 +28,6 @@ ARGUMENTS = {
 AWAITED = ("init", "load_input", "process_batch", "finalize")
 _SAFE_INT = 2**63
 _SHOWN_BITS = 128
-
-Numbers = dict[str, float | int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,14 +312,6 @@ def _by_name(metrics: Any) -> dict[Any, Any] | None:
     }
 
 
-def is_finite(value: float) -> bool:
-    """Return whether a number is finite as a float: a reader may convert an integer to one."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
 def _shown(value: object) -> str:
     # Python refuses to convert very large integers to text.
     return (
@@ -329,12 +319,3 @@ def _shown(value: object) -> str:
         if isinstance(value, int) and value.bit_length() > _SHOWN_BITS
         else short(value)
     )
-
-
-def add_numbers(total: Numbers, more: Mapping[str, float | int]) -> None:
-    """Add numbers by name. A sum above the range of floats becomes infinity."""
-    for name, value in more.items():
-        try:
-            total[name] = total.get(name, 0) + value
-        except OverflowError:
-            total[name] = math.inf

@@ -24,11 +24,11 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 
@@ -37,7 +37,7 @@ from flowkit._runtime.concurrency import within
 from flowkit.errors import InputAdapterError, TaskNotFound
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, Stream
-from flowkit.worker._artifacts import ArtifactReader, StreamWatch, StreamWatches
+from flowkit.worker._artifacts import ArtifactReader, StreamWatch, StreamWatches, shard_of
 from flowkit.worker._context import RunContext
 from flowkit.worker._handlers import Batch
 from flowkit.worker._stream_readers import Reading, Readings
@@ -66,6 +66,17 @@ class Pulled:
     position: int
 
 
+class Share(NamedTuple):
+    """The shard of a node that runs, and the number of its shards."""
+
+    shard: int
+    shards: int
+
+    def has(self, position: int) -> bool:
+        """Return whether the artifact at this position, from 1 on, is for this shard."""
+        return (position - 1) % self.shards == self.shard
+
+
 @dataclass(slots=True)
 class _Position:
     """Position up to which a stream was read."""
@@ -73,19 +84,29 @@ class _Position:
     source: Source
     position: int = 0
     batches: int = 0
+    of_shards: list[int] = field(default_factory=list)
+    """Number of batches of each shard of the source."""
     artifacts: int = 0
 
-    def advance(self, page: Sequence[ArtifactRecord], reader: ArtifactReader) -> list[Pulled]:
-        """Move past a page, and return its artifacts."""
+    def __post_init__(self) -> None:
+        self.of_shards = [0] * self.source.shards
+
+    def advance(
+        self, page: Sequence[ArtifactRecord], reader: ArtifactReader, share: Share | None
+    ) -> list[Pulled]:
+        """Move past a page, and return its artifacts, or those for this share."""
         self.position = page[-1].position
         self.batches += sum(record.partial for record in page)
+        for record in page if self.of_shards else ():
+            if record.partial:
+                self.of_shards[shard_of(record.uid)] += 1
         pulled = [
             Pulled(record.stream.node_id, record.uid, reader.meta(record), record.position)
             for record in page
         ]
         found = [item for item in pulled if item.meta is not None]
         self.artifacts += len(found)
-        return found
+        return [item for item in found if share.has(item.position)] if share else found
 
 
 class InputRequest:
@@ -103,11 +124,14 @@ class InputRequest:
         watches: StreamWatches,
         readings: Readings,
         max_ahead: int,
+        share: Share | None,
         poll_ms_default: int,
         pause_sec: float | None,
         measure_lag: Callable[[float], None] | None,
     ) -> None:
         """``max_ahead`` is the number of batches that the parents may be ahead.
+
+        ``share`` says which artifacts a shard reads.
 
         ``pause_sec`` is the longest time between two pages, after which the worker sends a
         heartbeat. ``measure_lag`` gets the age of the first artifact of each page of a node that
@@ -126,6 +150,7 @@ class InputRequest:
         self._watches = watches
         self._readings = readings
         self._max_ahead = max_ahead
+        self._share = share
         self._poll_ms_default = poll_ms_default
         self._pause_sec = pause_sec
         self._measure_lag = measure_lag
@@ -220,7 +245,10 @@ class InputRequest:
         self._watches.add(watch)
         try:
             with self._readings.of(
-                self.context.node_id, self._max_ahead, watch.streams, watch.ended
+                self.context.node_id,
+                self._max_ahead,
+                {stream: one.of_shards for stream, one in positions.items()},
+                watch.ended,
             ) as reading:
                 merged = self._merged(positions, watch, reading, poll_sec, wake_at)
                 async with aclosing(merged) as pages:
@@ -257,9 +285,10 @@ class InputRequest:
                             self._measure_lag(clock.now() - page[0].created_at)
                         for start in range(0, len(page), reader.step):
                             part = page[start : start + reader.step]
-                            if found := positions[stream].advance(part, self._reader):
+                            one = positions[stream]
+                            if found := one.advance(part, self._reader, self._share):
                                 yield found
-                            reader.moved(stream, positions[stream].position)
+                            reader.moved(stream, one.position, one.of_shards)
                     elif stream in was_ended:
                         reading.pop(stream, None)
                 if watch.moved:

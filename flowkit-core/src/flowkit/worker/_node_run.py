@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from flowkit._json.metrics import Numbers
 from flowkit._runtime.retries import patiently
 from flowkit._tasks.run_inputs import evaluated_data, run_data
 from flowkit._user_code.containment import (
@@ -46,7 +47,7 @@ from flowkit.worker._failures import (
     unclassified,
 )
 from flowkit.worker._functions import FunctionHandler
-from flowkit.worker._handlers import Numbers, PerRun, json_value
+from flowkit.worker._handlers import PerRun, json_value
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._roles import AnyHandler, Served, make_handler
 from flowkit.worker._surroundings import surrounded

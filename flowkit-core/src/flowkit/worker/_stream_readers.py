@@ -5,7 +5,7 @@ for readers that it hears. So neither a lost message nor the crash of a reader h
 """
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -33,16 +33,21 @@ class Reading:
         self._reader = reader
         self._max_ahead = max_ahead
         self._positions: dict[Stream, int] = {}
+        self._of_shards: dict[Stream, Sequence[int]] = {}
         self._sent: dict[Stream, int] = {}
 
-    def begin(self, streams: Collection[Stream]) -> None:
+    def begin(self, streams: Mapping[Stream, Sequence[int]]) -> None:
         self._positions = dict.fromkeys(streams, 0)
+        self._of_shards = dict(streams)
         self.repeat()
 
-    def moved(self, stream: Stream, position: int) -> None:
-        """Note the position up to which the artifacts of a stream are taken."""
+    def moved(self, stream: Stream, position: int, of_shards: Sequence[int]) -> None:
+        """Note the position up to which the artifacts of a stream are taken, and how many batches
+        of each shard these are.
+        """
         if stream in self._positions:
             self._positions[stream] = position
+            self._of_shards[stream] = of_shards
             if position - self._sent[stream] >= self.step:
                 self._send(stream, position)
 
@@ -64,6 +69,7 @@ class Reading:
             generation=stream.generation,
             reader=self._reader,
             position=position,
+            of_shards=tuple(self._of_shards[stream]),
             max_ahead=self._max_ahead,
         )
         self._hints.read(stream, read)
@@ -80,14 +86,19 @@ class Readings:
 
     @contextmanager
     def of(
-        self, reader: str, max_ahead: int, streams: Collection[Stream], ended: Collection[Stream]
+        self,
+        reader: str,
+        max_ahead: int,
+        streams: Mapping[Stream, Sequence[int]],
+        ended: Collection[Stream],
     ) -> Iterator[Reading]:
         """Let the producers of these streams know the position of a reader.
 
-        ``ended`` are the streams whose nodes have ended, also later.
+        Each stream comes with a zero for each shard of its node. ``ended`` are the streams whose
+        nodes have ended, also later.
         """
         reading = Reading(self._hints, reader, max_ahead)
-        growing = [stream for stream in streams if stream not in ended]
+        growing = {stream: zeros for stream, zeros in streams.items() if stream not in ended}
         reading.begin(growing)
         if growing:
             self._active[reading] = None
@@ -114,8 +125,17 @@ class Readings:
 
 class _Reader(NamedTuple):
     position: int
+    of_shards: Sequence[int]
     max_ahead: int
     until: float
+
+    def limit(self, shard: int | None) -> tuple[int, int]:
+        """Return how many batches of a producer are taken, and how many it may be ahead. Shards
+        have equal parts of what their node may be ahead.
+        """
+        if shard is None or shard >= len(self.of_shards):
+            return self.position, self.max_ahead
+        return self.of_shards[shard], max(1, self.max_ahead // len(self.of_shards))
 
 
 class Behind(NamedTuple):
@@ -144,7 +164,7 @@ class StreamReaders:
         if read.position is None:
             self._readers.get(stream, {}).pop(read.reader, None)
         else:
-            reader = _Reader(read.position, read.max_ahead, now + FORGET_SEC)
+            reader = _Reader(read.position, read.of_shards, read.max_ahead, now + FORGET_SEC)
             self._readers.setdefault(stream, {})[read.reader] = reader
         self._change.set()
         self._change = asyncio.Event()
@@ -158,22 +178,20 @@ class StreamReaders:
             else:
                 del self._readers[stream]
 
-    def behind(self, stream: Stream, batches: int) -> Behind | None:
+    def behind(self, stream: Stream, batches: int, shard: int | None = None) -> Behind | None:
         """Return the reader that is furthest behind a producer with so many batches, if the
-        producer has to wait for it.
+        producer has to wait for it. The producer may be one ``shard`` of the node.
         """
         readers = self._readers.get(stream)
         if not readers:
             return None
         now = self._clock.monotonic()
-        return max(
-            (
-                Behind(batches - reader.position, name, reader.until)
-                for name, reader in readers.items()
-                if reader.until > now and batches - reader.position >= reader.max_ahead
-            ),
-            default=None,
-        )
+        found: list[Behind] = []
+        for name, reader in readers.items():
+            taken, max_ahead = reader.limit(shard)
+            if reader.until > now and batches - taken >= max_ahead:
+                found.append(Behind(batches - taken, name, reader.until))
+        return max(found, default=None)
 
     async def wait(self) -> None:
         """Return when any reader has sent its position."""

@@ -15,7 +15,16 @@ from flowkit._records.queries import records_of
 from flowkit._records.record_parts import decode_log, decode_node, signals_of
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.views import full_view
-from flowkit.graph._expanded_plan import is_map, is_undo, node_of, runs_child_task
+from flowkit.graph._expanded_plan import (
+    is_map,
+    is_shard,
+    is_sharded,
+    is_undo,
+    node_of,
+    number_of,
+    runs_child_task,
+    stored_by,
+)
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
@@ -388,7 +397,8 @@ class Invariants:
     ) -> None:
         plan = known.spec.plan
         most = 1 + plan.nodes[index].retry_policy.max
-        if node.attempt - node.first_attempt + 1 > most:
+        runs_shards = is_sharded(plan, index) and node.sharded_since is None
+        if not runs_shards and node.attempt - node.first_attempt + 1 > most:
             raise InvariantBroken(
                 f"node {plan.ids[index]!r} is at attempt {node.attempt} since {node.first_attempt}:"
                 f" {most} are allowed"
@@ -452,7 +462,7 @@ class Invariants:
                 f" {produced!r}"
             )
         if role not in self.roles_with_own_metrics:
-            self._check_metrics(known.spec.task_id, node_id, node)
+            self._check_metrics(known, index, node)
 
     def _check_map(self, known: _Known, task: Task | None, index: int, result: Any) -> None:
         """Check that a map finished with the results of its children, each once and in order. The
@@ -540,8 +550,11 @@ class Invariants:
         task_id, node_id = known.spec.task_id, known.spec.plan.ids[index]
         if node.resolution is not None and node.attempt < node.first_attempt:
             return
-        if node.reason_code in ("bad_condition", "key_busy") or is_map(known.spec.plan, index):
+        plan = known.spec.plan
+        if node.reason_code in ("bad_condition", "key_busy") or is_map(plan, index):
             return
+        if is_sharded(plan, index) and node.sharded_since is None:
+            return  # its shard left one
         if node.letter:
             self._failed.add(node_letter_id(known.spec, node_id, node.letter))
             kept = [
@@ -562,12 +575,18 @@ class Invariants:
                 f"node {node_id!r} failed in attempt {node.attempt} and left no dead letter"
             )
 
-    def _check_metrics(self, task_id: str, node_id: str, node: NodeRecord) -> None:
+    def _check_metrics(self, known: _Known, index: int, node: NodeRecord) -> None:
+        """Check the sums over the batches of a node. Those of a shard are in the stream of its
+        node, with the number of the shard before their uids.
+        """
+        plan, node_id = known.spec.plan, known.spec.plan.ids[index]
+        stream = Stream(known.spec.task_id, plan.ids[stored_by(plan, index)], node.generation)
+        own = f"{number_of(plan, index)}/" if is_shard(plan, index) else ""
         sums: dict[str, float] = {}
         stored = [one.metrics for one in node.kept if one.partial] or [
             from_json(record.metrics)
-            for record in self._stream(Stream(task_id, node_id, node.generation))
-            if record.partial
+            for record in self._stream(stream)
+            if record.partial and record.uid.startswith(own)
         ]
         if node.skipped and node.batches < len(stored):
             # An attempt that gave up a batch was the first to succeed, while a later attempt stored

@@ -1,6 +1,8 @@
-"""The promises about maps for one stored state of a task, written without the engine."""
+"""The promises about maps, and about nodes with shards, for one stored state of a task, written
+without the engine.
+"""
 
-from flowkit.graph._expanded_plan import is_undo
+from flowkit.graph._expanded_plan import is_sharded, is_undo
 from flowkit.task import ENDED, IN_FLIGHT, Mark, Task
 
 
@@ -14,6 +16,8 @@ def broken_map(task: Task) -> str | None:
         if limit is not None and flying > limit:
             return f"{flying} children of map {name!r} are in flight, and max_parallel is {limit}"
         left = sum(mark not in ENDED for mark in marks)
+        if left and task.marks[index] in IN_FLIGHT and is_sharded(task.spec.plan, index):
+            return f"the end of node {name!r} has begun, and {left} of its shards have not ended"
         if left and task.marks[index] in ENDED:
             return f"map {name!r} has ended, and {left} of its children have not"
         if task.marks[index] == Mark.FINISHED and not is_undo(task.spec.plan, index):
