@@ -42,8 +42,14 @@ async def durable_commits(document: dict[str, Any], *plugins: object) -> list[bo
 
 
 async def test_commits_that_only_lead_to_commands_need_not_be_durable_but_the_last_does() -> None:
-    *earlier, last = await durable_commits(chain("work", "work", "work"))
+    *earlier, last = await durable_commits(chain("work", "work", "work") | {"segments": "off"})
     assert (set(earlier), last) == ({False}, True)
+
+
+async def test_a_commit_with_a_start_in_a_segment_is_durable_because_that_node_makes_no_claim() -> (
+    None
+):
+    assert all(await durable_commits(chain("work", "work", "work")))
 
 
 async def test_commits_that_plugins_learn_of_are_durable() -> None:

@@ -26,6 +26,7 @@ from flowkit._engine import (
     ConditionEvaluated,
     DecisionMade,
     Effect,
+    EndSegments,
     EndsRead,
     EngineSettings,
     EvaluateArguments,
@@ -83,6 +84,7 @@ from flowkit.messages import (
     BatchesRetried,
     BatchRetries,
     BatchStored,
+    NextStart,
     NodeFailed,
     NodeHeldUp,
     NodeProgressed,
@@ -356,11 +358,21 @@ class Play:
 
     def token(self, name: str, attempt: int | None = None, handovers: int | None = None) -> str:
         record = self.record(name)
+        if attempt in (None, record.attempt) and handovers in (None, record.handovers):
+            return self.task.spec.current_token(self.index(name), record)
         return self.task.spec.token(
             self.index(name),
             record.attempt if attempt is None else attempt,
             record.handovers if handovers is None else handovers,
         )
+
+    def next_start(self, name: str, after: str, *, token: str | None = None) -> NextStart:
+        """Return the start of a node within a segment, right after the attempt of another node."""
+        index, record = self.index(name), self.task.record(self.index(name))
+        attempt = max(record.attempt + 1, record.first_attempt)
+        before = self.token(after) if token is None else token
+        own = self.task.spec.token_after(before, index, attempt, record.handovers)
+        return NextStart(index=index, attempt=attempt, token=own)
 
     @property
     def pending(self) -> list[str]:
@@ -449,8 +461,10 @@ class Play:
         attempt: int | None = None,
         token: str | None = None,
         pulled: bool = False,
+        then: NextStart | None = None,
     ) -> Transition:
-        said = {"result": result, "metrics": {"n": 1}, "pulled": pulled}
+        """``then`` is the node with which the worker goes on."""
+        said = {"result": result, "metrics": {"n": 1}, "pulled": pulled, "next": then}
         return self.do(
             NodeSucceeded(
                 **self._address(name, attempt, token),
@@ -799,6 +813,8 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         if isinstance(effect, EvaluateOutput)
         else "tell parent"
         if isinstance(effect, TellParent)
+        else "end segments"
+        if isinstance(effect, EndSegments)
         else f"{_verb(effect, words)} {_whose(effect, ids)}"
         for effect in effects
     ]

@@ -34,6 +34,7 @@ from flowkit.task import (
     KeyClaim,
     NodeRecord,
     Resolution,
+    SegmentIssue,
     Task,
     TaskSpec,
     Wait,
@@ -213,6 +214,7 @@ FULL = NodeRecord(
     cached=True,
     kept=(KeptArtifact("uid", True, {"x": [1, None]}, {"n": 1, "x": 0.5}, 2.75),),
     sharded_since=1.5,
+    segment=SegmentIssue(3, 4, "ab"),
 )
 
 

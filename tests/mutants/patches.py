@@ -280,7 +280,7 @@ return not _is_current(draft, event)
         "_is_current",
         """
 return event.attempt == record.attempt and compare_digest(
-    task.spec.token(index, record.attempt, record.handovers), event.token
+    task.spec.current_token(index, record), event.token
 )
 """,
         """
@@ -1339,7 +1339,7 @@ raise raised from error
     ),
     Mutant(
         "runs share their context variables",
-        "Slots._run_next",
+        "Slots._execute",
         "in_context(run.execute(partial(self._leaving, me)), self._context.copy())",
         "run.execute(partial(self._leaving, me))",
         suite=(
@@ -1425,6 +1425,84 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
         "known.is_decided or draft.status.terminal",
         "not draft.status.terminal",
         suite="tests/coordinator/test_change_publisher.py",
+    ),
+    # ------------------------------------------------ segments
+    Mutant(
+        "a segment goes on after a cancel",
+        "Attempts._follow",
+        "segment is None or self._is_draining or run.cancelled or run.reports.ended",
+        "segment is None or self._is_draining or run.reports.ended",
+        suite="tests/worker/test_segments.py",
+    ),
+    Mutant(
+        "a node of a segment begins before the bus has its start",
+        "Run._claim",
+        "self.after.on_bus is not None",
+        "False",
+        ("segments",),
+    ),
+    Mutant(
+        "a node that a worker has started in a segment gets a command as well",
+        "begin_attempt",
+        "not record.in_segment",
+        "True",
+        ("segments",),
+    ),
+    Mutant(
+        "a start in a segment is not stored",
+        "start_next",
+        "record_start(draft, index, event.worker_id, event.at, settings)",
+        "",
+        ("segments",),
+    ),
+    Mutant(
+        "a result that does not count starts the next node of its segment",
+        "node_succeeded",
+        "event.next is not None and counts",
+        "event.next is not None",
+        suite="tests/engine/test_segments.py",
+    ),
+    Mutant(
+        "the token of a node in a segment says nothing of the result before",
+        "TaskSpec.token_after",
+        'b"%d.%d.%d.%b" % (index, attempt, handovers, before.encode())',
+        'b"%d.%d.%d.next" % (index, attempt, handovers)',
+        suite="tests/engine/test_segments.py",
+    ),
+    Mutant(
+        "the successes of a segment are sent in another order",
+        "ReportBuffer.take",
+        "list(due)",
+        "list(due)[::-1]",
+        ("chain",),
+    ),
+    Mutant(
+        "a start in a segment is handed back without a report",
+        "Run._claimed",
+        "not self._handed_back or self.after is not None",
+        "not self._handed_back",
+        suite="tests/worker/test_segments.py",
+    ),
+    Mutant(
+        "a node runs after a result that the bus refused",
+        "ReportSender._send",
+        "run.on_refused is not None and any(one is end for one in sending.refused)",
+        "False",
+        suite="tests/worker/test_segments.py",
+    ),
+    Mutant(
+        "a start in a segment begins however late the bus has it",
+        "Run._claim",
+        "self.segment is not None and self.segment.is_late",
+        "False",
+        suite="tests/worker/test_segments.py",
+    ),
+    Mutant(
+        "a retried attempt carries a segment",
+        "nodes_after",
+        "record.attempt == record.first_attempt == 1",
+        "True",
+        suite="tests/engine/test_segments.py",
     ),
     # ------------------------------------------------ log lines
     Mutant(

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -120,6 +121,18 @@ async def soon(cluster: SimCluster) -> None:
     """No step waits for a sweep."""
     began = cluster.clock.monotonic()
     cluster.assert_finished(await cluster.run(CHAIN))
+    took = cluster.clock.monotonic() - began
+    assert took < SOON_SEC, f"it took {took:.1f} s"
+
+
+async def segments_go_on_at_once(cluster: SimCluster) -> None:
+    """No node of a segment waits for the repetition of a report."""
+    names = "abcdef"
+    linked = [node(one, "at_once", [before]) for before, one in pairwise(names)]
+    began = cluster.clock.monotonic()
+    for mode in ("safe", "eager"):
+        flow = graph(node("a", "at_once"), *linked, segments=mode)
+        cluster.assert_finished(await cluster.run(flow))
     took = cluster.clock.monotonic() - began
     assert took < SOON_SEC, f"it took {took:.1f} s"
 
@@ -306,6 +319,7 @@ def setups() -> dict[str, Setup]:
     return dict(
         [
             setup(soon),
+            setup(segments_go_on_at_once),
             setup(lost_answers_cost_little, STEADY),
             setup(long_runs_are_left_alone),
             setup(what_cannot_start_ends_at_once),

@@ -269,8 +269,19 @@ class Report(Handler):
         return FinalizeResult({"found": len(found)}, {"found": len(found)}, {"found": len(found)})
 
 
+@handler("link")
+async def link(item: Any, ctx: RunContext) -> Any:
+    """Return the mark of this run, and that of the run whose result it has read."""
+    await ctx.clock.sleep(random.choice([0.0, 0.0, 0.01, 0.3, 2.0]))
+    if item == "odd" and ctx.attempt == 1 and random.random() < 0.3:
+        raise RuntimeError("the first attempt fails")
+    before = [result["mark"] for result in ctx.results.values() if result is not None]
+    return {"mark": f"{random.getrandbits(48):012x}", "before": before}
+
+
 HANDLERS = {
     "work": work,
+    "link": link,
     "talk": talk,
     "slow": slow,
     "deaf": deaf,
@@ -2323,10 +2334,37 @@ class Standard:
         )
 
 
+async def segments(cluster: SimCluster) -> None:
+    """Chains of nodes that workers run in segments: each node has read the result of its parent
+    that is stored. Beside that clients pause, cancel, resolve and retry.
+    """
+    names = ["a", "b", "c", "d", "e", "f", "g"]
+    parents = dict(zip(names[1:], names, strict=False))
+    pick = cluster.random.choice
+
+    def reads_what_is_stored(before: TaskView | None, after: TaskView) -> None:
+        for name, parent in parents.items():
+            result, read = after.nodes[name].result, after.nodes[parent].result
+            if result is not None and read is not None:
+                assert result["before"] == [read["mark"]], f"{name!r} has read another result"
+
+    def linked(name: str) -> dict[str, Any]:
+        after = [parents[name]] if name in parents else []
+        return node(name, "link", after, io={"input_inline": pick(["odd", None])})
+
+    async def submit() -> str:
+        mode = pick([None, None, "eager", "off"])
+        return await cluster.client.create_task(graph=graph(*map(linked, names), segments=mode))
+
+    cluster.invariants.add(reads_what_is_stored)
+    await with_verbs(cluster, submit, "abcdefg")
+
+
 STANDARD = {
     standard.name: standard
     for standard in (
         Standard(chain, 6),
+        Standard(segments, 6, once=False),
         Standard(
             published_changes,
             2,

@@ -185,7 +185,7 @@ def test_a_node_does_not_start_below_a_parent_that_failed() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         return (
             with_state(commit, marks="X" + marks_of(commit)[1:])
-            if marks_of(commit)[:2] == "Fq"
+            if marks_of(commit)[:2] == "Fu"
             else None
         )
 
@@ -507,7 +507,7 @@ def test_nothing_begins_in_a_task_that_is_to_end() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         return with_state(commit, outcome="cancelled") if marks_of(record)[0] == "F" else None
 
-    assert "node 'c' begins, although the task will end as cancelled" in found_by(change)
+    assert "begins, although the task will end as cancelled" in found_by(change)
 
 
 def test_nodes_that_run_again_without_a_request_are_found() -> None:

@@ -147,6 +147,49 @@ class RunContextData(BaseModel):
     """Set if ``io`` contains expressions, which the worker evaluates."""
 
 
+class SegmentNode(BaseModel):
+    """Node that the worker may run right after the one before it, if it serves its role."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int = Field(ge=0, le=2**31 - 1)
+    token: Annotated[str, Field(max_length=64, pattern="^[ -~]*$")]
+    """Proof that the sender was given this attempt, right after that of the node before."""
+    node_id: Id
+    role: Id
+    generation: Count = 0
+    retry_policy: RetryPolicy = RetryPolicy()
+    on_batch_failure: Literal["fail", "skip"] = "fail"
+    heartbeat_sec: PositiveSeconds | None = None
+    io: dict[str, Any]
+    reads: tuple[Id, ...] | None = None
+    """Set if ``io`` contains expressions: the earlier nodes of the segment that they read."""
+
+
+class Segment(BaseModel):
+    """Nodes that follow a node in a chain. The worker may run them one after the other in the slot
+    of the first, each with the result of the one before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nodes: Annotated[tuple[SegmentNode, ...], Field(min_length=1)]
+    eager: bool = False
+    """The worker begins a node before the bus has acknowledged the result of the one before."""
+    expressions: ExpressionData | None = None
+    """Set if a node of the segment has expressions."""
+
+
+class NextStart(BaseModel):
+    """Start of the next node of a segment, reported with the success of the one before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int = Field(ge=0, le=2**31 - 1)
+    attempt: int = Field(ge=1, le=2**31 - 1)
+    token: Annotated[str, Field(max_length=64, pattern="^[ -~]*$")]
+
+
 # ---------------------------------------------------------------- coordinator to worker
 
 
@@ -188,6 +231,16 @@ class RunNode(_NodeMessage):
     """The node has a rate: that the handler begins is reported."""
     shard: Count | None = None
     """Number of the shard that runs. None for other nodes, and for the end of a sharded node."""
+    segment: Segment | None = None
+    """Nodes that the worker may run right after this one."""
+
+
+class EndSegments(_Message):
+    """End the segments of a task: begin no further nodes of it without commands. Sent to every
+    worker.
+    """
+
+    kind: Literal["end_segments"] = "end_segments"
 
 
 class CancelRun(_NodeMessage):
@@ -331,6 +384,8 @@ class NodeSucceeded(_NodeMessage):
     """Number of batches that failed permanently and were skipped."""
     kept: tuple[KeptArtifact, ...] = ()
     """All artifacts of the node, if the run was short: they are stored with this report."""
+    next: NextStart | None = None
+    """The worker goes on with this node of the segment."""
 
 
 class NodeFailed(_NodeMessage):
@@ -404,6 +459,7 @@ WorkerReport = (
 )
 AnyMessage = Annotated[
     RunNode
+    | EndSegments
     | CancelRun
     | AskRun
     | StreamMoved
@@ -430,7 +486,11 @@ KINDS: tuple[str, ...] = tuple(
 
 _any: TypeAdapter[Any] = TypeAdapter(AnyMessage)
 
-_MODELS: tuple[type[BaseModel], ...] = (*get_args(get_args(AnyMessage)[0]), Source)
+_MODELS: tuple[type[BaseModel], ...] = (
+    *get_args(get_args(AnyMessage)[0]),
+    Source,
+    SegmentNode,
+)
 _OPEN = {
     model: tuple(
         name
@@ -524,6 +584,11 @@ def decode(data: bytes, *, limit: int | None = None) -> Any:
     if message.__class__ is RunNode and message.sources:
         for source in message.sources:
             _check_ids(source)
+    if message.__class__ is RunNode and message.segment is not None:
+        for node in message.segment.nodes:
+            _check_ids(node)
+            if may_overflow(data) and not is_finite(node.io):
+                raise DecodeError("invalid message: segment: a number is not finite")
     return message
 
 

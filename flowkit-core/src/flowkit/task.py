@@ -767,6 +767,17 @@ class KeptArtifact:
     created_at: Moment
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentIssue:
+    """Issue of an attempt within a segment: the worker began it right after the node before, with
+    no command of its own.
+    """
+
+    attempt: Count
+    handovers: Count
+    token: Annotated[str, Field(max_length=64)]
+
+
 @dataclass(slots=True)
 class NodeRecord:
     """Record of a node that has started or ended. The engine replaces the records of a task and
@@ -853,6 +864,8 @@ class NodeRecord:
     """Time at which the shards of the node began, once all of them have ended. Then the sums over
     their batches are here, and the attempts are those of the end of the node.
     """
+    segment: SegmentIssue | None = None
+    """Issue of the attempt that began within a segment. Later attempts have commands."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -899,6 +912,7 @@ class NodeRecord:
             self.cached,
             self.kept,
             self.sharded_since,
+            self.segment,
         )
 
     def claim(self, kind: ClaimKind) -> KeyClaim | None:
@@ -917,6 +931,15 @@ class NodeRecord:
             if claim is not None and claim.state in states:
                 return kind
         return None
+
+    @property
+    def in_segment(self) -> bool:
+        """Whether the current attempt began within a segment."""
+        issue = self.segment
+        return issue is not None and (issue.attempt, issue.handovers) == (
+            self.attempt,
+            self.handovers,
+        )
 
     @property
     def asks_for(self) -> ClaimKind | None:
@@ -1123,6 +1146,22 @@ class TaskSpec:
             b"%d.%d.%d" % (index, attempt, handovers), key=self.secret, digest_size=12
         ).hexdigest()
 
+    def token_after(self, before: str, index: int, attempt: int, handovers: int) -> str:
+        """Return the token of an issue within a segment, right after the attempt of the node before
+        with the token ``before``. It proves which result of that node the attempt reads.
+        """
+        return blake2b(
+            b"%d.%d.%d.%b" % (index, attempt, handovers, before.encode()),
+            key=self.secret,
+            digest_size=12,
+        ).hexdigest()
+
+    def current_token(self, index: int, record: "NodeRecord") -> str:
+        """Return the token of the current attempt of a node."""
+        if record.segment is not None and record.in_segment:
+            return record.segment.token
+        return self.token(index, record.attempt, record.handovers)
+
 
 @dataclass(frozen=True, slots=True)
 class TaskOutput:
@@ -1270,6 +1309,13 @@ class Task:
         """Return whether this token was issued for that attempt, in the current run of the node."""
         if attempt < record.first_attempt:
             return False
+        issue = record.segment
+        if (
+            issue is not None
+            and issue.attempt == attempt
+            and hmac.compare_digest(issue.token, token)
+        ):
+            return True
         if attempt <= record.attempt and hmac.compare_digest(
             self.spec.token(index, attempt, record.handovers), token
         ):

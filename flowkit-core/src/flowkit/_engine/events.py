@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from flowkit._engine.readiness import awaits_output
+from flowkit._engine.segment_rules import has_segments
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
 from flowkit.graph._expanded_plan import is_undo, runs_child_task
@@ -703,6 +704,11 @@ class SendCancel:
 
 
 @dataclass(slots=True)
+class EndSegments:
+    """Ask the workers to begin no further nodes of the task without commands."""
+
+
+@dataclass(slots=True)
 class CheckCommand:
     """Check whether the command of a node's current attempt can still reach a worker."""
 
@@ -770,6 +776,7 @@ Effect = (
     | WithdrawCommand
     | TellParent
     | SendCancel
+    | EndSegments
     | CheckCommand
     | AskWorker
     | TellReaders
@@ -800,6 +807,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     if awaits_output(task):
         effects.append(EvaluateOutput())
     plan = task.spec.plan
+    if ends_segments(task):
+        effects.append(EndSegments())
     for index, record in task.records.items():
         mark = task.marks[index]
         if record.overdue:
@@ -827,6 +836,14 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     return effects
 
 
+def ends_segments(task: Task) -> bool:
+    """Return whether a client may have paused a task or resolved one of its nodes while a worker
+    ran a segment.
+    """
+    is_changed = task.paused or any(record.resolution for record in task.records.values())
+    return is_changed and has_segments(task)
+
+
 def node_question(index: int, record: NodeRecord) -> AskKey | NameKey:
     """Return the effect that goes on with the claim of a node without an answer."""
     kind = record.asks_for or "key"
@@ -846,7 +863,7 @@ def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) ->
     """Return the effects that stop an attempt. If it has a place of a key or a rate, and no worker
     is known to have started it, its command is withdrawn.
     """
-    token = spec.token(index, record.attempt, record.handovers)
+    token = spec.current_token(index, record)
     effects: list[Effect] = [SendCancel(index, record.attempt, token, reason)]
     if record.worker_id is None and ends_by_proof(spec, index, record):
         effects.append(WithdrawCommand(index, record.attempt, token))

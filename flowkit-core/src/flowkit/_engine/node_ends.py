@@ -83,7 +83,7 @@ def fail_attempt(
         reason_code=record.reason_code or reason_code,
         permanent=permanent,
         spent_sec=draft.now - record.first_issued_at,
-        token=draft.task.spec.token(index, record.attempt, record.handovers),
+        token=draft.task.spec.current_token(index, record),
     )
     if delay is None:
         if record.letter:

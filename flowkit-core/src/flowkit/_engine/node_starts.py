@@ -11,6 +11,7 @@ from flowkit._engine.events import (
     SendCommand,
     SentCommand,
     question,
+    stop_effects,
 )
 from flowkit._engine.loops import round_due
 from flowkit._engine.map_undos import read_ends
@@ -175,14 +176,16 @@ def start_node(draft: Transition, index: int, settings: EngineSettings) -> None:
     elif draft.record(index).wait is not None:
         round_due(draft, index, settings)
     else:
-        _begin_attempt(draft, index, node, settings)
+        begin_attempt(draft, index, node, settings)
     if node.on_satisfied == "cancel":
         cancel_other_parents(draft, index, settings)
         begin_nodes(draft, settings)
 
 
-def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: EngineSettings) -> None:
-    """Begin the next attempt of a handler or a coordinator function."""
+def begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: EngineSettings) -> None:
+    """Begin the next attempt of a handler or a coordinator function. One that its worker begins
+    within a segment needs no command.
+    """
     now = draft.now
     record = draft.edit(index)
     record.attempt = max(record.attempt + 1, record.first_attempt)
@@ -210,10 +213,49 @@ def _begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: Engi
         limit = node.timeouts.start_to_close_sec
     else:
         draft.move(index, Mark.ISSUED, data=data)
-        draft.effects.append(SendCommand(index, record.attempt, record.handovers))
+        if not record.in_segment:
+            draft.effects.append(SendCommand(index, record.attempt, record.handovers))
         limit = node.timeouts.schedule_to_start_sec
     soon = settings.resend_sec if limit is None else min(limit, settings.resend_sec)
     draft.schedule(index, min(now + soon, late_at(record) or now + soon))
+
+
+def record_start(
+    draft: Transition, index: int, worker_id: str, at: float, settings: EngineSettings
+) -> NodeRecord:
+    """Record that the current attempt runs. Any report of it can come first."""
+    record = draft.edit(index)
+    if draft.mark(index) != Mark.ISSUED:
+        return record
+    now = draft.now
+    data: dict[str, str | int] = {"worker_id": worker_id}
+    if record.sharded_since is not None:  # its end goes on with the attempt of its shards
+        data["attempt"] = record.attempt
+    draft.move(index, Mark.RUNNING, at=at, data=data)
+    record.worker_id = worker_id
+    record.held_up_by = None
+    if record.overdue:
+        draft.effects += stop_effects(
+            draft.task.spec, index, record, record.reason_code or "overdue"
+        )
+    # Limit the time to that between the command and its report: a worker whose clock is wrong must
+    # not change a timeout.
+    record.started_at = min(max(at, record.issued_at), now)
+    record.heard_at = now
+    record.sent = True
+    record.place = None
+    record.claimed = False
+    record.confirmed_at = None
+    draft.started_at = draft.started_at or record.started_at
+    timeouts = draft.task.spec.plan.nodes[index].timeouts
+    for since, seconds in (
+        (record.started_at, timeouts.start_to_close_sec),
+        (now, timeouts.heartbeat_sec),
+        (now, settings.lease_ttl_sec),
+    ):
+        if seconds is not None:
+            draft.schedule(index, since + seconds)
+    return record
 
 
 LATE_SEC = 1.0

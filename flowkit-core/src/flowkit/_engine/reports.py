@@ -19,6 +19,8 @@ from flowkit._engine.node_ends import (
     finish_node,
     stop_everything,
 )
+from flowkit._engine.node_starts import record_start
+from flowkit._engine.segments import refuse_next, start_next
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause, task_stop_code, was_stopped
 from flowkit._engine.transition import Transition
@@ -49,7 +51,7 @@ def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings
         mark, record = draft.mark(event.index), draft.record(event.index)
         ends_claim = event.begun and record.holds_rate
         if mark == Mark.ISSUED:
-            _record_start(draft, event.index, event.worker_id, event.at, settings)
+            record_start(draft, event.index, event.worker_id, event.at, settings)
         elif mark == Mark.CANCELLING and record.worker_id is None:
             _note_start_of_stopped(draft, event)
         elif not ends_claim:
@@ -148,21 +150,32 @@ def node_held_up(draft: Transition, event: NodeHeldUp, settings: EngineSettings)
 
 
 def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
-    """Finish a node with the result of any attempt that was issued. The current attempt fails if it
-    has exceeded a limit.
+    """Finish a node with the result of any attempt that was issued. If this result counts, start
+    the node with which its worker goes on.
+    """
+    counts = _attempt_succeeded(draft, event, settings)
+    if event.next is not None and counts:
+        start_next(draft, event, event.next, settings)
+    elif event.next is not None:
+        refuse_next(draft, event.next)
+
+
+def _attempt_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> bool:
+    """Finish a node, and return whether this result counts. The current attempt fails if it has
+    exceeded a limit.
     """
     if _is_foreign(draft, event) or _is_beside_holder(draft, event):
         draft.ignored = True
-        return
+        return False
     index = event.index
     if draft.record(index).resolution is not None:
         _end_of_resolved(draft, event, settings)
-        return
-    record = _record_start(draft, index, event.worker_id, event.started_at, settings)
+        return False
+    record = record_start(draft, index, event.worker_id, event.started_at, settings)
     if _is_overdue(draft, event):
         record.metrics = event.metrics or record.metrics
         fail_overdue(draft, index, settings)
-        return
+        return False
     record.worker_id = event.worker_id
     record.started_at = event.started_at
     draft.started_at = draft.started_at or event.started_at
@@ -182,6 +195,7 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
         record.has_batch = True
         draft.note(index, "batch", None, at=event.at)
     _finish(draft, event, record, settings)
+    return True
 
 
 def function_returned(draft: Transition, event: FunctionReturned, settings: EngineSettings) -> None:
@@ -259,7 +273,7 @@ def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) 
     if not _is_current(draft, event):
         draft.ignored = True
         return
-    record = _record_start(draft, event.index, event.worker_id, event.started_at, settings)
+    record = record_start(draft, event.index, event.worker_id, event.started_at, settings)
     record.metrics = event.metrics or record.metrics
     fail_attempt(
         draft,
@@ -344,7 +358,7 @@ def _heard_from(
     if not _is_current(draft, event):
         draft.ignored = True
         return None
-    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
+    record = record_start(draft, event.index, event.worker_id, event.at, settings)
     record.heard_at = draft.now
     return record
 
@@ -358,7 +372,7 @@ def _is_current(draft: Transition, event: WorkerReport | FunctionFailed | Comman
         return False
     record = draft.record(index)
     return event.attempt == record.attempt and compare_digest(
-        task.spec.token(index, record.attempt, record.handovers), event.token
+        task.spec.current_token(index, record), event.token
     )
 
 
@@ -374,44 +388,6 @@ def _is_foreign(draft: Transition, event: NodeSucceeded | FunctionReturned) -> b
     )
 
 
-def _record_start(
-    draft: Transition, index: int, worker_id: str, at: float, settings: EngineSettings
-) -> NodeRecord:
-    """Record that the current attempt runs. Any report of it can come first."""
-    record = draft.edit(index)
-    if draft.mark(index) != Mark.ISSUED:
-        return record
-    now = draft.now
-    data: dict[str, str | int] = {"worker_id": worker_id}
-    if record.sharded_since is not None:  # its end goes on with the attempt of its shards
-        data["attempt"] = record.attempt
-    draft.move(index, Mark.RUNNING, at=at, data=data)
-    record.worker_id = worker_id
-    record.held_up_by = None
-    if record.overdue:
-        draft.effects += stop_effects(
-            draft.task.spec, index, record, record.reason_code or "overdue"
-        )
-    # Limit the time to that between the command and its report: a worker whose clock is wrong must
-    # not change a timeout.
-    record.started_at = min(max(at, record.issued_at), now)
-    record.heard_at = now
-    record.sent = True
-    record.place = None
-    record.claimed = False
-    record.confirmed_at = None
-    draft.started_at = draft.started_at or record.started_at
-    timeouts = draft.task.spec.plan.nodes[index].timeouts
-    for since, seconds in (
-        (record.started_at, timeouts.start_to_close_sec),
-        (now, timeouts.heartbeat_sec),
-        (now, settings.lease_ttl_sec),
-    ):
-        if seconds is not None:
-            draft.schedule(index, since + seconds)
-    return record
-
-
 def _finish(
     draft: Transition,
     event: NodeSucceeded | FunctionReturned,
@@ -421,7 +397,7 @@ def _finish(
     """Finish a node, and pass its end on to its children."""
     index = event.index
     if event.attempt != record.attempt and draft.mark(index) == Mark.RUNNING:
-        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        token = draft.task.spec.current_token(index, record)
         draft.effects.append(
             SendCancel(index, record.attempt, token, "an earlier attempt finished first")
         )

@@ -115,7 +115,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
             let_overdue_end(draft, index, *exceeded, settings)
         elif failure is not None:
             if mark == Mark.RUNNING:
-                token = draft.task.spec.token(index, record.attempt, record.handovers)
+                token = draft.task.spec.current_token(index, record)
                 draft.effects.append(SendCancel(index, record.attempt, token, failure[0]))
             fail_attempt(draft, index, *failure, settings)
         elif record.overdue:
@@ -124,7 +124,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
             else:
                 _stop_again(draft, index, record.reason_code or "overdue")
         elif mark == Mark.ISSUED and now >= (late_at(record) or math.inf):
-            token = draft.task.spec.token(index, record.attempt, record.handovers)
+            token = draft.task.spec.current_token(index, record)
             draft.effects.append(WithdrawCommand(index, record.attempt, token))
         elif now - record.issued_at >= settings.resend_sec or record.worker_id in event.restarted:
             _check_attempt(draft, index, mark, event, settings)
@@ -155,7 +155,7 @@ def _check_attempt(
         draft.now - (record.heard_at or 0.0) >= settings.lease_ttl_sec
         and not _suspect(record, event, settings)
     ):
-        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        token = draft.task.spec.current_token(index, record)
         draft.effects.append(AskWorker(index, record.attempt, token, record.worker_id or ""))
 
 
@@ -176,7 +176,7 @@ def _stop_again(draft: Transition, index: int, reason: str) -> None:
     record = draft.record(index)
     draft.effects += stop_effects(draft.task.spec, index, record, reason)
     if record.worker_id is not None and draft.now >= (record.cancel_by or draft.now):
-        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        token = draft.task.spec.current_token(index, record)
         draft.effects.append(AskWorker(index, record.attempt, token, record.worker_id))
 
 

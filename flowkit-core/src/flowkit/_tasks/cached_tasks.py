@@ -36,6 +36,7 @@ from flowkit._tasks.task_logs import NodeTimeout, timeouts_of
 from flowkit._tasks.task_measures import measures_of
 from flowkit._tasks.views import Notice, Observers
 from flowkit.measures import Measure
+from flowkit.messages import NodeSucceeded
 from flowkit.protocols import Store
 from flowkit.task import DeadLetter, Task
 
@@ -146,14 +147,15 @@ class TaskUpdate:
         """Return whether the commit must survive a power failure before anything follows from it.
 
         Commands need no durable commit: before a worker runs a handler, it claims the attempt by a
-        durable write to the same store, which makes all earlier commits durable.
+        durable write to the same store, which makes all earlier commits durable. A node of a
+        segment has no claim, and the report that starts it is acknowledged after this commit.
         """
         return bool(
             self.cached.task.terminal
             or self.notices
             or self.parked
             or self.dropped
-            or any(event.__class__ in CLIENT_EVENTS for event in events)
+            or any(_needs_durable(event) for event in events)
             or any(effect.__class__ in _NEED_DURABLE for effect in self.effects)
         )
 
@@ -216,6 +218,13 @@ class TaskUpdate:
         outcome = await output_at_once(store, task, allowance, max_bytes=most)
         self.apply(outcome)
         return not isinstance(outcome, OutputDelayed)
+
+
+def _needs_durable(event: Event) -> bool:
+    """Return whether another program relies on an event that is taken in."""
+    if isinstance(event, NodeSucceeded):
+        return event.next is not None
+    return event.__class__ in CLIENT_EVENTS
 
 
 class TaskCache:

@@ -58,7 +58,12 @@ class Client(TaskVerbs):
             store, connection = await self._backends.open(
                 stack, topics=[TopicSpec(self.cfg.events_topic)]
             )
-            hints = Hints(connection=connection, topic=self.cfg.events_topic, clock=self.clock)
+            hints = Hints(
+                connection=connection,
+                topic=self.cfg.events_topic,
+                control_topic=self.cfg.control_topic,
+                clock=self.clock,
+            )
             session = Session(
                 cfg=self.cfg,
                 clock=self.clock,

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
+from flowkit._engine import EndSegments
 from flowkit._records.claims import withdraw
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.retries import notices_of
 from flowkit._tasks.event_processor import Outcome
 from flowkit._tasks.submission import Submission
 from flowkit.errors import BusError, MessageError, PayloadError
+from flowkit.messages import EndSegments as EndSegmentsMessage
 from flowkit.messages import ScheduleTouched, TaskTouched, encode, headers_of
 from flowkit.protocols import ArtifactStore, Clock, Message
 from flowkit.tracing import TraceContext
@@ -23,9 +25,12 @@ class Hints:
     error of the bus is logged and not raised.
     """
 
-    def __init__(self, *, connection: BusConnection, topic: str, clock: Clock) -> None:
+    def __init__(
+        self, *, connection: BusConnection, topic: str, control_topic: str, clock: Clock
+    ) -> None:
         self._connection = connection
         self._topic = topic
+        self._control_topic = control_topic
         self._notices = notices_of(clock)
 
     async def send(self, tasks: Mapping[str, TraceContext | None]) -> None:
@@ -43,6 +48,22 @@ class Hints:
         """Send a hint that a schedule was put or changed."""
         touched = encode(ScheduleTouched(schedule_id=schedule_id))
         await self._publish([Message(self._topic, touched, schedule_id, headers_of(None))])
+
+    async def end_segments(self, tasks: Mapping[str, TraceContext | None]) -> None:
+        """Ask the workers to begin no further nodes of these tasks without commands. Coordinators
+        repeat this when they read the hint.
+        """
+        await self._publish(
+            [
+                Message(
+                    self._control_topic,
+                    encode(EndSegmentsMessage(task_id=task_id)),
+                    task_id,
+                    headers_of(trace),
+                )
+                for task_id, trace in tasks.items()
+            ]
+        )
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         try:
@@ -78,6 +99,13 @@ class HintDispatcher:
     async def changed(self, task_ids: Collection[str], outcome: Outcome) -> None:
         effects = ((todo.task, todo.effects) for todo in outcome.effects)
         await withdraw(self._artifacts, effects, self._clock.now())
+        if ending := {
+            todo.task.task_id: todo.task.spec.trace
+            for todo in outcome.effects
+            if any(isinstance(effect, EndSegments) for effect in todo.effects)
+        }:
+            # Directly: on the way over a coordinator, a worker could begin more nodes meanwhile.
+            await self._hints.end_segments(ending)
         await self._hints.changed(task_ids, outcome)
 
     async def schedule_changed(self, schedule_id: str) -> None:

@@ -182,7 +182,12 @@ class Coordinator(TaskVerbs):
             plugins=self.plugins,
             store=store,
             bus=connection.bus,
-            hints=Hints(connection=connection, topic=self.cfg.events_topic, clock=self.clock),
+            hints=Hints(
+                connection=connection,
+                topic=self.cfg.events_topic,
+                control_topic=self.cfg.control_topic,
+                clock=self.clock,
+            ),
             processor=EventProcessor(
                 store=store,
                 clock=self.clock,

@@ -16,6 +16,7 @@ from flowkit._engine import (
     CollectMap,
     CommandsSent,
     Effect,
+    EndSegments,
     EvaluateArguments,
     EvaluateCondition,
     EvaluateOutput,
@@ -31,6 +32,8 @@ from flowkit._engine import (
     TellParent,
     TellReaders,
     WithdrawCommand,
+    nodes_after,
+    nodes_read,
     sources_of,
 )
 from flowkit._records.claims import withdraw
@@ -59,7 +62,16 @@ from flowkit.errors import (
 from flowkit.graph import NodeSpec
 from flowkit.graph._expanded_plan import is_shard, number_of, stored_by
 from flowkit.graph._nodes_read import input_needed_at_once
-from flowkit.messages import VERSION, AskRun, CancelRun, ChildEnded, StreamMoved, encode, headers_of
+from flowkit.messages import (
+    VERSION,
+    AskRun,
+    CancelRun,
+    ChildEnded,
+    StreamMoved,
+    encode,
+    headers_of,
+)
+from flowkit.messages import EndSegments as EndSegmentsMessage
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
 from flowkit.task import Mark, NodeRecord, Task
 
@@ -87,7 +99,9 @@ OwnEffect = (
 )
 """Effects that a coordinator carries out itself."""
 _OWN = frozenset(get_args(OwnEffect))
-_SENT = frozenset({SendCommand, CheckCommand, AskWorker, SendCancel, TellReaders, TellParent})
+_SENT = frozenset(
+    {SendCommand, CheckCommand, AskWorker, SendCancel, EndSegments, TellReaders, TellParent}
+)
 """Effects that need messages."""
 HELD_OFF_SEC = 5.0
 """Pause before the next message to a topic that failed while the bus answered."""
@@ -183,7 +197,7 @@ class Outbox:
         """Return the message of an effect, or None if there is nothing to send."""
         task = held.task
         topic = self._config.control_topic
-        message: CancelRun | AskRun | StreamMoved | ChildEnded
+        message: CancelRun | AskRun | StreamMoved | ChildEnded | EndSegmentsMessage
         match effect:
             case SendCommand(index, attempt, handovers):
                 record = task.records.get(index)
@@ -219,6 +233,8 @@ class Outbox:
                     token=token,
                     reason=reason[:MAX_ERROR_CHARS],
                 )
+            case EndSegments():
+                message = EndSegmentsMessage(task_id=task.task_id)
             case TellReaders(index, generation):
                 message = StreamMoved(
                     task_id=task.task_id,
@@ -390,11 +406,8 @@ class Outbox:
                 if streams
                 else ()
             )
-            given = node.io.model_fields_set
             data = {
-                "io": {
-                    name: _plain(value) for name, value in node.io.__dict__.items() if name in given
-                },
+                "io": _given_input(node),
                 "params": task.spec.params,
                 "vars": task.vars,
                 "results": await results_of(self._store, task, seen) if seen else {},
@@ -414,7 +427,7 @@ class Outbox:
             "task_id": task_id,
             "index": index,
             "attempt": record.attempt,
-            "token": task.spec.token(index, record.attempt, record.handovers),
+            "token": task.spec.current_token(index, record),
             "node_id": node.node_id if index < plan.size else plan.ids[index],
             "role": node.type,
             "generation": record.generation,
@@ -430,21 +443,50 @@ class Outbox:
             command["rated"] = True
         if is_shard(plan, index):
             command["shard"] = number_of(plan, index)
-        command.update(_failure_fields(node, record))
+        command.update(_failure_fields(node))
+        command.update(_earlier_attempts(node, record))
         if task.spec.is_exclusive(index):
             command["exclusive"] = True
-        most = self._bus.max_message_bytes
-        try:
-            value = encode(
-                command, limit=most if data is None else min(self._config.inline_limit_bytes, most)
-            )
-        except MessageTooLarge:
-            if data is None:
-                raise
-            command["data"] = command["sources"] = None
-            value = encode(command, limit=most)
+        if data is not None and (segment := await self._segment(task, index, command)) is not None:
+            command["segment"] = segment
+        value = self._encoded(command)
         key = task_id if len(plan.nodes) == 1 else f"{task_id}.{index}"
         return Message(topic, value, key, headers_of(task.spec.trace))
+
+    def _encoded(self, command: dict[str, Any]) -> bytes:
+        """Return the bytes of a command: without its segment if it is too large, then without the
+        data of its node.
+        """
+        most = self._bus.max_message_bytes
+        for left_out in (("segment",), ("data", "sources")):
+            if command.get(left_out[0]) is None:
+                continue
+            try:
+                return encode(command, limit=min(self._config.inline_limit_bytes, most))
+            except MessageTooLarge:
+                command.update(dict.fromkeys(left_out))
+        return encode(command, limit=most)
+
+    async def _segment(
+        self, task: Task, index: int, command: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return the nodes that the worker may run after this one, or None if there are none. On a
+        bus that does not keep the reports of a task in order, there are none.
+        """
+        plan = task.spec.plan
+        mode = plan.segments or self._config.segments
+        if mode == "off" or not self._bus.key_affinity:
+            return None
+        nodes, token = [], command["token"]
+        for after in nodes_after(task, index):
+            token = task.spec.token_after(token, after, 1, 0)
+            nodes.append(_node_of_segment(task, after, token))
+        if not nodes:
+            return None
+        segment: dict[str, Any] = {"nodes": nodes, "eager": mode == "eager"}
+        if any("reads" in node for node in nodes):
+            segment["expressions"] = await expression_data(self._store, task, index, {}, {})
+        return segment
 
     async def _with_expressions(
         self, task: Task, index: int, data: dict[str, Any]
@@ -460,21 +502,50 @@ class Outbox:
         return data | context | {"expressions": about}
 
 
-def _failure_fields(node: NodeSpec, record: NodeRecord) -> dict[str, Any]:
-    """Return the fields of a command on retries and failures that differ from the defaults."""
+def _node_of_segment(task: Task, index: int, token: str) -> dict[str, Any]:
+    """Return the fields of a :class:`~flowkit.messages.SegmentNode`."""
+    plan, record = task.spec.plan, task.record(index)
+    node = plan.nodes[index]
+    fields: dict[str, Any] = {
+        "index": index,
+        "token": token,
+        "node_id": node.node_id,
+        "role": node.type,
+        "generation": record.generation,
+        "io": _given_input(node),
+    }
+    fields.update(_failure_fields(node))
+    if index in plan.computed:
+        fields["reads"] = [plan.ids[one] for one in nodes_read(plan, index)]
+    return fields
+
+
+def _given_input(node: NodeSpec) -> dict[str, Any]:
+    given = node.io.model_fields_set
+    return {name: _plain(value) for name, value in node.io.__dict__.items() if name in given}
+
+
+def _failure_fields(node: NodeSpec) -> dict[str, Any]:
+    """Return the fields of a node on retries and failures that differ from the defaults."""
     fields: dict[str, Any] = {}
     if node.retry_policy.model_fields_set:
         fields["retry_policy"] = node.retry_policy.model_dump(exclude_unset=True)
-        if node.retry_policy.budget_sec is not None:
-            fields["first_issued_at"] = record.first_issued_at
-    if record.attempt != record.first_attempt:
-        fields["earlier_attempts"] = record.attempt - record.first_attempt
-    if record.retries is not None:
-        fields["retries"] = record.retries
     if node.on_batch_failure != "fail":
         fields["on_batch_failure"] = node.on_batch_failure
     if node.timeouts.heartbeat_sec is not None:
         fields["heartbeat_sec"] = node.timeouts.heartbeat_sec
+    return fields
+
+
+def _earlier_attempts(node: NodeSpec, record: NodeRecord) -> dict[str, Any]:
+    """Return the fields of a command on earlier attempts that differ from the defaults."""
+    fields: dict[str, Any] = {}
+    if node.retry_policy.budget_sec is not None:
+        fields["first_issued_at"] = record.first_issued_at
+    if record.attempt != record.first_attempt:
+        fields["earlier_attempts"] = record.attempt - record.first_attempt
+    if record.retries is not None:
+        fields["retries"] = record.retries
     return fields
 
 

@@ -11,7 +11,7 @@ from collections.abc import (
     Sequence,
 )
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from anyio.abc import TaskGroup
 
@@ -74,7 +74,7 @@ from flowkit.coordinator._withdrawals import Withdrawals
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
 from flowkit.measures import Measure
-from flowkit.messages import NodeStarted
+from flowkit.messages import NodeStarted, NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, Subscription
 from flowkit.task import CLAIM_KINDS, ClaimKind
@@ -319,7 +319,7 @@ class Scheduler:
         return [
             task_id
             for task_id, reports in events.items()
-            if any(isinstance(one, NodeStarted) and one.worker_id in ended for one in reports)
+            if any(_starts_a_node(one) and one.worker_id in ended for one in reports)
         ]
 
     async def _carry_out(self, effects: Sequence[TaskEffects]) -> None:
@@ -530,6 +530,13 @@ class Scheduler:
             await self._handle(
                 (), {task_id: [CommandsLost(lost[task_id])] for task_id in unchanged}
             )
+
+
+def _starts_a_node(event: Event) -> TypeGuard[NodeStarted | NodeSucceeded]:
+    """Return whether a report starts a node."""
+    if isinstance(event, NodeSucceeded):
+        return event.next is not None
+    return isinstance(event, NodeStarted)
 
 
 # ---------------------------------------------------------------- the sweep

@@ -41,6 +41,7 @@ def flow(
     on_node_failure: str = "stop",
     deadline_sec: float | None = None,
     max_parallel: int | None = None,
+    segments: str | None = None,
     params: Mapping[str, Any] | None = None,
     output: str | Mapping[str, Any] | None = None,
 ) -> _Decorate: ...
@@ -51,6 +52,7 @@ def flow(
     on_node_failure: str = "stop",
     deadline_sec: float | None = None,
     max_parallel: int | None = None,
+    segments: str | None = None,
     params: Mapping[str, Any] | None = None,
     output: str | Mapping[str, Any] | None = None,
 ) -> Any:
@@ -81,6 +83,7 @@ def flow(
         "on_node_failure": on_node_failure,
         "deadline_sec": deadline_sec,
         "max_parallel": max_parallel,
+        "segments": segments,
     }
 
     def decorate(function: Callable[..., Any]) -> Any:

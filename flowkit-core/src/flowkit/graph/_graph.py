@@ -74,6 +74,7 @@ class Graph:
         deadline_sec: float | None = None,
         max_parallel: int | None = None,
         concurrency: Mapping[str, Any] | None = None,
+        segments: str | None = None,
         params: Mapping[str, Any] | None = None,
         output: str | Mapping[str, Any] | None = None,
     ) -> None:
@@ -87,6 +88,7 @@ class Graph:
             "deadline_sec": deadline_sec,
             "max_parallel": max_parallel,
             "concurrency": concurrency,
+            "segments": segments,
             "params": params,
             "output": output,
         }

@@ -398,6 +398,8 @@ class GraphDocument(DocumentPart):
     """Maximum number of nodes in flight at the same time."""
     concurrency: TaskConcurrency | None = None
     """Concurrency key of the task as a whole, from its first node until it has ended."""
+    segments: Literal["safe", "eager", "off"] | None = None
+    """Mode in which workers run chains of nodes. By default the coordinator chooses it."""
     params: dict[str, Any] | None = None
     """JSON Schema of the task's params."""
     output: Annotated[Any, AfterValidator(_object_or_string)] = None

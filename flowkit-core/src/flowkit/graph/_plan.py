@@ -14,7 +14,14 @@ from flowkit.graph._control_types import (
     with_control_defaults,
 )
 from flowkit.graph._later_phases import LaterPhases, later_phases, with_later_nodes
-from flowkit.graph._models import ALL_ENDED, FlowRef, GraphDocument, NodeSpec, TaskConcurrency
+from flowkit.graph._models import (
+    ALL_ENDED,
+    COORDINATOR_FUNCTION,
+    FlowRef,
+    GraphDocument,
+    NodeSpec,
+    TaskConcurrency,
+)
 from flowkit.graph._nested_graphs import graph_of
 
 BRANCH_ENDED = -3
@@ -98,6 +105,10 @@ class Plan:
     """Template of the task's result; None for the results of the nodes without children."""
     ends: LaterPhases | None = None
     """Nodes of later phases; None if there are none."""
+    functions: tuple[int, ...] = ()
+    """Coordinator functions of the main phase, if there are other nodes."""
+    segments: str | None = None
+    """Mode in which workers run chains of nodes; None for the choice of the coordinator."""
 
     @property
     def main(self) -> int:
@@ -163,6 +174,10 @@ def make_plan(document: GraphDocument) -> Plan:
         key=document.concurrency,
         output=document.output,
         ends=ends,
+        functions=tuple(
+            place for place in range(main) if nodes[place].type == COORDINATOR_FUNCTION
+        ),
+        segments=document.segments,
     )
 
 

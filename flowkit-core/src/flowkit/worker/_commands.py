@@ -1,5 +1,6 @@
 """Commands of a worker: the attempts that they start, their cancellation and hand-over."""
 
+import asyncio
 import hmac
 import logging
 from collections import Counter, OrderedDict
@@ -14,8 +15,8 @@ from anyio.abc import TaskGroup
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._runtime.concurrency import Recent, within
 from flowkit._runtime.retries import patiently
-from flowkit.errors import DecodeError, FlowKitError
-from flowkit.messages import CancelRun, RunNode, decode, encode
+from flowkit.errors import DecodeError, FlowKitError, MessageError
+from flowkit.messages import CancelRun, NodeSucceeded, RunNode, decode, encode
 from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
 from flowkit.worker._context import Services
 from flowkit.worker._node_run import Run
@@ -29,11 +30,14 @@ from flowkit.worker._reports import (
     by_subscription,
 )
 from flowkit.worker._roles import Served, handler_of
+from flowkit.worker._segments import SegmentProgress
 from flowkit.worker._slots import Runnable, Slots
 
 logger = logging.getLogger(__name__)
 
 MAX_CANCELLED = 10_000
+START_BYTES = 200
+"""Most bytes that the start of the next node adds to a report."""
 MAX_ENDS = 1_000
 MAX_ENDS_BYTES = 8 * 1024 * 1024
 LOOK_AHEAD = 8
@@ -59,6 +63,7 @@ class Attempts:
         group: TaskGroup,
         *,
         bus: Bus,
+        served: Mapping[str, Served],
         slots: Slots,
         buffer: ReportBuffer,
         services: Services,
@@ -66,6 +71,10 @@ class Attempts:
         """``group`` runs what cancellations leave to be done later."""
         self._group = group
         self._bus = bus
+        self._served = served
+        self._is_draining = False
+        self._without_segments: Recent[str, None] = Recent(MAX_CANCELLED)
+        """Tasks whose segments were ended. A command may have been on its way."""
         self._slots = slots
         self._buffer = buffer
         self._services = services
@@ -99,7 +108,16 @@ class Attempts:
             return False
         if not self.repeat_start(key, origin):
             reports = RunReports(self._buffer, command, headers, origin)
-            self._submit(Run(command, served, reports, self._services))
+            segment = (
+                SegmentProgress(command, command.segment, self._services.clock)
+                if command.segment is not None
+                and command.data is not None
+                and command.task_id not in self._without_segments
+                else None
+            )
+            self._submit(
+                Run(command, served, reports, self._services, follow=self._follow, segment=segment)
+            )
         return True
 
     def _submit(self, run: Run) -> None:
@@ -120,18 +138,63 @@ class Attempts:
         return True
 
     def repeat_end(self, key: AttemptKey) -> bool:
-        """Send the end of an attempt once more, if it is remembered."""
-        message = self._ends.messages.get(key)
-        if message is not None:
-            self._buffer.add_message(message)
-        return message is not None
+        """Send the end of an attempt once more, if it is remembered, with the ends that follow in
+        its segment: they do not count without it.
+        """
+        is_known = key in self._ends.sent
+        following: AttemptKey | None = key
+        while following is not None and (end := self._ends.sent.get(following)) is not None:
+            self._buffer.add_message(end.message)
+            following = end.following
+        return is_known
 
     def close(self, command: RunNode, end: Message | None) -> None:
         """Remove a run whose end is on the bus, and remember its end report."""
         key = (command.task_id, command.token)
-        del self._runs[key]
+        run = self._runs.pop(key)
         if end is not None:
-            self._ends.add(key, end)
+            self._ends.add(key, _SentEnd(end, run.following))
+
+    # ------------------------------------------------ segments
+
+    def _follow(self, run: Run, end: NodeSucceeded) -> Run | None:
+        """Return the run of the next node, or None if the segment ends with this success."""
+        segment = run.segment
+        if segment is None or self._is_draining or run.cancelled or run.reports.ended:
+            return None
+        if run.command.task_id in self._without_segments:
+            return None
+        node = segment.next_node
+        if node is None or node.role not in self._served or self._slots.is_wanted(run.priority):
+            return None
+        try:
+            encode(end, limit=self._bus.max_message_bytes - START_BYTES)
+        except MessageError:
+            return None  # the sender reports a failure in its place
+        command = segment.command_after(run.command, end)
+        before = run.reports
+        following = Run(
+            command,
+            self._served[node.role],
+            RunReports(self._buffer, command, before.headers, None),
+            self._services,
+            follow=self._follow,
+            segment=segment,
+            after=before,
+        )
+        run.following = command.task_id, command.token
+        self._runs[run.following] = following
+        before.on_bus = None if segment.eager else asyncio.Event()
+        before.on_refused = partial(following.cancel, "the result of the node before was refused")
+        return following
+
+    def end_segments(self, task_id: str) -> None:
+        """Begin no further nodes of a task without commands."""
+        self._without_segments[task_id] = None
+
+    def end_all_segments(self) -> None:
+        """Begin no further nodes without commands, because the worker stops."""
+        self._is_draining = True
 
     # ------------------------------------------------ hand-over
 
@@ -228,6 +291,7 @@ class Attempts:
         run = self._run_of(order)
         if run is None:
             self._cancelled[order.task_id, order.token] = None
+            self._hand_back_next(order)
         elif run.cancelled:
             return  # the coordinator repeats a cancel until the run has ended
         elif self._slots.is_running(run):
@@ -235,6 +299,13 @@ class Attempts:
             self._group.start_soon(self._cut_off_later, run)
         else:
             self._withdraw(run)
+
+    def _hand_back_next(self, order: CancelRun) -> None:
+        """Hand back the run that follows a cancelled one in its segment and has not begun."""
+        for run in self._runs.values():
+            after = run.after
+            if after is not None and not run.reports.begun and after.command.token == order.token:
+                run.hand_back()
 
     def _run_of(self, order: CancelRun) -> Run | None:
         token = order.token.encode()
@@ -290,20 +361,29 @@ def _runs(runnables: Sequence[Runnable]) -> Sequence[Run]:
     return cast("Sequence[Run]", runnables)
 
 
+@dataclass(frozen=True, slots=True)
+class _SentEnd:
+    """End of an attempt, as it was sent."""
+
+    message: Message
+    following: AttemptKey | None
+    """The attempt that follows in its segment."""
+
+
 class _SentEnds:
     """The last end reports as they were sent. A coordinator that missed one asks for it."""
 
-    __slots__ = ("_bytes", "messages")
+    __slots__ = ("_bytes", "sent")
 
     def __init__(self) -> None:
-        self.messages: OrderedDict[AttemptKey, Message] = OrderedDict()
+        self.sent: OrderedDict[AttemptKey, _SentEnd] = OrderedDict()
         self._bytes = 0
 
-    def add(self, key: AttemptKey, message: Message) -> None:
-        self.messages[key] = message
-        self._bytes += len(message.value)
-        while len(self.messages) > MAX_ENDS or self._bytes > MAX_ENDS_BYTES:
-            self._bytes -= len(self.messages.popitem(last=False)[1].value)
+    def add(self, key: AttemptKey, end: _SentEnd) -> None:
+        self.sent[key] = end
+        self._bytes += len(end.message.value)
+        while len(self.sent) > MAX_ENDS or self._bytes > MAX_ENDS_BYTES:
+            self._bytes -= len(self.sent.popitem(last=False)[1].message.value)
 
 
 class CommandInbox:

@@ -14,6 +14,7 @@ from flowkit.messages import (
     ADDRESSEE,
     AskRun,
     CancelRun,
+    EndSegments,
     NodeFailed,
     RequestRuns,
     RunNode,
@@ -120,6 +121,8 @@ class ControlInbox:
             self._offers.request(message)
         elif isinstance(message, RunNode) and ADDRESSEE in delivery.message.headers:
             self._requests.accept(message, delivery.message.headers)
+        elif isinstance(message, EndSegments):
+            self._attempts.end_segments(message.task_id)
         elif not isinstance(message, AskRun):
             raise DecodeError(f"a {message.kind} is not for the control topic")
         elif message.worker_id == self._worker_id:

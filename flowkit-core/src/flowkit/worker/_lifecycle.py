@@ -89,6 +89,7 @@ async def drain(
     async def idle() -> None:
         await slots.wait_until(lambda slots: slots.running == 0 and slots.queued == 0)
 
+    attempts.end_all_segments()
     await attempts.hand_over_waiting()
     in_time = await stop.in_grace(idle, clock=clock)
     until = clock.monotonic() + cfg.cancel_grace_sec
@@ -328,7 +329,9 @@ class WorkerService:
     def _parts(self, bus: Bus, *, group: TaskGroup, slots: Slots, services: Services) -> "_Parts":
         cfg, clock, worker_id = self._cfg, self._clock, self._worker_id
         buffer = ReportBuffer(topic=cfg.events_topic, worker_id=worker_id, clock=clock)
-        attempts = Attempts(group, bus=bus, slots=slots, buffer=buffer, services=services)
+        attempts = Attempts(
+            group, bus=bus, served=self._served, slots=slots, buffer=buffer, services=services
+        )
         offers = Offers(
             bus=bus,
             topic=cfg.control_topic,

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from flowkit._json.metrics import Numbers
+from flowkit._records.claims import Claim
 from flowkit._runtime.retries import patiently
 from flowkit._tasks.run_inputs import evaluated_data, run_data
 from flowkit._user_code.containment import (
@@ -50,6 +51,7 @@ from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import PerRun, json_value
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._roles import AnyHandler, Served, make_handler
+from flowkit.worker._segments import SegmentProgress, start_of
 from flowkit.worker._surroundings import surrounded
 from flowkit.worker._task_params import TaskParams
 
@@ -65,6 +67,10 @@ OUTCOMES = {
 """Outcomes of attempts in measures."""
 
 
+Follow = Callable[["Run", NodeSucceeded], "Run | None"]
+"""Returns the run of the next node of a segment, or None if no run follows in the same slot."""
+
+
 class Run:
     """One attempt of a node on this worker.
 
@@ -76,24 +82,42 @@ class Run:
         "_cut_off",
         "_data",
         "_end",
+        "_follow",
         "_handed_back",
         "_handler",
         "_leaving",
         "_served",
         "_services",
         "_work",
+        "after",
         "cancelled",
         "command",
+        "following",
         "priority",
         "reports",
+        "segment",
     )
 
     def __init__(
-        self, command: RunNode, served: Served, reports: RunReports, services: Services
+        self,
+        command: RunNode,
+        served: Served,
+        reports: RunReports,
+        services: Services,
+        *,
+        follow: Follow,
+        segment: SegmentProgress | None,
+        after: RunReports | None = None,
     ) -> None:
+        """``after`` are the reports of the run before, if this one follows in its segment."""
         self.command = command
         self.priority = command.priority
         self.reports = reports
+        self.segment = segment
+        self.after = after
+        self.following: tuple[str, str] | None = None
+        """Task and token of the attempt that follows in the segment."""
+        self._follow = follow
         self.cancelled = False
         """Whether the handler was asked to end."""
         self._handed_back = self._cut_off = False
@@ -128,7 +152,7 @@ class Run:
         self._context._cancel(reason)  # noqa: SLF001 - the worker's side of the context
 
     def hand_back(self) -> None:
-        """Cancel the run because the worker stops. The attempt does not count."""
+        """Cancel the run, which goes to another worker. The attempt does not count."""
         if not self.cancelled:
             self._handed_back = True
             self.cancel("the worker stops")
@@ -166,8 +190,9 @@ class Run:
 
     # ------------------------------------------------ execution
 
-    async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end and report it.
+    async def execute(self, leaving: Callable[[], bool]) -> "Run | None":
+        """Run to the end and report it. Return the run of the next node of the segment, if the
+        worker goes on with it.
 
         When ``leaving`` returns True, the worker ends and cancels its runs: then nothing is
         reported.
@@ -176,7 +201,8 @@ class Run:
         # Also without a trace: the slot may have been created inside the trace of another run.
         with use_trace(self.reports.trace):
             if await self._claimed():
-                await self._execute()
+                return await self._execute()
+        return None
 
     async def _claimed(self) -> bool:
         """Claim the attempt before any user code runs.
@@ -184,12 +210,13 @@ class Run:
         If that fails, report the reason and return False.
         """
         try:
-            other = await awaited(self._services.claims.claim(self.command), ending=self._ending)
+            other = await awaited(self._claim(), ending=self._ending)
         except asyncio.CancelledError:
             if not self.cancelled:
                 raise
             # A run that is handed back before its claim is known returns to the queue unreported.
-            if not self._handed_back:
+            # Within a segment its start is reported already.
+            if not self._handed_back or self.after is not None:
                 self.reports.end(self._given_up({}))
             return False
         except Exception as error:
@@ -205,18 +232,39 @@ class Run:
             return False
         return True
 
-    async def _execute(self) -> None:
-        self.reports.start(self._services.clock.now())
+    async def _claim(self) -> Claim | None:
+        """Claim the attempt, and return the claim of another run that has it. Within a segment the
+        claim of the first node is enough: wait until the bus has acknowledged the result of the
+        node before, with the start of this one.
+        """
+        if self.after is None:
+            return await self._services.claims.claim(self.command)
+        if self.after.on_bus is not None:
+            await self.after.on_bus.wait()
+        if self.segment is not None and self.segment.is_late:
+            self.hand_back()
+        return None
+
+    async def _execute(self) -> "Run | None":
+        self.reports.start(self._services.clock.now(), is_reported=self.after is not None)
+        if self.segment is not None and self.after is None:
+            self.segment.begin()
         self._context._keep_other_loggers()  # noqa: SLF001
         if not self.command.exclusive:
-            self.reports.end(await self._end_of_attempt())
-            return
+            end = await self._end_of_attempt()
+            following = self._follow(self, end) if isinstance(end, NodeSucceeded) else None
+            if following is not None:
+                next_start = start_of(following.command)
+                end = self._end = end.model_copy(update={"next": next_start})
+            self.reports.end(end)
+            return following
         with counted() as calls:
             end = await self._end_of_attempt()
             while calls.names:
                 with suppress(Escaped):
                     await awaited(calls.wait_until_quiet(), ending=self._leaving)
         self.reports.end(end)
+        return None
 
     async def _end_of_attempt(self) -> End:
         try:

@@ -76,6 +76,8 @@ class RunReports:
         "command",
         "headers",
         "ids",
+        "on_bus",
+        "on_refused",
         "origins",
         "progress",
         "retries_sent",
@@ -119,16 +121,27 @@ class RunReports:
         self.retries_sent: anyio.Event | None = None
         """Set when the announced retries are on the bus."""
         self._end: End | NodeStarted | None = None
+        self.on_bus: asyncio.Event | None = None
+        """Set when the end is on the bus, if another run waits for that."""
+        self.on_refused: Callable[[], None] | None = None
+        """Called if another end had to be sent, because the bus refused this one."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run has begun."""
+        return self._started
 
     @property
     def ended(self) -> bool:
         return self._end is not None
 
-    def start(self, now: float) -> None:
-        """Report the start of the run."""
+    def start(self, now: float, *, is_reported: bool = False) -> None:
+        """Report the start of the run, unless the end of the run before it reports that."""
         self.started_at = now
-        self._started = self._start_due = True
-        self._buffer.add(self)
+        self._started = True
+        if not is_reported:
+            self._start_due = True
+            self._buffer.add(self)
 
     def begin(self) -> None:
         """Report that the handler of a node with a rate begins now. The report is sent later, so
@@ -300,6 +313,8 @@ class _Sending:
     """Messages of one publish call, and the runs whose reports they are."""
 
     messages: list[Message]
+    refused: list[Message]
+    """Those of the messages in whose place others were sent."""
     runs: list[RunReports]
     retries_sent: list[anyio.Event]
     """Events of the announced retries among the messages."""
@@ -361,7 +376,7 @@ class ReportSender:
             if run.retries_sent is not None:
                 retries_sent.append(run.retries_sent)
                 run.retries_sent = None
-        return _Sending([*messages, *repeated], runs, retries_sent, ends)
+        return _Sending([*messages, *repeated], [], runs, retries_sent, ends)
 
     def _message(self, report: WorkerReport, headers: Mapping[str, bytes]) -> Message | None:
         """Return the message with a report, or with its substitute if it cannot be sent."""
@@ -379,7 +394,9 @@ class ReportSender:
 
     async def _send(self, sending: _Sending) -> None:
         await patiently(
-            partial(self._publish, sending.messages), clock=self._clock, what="publish reports"
+            partial(self._publish, sending.messages, sending.refused),
+            clock=self._clock,
+            what="publish reports",
         )
         for event in sending.retries_sent:
             event.set()
@@ -388,21 +405,29 @@ class ReportSender:
             origins += run.origins
             run.origins.clear()
         for run, end in sending.ends.items():
+            if run.on_refused is not None and any(one is end for one in sending.refused):
+                run.on_refused()
+            run.on_refused = None  # no circle of references is left
+            if run.on_bus is not None:
+                run.on_bus.set()
             self._on_end(run.command, end)
         await acknowledge_all(origins)
 
-    async def _publish(self, messages: Sequence[Message]) -> None:
-        """Publish these messages. One that the bus refuses is replaced by a smaller report."""
+    async def _publish(self, messages: Sequence[Message], refused: list[Message]) -> None:
+        """Publish these messages. One that the bus refuses is replaced by a smaller report, and
+        added to ``refused``.
+        """
         try:
             await self._bus.publish(messages)
         except _NEVER_SENT as error:
             if len(messages) == 1:
+                refused.append(messages[0])
                 await self._publish_substitute(messages[0], error)
                 return
             # Limits of the bus include headers, and a codec may fail on one value. Sent one by one,
             # only that message is affected.
             for message in messages:
-                await self._publish([message])
+                await self._publish([message], refused)
 
     async def _publish_substitute(
         self, message: Message, error: MessageTooLarge | PayloadError

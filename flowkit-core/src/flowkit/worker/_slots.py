@@ -25,8 +25,9 @@ class Runnable(Protocol):
 
     priority: int
 
-    async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end and report it.
+    async def execute(self, leaving: Callable[[], bool]) -> "Runnable | None":
+        """Run to the end and report it. Return the run that the slot executes right after this one,
+        if there is one.
 
         When ``leaving`` returns True, the worker ends and cancels its runs: then this may raise.
         """
@@ -106,6 +107,10 @@ class Slots:
     def excess(self) -> int:
         """The number of submitted runs above the capacity."""
         return max(0, len(self._tasks) + len(self._queue) - self.capacity)
+
+    def is_wanted(self, priority: int) -> bool:
+        """Return whether a run of a higher priority waits for a slot."""
+        return bool(self._queue) and -self._queue[0][0] > priority
 
     def submit(self, run: Runnable) -> None:
         heappush(self._queue, (-run.priority, next(self._order), run))
@@ -214,12 +219,17 @@ class Slots:
                 self._idle.remove(gate)  # this slot ends: nothing wakes it
 
     async def _run_next(self, me: "asyncio.Task[None]") -> None:
-        run = heappop(self._queue)[2]
-        self._tasks[run] = me
+        run: Runnable | None = heappop(self._queue)[2]
         if self._queue:
             self._wake_one()
+        while run is not None:
+            run = await self._execute(run, me)
+
+    async def _execute(self, run: Runnable, me: "asyncio.Task[None]") -> Runnable | None:
+        """Execute a run, and return the one that follows it in this slot."""
+        self._tasks[run] = me
         try:
-            await in_context(run.execute(partial(self._leaving, me)), self._context.copy())
+            return await in_context(run.execute(partial(self._leaving, me)), self._context.copy())
         except BaseException as error:
             if issubclass(type(error), asyncio.CancelledError) and self._leaving(me):
                 raise
@@ -232,6 +242,7 @@ class Slots:
                 extra={"action": "run_broken"},
             )
             run.broke(error)
+            return None
         finally:
             self._tasks.pop(run, None)
             self._abandoned.pop(run, None)

@@ -97,6 +97,7 @@ class SimCluster:
         self._bus = BusServer(world, broker or Broker(partitions=4))
         self.invariants = Invariants(self._store, plugins, list(invariants))
         self._bus.on_publish.append(self.invariants.published)
+        self._bus.on_arrival.append(self.invariants.arrived)
         world.on_begin = self.invariants.began
         order = Order(self._store, world)
         self._bus.on_arrival.append(order.arrived)

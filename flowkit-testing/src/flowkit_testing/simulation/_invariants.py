@@ -81,11 +81,17 @@ class _Known:
         """By node, the number of the first attempt of each run that finished."""
         self.issued: dict[int, set[tuple[int, int]]] = {}
         """By node, the issued attempts, each with the number of times it was handed back."""
+        self.announced: dict[int, set[str]] = {}
+        """By node, the tokens of starts within segments that arrived at the bus and are not stored.
+        The run of one begins also if the result before it turns out not to count.
+        """
         self.ends = _ends_in(_entries_in(record.parts))
         """By node, the number of the change with which it finished last."""
         self.hurried: set[int] = set()
         """The nodes of which a pause ended early."""
         self.signals = SignalLedger()
+        self.started: set[str] = set()
+        """Tokens of the starts within segments that are stored."""
         self.note_issued(self.nodes)
 
     def mark(self, index: int) -> str:
@@ -95,12 +101,21 @@ class _Known:
     def times_issued(self, node_id: str) -> int:
         """Return how often a node was issued. Children of several runs of a map have one id."""
         ids = self.spec.plan.ids
-        return sum(len(found) for index, found in self.issued.items() if ids[index] == node_id)
+        return sum(
+            len(found)
+            for of_kind in (self.issued, self.announced)
+            for index, found in of_kind.items()
+            if ids[index] == node_id
+        )
 
     def note_issued(self, nodes: Mapping[int, NodeRecord]) -> None:
         for index, node in nodes.items():
             if ord(self.marks[index]) == Mark.ISSUED:
                 self.issued.setdefault(index, set()).add((node.attempt, node.handovers))
+            if (issue := node.segment) is not None:
+                self.issued.setdefault(index, set()).add((issue.attempt, issue.handovers))
+                self.announced.get(index, set()).discard(issue.token)
+                self.started.add(issue.token)
 
 
 def _nodes_of(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
@@ -142,6 +157,8 @@ class Invariants:
         self._caches = CacheLedger()
         self._failed: set[str] = set()
         """The ids of the dead letters of nodes."""
+        self._too_early: str | None = None
+        """The first run that began without an issue of its attempt."""
         self.retries: Counter[str] = Counter()
         """The number of times that a client asked to run a task again."""
         self.hurried: set[tuple[str, str]] = set()
@@ -176,13 +193,25 @@ class Invariants:
                     )
 
     def began(self, task_id: str, node_id: str, at: float) -> None:
-        """Record that a run of a node begins. A rate that is exceeded is found at the next commit:
-        an error raised now would be the handler's.
+        """Record that a run of a node begins. What is wrong with it is found at the next commit: an
+        error raised now would be the handler's.
         """
+        self._too_early = self._too_early or self._unissued_run(task_id, node_id)
         plan = self._tasks[task_id].spec.plan
         rate = plan.nodes[plan.index[node_id.partition("[")[0]]].rate_limit
         if rate is not None:
             self._rates.began(rate, at, f"node {node_id!r} of task {task_id!r}")
+
+    def arrived(self, messages: Sequence[Message]) -> None:
+        """Record the starts within segments that the bus has taken in."""
+        for message in messages:
+            if _SUCCEEDED.encode() in message.value:
+                report = from_json(message.value)
+                known = self._tasks.get(report["task_id"])
+                start = report.get("next")
+                if known is None or start is None or start["token"] in known.started:
+                    continue
+                known.announced.setdefault(start["index"], set()).add(start["token"])
 
     def signalled(self, task_id: str, signal_id: str) -> None:
         """Check that a signal is stored, for which a client has got its answer."""
@@ -657,13 +686,25 @@ class Invariants:
 
         So it runs at most as often as its retry policy allows.
         """
-        for (task_id, node_id), runs in self._server.world.runs.items():
-            known = self._tasks.get(task_id)
-            if known is not None and len(runs) > (issued := known.times_issued(node_id)):
-                raise InvariantBroken(
-                    f"node {node_id!r} of {task_id!r} was executed {len(runs)} times; {issued}"
-                    " attempts were issued"
-                )
+        for task_id, node_id in self._server.world.runs:
+            if (wrong := self._unissued_run(task_id, node_id)) is not None:
+                raise InvariantBroken(wrong)
+
+    def _unissued_run(self, task_id: str, node_id: str) -> str | None:
+        """Return what is wrong if a node was executed more often than attempts were issued. A
+        worker that ends within an eager segment may have executed a node unseen.
+        """
+        known = self._tasks.get(task_id)
+        runs = len(self._server.world.runs[task_id, node_id])
+        if known is None or known.spec.plan.segments == "eager":
+            return None
+        issued = known.times_issued(node_id)
+        if runs <= issued:
+            return None
+        return (
+            f"node {node_id!r} of {task_id!r} was executed {runs} times; {issued} attempts were"
+            " issued"
+        )
 
     # ------------------------------------------------------------ checks at the end
 
@@ -684,8 +725,8 @@ class Invariants:
         ]
 
     def _check_rates(self) -> None:
-        if self._rates.fault is not None:
-            raise InvariantBroken(self._rates.fault)
+        if (wrong := self._rates.fault or self._too_early) is not None:
+            raise InvariantBroken(wrong)
 
     def check_end(self, promised: Sequence[str], told: Mapping[str, TaskView]) -> None:
         """Check that every promise and answer to a client matches the stored tasks."""

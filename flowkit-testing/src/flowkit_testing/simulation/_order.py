@@ -33,6 +33,10 @@ class Order:
         self._world = world
         self._reported: set[tuple[str, str]] = set()
         """Task and token of every run with a published report."""
+        self._early: set[tuple[str, str]] = set()
+        """Task and token of every success that arrived before its start within a segment was
+        stored. If the report of that start was lost, the success does not count yet.
+        """
         self._commanded: set[tuple[str, str]] = set()
         """Task and token of every command that arrived at the bus."""
         self._handed_over: set[tuple[str, str]] = set()
@@ -54,6 +58,8 @@ class Order:
                     self._handed_over.add((what.task_id, what.token))
             if isinstance(what, _ONCE):
                 self._reported.add((what.task_id, what.token))
+            if isinstance(what, NodeSucceeded) and not self._may_count(what):
+                self._early.add((what.task_id, what.token))
 
     def committed(self, before: TaskRecord, commit: Commit, after: TaskRecord, who: str) -> None:
         """Check that a command that is stored as sent has arrived at the bus."""
@@ -62,8 +68,7 @@ class Order:
             sent = record.sent and task.marks[index] == Mark.ISSUED
             if (
                 sent
-                and (task.task_id, task.spec.token(index, record.attempt, record.handovers))
-                not in self._commanded
+                and (task.task_id, task.spec.current_token(index, record)) not in self._commanded
             ):
                 raise InvariantBroken(
                     f"{who} stored the command of node {task.spec.plan.ids[index]!r} as sent, and"
@@ -106,6 +111,13 @@ class Order:
             return True  # it is in the archive, or belongs to an earlier run of the node
         return task.issued_token_matches(command.index, record, command.attempt, command.token)
 
+    def _may_count(self, report: NodeSucceeded) -> bool:
+        task = self._task(report.task_id)
+        record = None if task is None else task.records.get(report.index)
+        if task is None or record is None:
+            return False
+        return task.issued_token_matches(report.index, record, report.attempt, report.token)
+
     def _is_taken_in(self, report: _ONCE) -> bool:
         stored = at_once(self._server.store.load([report.task_id])).get(report.task_id)
         if stored is None:
@@ -123,7 +135,11 @@ class Order:
                 and task.spec.holds_place(report.index, record)
             ):
                 return True  # the attempt that holds a place decides
-            return not task.issued_token_matches(report.index, record, report.attempt, report.token)
+            return not self._may_count(report) or (
+                record.segment is not None
+                and record.segment.token == report.token
+                and (report.task_id, report.token) in self._early
+            )
         return advance(task, report, now=self._world.wall()).ignored
 
     def _waits_for(self, command: RunNode) -> bool:
@@ -137,7 +153,7 @@ class Order:
             or record.overdue  # the coordinator withdraws the command
         ):
             return False
-        return task.spec.token(command.index, record.attempt, record.handovers) == command.token
+        return task.spec.current_token(command.index, record) == command.token
 
 
 def _decoded(message: Message) -> object:

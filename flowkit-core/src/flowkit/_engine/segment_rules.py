@@ -1,0 +1,132 @@
+"""The rules that say which chains of nodes a worker may run as a segment."""
+
+from collections.abc import Callable, Sequence
+from math import inf
+
+from flowkit.graph import NodeSpec, Plan
+from flowkit.graph._control_types import CONTROL_TYPES
+from flowkit.graph._models import COORDINATOR_FUNCTION
+from flowkit.graph._nodes_read import input_needed_at_once
+from flowkit.graph._plan import Route
+from flowkit.task import ENDED, Mark, Task
+
+MOST_NODES = 16
+"""Nodes of a segment, with its first."""
+SHORTEST_LIMIT_SEC = 5.0
+"""A node with a shorter time limit could be issued again while a segment still goes on."""
+MOST_SEARCHED = 1_000
+"""Nodes below a node among which coordinator functions are searched."""
+
+TASK_RULES: dict[str, Callable[[Task], bool]] = {
+    "the graph has no max_parallel": lambda task: task.spec.plan.max_parallel is None,
+    "the task takes no place of a concurrency key": lambda task: (
+        task.spec.plan.key is None and not (task.spec.parent and task.spec.parent.exclusive)
+    ),
+}
+"""Rules for the task of a segment."""
+
+NODE_RULES: dict[str, Callable[[NodeSpec], bool]] = {
+    "a worker runs it": lambda node: (
+        node.type not in CONTROL_TYPES and node.type != COORDINATOR_FUNCTION
+    ),
+    "it is no map": lambda node: node.map is None,
+    "it has no shards": lambda node: node.io.shards is None,
+    "it has no concurrency key": lambda node: node.key is None,
+    "it has no rate": lambda node: node.rate_limit is None,
+    "it has no cache": lambda node: node.cache is None,
+    "it has no undo": lambda node: node.undo is None,
+    "it has no short time limit": lambda node: (
+        min(node.timeouts.start_to_close_sec or inf, node.timeouts.heartbeat_sec or inf)
+        >= SHORTEST_LIMIT_SEC
+    ),
+    "it cancels no parents": lambda node: node.on_satisfied == "leave",
+}
+"""Rules for each node of a segment."""
+
+LINK_RULES: dict[str, Callable[[Plan, Sequence[int], int], bool]] = {
+    "the node before has no other child": lambda plan, before, index: (
+        len(plan.children[before[-1]]) == 1
+    ),
+    "it has no other parent": lambda plan, before, index: len(plan.parents[index]) == 1,
+    "it has no condition": lambda plan, before, index: plan.nodes[index].when is None,
+    "no route leads to it": lambda plan, before, index: (
+        plan.parents[index][0].route is Route.ALWAYS
+    ),
+    "it does not stream": lambda plan, before, index: not plan.parents[index][0].streams,
+    "it has the priority of the node before": lambda plan, before, index: (
+        plan.nodes[index].priority == plan.nodes[before[-1]].priority
+    ),
+    "it pulls artifacts of no other node": lambda plan, before, index: (
+        plan.sources[index] == (before[-1],)
+    ),
+    "its expressions read only earlier nodes of the segment": lambda plan, before, index: (
+        {*nodes_read(plan, index)} <= {*before}
+    ),
+}
+"""Rules for each node after the first, given the nodes before it."""
+
+_WITH_WORKER = frozenset({Mark.ISSUED, Mark.RUNNING})
+_ELSEWHERE = -1
+"""Stands for nodes that are in no segment."""
+
+
+def nodes_read(plan: Plan, index: int) -> Sequence[int]:
+    """Return the nodes whose results the expressions of a node read."""
+    if index not in plan.computed:
+        return ()
+    needed = input_needed_at_once(plan, index)
+    if needed is None or needed.get("errors"):
+        return (_ELSEWHERE,)
+    return needed.get("results", ())
+
+
+def nodes_after(task: Task, index: int) -> list[int]:
+    """Return the nodes that the command of a node may carry: all in their first attempt, and none
+    of them begun. Only the first attempt of a node carries others, so that a chain that ends its
+    worker then runs node by node.
+    """
+    plan, record = task.spec.plan, task.record(index)
+    is_first = record.attempt == record.first_attempt == 1
+    if index >= plan.main or len(plan.children[index]) != 1 or not is_first:
+        return []
+    if not _may_begin(plan.nodes[index]) or not all(rule(task) for rule in TASK_RULES.values()):
+        return []
+    chain = [index]
+    while len(chain) < MOST_NODES and (children := plan.children[chain[-1]]):
+        child = children[0].node
+        if child >= plan.main or not _may_begin(plan.nodes[child]):
+            break
+        if not all(rule(plan, chain, child) for rule in LINK_RULES.values()):
+            break
+        if task.marks[child] != Mark.WAITING or task.record(child).attempt:
+            break
+        chain.append(child)
+    return chain[1:] if len(chain) > 1 and not _vars_may_change(task, index) else []
+
+
+def _may_begin(node: NodeSpec) -> bool:
+    return all(rule(node) for rule in NODE_RULES.values())
+
+
+def _vars_may_change(task: Task, index: int) -> bool:
+    """Return whether a coordinator function that is not below this node may change the vars while
+    the segment runs.
+    """
+    plan = task.spec.plan
+    running = {one for one in plan.functions if task.marks[one] not in ENDED}
+    if not running:
+        return False
+    ahead, seen = [index], {index}
+    while ahead and len(seen) <= MOST_SEARCHED:
+        for edge in plan.children[ahead.pop()]:
+            if edge.node not in seen:
+                seen.add(edge.node)
+                ahead.append(edge.node)
+    return not running <= seen
+
+
+def has_segments(task: Task) -> bool:
+    """Return whether a worker may have a command that carries other nodes, or run a segment."""
+    return any(
+        task.marks[index] in _WITH_WORKER and nodes_after(task, index) for index in task.records
+    )

@@ -1,0 +1,358 @@
+"""Segments: which chains they are, and what the engine makes of starts within them."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from flowkit._engine import EndSegments, SendCancel, nodes_after, pending_effects
+from flowkit._engine.segment_rules import LINK_RULES, MOST_NODES, NODE_RULES, TASK_RULES
+from flowkit.messages import NextStart
+from flowkit.task import NodeStatus, ParentNode, TaskStatus
+from tests.engine.drive import FUNCTION, STEADY, Play, changes, effects, graph, started
+
+PULLS_A: Mapping[str, Any] = {
+    "io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}}
+}
+
+
+def links(*names: str) -> tuple[str, ...]:
+    """Return the edges of a chain."""
+    return tuple(f"{one} -> {other}" for one, other in pairwise(names))
+
+
+def after(play: Play, name: str) -> str:
+    """Return the nodes that the command of a node carries, each a letter."""
+    ids = play.task.spec.plan.ids
+    return "".join(ids[index] for index in nodes_after(play.task, play.index(name)))
+
+
+def expression(text: str) -> dict[str, Any]:
+    return {"io": {"input_inline": {"x": "${" + text + "}"}}}
+
+
+# ---------------------------------------------------------------- which chains are segments
+
+
+def test_a_chain_is_a_segment_up_to_the_most_nodes():
+    names = [chr(ord("a") + number) for number in range(MOST_NODES + 3)]
+    play = Play(graph(*links(*names)))
+    assert after(play, "a") == "".join(names[1:MOST_NODES])
+
+
+CHAINS: dict[str, tuple[tuple[str, ...], dict[str, Any], str]] = {
+    "ordinary nodes": (links("a", "b", "c"), {}, "bc"),
+    "a pull from the node before": (links("a", "b", "c"), {"b": PULLS_A}, "bc"),
+    "expressions that read the segment": (
+        links("a", "b", "c"),
+        {"c": expression("results.a.n + results.b.n + params.n")},
+        "bc",
+    ),
+    "long time limits": (("a -> b",), {"b": {"timeouts": {"heartbeat_sec": 9.0}}}, "b"),
+    "a function below": (links("a", "b", "f"), {"f": FUNCTION}, "b"),
+    # ------------------------------ rules for nodes
+    "a worker runs it": (links("a", "b", "f", "c"), {"f": FUNCTION}, "b"),
+    "it is no map": (("a -> b",), {"b": {"map": {"over": [1]}}}, ""),
+    "it has no concurrency key": (("a -> b",), {"b": {"concurrency_key": "k"}}, ""),
+    "it has no rate": (
+        ("a -> b",),
+        {"b": {"rate_limit": {"key": "r", "limit": 1, "per_sec": 1}}},
+        "",
+    ),
+    "it has no cache": (("a -> b",), {"b": {"cache": {"key": "k", "ttl_sec": 9}}}, ""),
+    "it has no undo": (("a -> b",), {"a": {"undo": {"type": "u"}}}, ""),
+    "it has no short time limit": (
+        ("a -> b",),
+        {"b": {"timeouts": {"start_to_close_sec": 4.0}}},
+        "",
+    ),
+    "it cancels no parents": (("a -> b",), {"b": {"on_satisfied": "cancel", "fan_in": "any"}}, ""),
+    # ------------------------------ rules for links
+    "the node before has no other child": (("a -> b", "a -> c"), {}, ""),
+    "it has no other parent": (("a -> b", "c -> b"), {}, ""),
+    "it has no condition": (("a -> b",), {"b": {"when": "true"}}, ""),
+    "no route leads to it": (("a", "b"), {"a": {"routing": {"on_success": ["b"]}}}, ""),
+    "it does not stream": (("a -> b",), {"b": {"io": {"start_when": "first_batch"}}}, ""),
+    "it has the priority of the node before": (("a -> b",), {"b": {"priority": -1}}, ""),
+    "it pulls artifacts of no other node": (
+        links("a", "b", "c"),
+        {
+            "c": {
+                "io": {
+                    "input_inline": {
+                        "input_adapter": "pull.from_artifacts",
+                        "input_args": {"from_nodes": ["a"]},
+                    }
+                }
+            }
+        },
+        "b",
+    ),
+    "its expressions read only earlier nodes of the segment": (
+        ("z -> a", "z -> y", "a -> b"),
+        {"b": expression("results.z.n")},
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_rule_ends_the_segment_before_the_node(name: str):
+    edges, nodes, expected = CHAINS[name]
+    play = Play(graph(*edges, **nodes), check=False)
+    if "z -> a" in edges:
+        play.succeeds("z")
+    assert after(play, "a") == expected
+
+
+def test_each_rule_has_a_case():
+    assert {*NODE_RULES, *LINK_RULES} <= CHAINS.keys()
+    assert len(TASK_RULES) == 2  # the cases are the two tests below
+
+
+def test_a_task_with_max_parallel_has_no_segments():
+    assert after(Play(graph("a -> b", max_parallel=2)), "a") == ""
+
+
+def test_a_task_in_the_place_of_a_key_has_no_segments():
+    parent = ParentNode("p", "n", 0, 0, 1, exclusive=True)
+    assert after(Play(graph("a -> b"), parent=parent), "a") == ""
+    whole = Play(graph("a -> b", concurrency={"key": "k"}))
+    assert after(whole, "a") == ""
+
+
+def test_a_function_beside_that_may_change_vars_prevents_a_segment_until_it_has_ended():
+    play = Play(graph("a -> b", "f -> g", f=FUNCTION))
+    assert after(play, "a") == ""
+    play.returns("f")
+    assert after(play, "a") == "b"
+
+
+def test_nodes_of_later_phases_and_errors_read_from_elsewhere_are_in_no_segment():
+    reads_errors = graph("z -> a", "a -> b", b=expression("errors.z == null"))
+    play = Play(reads_errors, check=False)
+    play.succeeds("z")
+    assert after(play, "a") == ""
+
+
+def test_only_first_attempts_carry_nodes_and_only_nodes_without_attempts_are_carried():
+    play = Play(
+        graph(*links("a", "b", "c"), a={"retry_policy": STEADY}, b={"retry_policy": {"max": 0}})
+    )
+    play.starts("a")
+    play.fails("a")
+    play.later(10)
+    assert (play.record("a").attempt, after(play, "a")) == (2, "")
+    play.succeeds("a")
+    assert after(play, "b") == "c"
+    play.fails("b", permanent=True)
+    play.retry()
+    assert after(play, "b") == ""
+
+
+# ---------------------------------------------------------------- starts
+
+
+def chain() -> Play:
+    """Return a task whose first node runs."""
+    play = Play(graph(*links("a", "b", "c"), **{key: {"retry_policy": STEADY} for key in "abc"}))
+    play.starts("a")
+    return play
+
+
+def goes_on(play: Play, name: str, following: str, **fields: Any) -> Any:
+    return play.succeeds(name, then=play.next_start(following, name), **fields)
+
+
+def test_a_success_with_a_start_finishes_a_node_and_starts_the_next_without_a_command():
+    play = chain()
+    step = goes_on(play, "a", "b")
+    assert changes(step) == ["a finished", "b queued", "b running"]
+    assert effects(step) == []
+    record = play.record("b")
+    assert (record.attempt, record.worker_id, record.started_at) == (1, "w", play.now)
+    assert play.pending == []
+
+
+def test_the_last_node_of_a_segment_is_followed_by_a_command():
+    play = chain()
+    goes_on(play, "a", "b")
+    assert started(play.succeeds("b")) == ["c"]
+
+
+def test_a_node_that_begins_in_a_segment_has_the_token_of_that_attempt_of_the_node_before():
+    play = chain()
+    start = play.next_start("b", "a")
+    play.succeeds("a", then=start)
+    assert play.token("b") == start.token
+    assert start.token != play.task.spec.token(1, 1, 0)
+    assert play.succeeds("b", token=play.task.spec.token(1, 1, 7)).ignored
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"token": "0" * 24}, id="token"),
+        pytest.param({"attempt": 2}, id="attempt"),
+        pytest.param({"index": 2}, id="node"),
+    ],
+)
+def test_a_start_without_proof_is_cancelled_and_the_next_node_gets_a_command(wrong: dict[str, Any]):
+    play = chain()
+    start = play.next_start("b", "a").model_copy(update=wrong)
+    step = play.succeeds("a", then=start)
+    assert started(step) == ["b"]
+    cancels = [one for one in step.effects if isinstance(one, SendCancel)]
+    assert [(one.index, one.token) for one in cancels] == [(start.index, start.token)]
+
+
+def test_a_repeated_success_leaves_the_node_that_it_started_alone():
+    play = chain()
+    start = play.next_start("b", "a")
+    token = play.token("a")
+    play.succeeds("a", then=start)
+    step = play.succeeds("a", token=token, then=start)
+    assert step.ignored
+    assert step.effects == []
+    play.succeeds("b")
+    assert play.succeeds("a", token=token, then=start).effects == []
+
+
+def test_the_segment_of_an_attempt_whose_result_does_not_count_is_cancelled():
+    play = chain()
+    late, start = play.token("a"), play.next_start("b", "a")
+    play.fails("a")
+    play.later(10)
+    assert started(play.succeeds("a", "second")) == ["b"]
+    step = play.succeeds("a", "first", attempt=1, token=late, then=start)
+    assert step.ignored
+    assert effects(step) == ["stop b"]
+    assert play.succeeds("b", token=start.token).ignored
+    assert play.record("a").result == "second"
+
+
+def test_a_start_after_another_attempt_of_the_node_before_is_cancelled():
+    play = chain()
+    after_the_first = play.next_start("b", "a")
+    play.fails("a")
+    play.later(10)
+    step = play.succeeds("a", then=after_the_first)
+    assert started(step) == ["b"]
+    assert "stop b" in effects(step)
+
+
+def test_a_late_success_that_counts_brings_its_segment():
+    play = chain()
+    late, start = play.token("a"), play.next_start("b", "a")
+    play.fails("a")
+    play.later(10)
+    step = play.succeeds("a", attempt=1, token=late, then=start)
+    assert effects(step) == ["stop a"] or "stop b" not in effects(step)
+    assert play.status("b") is NodeStatus.RUNNING
+
+
+def test_a_success_before_the_report_of_its_start_does_not_count():
+    play = chain()
+    start = play.next_start("b", "a")
+    early = play.succeeds("b", attempt=1, token=start.token)
+    assert early.ignored
+    play.succeeds("a", then=start)
+    play.succeeds("b")
+    assert play.status("b") is NodeStatus.FINISHED
+
+
+def test_a_cancelled_task_takes_the_result_and_cancels_the_next_node():
+    play = chain()
+    start = play.next_start("b", "a")
+    play.cancel()
+    step = play.succeeds("a", then=start)
+    assert "stop b" in effects(step)
+    assert play.status("b") is NodeStatus.CANCELLED
+
+
+def test_a_resolved_node_takes_no_start_after_it():
+    play = chain()
+    start = play.next_start("b", "a")
+    play.resolve("a", "finished", result="by hand")
+    step = play.succeeds("a", "own", then=start)
+    assert play.record("a").result == "by hand"
+    assert started(step) == ["b"]
+    assert "stop b" in effects(step)
+
+
+def test_a_node_that_was_resolved_before_its_start_is_cancelled_on_its_worker():
+    play = chain()
+    start = play.next_start("b", "a")
+    assert "end segments" in effects(play.resolve("b", "skipped"))
+    assert "stop b" in effects(play.succeeds("a", then=start))
+    assert play.status("b") is NodeStatus.SKIPPED
+
+
+def test_a_node_that_is_handed_back_gets_a_command_with_another_token_and_its_attempt_again():
+    play = chain()
+    goes_on(play, "a", "b")
+    before = play.token("b")
+    assert started(play.is_released("b")) == ["b"]
+    assert (play.record("b").attempt, play.token("b") != before) == (1, True)
+    assert not play.succeeds("b", token=before).ignored
+
+
+def test_an_attempt_that_fails_in_a_segment_is_retried_with_a_command():
+    play = chain()
+    goes_on(play, "a", "b")
+    before = play.token("b")
+    play.fails("b")
+    assert started(play.later(10)) == ["b"]
+    assert play.record("b").attempt == 2
+    play.starts("b")
+    step = play.succeeds("b", attempt=1, token=before)
+    assert play.status("b") is NodeStatus.FINISHED
+    assert "stop b" in effects(step)
+
+
+def test_a_lost_worker_costs_the_running_node_of_a_segment_an_attempt():
+    play = chain()
+    goes_on(play, "a", "b")
+    play.later(25, silent={"w": 25.0})
+    assert play.record("b").reason_code == "worker_lost"
+    assert started(play.later(10)) == ["b"]
+    assert [play.record(name).attempt for name in "ab"] == [1, 2]
+
+
+# ---------------------------------------------------------------- pauses
+
+
+def test_a_pause_ends_segments_and_starts_nothing():
+    play = chain()
+    assert effects(play.pause()) == ["end segments"]
+    assert started(play.succeeds("a")) == []
+    assert started(play.resume()) == ["b"]
+
+
+def test_a_start_that_a_worker_reported_counts_also_if_a_pause_came_before_and_ends_the_segment():
+    play = chain()
+    play.pause()
+    assert effects(goes_on(play, "a", "b")) == ["end segments"]
+    assert play.status("b") is NodeStatus.RUNNING
+    assert play.task.status is TaskStatus.PAUSED
+
+
+def test_a_coordinator_that_reads_a_paused_task_ends_its_segments():
+    play = chain()
+    assert EndSegments() not in pending_effects(play.task)
+    play.pause()
+    assert EndSegments() in pending_effects(play.task)
+
+
+def test_a_pause_of_a_task_without_segments_sends_nothing_to_workers():
+    play = Play(graph("a -> b", "a -> c"))
+    play.starts("a")
+    assert effects(play.pause()) == []
+
+
+def test_the_start_of_a_node_that_the_graph_has_not_is_ignored():
+    play = chain()
+    nowhere = NextStart(index=50, attempt=1, token="x")
+    assert play.succeeds("a", token="0" * 24, then=nowhere).effects == []
+    assert started(play.succeeds("a", then=nowhere)) == ["b"]
