@@ -25,7 +25,7 @@ def test_a_trigger_is_put_listed_changed_and_deleted(
     for shown in ("after", "task:etl", "event.value.status == 'failed'", "paused"):
         assert shown in listed
     (item,) = json.loads(cli("trigger", "ls", *where, "--json").stdout)["items"]
-    assert (item["paused"], item["trigger"]["graph"]) == (True, ONE)
+    assert (item["paused"], item["trigger"]["graph"], item["behind"]) == (True, ONE, 0)
     resumed = json.loads(cli("trigger", "resume", "after", *where, "--json").stdout)
     assert resumed == {"trigger": "after", "resumed": True}
     assert cli("trigger", "rm", "after", *where).stdout == "trigger after is deleted\n"

@@ -289,6 +289,8 @@ def test_a_trigger_is_opened_from_the_list(page: Page) -> None:
     expect(page.get_by_role("heading", name="paused")).to_be_visible()
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     expect(page.locator("dd").filter(has_text="task:order")).to_be_visible()
+    waiting = page.locator("dt").filter(has_text="Events that wait").locator("+ dd")
+    expect(waiting).to_have_text(re.compile("[1-9]"))
 
 
 def test_dead_letters_are_chosen_and_dropped(page: Page, site: Site, failed_order: str) -> None:
@@ -458,4 +460,5 @@ def test_a_narrow_screen_scrolls_in_no_view_to_the_side(browser: Browser, site: 
                 ".some((one) => one.scrollWidth > one.clientWidth)"
             )
             assert not width, place
+            expect(page.locator("nav [aria-current]")).to_be_in_viewport()
         assert page.locator(".side").evaluate("(element) => element.clientHeight") < 64
