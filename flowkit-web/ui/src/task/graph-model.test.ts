@@ -30,6 +30,16 @@ test('nodes of later phases follow the others', () => {
   expect(graph.edges).toEqual([{ from: 'a', to: 'a~undo', route: 'always', streams: false }])
 })
 
+test('a node says how many shards it has', () => {
+  const { nodes } = readGraph({
+    nodes: [
+      { node_id: 'a', type: 'work', io: { shards: 4 }, undo: { type: 'work' } },
+      { node_id: 'b', type: 'work' },
+    ],
+  })
+  expect(nodes.map((node) => node.shards)).toEqual([4, null, null])
+})
+
 test('a node says what it runs and what its map goes over', () => {
   const { nodes } = readGraph({
     nodes: [

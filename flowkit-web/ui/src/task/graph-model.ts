@@ -19,6 +19,8 @@ export interface GraphNode {
   condition: string | null
   /** What a map goes over; null if the node is no map. */
   map: string | null
+  /** Number of its shards; null if it has none. */
+  shards: number | null
   fanIn: string
   optional: boolean
   /** It runs child tasks. */
@@ -55,6 +57,7 @@ function graphNode(node: Json, phase: 'main' | 'finally'): GraphNode {
     phase,
     condition: text(node['when']),
     map: isObject(node['map']) ? mapText(node['map']['over']) : null,
+    shards: typeof io['shards'] === 'number' ? io['shards'] : null,
     fanIn: text(node['fan_in']) ?? 'all',
     optional: node['optional'] === true,
     runsTasks: type === 'subflow' || type === 'loop',
@@ -72,6 +75,7 @@ function undoNode(node: Json): GraphNode {
     phase: 'undo',
     condition: null,
     map: null,
+    shards: null,
     fanIn: 'all',
     optional: false,
     runsTasks: false,

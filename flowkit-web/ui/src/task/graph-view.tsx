@@ -219,7 +219,7 @@ function GraphBox({ box, node, rows, isSelected, isCritical, isTabStop, onSelect
   const title = isGroup ? `${box.nodes.length.toLocaleString('en')} × ${node?.type ?? ''}` : box.id
   const classes = [
     'box', `tone-${toneOf(status)}`, isSelected ? 'selected' : '', isCritical ? 'critical' : '',
-    isGroup || node?.map ? 'many' : '', node?.phase === 'main' ? '' : 'later',
+    isGroup || node?.map || node?.shards ? 'many' : '', node?.phase === 'main' ? '' : 'later',
   ]
   return (
     <button
@@ -249,6 +249,7 @@ function lineOf(node: GraphNode | undefined, row: Row | undefined): string {
   if (row?.cached) parts.push('cached')
   if (node?.condition) parts.push('when…')
   if (node?.map) parts.push('map')
+  if (node?.shards) parts.push(`${node.shards} shards`)
   return parts.filter(Boolean).join(' · ')
 }
 
@@ -258,6 +259,7 @@ function detailsOf(node: GraphNode | undefined): string {
   if (node.fanIn !== 'all') parts.push(`fan-in ${node.fanIn}`)
   if (node.condition) parts.push(`when ${node.condition}`)
   if (node.map) parts.push(`map over ${node.map}`)
+  if (node.shards) parts.push(`${node.shards} shards`)
   if (node.optional) parts.push('optional')
   return parts.filter(Boolean).join('\n')
 }

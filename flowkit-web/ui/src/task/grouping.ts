@@ -95,7 +95,7 @@ function alikeKeys(graph: TaskGraph): Map<string, string> {
 }
 
 function kindOf(node: GraphNode): string {
-  return jsonText([node.type, node.what, node.phase, node.condition, node.map !== null])
+  return jsonText([node.type, node.what, node.phase, node.condition, node.map !== null, node.shards])
 }
 
 function depthKeys(

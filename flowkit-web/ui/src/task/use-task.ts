@@ -11,7 +11,7 @@ import { applied, rowsOf, type Outline, type Rows } from './rows'
 
 const HEADER_MS = 30_000
 const MAP_MS = 2_000
-/** Running maps whose children are counted again and again. */
+/** Running maps, and nodes with shards, whose children are counted again and again. */
 const MOST_MAPS = 10
 const NO_ROWS: Rows = new Map()
 const NO_EVENTS: TaskEvent[] = []
@@ -100,10 +100,10 @@ export function useTask(id: string): TaskData {
   }
 }
 
-/** Return the rows with the numbers of the children of maps, which events do not tell. */
+/** Return the rows with the numbers of the children of maps and of shards, which events do not tell. */
 function useMapCounts(id: string, graph: TaskGraph | undefined, rows: Rows): Rows {
   const maps = useMemo(() => (graph?.nodes ?? [])
-    .filter((node) => node.map !== null)
+    .filter((node) => node.map !== null || node.shards !== null)
     .map((node) => rows.get(node.id))
     .filter((row) => row !== undefined && row.status !== 'queued')
     .slice(0, MOST_MAPS)
