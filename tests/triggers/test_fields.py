@@ -10,6 +10,8 @@ from flowkit._triggers import TriggerEvent, faults_in_expressions, params_for, w
 from flowkit.errors import NodeFailure
 from tests.builders import graph, node
 
+KAFKA = "kafka://host:9092/orders"
+
 
 def trigger(**fields: Any) -> Trigger:
     return Trigger("t", **{"source": "task:etl", "graph": graph(node("a")), **fields})
@@ -41,6 +43,11 @@ def test_a_wrong_field_is_refused_with_its_name(fields: dict[str, Any], why: str
         ({"when": "1 +"}, "/when.*not a valid expression"),
         ({"params": {"x": ["${task.id}"]}}, "/params/x/0.*unknown name 'task'"),
         ({"params": {"x": "${"}}, "/params/x.*not a valid expression"),
+        ({"params": {"x": "${event.topic}"}}, "/params/x.*field 'event.topic'.*fields: value"),
+        ({"when": "event.key == 'a'"}, "/when.*unknown field 'event.key'"),
+        ({"when": "event['offset'] == 1"}, "/when.*unknown field 'event.offset'"),
+        ({"when": "event.value.state == 'x'"}, "/when.*'event.value.state'.*mean 'status'"),
+        ({"when": "event.zone == 1", "source": KAFKA}, "/when.*unknown field 'event.zone'"),
     ],
 )
 def test_an_expression_that_cannot_have_a_value_is_a_fault(
@@ -54,7 +61,9 @@ def test_an_expression_that_cannot_have_a_value_is_a_fault(
 def test_expressions_see_the_event() -> None:
     event = TriggerEvent({"n": 2}, key="k", topic="orders", partition=0, offset=7)
     given = trigger(
-        when="event.value.n > 1", params={"n": "${event.value.n}", "at": "${event.key}"}
+        source=KAFKA,
+        when="event.value.n > 1",
+        params={"n": "${event.value.n}", "at": "${event.key}"},
     )
     assert not list(faults_in_expressions(given))
     assert wants(given, event, Budget(1000, 1000))

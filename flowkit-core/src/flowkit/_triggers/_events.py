@@ -6,13 +6,15 @@ from typing import Any
 
 from flowkit._expressions import Budget, Timestamp
 from flowkit._json.values import short
-from flowkit._triggers._trigger import Trigger
+from flowkit._triggers._trigger import Trigger, pipeline_of
 from flowkit.graph._conditions import Names, evaluate_condition, expression_fault
 from flowkit.graph._definition_params import expression_faults
 from flowkit.graph._path_faults import EVENT_FIELDS
 from flowkit.graph._templates import evaluate_params
 
 NAMES = Names(names=("event",), task=())
+END_NAMES = NAMES._replace(event=("value",), event_value=("id", "status", "result", "error"))
+"""Names with a source ``task:PIPELINE``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ class TriggerEvent:
 
 def faults_in_expressions(trigger: Trigger) -> Iterator[str]:
     """Yield what is wrong with the condition and the params of a trigger."""
-    if trigger.when is not None and (fault := expression_fault(trigger.when, NAMES)) is not None:
+    names = NAMES if pipeline_of(trigger.source) is None else END_NAMES
+    if trigger.when is not None and (fault := expression_fault(trigger.when, names)) is not None:
         yield f"/when: {short(trigger.when)} {fault.text()}"
-    yield from expression_faults(trigger.params, NAMES)
+    yield from expression_faults(trigger.params, names)
 
 
 def wants(trigger: Trigger, event: TriggerEvent, budget: Budget) -> bool:

@@ -15,7 +15,7 @@ from flowkit._expressions import (
 from flowkit._expressions.values import type_name
 from flowkit.errors import NodeFailure
 from flowkit.graph._later_phases import LaterPhases
-from flowkit.graph._path_faults import ExpressionFault, path_fault
+from flowkit.graph._path_faults import EVENT_FIELDS, ExpressionFault, path_fault
 
 NAMES = ("params", "vars", "results", "errors", "task")
 NAMES_BY_NODE = ("results", "errors")
@@ -29,6 +29,10 @@ class Names(NamedTuple):
     names: tuple[str, ...] = NAMES
     task: tuple[str, ...] = TASK_FIELDS
     """Fields of the name ``task``."""
+    event: tuple[str, ...] = EVENT_FIELDS
+    """Fields of the name ``event``."""
+    event_value: tuple[str, ...] | None = None
+    """Fields of ``event.value``; None if it may have any."""
 
 
 PLAIN_NAMES = Names()
@@ -81,6 +85,8 @@ def expression_fault(
             expression=expression,
             names=names.names,
             task=names.task,
+            event=names.event,
+            event_value=names.event_value,
             params=params,
         )
         if fault is not None:

@@ -15,7 +15,7 @@ ERROR_FIELDS = ("reason_code", "error", "attempt")
 SCHEDULE_FIELDS = ("id", "at")
 """Fields of the name ``schedule``."""
 EVENT_FIELDS = ("value", "key", "headers", "topic", "partition", "offset", "timestamp")
-"""Fields of the name ``event``."""
+"""Fields of the name ``event``, with a source that gives all of them."""
 MAX_NAMES = 12
 _DASHED = re.compile(r"\b(results|errors)\.(\w+(?:-\w+)+)")
 """Node id with dashes after a dot, where it is read as a difference."""
@@ -42,12 +42,15 @@ def path_fault(
     expression: str,
     names: tuple[str, ...],
     task: tuple[str, ...],
+    event: tuple[str, ...],
+    event_value: tuple[str, ...] | None,
     params: Mapping[str, Any] | None,
 ) -> ExpressionFault | None:
     """Return what is wrong with a path that an expression reads, or None.
 
-    ``names`` are the first names that exist, ``task`` the fields of the task, and ``params`` is the
-    JSON Schema of its params.
+    ``names`` are the first names that exist, ``task`` the fields of the task, ``event`` those of
+    the event, ``event_value`` those of its value if they are known, and ``params`` is the JSON
+    Schema of the params.
     """
     first, *fields = path
     if first not in names:
@@ -59,8 +62,10 @@ def path_fault(
         return _unknown_field(path[:3], position, ERROR_FIELDS)
     if first == "schedule" and fields and fields[0] not in SCHEDULE_FIELDS:
         return _unknown_field(path[:2], position, SCHEDULE_FIELDS)
-    if first == "event" and fields and fields[0] not in EVENT_FIELDS:
-        return _unknown_field(path[:2], position, EVENT_FIELDS)
+    if first == "event" and fields and fields[0] not in event:
+        return _unknown_field(path[:2], position, event)
+    if path[:2] == ("event", "value") and event_value is not None and len(path) > 2:
+        return None if path[2] in event_value else _unknown_field(path[:3], position, event_value)
     if first == "params" and params is not None:
         return _params_fault(path, position, params)
     return None
