@@ -84,6 +84,25 @@ async def test_the_queued_task_begins_when_the_one_before_it_has_ended() -> None
     assert begins == pytest.approx([0, 150, 300], abs=0.5)
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+async def test_a_task_that_has_ended_is_no_open_task_of_its_schedule(overlap: str) -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        client = cluster.client
+        await client.put_schedule(every_minute(graph=flow(takes=20), overlap=overlap))
+        await cluster.clock.sleep(61)
+        during = [await client.get_schedule("s"), *await client.list_schedules()]
+        (made,) = await tasks(cluster)
+        await client.wait(made.id)
+        again = every_minute(graph=flow(takes=20), overlap=overlap)
+        after = [
+            await client.get_schedule("s"),
+            *await client.list_schedules(),
+            await client.put_schedule(again),
+        ]
+    assert [view.open_tasks for view in during] == [[made.id]] * 2
+    assert [view.open_tasks for view in after] == [[]] * 3
+
+
 async def test_the_next_time_cancels_the_task_that_runs() -> None:
     async with Cluster(handlers=[work]) as cluster:
         await cluster.client.put_schedule(

@@ -1,5 +1,6 @@
 """Views of schedules for users."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Literal
 
@@ -51,9 +52,7 @@ class ScheduleView(BaseModel):
     while the schedule is paused.
     """
     open_tasks: list[str] = []
-    """Tasks that have not ended, as far as the schedule knows. It does not follow tasks that may
-    overlap.
-    """
+    """Tasks that have not ended. The schedule does not follow tasks that may overlap."""
     waiting: list[datetime] = []
     """Nominal times that wait until other tasks have ended."""
     backfills: int = 0
@@ -64,8 +63,13 @@ class ScheduleView(BaseModel):
     """
 
 
-def schedule_view(schedule: Schedule, state: ScheduleState) -> ScheduleView:
-    """Return the view of a schedule."""
+def schedule_view(
+    schedule: Schedule, state: ScheduleState, running: Collection[str]
+) -> ScheduleView:
+    """Return the view of a schedule. ``running`` are its tasks that are stored and have not
+    ended.
+    """
+    starting = {task_id_of(schedule.id, one) for one in state.starting}
     is_paused = state.paused_at is not None
     coming = None if is_paused else next_nominal(Rules.of(schedule), state)
     return ScheduleView(
@@ -74,7 +78,7 @@ def schedule_view(schedule: Schedule, state: ScheduleState) -> ScheduleView:
         paused=is_paused,
         created_at=utc(state.created_at),
         next_at=None if coming is None else utc(coming),
-        open_tasks=list(state.open),
+        open_tasks=[one for one in state.open if one in running or one in starting],
         waiting=[utc(one) for one in state.waiting],
         backfills=len(state.backfills),
         history=[

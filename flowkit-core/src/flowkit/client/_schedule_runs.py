@@ -1,7 +1,7 @@
 """Runs of schedules: decisions are stored, tasks are made, and the outcomes are stored."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
@@ -183,8 +183,12 @@ class ScheduleRuns:
                 break
         return found
 
+    async def running(self, states: Iterable[ScheduleState]) -> Collection[str]:
+        """Return the tasks for whose end schedules wait and that have not ended."""
+        return await self._not_ended({name for state in states for name in state.open})
+
     async def _running(self, loaded: Sequence[StoredSchedule]) -> Collection[str]:
-        """Return those tasks of schedules that have not ended."""
+        """Return those tasks of schedules and of their backfills that have not ended."""
         names = {
             name
             for one in loaded
@@ -197,6 +201,9 @@ class ScheduleRuns:
                 ),
             )
         }
+        return await self._not_ended(names)
+
+    async def _not_ended(self, names: Collection[str]) -> Collection[str]:
         if not names:
             return ()
         found = await self._store.load(names)

@@ -91,7 +91,8 @@ async def _put(session: Session, schedule: Schedule, definition: Definition) -> 
         put.append(definition_record(definition, "" if known is None else known.revision))
         if (await records.change([RecordChange(token_hex(8), put)]))[0]:
             await session.dispatcher.schedule_changed(schedule.id)
-            return schedule_view(definition.whole, state)
+            running = await _runs(session).running([state])
+            return schedule_view(definition.whole, state, running)
     raise StoreUnavailable(f"schedule {schedule.id!r} changes too often")
 
 
@@ -100,8 +101,10 @@ async def _put(session: Session, schedule: Schedule, definition: Definition) -> 
 
 async def get_schedule(session: Session, schedule_id: str) -> ScheduleView:
     """Return a schedule."""
-    found = await _runs(session).get(schedule_id)
-    return schedule_view(found.definition.whole, found.state)
+    runs = _runs(session)
+    found = await runs.get(schedule_id)
+    running = await runs.running([found.state])
+    return schedule_view(found.definition.whole, found.state, running)
 
 
 async def list_schedules(session: Session) -> list[ScheduleView]:
@@ -109,7 +112,8 @@ async def list_schedules(session: Session) -> list[ScheduleView]:
     runs, views = _runs(session), list[ScheduleView]()
     async for page in pages_of(session.store.records, KIND):
         found = await runs.read(page)
-        views += [schedule_view(one.definition.whole, one.state) for one in found]
+        running = await runs.running([one.state for one in found])
+        views += [schedule_view(one.definition.whole, one.state, running) for one in found]
     return views
 
 
