@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flowkit import CoordinatorConfig
+from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
 from flowkit_kafka import KafkaBus, KafkaConfig
@@ -108,3 +109,10 @@ def test_the_readme_tells_every_setting():
             f"| `{name}` | `{field.get_default(call_default_factory=True)}` | {field.description} |"
             in readme
         )
+
+
+def test_a_bus_whose_publish_topics_are_topics_of_flowkit_is_refused() -> None:
+    options = {"kafka": {"publish_topics": ["orders", "flowkit.cmd.any-role"]}}
+    with pytest.raises(ConfigError, match=r"publish_topics: 'flowkit.cmd.any-role' is a topic of"):
+        KafkaBus("kafka://localhost:1", CommonConfig(options=options))
+    KafkaBus("kafka://localhost:1", CommonConfig(namespace="n", options=options))

@@ -36,7 +36,7 @@ class KafkaBus:
             ConfigError: the address, or a field of ``config.options["kafka"]``, is wrong.
         """
         common = config or CommonConfig()
-        self._config = KafkaConfig.parse(common.options.get("kafka", {}))
+        self._config = KafkaConfig.of(common)
         self._config.connection()
         self._servers = bootstrap_servers(address)
         self._dead_letter_topic = common.dead_letter_topic

@@ -9,6 +9,7 @@ from aiokafka.helpers import create_ssl_context
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from flowkit.adapters import read_options
+from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit_kafka._topic_names import users_topic
 
@@ -158,6 +159,22 @@ class KafkaConfig(BaseModel):
             ConfigError: fields are unknown or have the wrong type; the message names them.
         """
         return read_options(cls, options, "kafka")
+
+    @classmethod
+    def of(cls, common: CommonConfig) -> Self:
+        """Return the table ``options.kafka`` of a configuration.
+
+        Raises:
+            ConfigError: as :meth:`parse`, or ``publish_topics`` has a topic of FlowKit.
+        """
+        found = cls.parse(common.options.get("kafka", {}))
+        own = [topic for topic in found.publish_topics if common.owns_topic(topic)]
+        if own:
+            raise ConfigError(
+                f"options.kafka.publish_topics: {own[0]!r} is a topic of this FlowKit"
+                " installation, whose messages are its own"
+            )
+        return found
 
     def connection(self) -> dict[str, Any]:
         """Return the arguments that configure the connection of every client of the driver.

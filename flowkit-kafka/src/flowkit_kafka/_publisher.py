@@ -24,7 +24,7 @@ class Publisher:
             ConfigError: ``options.kafka`` is wrong, or no brokers are configured.
         """
         self._common = config
-        self._config = KafkaConfig.parse(config.options.get("kafka", {}))
+        self._config = KafkaConfig.of(config)
         self._producer = SupervisedProducer(
             bootstrap_servers(self._address()), self._config, as_other_clients=True
         )
@@ -37,8 +37,6 @@ class Publisher:
 
     def objection(self, topic: str) -> str | None:
         """Return why messages may not be published to a topic, or None if they may."""
-        if self._common.owns_topic(topic):
-            return f"{topic!r} is a topic of this FlowKit installation"
         if topic not in self._config.publish_topics:
             return f"topic {topic!r} is not in options.kafka.publish_topics of the coordinator"
         return None

@@ -30,7 +30,7 @@ class KafkaTriggerSource:
             ConfigError: the address, or a field of ``config.options["kafka"]``, is wrong, or the
                 topic is one of FlowKit's own.
         """
-        self._config = KafkaConfig.parse(config.options.get("kafka", {}))
+        self._config = KafkaConfig.of(config)
         self._config.connection()
         self._address = SourceAddress.parse(address)
         if config.owns_topic(self._address.topic):
