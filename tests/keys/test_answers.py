@@ -80,7 +80,7 @@ async def refused(keys: KeyStore, claimant: Claimant) -> set[str]:
     """Ask for a place of a key that seems to be free, and return the keys that are refused."""
     known = keys.states(["k"], unproved=())["k"]
     assert known == (FREE, "")
-    ask = Ask(Candidate(0, NOON, claimant, 1), waits=True)
+    ask = Ask(Candidate(True, 0, NOON, claimant, 1), waits=True)
     done = step(KeyWork([ask]), known[0], (), NOON)
     change = key_change("k", done.state, known[1], op_id=keys.new_id(), due_at=NOON)
     return await keys.change({"k": change}, {"k": done}, [])

@@ -216,6 +216,30 @@ async def test_a_task_that_cancels_the_running_one_starts_when_that_has_ended(li
     assert views[0].error == "its key 'k' is taken over"
 
 
+@pytest.mark.parametrize("waiting", [1, 5])
+async def test_a_task_that_cancels_a_paused_one_starts_before_those_that_wait(waiting: int) -> None:
+    ledger = Ledger()
+    flow = one("a") | {"nodes": [node("a"), node("b", "work", "a")]}
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        client = cluster.client
+        paused = await client.create_task(graph=flow)
+        await cluster.clock.sleep(1)
+        await client.pause(paused)
+        others = [
+            await client.create_task(graph=one(f"q{number}"), priority=9)
+            for number in range(waiting)
+        ]
+        await cluster.clock.sleep(60)
+        last = await client.create_task(graph=one("r", on_conflict="cancel_running"))
+        await cluster.clock.sleep(1)
+        sentence = await client.explain(others[0], "q0")
+        views = await finish(cluster, paused, last, *others)
+    assert [view.status for view in views] == ["cancelled", *["finished"] * (waiting + 1)]
+    assert views[0].error == "its key 'k' is taken over"
+    assert ledger.order[:2] == ["a", "r"]
+    assert f"held by task {last!r}" in sentence
+
+
 async def test_a_task_that_cancels_the_running_one_cancels_none_while_a_place_is_free() -> None:
     ledger = Ledger()
     async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:

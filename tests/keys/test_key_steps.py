@@ -11,7 +11,7 @@ NOW = 100.0
 
 
 def claim(name: str, *, at: float = 0.0, priority: int = 0, limit: int = 1) -> Candidate:
-    return Candidate(-priority, at, Claimant(name, 0, 1), limit)
+    return Candidate(True, -priority, at, Claimant(name, 0, 1), limit)
 
 
 def held_by(*names: str, contended: bool = False) -> KeyState:
@@ -67,6 +67,16 @@ def test_a_claim_that_does_not_wait_passes_none_that_waits() -> None:
     assert (holders(done), answers(done)) == (["b"], {"x": Answer.BUSY})
 
 
+def test_a_claim_that_has_the_holder_cancelled_comes_before_all_that_wait() -> None:
+    waiting = [claim(f"q{number}", at=number, priority=9) for number in range(FEW_READ)]
+    cancels = claim("x", at=50.0)._replace(is_patient=False)
+    full = held_by("a", contended=True)
+    done = asked(full, Ask(cancels, waits=True, queued=True), queue=[*waiting])
+    assert done.cancelled == full.holders[0]
+    after = asked(full, queue=[cancels, *waiting][:FEW_READ], returned=["a"])
+    assert (holders(after), after.cancelled) == (["x"], None)
+
+
 def test_the_queue_of_a_key_without_free_places_is_not_read_for_new_claims() -> None:
     full = held_by("a", contended=True)
 
@@ -75,8 +85,7 @@ def test_the_queue_of_a_key_without_free_places_is_not_read_for_new_claims() -> 
 
     assert not reads(Ask(claim("b"), waits=True), Ask(claim("c"), waits=False))
     assert reads(Ask(claim("b", limit=2), waits=True))
-    cancels = claim("b")._replace(cancels=True)
-    assert reads(Ask(cancels, waits=True))
+    assert reads(Ask(claim("b")._replace(is_patient=False), waits=True))
     assert reads(returned={Claimant("a", 0, 1)})
     assert reads(serve=True)
 

@@ -1173,7 +1173,7 @@ await self._make(stored, deliveries)
     Mutant(
         "the running task is not cancelled",
         "step",
-        "left and left[0].cancels",
+        "left and not left[0].is_patient",
         "False",
         suite="tests/keys/test_graphs_with_keys.py",
     ),

@@ -9,7 +9,7 @@ NOW = 1_000.0
 def claims(*rates: tuple[int, float]) -> list[Candidate]:
     """Return claims to a rate, each with its limit and its ``per_sec``."""
     return [
-        Candidate(0, NOW, Claimant("t", number, 1), limit, per_sec=per_sec)
+        Candidate(True, 0, NOW, Claimant("t", number, 1), limit, per_sec=per_sec)
         for number, (limit, per_sec) in enumerate(rates)
     ]
 

@@ -21,7 +21,7 @@ from flowkit.coordinator._rate_windows import RateWindows
 
 
 def claim(name: str, *, limit: int = 2, per_sec: float = 60.0, at: float = 0.0) -> Candidate:
-    return Candidate(0, at, Claimant(name, 0, 1), limit, per_sec=per_sec)
+    return Candidate(True, 0, at, Claimant(name, 0, 1), limit, per_sec=per_sec)
 
 
 class MachineClock(SystemClock):

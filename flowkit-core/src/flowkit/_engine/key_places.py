@@ -32,13 +32,15 @@ class Holder(NamedTuple):
 class Candidate(NamedTuple):
     """Claim that asks for a place, in the order in which places are given."""
 
+    is_patient: bool
+    """It waits until a holder ends. Claims that have the task of the oldest holder cancelled come
+    before those that wait, because the place is freed for them.
+    """
     minus_priority: int
     asked_at: float
     claimant: Claimant
     limit: int
     """Most holders that the claim allows, itself included."""
-    cancels: bool = False
-    """The task of the oldest holder is cancelled if no place is free."""
     per_sec: float | None = None
     """For a rate: the time in which at most ``limit`` attempts begin."""
 

@@ -142,16 +142,15 @@ def candidate_of(task: Task, index: int, claim: KeyClaim, kind: ClaimKind = "key
     """Return the claim of a node or task in the order in which places are given."""
     spec = task.spec
     own = 0 if index == WHOLE_TASK else spec.plan.nodes[index].priority
-    rank = -(spec.priority + own), claim.asked_at, Claimant(task.task_id, index, claim.number)
+    key = spec.key_of(index) if kind == "key" else None
+    cancels = isinstance(key, TaskConcurrency) and key.on_conflict == "cancel_running"
+    claimant = Claimant(task.task_id, index, claim.number)
+    rank = not cancels, -(spec.priority + own), claim.asked_at, claimant
     if kind == "rate":
         rate = spec.plan.nodes[index].rate_limit
         assert rate is not None
         return Candidate(*rank, rate.limit, per_sec=rate.per_sec)
-    if kind == "cache":
-        return Candidate(*rank, 1)
-    key = spec.key_of(index)
-    cancels = isinstance(key, TaskConcurrency) and key.on_conflict == "cancel_running"
-    return Candidate(*rank, 1 if key is None else key.limit, cancels)
+    return Candidate(*rank, 1 if key is None else key.limit)
 
 
 @lru_cache(maxsize=MOST_READ_AGAIN)
@@ -163,7 +162,8 @@ def queue_prefix(key: str) -> str:
 def queue_key(key: str, one: Candidate) -> str:
     """Return the key of the record of a claim in the queue."""
     micros = int((one.asked_at + _EARLIEST) * _MICROSECONDS)
-    rank = f"{one.minus_priority + _LOWEST:011d}-{micros:018d}"
+    first = "" if one.is_patient else "-"  # which is before all digits
+    rank = f"{first}{one.minus_priority + _LOWEST:011d}-{micros:018d}"
     task_id, index, number = one.claimant
     return f"{queue_prefix(key)}{rank}-{task_id}-{index:010d}-{number:010d}"
 
@@ -180,7 +180,7 @@ def queued_record(kind: ClaimKind, key: str, one: Candidate) -> KeyedRecord:
         "index": index,
         "number": number,
         "limit": one.limit,
-        "cancels": one.cancels,
+        "cancels": not one.is_patient,
     }
     if one.per_sec is not None:
         data["per_sec"] = one.per_sec
@@ -202,9 +202,8 @@ def _queued_claim(data: bytes) -> Candidate | None:
     except ValidationError:
         return None
     claimant = Claimant(found.task_id, found.index, found.number)
-    return Candidate(
-        -found.priority, found.asked_at, claimant, found.limit, found.cancels, found.per_sec
-    )
+    rank = not found.cancels, -found.priority, found.asked_at, claimant
+    return Candidate(*rank, found.limit, found.per_sec)
 
 
 def is_over(task: Task | None, claimant: Claimant, kind: ClaimKind = "key") -> bool:

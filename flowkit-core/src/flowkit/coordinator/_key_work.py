@@ -90,7 +90,10 @@ class KeyWork:
         return bool(
             self.returned
             or self.serve
-            or any(one.candidate.cancels or one.candidate.fits(held, begun=0) for one in self.asks)
+            or any(
+                not one.candidate.is_patient or one.candidate.fits(held, begun=0)
+                for one in self.asks
+            )
         )
 
     def add(self, other: "KeyWork") -> None:
@@ -153,7 +156,7 @@ def step(
     has_others = bool(left) or not whole
     for ask in work.asks:
         _answer(done, ask, has_others, now)
-    if left and left[0].cancels:
+    if left and not left[0].is_patient:
         done.cancelled = min(after.holders, key=lambda holder: holder.since)
     done.needs_proof = bool(done.answers or work.returned or work.serve or done.cancelled)
     fewer = len(done.state.holders) < len(state.holders)
