@@ -43,6 +43,12 @@ def sleep(node_id: str = "a", **io: Any) -> dict[str, Any]:
     return {"node_id": node_id, "type": "sleep", "io": io}
 
 
+def pull(kind: str = "", **arguments: Any) -> dict[str, Any]:
+    """Return the input of a node that pulls artifacts."""
+    adapter = ".".join(filter(None, ("pull.from_artifacts", kind)))
+    return {"io": {"input_inline": {"input_adapter": adapter, "input_args": arguments}}}
+
+
 def reads_artifacts_of(parent: str) -> dict[str, Any]:
     over = {"artifacts": parent}
     return {"node_id": "m", "type": "x", "depends_on": [parent], "map": {"over": over}}
@@ -1396,7 +1402,10 @@ WRONG: dict[str, tuple[Any, str]] = {
             {
                 "io": {
                     "batching": {"size": 2},
-                    "input_inline": {"input_adapter": "pull.from_artifacts.rechunk:size"},
+                    "input_inline": {
+                        "input_adapter": "pull.from_artifacts.rechunk:size",
+                        "input_args": {"size": 2},
+                    },
                 }
             },
         ),
@@ -1516,6 +1525,67 @@ WRONG: dict[str, tuple[Any, str]] = {
         (
             "node 'a': the input adapter 'pull.from_artifacts.rechunk:size' pulls the artifacts of"
             " parents, but the node has no parents"
+        ),
+    ),
+    "a size that is no number": (
+        chain({}, pull("rechunk:size", size="ten")),
+        "node 'b': io.input_inline.input_args.size must be a whole number from 1 on, not 'ten'",
+    ),
+    "a pull in pieces without a size": (
+        chain({}, pull("rechunk:size", meta_list_key="rows")),
+        "node 'b': io.input_inline.input_args.size is missing; give the number of items of a batch",
+    ),
+    "a size of a pull that makes no pieces": (
+        chain({}, pull(size=2)),
+        "node 'b': io.input_inline.input_args: there is no argument 'size'; remove it",
+    ),
+    "a list whose name is a number": (
+        chain({}, pull("rechunk:size", size=2, meta_list_key=1)),
+        (
+            "node 'b': io.input_inline.input_args.meta_list_key must be the name of a list in the"
+            " artifacts, not 1"
+        ),
+    ),
+    "polls without a pause": (
+        chain({}, pull(poll_ms=0)),
+        "node 'b': io.input_inline.input_args.poll_ms must be a whole number from 1 on, not 0",
+    ),
+    "arguments that are no object": (
+        chain(
+            {},
+            {"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": ["a"]}}},
+        ),
+        "node 'b': io.input_inline.input_args must be an object, not a list",
+    ),
+    "one source and several": (
+        chain({}, pull(from_node="a", from_nodes=["a"])),
+        "node 'b': io.input_inline.input_args has from_node and from_nodes; give one of them",
+    ),
+    "several sources in a text": (
+        chain({}, pull(from_nodes="a")),
+        ("node 'b': io.input_inline.input_args.from_nodes must be a list of ids of nodes, not 'a'"),
+    ),
+    "one source in a list": (
+        chain({}, pull(from_node=["a"])),
+        "node 'b': io.input_inline.input_args.from_node must be the id of a node, not a list",
+    ),
+    "a pull from a sleep": (
+        {"nodes": [sleep(for_sec=3), node("b") | {"depends_on": ["a"]} | pull(from_nodes=["a"])]},
+        (
+            "node 'b': io.input_inline.input_args.from_nodes reads 'a', but a node of type 'sleep'"
+            " produces no artifacts; remove it"
+        ),
+    ),
+    "a start on the first batch of a sleep": (
+        {
+            "nodes": [
+                sleep(for_sec=3),
+                node("b") | {"depends_on": ["a"], "io": {"start_when": "first_batch"}},
+            ]
+        },
+        (
+            "node 'b': io.start_when is 'first_batch', but the node waits for 'a', and a node of"
+            " type 'sleep' produces no batches; add an edge from another node or remove it"
         ),
     ),
     "a stream without a source": (

@@ -21,6 +21,7 @@ from flowkit.graph._models import (
     NodeSpec,
 )
 from flowkit.graph._params_schema import schema_faults
+from flowkit.graph._pull_arguments import pull_argument_faults
 from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
 
 PULL, RECHUNK = "pull.from_artifacts", "pull.from_artifacts.rechunk:size"
@@ -221,6 +222,7 @@ def check_links(
             _check_sources(faults, document, links, place)
             if isinstance(adapter, str) and adapter in PULL_ADAPTERS:
                 _check_pull(faults, node, has_parents=bool(above) or links.reader(place) != place)
+                _check_pulled(faults, node, document)
         if runs_on_worker(node.type) and _divides(node.io):
             streams = any(link.streams for link in above.values())
             streams = streams or node.io.start_when == "first_batch"
@@ -246,21 +248,34 @@ def check_links(
             )
         if node.need == ALL_ENDED:
             _check_ended(faults, node, has_parents=bool(above))
-        plain = [parent for parent, link in above.items() if not link.routed]
-        if node.io.start_when == "first_batch" and not plain and runs_on_worker(node.type):
-            reason = (
-                "has only parents that route to it, which is decided when they end"
-                if above
-                else "has no parents"
-            )
-            faults.add(
-                name,
-                f"io.start_when is 'first_batch', but the node {reason}; add an edge from another"
-                " node or remove it",
-            )
+        streams = any(link.streams for link in above.values())
+        if node.io.start_when == "first_batch" and runs_on_worker(node.type) and not streams:
+            plain = [document.nodes[parent] for parent, link in above.items() if not link.routed]
+            _check_first_batch(faults, node, plain, has_parents=bool(above))
         for parent, link in above.items():
             if link.streams:
                 _check_stream(faults, document.nodes[parent], node, routed=link.routed)
+
+
+def _check_first_batch(
+    faults: Faults, node: NodeSpec, plain: Sequence[NodeSpec], *, has_parents: bool
+) -> None:
+    """Check that a node which starts on the first batch has a parent that may store one. ``plain``
+    are the parents that do not route to the node.
+    """
+    if any(runs_on_worker(parent.type) for parent in plain):
+        return
+    reason = "has no parents"
+    if plain:
+        names = ", ".join(short(parent.node_id) for parent in plain[:MAX_SHOWN])
+        reason = f"waits for {names}, and {_kind(plain[0])} produces no batches"
+    elif has_parents:
+        reason = "has only parents that route to it, which is decided when they end"
+    faults.add(
+        node.node_id,
+        f"io.start_when is 'first_batch', but the node {reason}; add an edge from another node or"
+        " remove it",
+    )
 
 
 def _parents(count: int) -> str:
@@ -449,8 +464,10 @@ def _check_max_ahead(faults: Faults, node: NodeSpec, *, streams: bool, grows: bo
 
 
 def _check_pull(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
-    """Check that a node with a pull adapter has at least one node to pull from."""
+    """Check the arguments of a pull adapter, and that there is at least one node to pull from."""
     adapter, arguments = node.io.input_adapter, node.io.input_inline.get("input_args")
+    for fault in pull_argument_faults(arguments, rechunks=adapter == RECHUNK):
+        faults.add(node.node_id, fault)
     names = arguments.get("from_nodes") if isinstance(arguments, dict) else None
     if isinstance(names, list) and not names:
         faults.add(
@@ -461,6 +478,21 @@ def _check_pull(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
     elif not has_parents and not any(named_nodes(node)):
         reason = f"the input adapter {adapter!r} pulls the artifacts of parents"
         faults.add(node.node_id, f"{reason}, but the node has no parents; add edges to it")
+
+
+def _check_pulled(faults: Faults, node: NodeSpec, document: GraphDocument) -> None:
+    """Check that the nodes that a pull adapter names may store artifacts."""
+    named = list(named_nodes(node))
+    if not named:
+        return
+    control = {one.node_id: one for one in document.nodes if not runs_on_worker(one.type)}
+    for field, target in named:
+        if target in control:
+            faults.add(
+                node.node_id,
+                f"{field} reads {short(target)}, but {_kind(control[target])} produces no"
+                " artifacts; remove it",
+            )
 
 
 def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: bool) -> None:
