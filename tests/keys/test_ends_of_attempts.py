@@ -64,8 +64,7 @@ def test_a_success_after_the_limit_fails_the_attempt(kind: str, retries: int) ->
     assert (record.reason_code, record.result) == ("start_to_close_timeout", None)
     assert not record.overdue
     assert ("return the key of a" in effects(step)) is (kind == "key")
-    if not retries:
-        assert play.succeeds("a", result=1).ignored
+    assert play.succeeds("a", result=1).ignored
 
 
 def test_the_success_of_a_command_that_started_too_late_fails_the_attempt() -> None:

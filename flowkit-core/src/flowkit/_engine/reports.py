@@ -23,6 +23,7 @@ from flowkit._engine.node_starts import record_start
 from flowkit._engine.segments import refuse_next, start_next
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause, task_stop_code, was_stopped
+from flowkit._engine.time_limits import LIMIT_CODES
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit._engine.vars import apply as apply_vars
@@ -40,7 +41,7 @@ from flowkit.messages import (
     NodeSucceeded,
     WorkerReport,
 )
-from flowkit.task import ATTEMPTED, Mark, NodeRecord, TaskOutput, TaskStatus
+from flowkit.task import ATTEMPTED, Mark, NodeRecord, TaskOutput, TaskSpec, TaskStatus
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
@@ -164,7 +165,13 @@ def _attempt_succeeded(draft: Transition, event: NodeSucceeded, settings: Engine
     """Finish a node, and return whether this result counts. The current attempt fails if it has
     exceeded a limit.
     """
-    if _is_foreign(draft, event) or _is_beside_holder(draft, event):
+    if (
+        _is_foreign(draft, event)
+        or _is_beside_holder(draft, event)
+        or has_exceeded_limit(
+            draft.task.spec, event, draft.mark(event.index), draft.record(event.index)
+        )
+    ):
         draft.ignored = True
         return False
     index = event.index
@@ -344,6 +351,18 @@ def _is_beside_holder(draft: Transition, event: NodeSucceeded) -> bool:
         event.attempt != record.attempt
         and draft.mark(event.index) in ATTEMPTED
         and draft.task.spec.holds_place(event.index, record)
+    )
+
+
+def has_exceeded_limit(spec: TaskSpec, event: NodeSucceeded, mark: int, record: NodeRecord) -> bool:
+    """Return whether a success is of the last attempt, which has failed because of a limit. If it
+    held a place, it was known to have ended then: this is the report of its end once more.
+    """
+    return (
+        event.attempt == record.attempt
+        and mark not in ATTEMPTED
+        and record.reason_code in LIMIT_CODES
+        and spec.is_exclusive(event.index)
     )
 
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from flowkit._engine.due_times import due_nodes
 from flowkit.task import Mark, NodeRecord, Task
 
+LIMIT_CODES = frozenset(
+    {"schedule_to_start_timeout", "start_to_close_timeout", "heartbeat_timeout"}
+)
+"""Reason codes of attempts that have exceeded a limit."""
 LATE_REPORTS_SEC = 10.0
 """Time after an outage in which the reports arrive that were delayed by it. Workers pause at most
 half of it between two tries.

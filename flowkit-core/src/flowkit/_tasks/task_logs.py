@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowkit._engine import Transition
+from flowkit._engine.time_limits import LIMIT_CODES
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.plugins import Plugins
 from flowkit.task import NodeStatus, Task, TaskStatus
@@ -12,15 +13,7 @@ from flowkit.tracing import use_trace
 
 logger = logging.getLogger(__name__)
 
-TIMEOUTS = frozenset(
-    {
-        "schedule_to_start_timeout",
-        "start_to_close_timeout",
-        "heartbeat_timeout",
-        "signal_timeout",
-        "approval_timeout",
-    }
-)
+TIMEOUTS = LIMIT_CODES | {"signal_timeout", "approval_timeout"}
 """Reason codes of nodes that have exceeded a time limit."""
 
 

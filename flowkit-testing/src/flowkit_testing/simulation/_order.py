@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from flowkit._engine import advance
+from flowkit._engine.reports import has_exceeded_limit
 from flowkit._records.task_records import decode_task
 from flowkit.errors import DecodeError
 from flowkit.messages import (
@@ -135,6 +136,8 @@ class Order:
                 and task.spec.holds_place(report.index, record)
             ):
                 return True  # the attempt that holds a place decides
+            if has_exceeded_limit(task.spec, report, task.marks[report.index], record):
+                return True  # its end was stored as a failure
             return not self._may_count(report) or (
                 record.segment is not None
                 and record.segment.token == report.token
