@@ -173,4 +173,9 @@ def test_a_key_that_is_no_text_is_refused(
     path.write_text('id: s\nat: "2100-01-01T00:00:00Z"\n1: x\n')
     done = cli("schedule", "put", path, "--db", installation.address)
     assert done.exit_code == 2
-    assert "odd.yaml: the key 1 is a number; keys are strings" in done.stderr
+    assert "odd.yaml: it has the key 1, which is a number; keys are strings" in done.stderr
+    path.write_text("id: s\nevery_sec: 60\nflow: f\nparams: {off: 1}\n")
+    done = cli("schedule", "put", path, "--db", installation.address)
+    assert done.exit_code == 2
+    said = "params has the key False, which is a boolean; keys are strings (in YAML, write 'on',"
+    assert said in done.stderr

@@ -81,3 +81,14 @@ async def test_what_has_no_pause_is_refused_with_what_to_do() -> None:
                 await cluster.client.run_now(task_id, name)
         with pytest.raises(TaskNotFound):
             await cluster.client.run_now(task_id, "x")
+
+
+async def test_a_node_whose_task_waits_for_a_key_is_refused_with_that() -> None:
+    flow = graph(node("w", "unserved"), concurrency={"key": "k"})
+    async with Cluster() as cluster:
+        await cluster.client.create_task(graph=flow)
+        await cluster.clock.sleep(1)
+        waits = await cluster.client.create_task(graph=flow)
+        await cluster.clock.sleep(1)
+        with pytest.raises(TaskRefused, match="waits until its task has key 'k'; it has no pause"):
+            await cluster.client.run_now(waits, "w")

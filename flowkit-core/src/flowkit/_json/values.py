@@ -61,6 +61,12 @@ def json_copy(
         raise NotJson(str(error)) from None
 
 
+def wrong_key(key: Any) -> str:
+    """Return the key of an object that is no string, with what is wrong with it."""
+    advice = _ADVICE if isinstance(key, bool) else ""
+    return f"the key {short(key)}, which is {kind_of(key)}; keys are strings{advice}"
+
+
 def plain_copy(value: Any, what: str, *, max_bytes: int) -> Any:
     """Return a copy of a value that is plain or clean, as a reader of its JSON gets it.
 
@@ -195,8 +201,7 @@ class _Copier:
             if not issubclass(type(key), str):
                 self._refuse(
                     path,
-                    f"has the key {short(key)}, which is {kind_of(key)}; keys are strings"
-                    f"{_ADVICE if isinstance(key, bool) else ''}",
+                    f"has {wrong_key(key)}",
                 )
                 continue
             name = str.__str__(key)

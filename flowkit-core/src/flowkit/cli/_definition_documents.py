@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from flowkit._json.documents import DocumentError, read_document_file
-from flowkit._json.values import kind_of, short
+from flowkit._json.values import wrong_key
 from flowkit._schedules import Schedule
 from flowkit._text.validation_errors import message_of
 from flowkit._triggers import Trigger
@@ -48,7 +48,7 @@ def _read_fields(file: Path, expected: str) -> dict[str, Any]:
         raise ConfigError(f"{file}: {expected}")
     for key in found:
         if not isinstance(key, str):
-            raise ConfigError(f"{file}: the key {short(key)} is {kind_of(key)}; keys are strings")
+            raise ConfigError(f"{file}: it has {wrong_key(key)}")
     return found
 
 

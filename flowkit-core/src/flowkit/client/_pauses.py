@@ -40,7 +40,10 @@ def _refusal(node: StoredNode) -> TaskRefused:
     does = f"is {shown_status(node.task, node.index, mark)}"
     if mark == Mark.DEFERRED and wait is not None:
         does = _INSTEAD.get(wait.kind, does)
-    if (kind := node.record.asks_for) is not None and (claim := node.record.claim(kind)):
+    of_task = node.task.key
+    if of_task is not None and (of_task.is_asking or of_task.is_open):
+        does = f"waits until its task has key {of_task.key!r}"
+    elif (kind := node.record.asks_for) is not None and (claim := node.record.claim(kind)):
         name = "" if kind == "cache" else f" {claim.key!r}"
         does = f"waits for {PLACE_OF[kind]}{name}"
     return TaskRefused(

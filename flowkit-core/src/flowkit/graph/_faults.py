@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from flowkit._json.values import Path, kind_of, place, short
+from flowkit._json.values import Path, kind_of, place, short, wrong_key
 from flowkit._text.validation_errors import message_of, rule_of
 from flowkit.errors import Fault
 from flowkit.graph._models import (
@@ -144,6 +144,8 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
     """Return a sentence about a rejected value that begins with its path."""
     path = item["loc"] if path is None else path
     name, kind, value = place(path), item["type"], item["input"]
+    if path[-1] == "[key]" and kind == "string_type":
+        return f"{place(path[:-2])} has {wrong_key(value)}"
     if kind == "value_error":
         message = message_of(item)
         return (

@@ -267,7 +267,7 @@ class RateLimit(DocumentPart):
 
 def _no_null(value: Any) -> Any:
     if value is None:
-        raise ValueError("must not be null, which is the value of everything that is missing")
+        raise ValueError("null is not accepted: it is the value of everything that is missing")
     return value
 
 
