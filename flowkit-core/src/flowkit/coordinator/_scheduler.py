@@ -367,19 +367,26 @@ class Scheduler:
     # ------------------------------------------------------------ submissions and changes
 
     async def submitted(self, submissions: Mapping[str, Submission]) -> None:
-        """Start new tasks at once. The coordinators that receive their reports continue them."""
-        hints = {}
+        """Start new tasks at once. The coordinators that receive their reports continue them.
+
+        Others are read first, because they may be earlier tasks, which have been started. If the
+        store is unavailable now, the sweep starts them: they are stored.
+        """
+        others = {}
         for task_id, new in submissions.items():
             if new.certainly_new:
                 self._new.append(TaskEffects(new.cached, new.effects))
             else:
-                hints[task_id] = new.task.spec.trace
-        if len(hints) < len(submissions):
+                others[task_id] = new
+        if others:
+            try:
+                self._new += (await self.processor.refresh(others, submitted=others)).effects
+            except StoreError as error:
+                log_store_error(logger, notices_of(self._clock), error)
+        if self._new:
             self._has_new.set()
             # A program may end right after it has submitted, or submit in a tight loop.
             await self._turns.give()
-        if hints:
-            await self._hints.send(hints)
 
     async def changed(self, task_ids: Collection[str], outcome: Outcome) -> None:
         """Carry out the effects of changes, and send hints to the other coordinators."""
