@@ -5,7 +5,6 @@ It is tried first. If it catches nothing, the whole search follows.
 
 FIRST_RUNS = {
     "the successes of a segment are sent in another order": "segments_go_on_at_once",
-    "a node that a worker has started in a segment gets a command as well": "segments",
     "a start in a segment is not stored": "segments_go_on_at_once",
     "a place has two owners": "a_key_excludes_runs",
     "compare-and-set is off": "the_first_success_counts",

@@ -1446,7 +1446,7 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
         "begin_attempt",
         "not record.in_segment",
         "True",
-        ("segments",),
+        suite="tests/engine/test_segments.py",
     ),
     Mutant(
         "a start in a segment is not stored",
