@@ -54,6 +54,7 @@ CHAINS: dict[str, tuple[tuple[str, ...], dict[str, Any], str]] = {
     # ------------------------------ rules for nodes
     "a worker runs it": (links("a", "b", "f", "c"), {"f": FUNCTION}, "b"),
     "it is no map": (("a -> b",), {"b": {"map": {"over": [1]}}}, ""),
+    "it has no shards": (("a -> b",), {"b": {"io": {**PULLS_A["io"], "shards": 2}}}, ""),
     "it has no concurrency key": (("a -> b",), {"b": {"concurrency_key": "k"}}, ""),
     "it has no rate": (
         ("a -> b",),
