@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowkit import CoordinatorConfig, WorkerConfig
-from flowkit.messages import decode
+from flowkit.messages import ADDRESSEE, decode
 from flowkit.protocols import Message, Place
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryBus
@@ -24,7 +24,8 @@ PARTITIONS = range(8)
 
 
 class Recording(InMemoryBus):
-    """A bus that records published messages.
+    """A bus that records published messages, but for those for one worker: another worker hands its
+    command over.
 
     It confirms and then loses the messages that ``loses`` selects.
     """
@@ -39,7 +40,8 @@ class Recording(InMemoryBus):
         for message in messages:
             (place,) = await super().publish([message])
             decoded = decode(message.value)
-            self.published.append(decoded)
+            if ADDRESSEE not in message.headers:
+                self.published.append(decoded)
             if place is not None and self.loses(decoded):
                 self.broker.lose_tail(message.topic, place[0], 1)
             places.append(place)
