@@ -16,6 +16,7 @@ from flowkit._engine.child_tasks import (
 )
 from flowkit._engine.conditions import condition_delayed, condition_evaluated
 from flowkit._engine.decisions import decision_made
+from flowkit._engine.effects import TellParent
 from flowkit._engine.events import (
     ArgumentsEvaluated,
     CancelRequested,
@@ -57,7 +58,6 @@ from flowkit._engine.events import (
     ShardsCollected,
     SignalReceived,
     TaskSubmitted,
-    TellParent,
     Woke,
 )
 from flowkit._engine.keys import (

@@ -9,13 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import floor, log2
 
-from flowkit._engine.events import (
-    ChildFailed,
-    ChildFinished,
-    ChildrenCreated,
-    RoundChecked,
-    RunChild,
-)
+from flowkit._engine.effects import RunChild
+from flowkit._engine.events import ChildFailed, ChildFinished, ChildrenCreated, RoundChecked
 from flowkit._engine.loops import (
     begin_round,
     finish_loop,

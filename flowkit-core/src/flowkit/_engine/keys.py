@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from flowkit._engine.effects import AskKey, ReturnKey
 from flowkit._engine.events import (
-    AskKey,
     KeyBusy,
     KeyEvent,
     KeyGranted,
@@ -11,8 +11,6 @@ from flowkit._engine.events import (
     KeyQueued,
     KeysAnswered,
     ResultCached,
-    ReturnKey,
-    stop_effects,
 )
 from flowkit._engine.node_ends import (
     cancel_other_parents,
@@ -22,6 +20,7 @@ from flowkit._engine.node_ends import (
     skip,
 )
 from flowkit._engine.node_starts import start_with_places
+from flowkit._engine.pending_effects import stop_effects
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.stop_reasons import KEY_BUSY

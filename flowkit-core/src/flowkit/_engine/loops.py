@@ -6,7 +6,8 @@ them, so that a long pause takes no place among the nodes in flight.
 
 from dataclasses import replace
 
-from flowkit._engine.events import ChildFinished, RunChild
+from flowkit._engine.effects import RunChild
+from flowkit._engine.events import ChildFinished
 from flowkit._engine.node_ends import end_cancelled, fail_attempt, finish_node
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition

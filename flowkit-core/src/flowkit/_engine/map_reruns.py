@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from flowkit._engine.events import DropLetter
+from flowkit._engine.effects import DropLetter
 from flowkit._engine.map_undos import records_of_undos
 from flowkit._engine.reruns import is_owed, reset_record
 from flowkit._engine.transition import Transition

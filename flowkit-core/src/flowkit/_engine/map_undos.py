@@ -9,7 +9,8 @@ that ended later have ended.
 import re
 from collections.abc import Iterator, Mapping
 
-from flowkit._engine.events import EndsRead, ReadEnds
+from flowkit._engine.effects import ReadEnds
+from flowkit._engine.events import EndsRead
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS

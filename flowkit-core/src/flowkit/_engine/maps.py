@@ -2,16 +2,14 @@
 run like the children of a map; then the node has an attempt of its own, for its end.
 """
 
+from flowkit._engine.effects import CollectMap, OpenMap, ReadArtifacts
 from flowkit._engine.events import (
     ChildrenDue,
-    CollectMap,
     MapCollected,
     MapEvent,
     MapFailed,
     MapGrew,
     MapOpened,
-    OpenMap,
-    ReadArtifacts,
     ShardsCollected,
 )
 from flowkit._engine.map_expansion import Growth

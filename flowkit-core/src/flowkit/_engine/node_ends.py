@@ -5,16 +5,9 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any
 
-from flowkit._engine.events import (
-    DropLetter,
-    KeepLetter,
-    ReadArtifacts,
-    RunChild,
-    TellReaders,
-    ends_by_proof,
-    stop_effects,
-)
+from flowkit._engine.effects import DropLetter, KeepLetter, ReadArtifacts, RunChild, TellReaders
 from flowkit._engine.map_expansion import begun_children
+from flowkit._engine.pending_effects import ends_by_proof, stop_effects
 from flowkit._engine.readiness import (
     BROKEN,
     SKIPPED_AS,

@@ -3,20 +3,13 @@
 from dataclasses import replace
 
 from flowkit._engine.child_tasks import start_child
-from flowkit._engine.events import (
-    CallFunction,
-    CommandsLost,
-    CommandsSent,
-    CommandWaiting,
-    SendCommand,
-    SentCommand,
-    question,
-    stop_effects,
-)
+from flowkit._engine.effects import CallFunction, SendCommand
+from flowkit._engine.events import CommandsLost, CommandsSent, CommandWaiting, SentCommand
 from flowkit._engine.loops import round_due
 from flowkit._engine.map_undos import read_ends
 from flowkit._engine.maps import begin_map
 from flowkit._engine.node_ends import cancel_other_parents, skip
+from flowkit._engine.pending_effects import question, stop_effects
 from flowkit._engine.readiness import BROKEN, Readiness, lacks_place, never_because, readiness
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition

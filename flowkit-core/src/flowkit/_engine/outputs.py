@@ -1,6 +1,7 @@
 """The output of a task: its evaluation when the task would finish, and its value or error."""
 
-from flowkit._engine.events import EvaluateOutput, OutputDelayed, OutputEvaluated
+from flowkit._engine.effects import EvaluateOutput
+from flowkit._engine.events import OutputDelayed, OutputEvaluated
 from flowkit._engine.readiness import awaits_output
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.timers import LONGEST_PAUSE_SEC

@@ -7,7 +7,8 @@ publishes them.
 
 from dataclasses import replace
 
-from flowkit._engine.events import ChangesPublished, PublishChanges
+from flowkit._engine.effects import PublishChanges
+from flowkit._engine.events import ChangesPublished
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit.task import Publication

@@ -3,15 +3,8 @@
 from collections.abc import Mapping
 from hmac import compare_digest
 
-from flowkit._engine.events import (
-    CommandWithdrawn,
-    FunctionFailed,
-    FunctionReturned,
-    ReadArtifacts,
-    SendCancel,
-    TaskEnding,
-    stop_effects,
-)
+from flowkit._engine.effects import ReadArtifacts, SendCancel
+from flowkit._engine.events import CommandWithdrawn, FunctionFailed, FunctionReturned, TaskEnding
 from flowkit._engine.node_ends import (
     end_cancelled,
     fail_attempt,
@@ -20,6 +13,7 @@ from flowkit._engine.node_ends import (
     stop_everything,
 )
 from flowkit._engine.node_starts import record_start
+from flowkit._engine.pending_effects import stop_effects
 from flowkit._engine.segments import refuse_next, start_next
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause, task_stop_code, was_stopped

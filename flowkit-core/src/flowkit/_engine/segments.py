@@ -8,7 +8,7 @@ on, the next node is issued as usual.
 
 from hmac import compare_digest
 
-from flowkit._engine.events import EndSegments, SendCancel
+from flowkit._engine.effects import EndSegments, SendCancel
 from flowkit._engine.node_starts import begin_attempt, record_start
 from flowkit._engine.segment_rules import has_segments
 from flowkit._engine.settings import EngineSettings

@@ -1,6 +1,6 @@
 """Concurrency key of a graph, of which a task has a place from its first node until its end."""
 
-from flowkit._engine.events import ReturnKey
+from flowkit._engine.effects import ReturnKey
 from flowkit._engine.node_ends import stop_everything
 from flowkit._engine.node_starts import decide_waiting
 from flowkit._engine.settings import EngineSettings

@@ -4,20 +4,15 @@ import math
 
 from flowkit._engine.child_tasks import FOLLOWED, child_woke, next_child_wake
 from flowkit._engine.due_times import due_nodes, first_due
-from flowkit._engine.events import (
+from flowkit._engine.effects import (
     AskWorker,
     CallFunction,
     CheckCommand,
     EvaluateCondition,
     SendCancel,
     WithdrawCommand,
-    Woke,
-    ends_by_proof,
-    map_effects,
-    node_question,
-    question,
-    stop_effects,
 )
+from flowkit._engine.events import Woke
 from flowkit._engine.keys import let_overdue_end
 from flowkit._engine.node_ends import (
     RESEND_CANCEL_SEC,
@@ -27,6 +22,13 @@ from flowkit._engine.node_ends import (
     stop_everything,
 )
 from flowkit._engine.node_starts import FIRST_CHECK_SEC, LATE_SEC, late_at, next_check
+from flowkit._engine.pending_effects import (
+    ends_by_proof,
+    map_effects,
+    node_question,
+    question,
+    stop_effects,
+)
 from flowkit._engine.publications import ended_task_woke
 from flowkit._engine.settings import MAX_LEASE_DOUBLINGS, EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause

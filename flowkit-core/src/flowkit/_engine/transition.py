@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.due_times import change_times
-from flowkit._engine.events import Effect, EvaluateCondition, Letter, return_of
+from flowkit._engine.effects import Effect, EvaluateCondition, Letter
 from flowkit._engine.map_expansion import (
     Growth,
     add_block,
@@ -16,6 +16,7 @@ from flowkit._engine.map_expansion import (
     grow,
     may_start_child,
 )
+from flowkit._engine.pending_effects import return_of
 from flowkit._engine.queue_ranks import first_of, queue_rank
 from flowkit._engine.readiness import derive, fails_task
 from flowkit._engine.sources import sources_progress

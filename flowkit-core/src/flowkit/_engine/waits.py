@@ -8,8 +8,10 @@ from math import inf
 from typing import Any
 
 from flowkit._engine.decisions import approval_timeout, start_approval
-from flowkit._engine.events import ArgumentsEvaluated, EvaluateArguments, lacks_arguments
+from flowkit._engine.effects import EvaluateArguments
+from flowkit._engine.events import ArgumentsEvaluated
 from flowkit._engine.node_ends import cancel_other_parents, finish_node
+from flowkit._engine.pending_effects import lacks_arguments
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import signal_timeout, start_wait_signal
 from flowkit._engine.transition import Transition
