@@ -22,6 +22,7 @@ from flowkit_mongo._archive import Archive
 from flowkit_mongo._artifacts import MongoArtifactStore
 from flowkit_mongo._blobs import Blobs
 from flowkit_mongo._calls import Calls, bounded
+from flowkit_mongo._cancellation import repair_waits
 from flowkit_mongo._changes import Changes, State
 from flowkit_mongo._commits import Commits
 from flowkit_mongo._config import MongoConfig
@@ -85,6 +86,7 @@ class MongoStore:
 
     async def __aenter__(self) -> Self:
         self._life.check_not_open()
+        repair_waits()
         try:
             with translated():
                 handle = self._open_database()
