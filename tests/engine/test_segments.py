@@ -270,6 +270,7 @@ def test_a_cancelled_task_takes_the_result_and_cancels_the_next_node():
     step = play.succeeds("a", then=start)
     assert "stop b" in effects(step)
     assert play.status("b") is NodeStatus.CANCELLED
+    assert (play.record("b").attempt, play.record("b").worker_id) == (1, "w")
 
 
 def test_a_resolved_node_takes_no_start_after_it():

@@ -35,18 +35,26 @@ def start_next(
     record = draft.record(index)
     issued = max(record.attempt + 1, record.first_attempt), record.handovers
     token = draft.spec.token_after(event.token, index, *issued)
-    if (
-        draft.mark(index) != Mark.READY
-        or start.attempt != issued[0]
-        or not compare_digest(token, start.token)
-    ):
+    is_right = start.attempt == issued[0] and compare_digest(token, start.token)
+    if not is_right or draft.mark(index) != Mark.READY:
         refuse_next(draft, start)
+        if is_right and draft.mark(index) == Mark.CANCELLED and not record.attempt:
+            _note_start_of_cancelled(draft, event, index, SegmentIssue(*issued, token))
         return
     draft.edit(index).segment = SegmentIssue(*issued, token)
     begin_attempt(draft, index, draft.spec.plan.nodes[index], settings)
     record_start(draft, index, event.worker_id, event.at, settings)
     if draft.paused:
         draft.effects.append(EndSegments())
+
+
+def _note_start_of_cancelled(
+    draft: Transition, event: NodeSucceeded, index: int, issue: SegmentIssue
+) -> None:
+    """Record the attempt of a node that was cancelled while its worker began it."""
+    record = draft.edit(index)
+    record.segment, record.attempt = issue, issue.attempt
+    record.worker_id, record.started_at, record.finished_at = event.worker_id, event.at, draft.now
 
 
 def refuse_next(draft: Transition, start: NextStart) -> None:
