@@ -78,6 +78,10 @@ class Message:
     value: bytes
     key: str = ""
     headers: Mapping[str, bytes] = field(default_factory=dict)
+    durable: bool = False
+    """The message survives a power failure once it is published. Others may be lost in one, on a
+    bus that is a file of one machine. A bus may ignore this and make each message durable.
+    """
 
 
 Place = tuple[int, int]

@@ -81,7 +81,11 @@ class SqliteBus:
         for message in messages:
             check_size(message, self.max_message_bytes)
             size += len(message.value)
-        return await self._store(lambda db: messages, brief=is_brief(len(messages), size))
+        return await self._store(
+            lambda db: messages,
+            durable=any(message.durable for message in messages),
+            brief=is_brief(len(messages), size),
+        )
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
         with BusErrors():
@@ -126,7 +130,11 @@ class SqliteBus:
         return found
 
     async def _store(
-        self, choose: Callable[[sqlite3.Connection], Sequence[Message]], *, brief: bool = False
+        self,
+        choose: Callable[[sqlite3.Connection], Sequence[Message]],
+        *,
+        durable: bool = False,
+        brief: bool = False,
     ) -> list[Place]:
         """Store the messages that ``choose`` returns in the transaction. Return their places."""
         database = self._life.resource
@@ -142,7 +150,7 @@ class SqliteBus:
             return topics, places
 
         with BusErrors():
-            topics, places = await database.write(job, durable=False, brief=brief)
+            topics, places = await database.write(job, durable=durable, brief=brief)
         self._topics |= topics
         return places
 

@@ -369,6 +369,8 @@ class ReportSender:
             for report in reports:
                 message = self._message(report, run.headers)
                 if message is not None:
+                    # The next node of a segment begins when it knows that this is stored.
+                    message.durable = run.on_bus is not None
                     messages.append(message)
             if run.ended:
                 # Another run has the attempt: this worker does not answer for it.
