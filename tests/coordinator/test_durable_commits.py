@@ -49,7 +49,7 @@ async def test_commits_that_only_lead_to_commands_need_not_be_durable_but_the_la
 async def test_a_commit_with_a_start_in_a_segment_is_durable_because_that_node_makes_no_claim() -> (
     None
 ):
-    assert all(await durable_commits(chain("work", "work", "work")))
+    assert all(await durable_commits(chain("work", "work", "work") | {"segments": "safe"}))
 
 
 async def test_commits_that_plugins_learn_of_are_durable() -> None:

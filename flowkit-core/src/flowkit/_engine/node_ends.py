@@ -5,7 +5,14 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any
 
-from flowkit._engine.effects import DropLetter, KeepLetter, ReadArtifacts, RunChild, TellReaders
+from flowkit._engine.effects import (
+    DropLetter,
+    EndSegments,
+    KeepLetter,
+    ReadArtifacts,
+    RunChild,
+    TellReaders,
+)
 from flowkit._engine.map_expansion import begun_children
 from flowkit._engine.pending_effects import ends_by_proof, stop_effects
 from flowkit._engine.readiness import (
@@ -20,6 +27,7 @@ from flowkit._engine.readiness import (
     readiness,
 )
 from flowkit._engine.retries import retry_delay
+from flowkit._engine.segment_rules import has_segments
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import (
     MAP_ITEM_FAILED,
@@ -259,6 +267,8 @@ def _end_stopped(
 def stop_everything(draft: Transition, reason_code: str, settings: EngineSettings) -> None:
     """Stop all nodes of a task that have not ended."""
     draft.paused = False
+    if has_segments(draft.task):
+        draft.effects.append(EndSegments())
     for index in range(draft.task.spec.plan.size):
         mark = draft.mark(index)
         if mark not in _NOT_STOPPED:

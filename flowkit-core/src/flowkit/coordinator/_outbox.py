@@ -233,7 +233,7 @@ class Outbox:
                     token=token,
                     reason=reason[:MAX_ERROR_CHARS],
                 )
-            case EndSegments():
+            case EndSegments() if self._segments_of(task) != "off":
                 message = EndSegmentsMessage(task_id=task.task_id)
             case TellReaders(index, generation):
                 message = StreamMoved(
@@ -467,14 +467,17 @@ class Outbox:
                 command.update(dict.fromkeys(left_out))
         return encode(command, limit=most)
 
+    def _segments_of(self, task: Task) -> str:
+        """Return how workers run the chains of a task."""
+        return task.spec.plan.segments or self._config.segments
+
     async def _segment(
         self, task: Task, index: int, command: dict[str, Any]
     ) -> dict[str, Any] | None:
         """Return the nodes that the worker may run after this one, or None if there are none. On a
         bus that does not keep the reports of a task in order, there are none.
         """
-        plan = task.spec.plan
-        mode = plan.segments or self._config.segments
+        mode = self._segments_of(task)
         if mode == "off" or not self._bus.key_affinity:
             return None
         nodes, token = [], command["token"]
