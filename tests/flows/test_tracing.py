@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit import Coordinator, hookimpl
+from flowkit.messages import TaskTouched, decode
 from flowkit.protocols import Delivery, Message
 from flowkit.tracing import TraceContext, current_trace, trace_from, use_trace
 from flowkit.worker import RunContext, handler
@@ -157,11 +158,14 @@ async def test_what_a_coordinator_is_asked_for_belongs_to_the_trace_of_the_task(
         coordinator = cluster.coordinators[0]
         with use_trace(OTHER):
             await coordinator.create_task(graph=graph({}), task_id="chosen")
-        assert [trace_from(headers) for headers in bus.headers("events")] == [OTHER]
+        # It sends the command itself, and needs no hint.
+        assert [message.topic for message in bus.published] == ["flowkit.cmd.work"]
         await coordinator.pause("chosen")
         await coordinator.resume("chosen")
         await coordinator.wait("chosen")
-    assert all(trace_from(headers) == OTHER for headers in bus.headers("events"))
+    hints = [message for message in bus.published if isinstance(decode(message.value), TaskTouched)]
+    assert len(hints) == 2
+    assert {trace_from(message.headers) for message in bus.published} == {OTHER}
 
 
 async def test_subscribers_get_the_headers(bus: Listening) -> None:
