@@ -273,9 +273,15 @@ def _import_file(path: Path) -> ModuleType:
 
 def _broken(name: str, error: BaseException, doing: str = "imported") -> ConfigError:
     """Return an error that shows the last executed line of the user's code."""
-    if isinstance(error, SyntaxError) and error.filename is None:
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)
+    ]
+    # Before 3.11.4, Python raises ValueError for a file with a NUL.
+    has_nul = isinstance(error, ValueError) and not frames and "null bytes" in str(error)
+    if has_nul or (isinstance(error, SyntaxError) and error.filename is None):
         return ConfigError(
-            f"{name} cannot be {doing}: not a UTF-8 Python file: {error.msg or error}"
+            f"{name} cannot be {doing}: not a UTF-8 Python file:"
+            f" {getattr(error, 'msg', None) or error}"
         )
     if isinstance(error, SyntaxError):
         return ConfigError(
@@ -286,9 +292,6 @@ def _broken(name: str, error: BaseException, doing: str = "imported") -> ConfigE
         if isinstance(error, FlowKitError)
         else "".join(traceback.format_exception_only(error)).strip()
     )
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)
-    ]
     if not frames:
         return ConfigError(f"{name} cannot be {doing}: {what}")
     last = frames[-1]
