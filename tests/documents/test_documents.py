@@ -222,6 +222,7 @@ TOML_KEYS: dict[str, str] = {
     "an inline table": "x = {{{dots} = 1}}",
     "quoted parts": "\"a\".'b'.{dots} = 1",
     "after texts": """x = 'a' # '\ny = "\\""\nz = \'\'\'#"\'\'\'\n{dots} = 1""",
+    "after a text that ends with a backslash": 'x = """\\\\"""\n{dots} = 1',
 }
 
 
@@ -240,8 +241,9 @@ def test_dots_in_texts_and_comments_are_no_levels() -> None:
     text = (
         f"""a.b = '{dots}' # {dots}\nc = "{dots}\\"{dots}"\n"""
         f"""d = \'\'\'\n{dots}'{dots}\n\'\'\'\ne = 1.5\n"""
+        f'''f = """\n{dots}"{dots}\\"""{dots}\n\\\\"""\n'''
     )
-    assert read_document(text, syntax="TOML").keys() == {"a", "c", "d", "e"}
+    assert read_document(text, syntax="TOML").keys() == {"a", "c", "d", "e", "f"}
 
 
 LARGE = "x" * 1_000_000

@@ -166,16 +166,20 @@ def _read_toml(text: str, max_levels: int) -> Any:
 
 
 _TOML_STRING_OR_COMMENT = re.compile(
-    r'''
-    """ (?: [^\\"] | \\. | "(?!"") )*+ (?: """ | \\?\Z )
-    | \'{3} (?: [^\'] | \'(?!\'\') )*+ (?: \'{3} | \Z )
+    r"""
+    "{3} .*? (?: (?<!\\) (?: \\\\ )*+ "{3} | \Z )
+    | \'{3} .*? (?: \'{3} | \Z )
     | " (?: [^\\"\n] | \\. )*+ (?: " | \n | \\?\Z )
     | \' [^\'\n]*+ (?: \' | \n | \Z )
     | \# [^\n]*+
-    ''',
+    """,
     re.VERBOSE | re.DOTALL,
 )
-"""String or comment of TOML. One that is not closed extends to the end of the line or document."""
+"""String or comment of TOML. One that is not closed extends to the end of the line or document.
+
+No repeat with ``*+`` contains a lookahead: before Python 3.11.5, such a repeat also consumes the
+characters before a lookahead that fails (https://github.com/python/cpython/issues/100061).
+"""
 
 
 # ---------------------------------------------------------------- YAML
