@@ -12,8 +12,8 @@ from flowkit._codecs.bus_codec import SIGNATURE
 from flowkit.config import CommonConfig
 from flowkit.messages import TaskTouched, encode
 from flowkit.worker import Worker
-from tests.builders import chain, work
-from tests.services.support import Installation
+from tests.builders import work
+from tests.services.support import Installation, fan
 
 pytestmark = pytest.mark.services
 
@@ -54,10 +54,11 @@ async def test_signed_flows_run_and_strangers_messages_are_parked(
                 await stranger.send_and_wait(
                     coordinator.cfg.events_topic, encode(TaskTouched(task_id="t")), headers=headers
                 )
-        task_id = await coordinator.create_task(graph=chain("work", "work"))
+        # Nodes of a chain would share one command.
+        task_id = await coordinator.create_task(graph=fan(2))
         assert (await coordinator.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
         parked = await carried(installation, [coordinator.cfg.dead_letter_topic], until=3)
-        sent = await carried(installation, [coordinator.cfg.command_topic("work")], until=2)
+        sent = await carried(installation, [coordinator.cfg.command_topic("work")], until=4)
     reasons = [dict(record.headers)["flowkit-reason"].decode() for record in parked]
     assert sum("is not signed" in reason for reason in reasons) == 1
     assert sum("was changed" in reason for reason in reasons) == 2
