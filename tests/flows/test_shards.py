@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
-from flowkit.errors import NodeFailure
+from flowkit.errors import NodeFailure, TaskRefused
 from flowkit.worker import (
     Batch,
     BatchResult,
@@ -375,16 +375,23 @@ async def test_the_letter_of_a_shard_runs_that_shard_again() -> None:
     assert Counter(reads.done).most_common(1)[0][1] == 1
 
 
-async def test_an_operator_settles_a_shard_and_the_node_goes_on_without_the_rest() -> None:
+@pytest.mark.parametrize("outcome", ["finished", "failed", "skipped"])
+async def test_an_operator_settles_a_node_with_shards_and_none_of_its_shards(outcome: Any) -> None:
     reads = Reads(1.0)
     async with Cluster() as cluster:
         client = cluster.client
         await cluster.add_worker({"p": numbers, "c": reads})
         task_id = await client.create_task(graph=sharded(20, 2))
         await cluster.clock.sleep(3.5)
-        await client.resolve_node(task_id, "c[1]", "skipped", by="ann")
+        with pytest.raises(
+            TaskRefused,
+            match=r"node 'c\[1\]' of task '.*' is a shard, whose remaining artifacts would be lost;"
+            " resolve 'c' instead",
+        ):
+            await client.resolve_node(task_id, "c[1]", outcome, by="ann")
+        assert (await client.get_task(task_id)).nodes["c[1]"].status == "running"
+        await client.resolve_node(task_id, "c", outcome, by="ann")
         view = await ended(cluster, task_id)
-    assert (view.status, view.nodes["c[1]"].status) == ("finished", "skipped")
-    # The batch in process came to its end.
-    assert {number for number in view.nodes["c"].result if number % 2} == {1, 3, 5, 7}
-    assert view.nodes["c"].metrics["count"] == 10 + 4
+    assert (view.nodes["c"].status, view.nodes["c"].resolved_by) == (outcome, "ann")
+    assert {view.nodes[f"c[{shard}]"].status for shard in range(2)} == {"cancelled"}
+    assert reads.ends == []

@@ -1313,6 +1313,16 @@ WRONG: dict[str, tuple[Any, str]] = {
         ),
         "node 'b': io.shards: a node with a cache has no shards; remove it",
     ),
+    "shards that a busy key would skip": (
+        chain(
+            {},
+            {
+                "concurrency": {"key": "k", "on_conflict": "skip"},
+                "io": {"start_when": "first_batch", "shards": 2},
+            },
+        ),
+        "concurrency.on_conflict is 'skip', but each shard takes a place, and the artifacts",
+    ),
     "shards of a function": (
         {"nodes": [call(io={"fn": "noop", "shards": 2})]},
         "node 'a': io.shards: a coordinator function",

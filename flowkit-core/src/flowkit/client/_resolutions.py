@@ -11,6 +11,7 @@ from flowkit.client._approvals import check_name
 from flowkit.client._nodes import StoredNode, read_node
 from flowkit.client._session import Session
 from flowkit.errors import TaskRefused
+from flowkit.graph._expanded_plan import is_shard, map_of
 from flowkit.task import ENDED, Mark, NodeRecord, Resolution, ResolvedAs
 
 OUTCOMES: tuple[ResolvedAs, ...] = get_args(ResolvedAs)
@@ -33,7 +34,7 @@ async def resolve_node(
         node = await read_node(session, task_id, node_id)
         if _is_recorded(chosen, node.mark, node.record):
             return
-        if node.mark not in NODE_REPORTS[NodeResolved]:
+        if node.mark not in NODE_REPORTS[NodeResolved] or is_shard(node.task.spec.plan, node.index):
             raise _refusal(node)
         if await session.change(task_id, NodeResolved(node.index, chosen), node.stored):
             return
@@ -55,6 +56,12 @@ def _is_recorded(chosen: Resolution, mark: int, record: NodeRecord) -> bool:
 
 def _refusal(node: StoredNode) -> TaskRefused:
     name, mark, record = node.name, node.mark, node.record
+    plan = node.task.spec.plan
+    if is_shard(plan, node.index):
+        owner = plan.ids[map_of(plan, node.index)]
+        return TaskRefused(
+            f"{name} is a shard, whose remaining artifacts would be lost; resolve {owner!r} instead"
+        )
     if record.resolution is not None:
         return TaskRefused(f"{name} was resolved before: {record.resolution}")
     if mark in ENDED:

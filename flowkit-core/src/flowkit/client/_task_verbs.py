@@ -697,13 +697,14 @@ class TaskVerbs(ABC):
         the task fails, and nodes that read its artifacts get those that it has stored.
 
         Any node of the running phase of the task can be resolved, whether it has begun or not: also
-        the child of a map, an undo, and a node of ``finally``. Repeating a call is harmless. A
-        later ``retry`` of the task may run the node again.
+        the child of a map, an undo, and a node of ``finally``. A shard alone cannot, because its
+        artifacts would be lost: resolve its node. Repeating a call is harmless. A later ``retry``
+        of the task may run the node again.
 
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
-            TaskRefused: the node has ended or is being stopped, its phase has not begun, it was
-                resolved differently before, or an argument is not valid.
+            TaskRefused: the node has ended or is being stopped, its phase has not begun, it is a
+                shard, it was resolved differently before, or an argument is not valid.
         """
         await _resolutions.resolve_node(
             self._life.resource, task_id, node_id, outcome, by=by, result=result, reason=reason

@@ -443,6 +443,12 @@ def _check_shards(faults: Faults, node: NodeSpec, *, streams: bool, undoes: bool
     ):
         if is_there:
             faults.add(node.node_id, f"io.shards: {other}; remove it")
+    if node.concurrency is not None and node.concurrency.on_conflict == "skip":
+        faults.add(
+            node.node_id,
+            "concurrency.on_conflict is 'skip', but each shard takes a place, and the artifacts of"
+            " a skipped shard would be lost; use 'queue' or 'fail', or remove io.shards",
+        )
 
 
 def _check_max_ahead(faults: Faults, node: NodeSpec, *, streams: bool, grows: bool) -> None:
