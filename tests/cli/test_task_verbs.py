@@ -390,6 +390,15 @@ def test_artifacts_are_printed_a_line_each(cli: Cli, installation: Installation)
     assert cli("artifacts", "t1", "nix", "--db", installation.address).exit_code == 2
 
 
+def test_artifacts_of_a_shard_are_printed(cli: Cli, installation: Installation):
+    reads = {"start_when": "first_batch", "shards": 2}
+    installation.finish(
+        {"nodes": [*STREAM["nodes"], node("c", "work", "a", io=reads)]}, task_id="t1"
+    )
+    result = cli("artifacts", "t1", "c[0]", "--db", installation.address)
+    assert (result.exit_code, result.stdout.count("c  batch 0/a:")) == (0, 2)
+
+
 def test_a_task_is_paused_resumed_and_cancelled(cli: Cli, installation: Installation):
     installation.submit(ONE, task_id="t1")
     at = ("--db", installation.address)

@@ -149,3 +149,61 @@ async def test_a_node_that_is_not_in_the_task_is_named() -> None:
         ):
             with pytest.raises(TaskNotFound, match=f"task '{view.id}' has no node 'zz'"):
                 await ask
+
+
+SHARDED = {
+    "nodes": [
+        {"node_id": "pages", "type": "pages", "io": {"input_inline": 26}},
+        {
+            "node_id": "c",
+            "type": "copy",
+            "depends_on": ["pages"],
+            "io": {"start_when": "first_batch", "shards": 12},
+        },
+    ]
+}
+
+
+class Copies(Handler):
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        return BatchResult(True, artifacts_ref=batch.payload["meta"])
+
+    async def finalize(self, ctx: RunContext) -> FinalizeResult:
+        return FinalizeResult(artifacts_ref={"complete": True})
+
+
+def is_late(record: ArtifactRecord) -> bool:
+    return record.stream.node_id == "c" and record.position > 5
+
+
+@pytest.mark.parametrize("late", [lambda record: False, is_late], ids=["on time", "late"])
+async def test_the_artifacts_of_a_shard_are_its_part_of_the_stream_of_its_node(
+    late: Choose,
+) -> None:
+    handlers = {"pages": pages, "copy": Copies()}
+    async with Cluster(store=store_with(Lossy(late=late)), handlers=handlers) as cluster:
+        view = await cluster.run(SHARDED)
+        assert view.status == "finished"
+        of_shard = {}
+        for shard in range(12):
+            found = [item async for item in cluster.client.artifacts(view.id, f"c[{shard}]")]
+            assert {item.node_id for item in found} == {"c"}
+            of_shard[shard] = [(item.uid, item.meta["page"]) for item in found]
+        of_node = [item.meta async for item in cluster.client.artifacts(view.id, "c")]
+        of_task = [item.meta async for item in cluster.client.artifacts(view.id)]
+    assert of_shard == {
+        shard: [(f"{shard}/pages:{page}", page) for page in range(shard, 26, 12)]
+        for shard in range(12)
+    }
+    assert (len(of_node), len(of_task)) == (26 + 1, 26 + 26 + 1)
+
+
+async def test_a_lost_artifact_of_a_shard_is_named() -> None:
+    lost = Lossy()
+    handlers = {"pages": pages, "copy": Copies()}
+    async with Cluster(store=store_with(lost), handlers=handlers) as cluster:
+        view = await cluster.run(SHARDED)
+        lost.lost = lambda record: record.uid.startswith("1/")
+        with pytest.raises(NodeFailure, match="node 'c' of task") as caught:
+            [item async for item in cluster.client.artifacts(view.id, "c[1]")]
+    assert caught.value.reason_code == "artifact_lost"

@@ -176,6 +176,12 @@ async def test_artifacts_and_nodes_come_in_pages() -> None:
             assert (first["items"], first["next"]) == (every[:2], "2")
             last = (await http.get(f"{place}?limit=2&after=2")).json()
             assert (last["items"], last["next"]) == (every[2:], None)
+        reads = {"start_when": "first_batch", "shards": 2}
+        flow = graph(node("b", "batches"), node("c", "work", "b", io=reads))
+        await cluster.client.create_task(graph=flow, task_id="s")
+        await cluster.client.wait("s")
+        of_shard = (await http.get("/tasks/s/nodes/c[1]/artifacts")).json()["items"]
+        assert [one["uid"] for one in of_shard] == ["1/b:1"]
         for cursor in ("x", "-1", "01", "9" * 30):
             assert problem(await http.get(f"/tasks/t/artifacts?after={cursor}"))[0] == 422
         page = (await http.get("/tasks/t/nodes?map=m&limit=2&status=finished")).json()

@@ -15,6 +15,8 @@ class _Positions:
     of order.
     """
 
+    prefix: str = ""
+    """Only batches whose uids begin with it are counted."""
     done: int = 0
     """All positions up to this one were read."""
     ahead: set[int] = field(default_factory=set)
@@ -24,7 +26,7 @@ class _Positions:
         """Count a record. Return False if its position was read before."""
         if record.position <= self.done or record.position in self.ahead:
             return False
-        self.batches += record.partial
+        self.batches += record.partial and record.uid.startswith(self.prefix)
         self.ahead.add(record.position)
         while self.done + 1 in self.ahead:
             self.done += 1
@@ -38,15 +40,17 @@ async def scan_artifacts(
     *,
     generations: Mapping[str, int],
     batches: Mapping[str, int],
+    prefix: str = "",
 ) -> AsyncGenerator[ArtifactRecord, None]:
     """Yield the records of these nodes, in order of production. ``batches`` are the numbers of
-    batches that the finished nodes have stored.
+    batches that the finished nodes have stored. With ``prefix``, only records whose uids begin with
+    it are yielded and counted.
 
     Raises:
         NodeFailure: ``artifact_lost``; a record is missing.
     """
     read = {
-        Stream(task_id, node_id, generation): _Positions()
+        Stream(task_id, node_id, generation): _Positions(prefix)
         for node_id, generation in generations.items()
     }
     cursor = None
@@ -55,7 +59,8 @@ async def scan_artifacts(
         for _, record in page:
             if record.stream in read:
                 read[record.stream].add(record)
-                yield record
+                if record.uid.startswith(prefix):
+                    yield record
     for stream, positions in read.items():
         stored = batches.get(stream.node_id, 0)
         while positions.ahead or positions.batches < stored:
@@ -71,6 +76,6 @@ async def scan_artifacts(
             if not more:
                 break
             for record in more:
-                if positions.add(record):
+                if positions.add(record) and record.uid.startswith(prefix):
                     yield record
         check_complete(stream, stored=stored, found=positions.batches)

@@ -8,9 +8,11 @@ from itertools import chain
 from flowkit._records.artifact_scan import scan_artifacts
 from flowkit._records.kept_artifacts import kept_records
 from flowkit._records.queries import artifact_meta, records_of
+from flowkit._records.shard_uids import prefix_of_shard
 from flowkit._records.task_records import decode_task
 from flowkit.client._nodes import current_nodes
 from flowkit.client._session import Session, index_of
+from flowkit.graph._expanded_plan import number_of, stored_by
 from flowkit.protocols import ArtifactRecord, Stream, utc
 from flowkit.task import Artifact, Mark, NodeRecord
 
@@ -18,7 +20,10 @@ from flowkit.task import Artifact, Mark, NodeRecord
 async def read_artifacts(
     session: Session, task_id: str, node_id: str | None
 ) -> AsyncIterator[Artifact]:
-    """Yield the artifacts of a task, or of one of its nodes, in order of production."""
+    """Yield the artifacts of a task, or of one of its nodes, in order of production.
+
+    Those of a shard are in the stream of its node.
+    """
     store = session.store
     task = decode_task(await session.record(task_id))
     plan = task.spec.plan
@@ -27,15 +32,23 @@ async def read_artifacts(
     records = await records_of(store, task, indexes)
     kept: list[ArtifactRecord] = []
     generations, batches = dict[str, int](), dict[str, int]()
+    prefix = ""
     for index in indexes:
-        node, record = plan.ids[index], records.get(index) or NodeRecord()
+        owner, record = stored_by(plan, index), records.get(index) or NodeRecord()
+        if owner != index:
+            if node_id is None:
+                continue  # the artifacts of its node are among those of the task
+            prefix = prefix_of_shard(number_of(plan, index))
+        node = plan.ids[owner]
         if record.kept:
             kept += kept_records(Stream(task_id, node, record.generation), record.kept)
             continue
         generations[node] = record.generation
         if task.marks[index] == Mark.FINISHED:
             batches[node] = record.batches
-    found = scan_artifacts(store.artifacts, task_id, generations=generations, batches=batches)
+    found = scan_artifacts(
+        store.artifacts, task_id, generations=generations, batches=batches, prefix=prefix
+    )
     async with aclosing(_in_order(found, kept)) as items:
         async for item in items:
             if item.meta is not None:

@@ -417,6 +417,9 @@ class TaskVerbs(ABC):
     def artifacts(self, task_id: str, node_id: str | None = None) -> AsyncIterator[Artifact]:
         """Yield the artifacts of a task, or of one of its nodes, in order of production.
 
+        Those of a shard are those that it stored in the stream of its node: they have the id of the
+        node, and uids that begin with the number of the shard.
+
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
             NodeFailure: ``artifact_lost``; a stored artifact is missing. The artifacts before it

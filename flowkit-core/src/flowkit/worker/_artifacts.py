@@ -37,16 +37,6 @@ def stream_of(command: RunNode) -> Stream:
     return Stream(command.task_id, node_id, command.generation)
 
 
-def uid_of_shard(shard: int, uid: str) -> str:
-    """Return the uid that a batch of a shard has in the stream of the node."""
-    return f"{shard}/{uid}"
-
-
-def shard_of(uid: str) -> int:
-    """Return the shard that has stored a batch of a node with shards."""
-    return int(uid.partition("/")[0])
-
-
 class ArtifactWriter:
     """Stores the records of all runs. Records added during a call go into the next call."""
 

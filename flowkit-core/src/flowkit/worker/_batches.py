@@ -15,6 +15,7 @@ from flowkit._json.limits import MAX_UID_CHARS
 from flowkit._json.metrics import Numbers, add_numbers
 from flowkit._json.values import is_unicode
 from flowkit._records import queries
+from flowkit._records.shard_uids import shard_of, uid_of_shard
 from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import Titled
@@ -28,9 +29,7 @@ from flowkit.worker._artifacts import (
     ArtifactReader,
     ArtifactWriter,
     StreamHints,
-    shard_of,
     stream_of,
-    uid_of_shard,
 )
 from flowkit.worker._context import RunContext, Services
 from flowkit.worker._handlers import (

@@ -33,11 +33,12 @@ from typing import Any, NamedTuple, TypeVar
 import anyio
 
 from flowkit._records.queries import check_complete, no_artifacts_error
+from flowkit._records.shard_uids import shard_of
 from flowkit._runtime.concurrency import within
 from flowkit.errors import InputAdapterError, TaskNotFound
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, Stream
-from flowkit.worker._artifacts import ArtifactReader, StreamWatch, StreamWatches, shard_of
+from flowkit.worker._artifacts import ArtifactReader, StreamWatch, StreamWatches
 from flowkit.worker._context import RunContext
 from flowkit.worker._handlers import Batch
 from flowkit.worker._stream_readers import Reading, Readings
