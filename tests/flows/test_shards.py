@@ -395,3 +395,15 @@ async def test_an_operator_settles_a_node_with_shards_and_none_of_its_shards(out
     assert (view.nodes["c"].status, view.nodes["c"].resolved_by) == (outcome, "ann")
     assert {view.nodes[f"c[{shard}]"].status for shard in range(2)} == {"cancelled"}
     assert reads.ends == []
+
+
+async def test_a_node_with_shards_ends_with_one_slot_more_than_its_readers_hold() -> None:
+    async def reads(item: dict[str, Any]) -> None:
+        pass
+
+    readers = [node(name, "z", "c", io={"start_when": "first_batch"}) for name in ("z1", "z2")]
+    async with Cluster(worker_config=WorkerConfig(max_concurrency=3)) as cluster:
+        await cluster.add_worker({"p": numbers, "c": Reads(), "z": reads})
+        task_id = await cluster.client.create_task(graph=sharded(6, 2, *readers))
+        view = await ended(cluster, task_id)
+    assert (view.status, view.nodes["c"].result) == ("finished", list(range(6)))
