@@ -37,6 +37,16 @@ MESSAGE = {
         ],
         "Messages with the same ``key`` belong together.": ["test_a_key_arrives_as_it_was_sent"],
     },
+    "durable": {
+        "The message survives a power failure once it is published.": [
+            (
+                "tests/sqlite/test_power_failure.py::test_what_led_to_a_handler_survives_a_power"
+                "_failure_after_the_handler_began"
+            )
+        ],
+        "Others may be lost in one, on a bus that is a file of one machine.": DEFINITION,
+        "A bus may ignore this and make each message durable.": DEFINITION,
+    },
 }
 
 DELIVERY = {

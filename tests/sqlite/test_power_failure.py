@@ -211,12 +211,13 @@ def successes_in(path: Path) -> dict[str, set[int]]:
     return found
 
 
+@pytest.mark.parametrize("segments", ["off", "safe"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_led_to_a_handler_survives_a_power_failure_after_the_handler_began(
-    library: Path, tmp_path: Path, seed: int
+    library: Path, tmp_path: Path, seed: int, segments: str
 ) -> None:
     chance = random.Random(seed)
-    with writing(library, tmp_path, "chains_runner") as (process, last, synced):
+    with writing(library, tmp_path, "chains_runner", segments) as (process, last, synced):
         lines = lines_until_killed(process, chance.randint(*CONFIRMED))
     reached: dict[str, int] = {}
     for line in lines:

@@ -367,10 +367,8 @@ class ReportSender:
             message = None
             reports = run.collect()
             for report in reports:
-                message = self._message(report, run.headers)
+                message = self._message(report, run)
                 if message is not None:
-                    # The next node of a segment begins when it knows that this is stored.
-                    message.durable = run.on_bus is not None
                     messages.append(message)
             if run.ended:
                 # Another run has the attempt: this worker does not answer for it.
@@ -380,7 +378,7 @@ class ReportSender:
                 run.retries_sent = None
         return _Sending([*messages, *repeated], [], runs, retries_sent, ends)
 
-    def _message(self, report: WorkerReport, headers: Mapping[str, bytes]) -> Message | None:
+    def _message(self, report: WorkerReport, run: RunReports) -> Message | None:
         """Return the message with a report, or with its substitute if it cannot be sent."""
         try:
             value = encode(report, limit=self._bus.max_message_bytes)
@@ -392,7 +390,9 @@ class ReportSender:
                 )
                 return None
             value = encode(substitute)
-        return Message(self._buffer.topic, value, report.task_id, headers)
+        # The next node of a segment begins when it knows that this is stored.
+        durable = run.on_bus is not None
+        return Message(self._buffer.topic, value, report.task_id, run.headers, durable=durable)
 
     async def _send(self, sending: _Sending) -> None:
         await patiently(
