@@ -200,7 +200,7 @@ async def test_however_many_change_tasks_that_wait_each_command_is_sent_once(see
     chance = random.Random(seed)
     bus, work = Recording(), Work(seconds=3)
     async with cluster_of(
-        bus, work, coordinators=3, workers=2, worker_config=WorkerConfig(max_concurrency=2)
+        bus, work, coordinators=3, worker_config=WorkerConfig(max_concurrency=4)
     ) as cluster:
         everybody = [cluster.client, *cluster.coordinators]
 
