@@ -118,7 +118,6 @@ from flowkit._engine.reports import (
 )
 from flowkit._engine.reruns import blocked_nodes, nodes_to_reset, reset_record, undone_nodes
 from flowkit._engine.resolutions import node_resolved
-from flowkit._engine.segments import end_segments
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import signal_received
 from flowkit._engine.task_keys import return_place
@@ -270,7 +269,7 @@ def _reaches_nothing(draft: Transition, *, paused: bool) -> bool:
 def _set_paused(draft: Transition, *, paused: bool) -> None:
     """Pause or resume a task and its child tasks, also those that were paused or resumed alone."""
     if paused:
-        end_segments(draft)
+        draft.end_segments()
     draft.paused = paused
     draft.pauses += 1
     for index in () if paused else draft.task.spec.plan.controls:

@@ -7,7 +7,6 @@ from typing import Any
 
 from flowkit._engine.effects import (
     DropLetter,
-    EndSegments,
     KeepLetter,
     ReadArtifacts,
     RunChild,
@@ -27,7 +26,6 @@ from flowkit._engine.readiness import (
     readiness,
 )
 from flowkit._engine.retries import retry_delay
-from flowkit._engine.segment_rules import has_segments
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import (
     MAP_ITEM_FAILED,
@@ -267,8 +265,7 @@ def _end_stopped(
 def stop_everything(draft: Transition, reason_code: str, settings: EngineSettings) -> None:
     """Stop all nodes of a task that have not ended."""
     draft.paused = False
-    if has_segments(draft.task):
-        draft.effects.append(EndSegments())
+    draft.end_segments()
     for index in range(draft.task.spec.plan.size):
         mark = draft.mark(index)
         if mark not in _NOT_STOPPED:

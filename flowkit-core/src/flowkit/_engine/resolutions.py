@@ -6,7 +6,6 @@ and decides the outcome at the end of the stop.
 
 from flowkit._engine.events import NodeResolved
 from flowkit._engine.node_ends import stop_node
-from flowkit._engine.segments import end_segments
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import RESOLVED
 from flowkit._engine.transition import Transition
@@ -25,5 +24,5 @@ def node_resolved(draft: Transition, event: NodeResolved, settings: EngineSettin
     data = {"outcome": chosen.outcome, "by": chosen.by, "reason": chosen.reason}
     draft.note(index, "resolution", None, data)
     if mark == Mark.WAITING:
-        end_segments(draft)  # one of them may come to this node
+        draft.end_segments()  # one of them may come to this node
     stop_node(draft, index, mark, RESOLVED, settings)

@@ -10,17 +10,10 @@ from hmac import compare_digest
 
 from flowkit._engine.effects import EndSegments, SendCancel
 from flowkit._engine.node_starts import begin_attempt, record_start
-from flowkit._engine.segment_rules import has_segments
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit.messages import NextStart, NodeSucceeded
 from flowkit.task import Mark, SegmentIssue
-
-
-def end_segments(draft: Transition) -> None:
-    """Ask the workers to begin no further nodes without commands, if one of them may."""
-    if has_segments(draft.task):
-        draft.effects.append(EndSegments())
 
 
 def start_next(

@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.due_times import change_times
-from flowkit._engine.effects import Effect, EvaluateCondition, Letter
+from flowkit._engine.effects import Effect, EndSegments, EvaluateCondition, Letter
 from flowkit._engine.map_expansion import (
     Growth,
     add_block,
@@ -19,6 +19,7 @@ from flowkit._engine.map_expansion import (
 from flowkit._engine.pending_effects import return_of
 from flowkit._engine.queue_ranks import first_of, queue_rank
 from flowkit._engine.readiness import derive, fails_task
+from flowkit._engine.segment_rules import has_segments
 from flowkit._engine.sources import sources_progress
 from flowkit._engine.tags import count_tags, waiting_tag
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
@@ -402,6 +403,11 @@ class Transition:
                 self.edit(index).set_claim(kind, claim.in_state("unused"))
         self.move(index, Mark.READY)
         self.queue(index)
+
+    def end_segments(self) -> None:
+        """Ask the workers to begin no further nodes without commands, if one of them may."""
+        if has_segments(self.task):
+            self.effects.append(EndSegments())
 
     def end_claims(self, index: int, *, begun: bool, finished: bool = False) -> None:
         """Give back the places of a node whose attempt is over, or take it out of the queues.

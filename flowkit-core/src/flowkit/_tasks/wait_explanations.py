@@ -37,12 +37,10 @@ def _waiting(task: Task) -> Iterator[int]:
 
 
 def _awaited(task: Task, index: int, record: NodeRecord) -> str | None:
-    """Return what a node waits for, None for a node that does not wait."""
-    mark, plan = task.marks[index], task.spec.plan
-    if mark == Mark.ISSUED:
+    """Return what a deferred or issued node waits for; None for its next attempt."""
+    plan = task.spec.plan
+    if task.marks[index] == Mark.ISSUED:
         return f"worker of role {plan.nodes[index].type!r}"
-    if mark != Mark.DEFERRED:
-        return None
     if record.queued_for is not None:
         return asked_place(record)
     if record.wait is None:

@@ -6,7 +6,8 @@ import anyio
 
 from flowkit._codecs.store_codec import encoded
 from flowkit._json.limits import LAST_MOMENT
-from flowkit._records.trigger_records import KIND, MOST_READ, StoredTrigger, decode_trigger
+from flowkit._records.trigger_records import KIND, MOST_READ, decode_trigger
+from flowkit.client._trigger_lags import events_behind
 from flowkit.config import CommonConfig
 from flowkit.errors import CorruptRecord, FlowKitError
 from flowkit.plugins import Plugins
@@ -44,7 +45,7 @@ async def _check(
         return CheckResult(name, False, error.fault, f"flowkit trigger rm {quote(record.key)}")
     try:
         with anyio.fail_after(PATIENCE_SEC):
-            behind = await _behind(stored, plugins, cfg)
+            behind = await events_behind(stored, plugins, cfg)
     except TimeoutError:
         detail = f"its source did not answer within {PATIENCE_SEC:g} s"
         return CheckResult(name, False, detail, CHECK_SOURCE)
@@ -56,8 +57,3 @@ async def _check(
     else:
         fix = "start more coordinators, or allow a higher number"
     return CheckResult(name, max_behind is None or behind <= max_behind, detail, fix)
-
-
-async def _behind(stored: StoredTrigger, plugins: Plugins, cfg: CommonConfig) -> int:
-    source = plugins.open_trigger(stored.trigger.source, cfg)
-    return await source.behind(stored.group_in(cfg.namespace), since=stored.since)

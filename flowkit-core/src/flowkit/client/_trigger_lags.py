@@ -53,7 +53,7 @@ class TriggerLags:
         self._read[group] = None
 
         async def ask() -> None:
-            self._read[group] = await self._count(group, one, records)
+            self._read[group] = await self._count(one, records)
 
         try:
             await within(PATIENCE_SEC, ask, clock=self._clock)
@@ -65,9 +65,14 @@ class TriggerLags:
                 extra={"action": "trigger_lag_unknown", "trigger_id": one.trigger.id},
             )
 
-    async def _count(self, group: str, one: StoredTrigger, records: RecordStore) -> int:
+    async def _count(self, one: StoredTrigger, records: RecordStore) -> int:
         if one.is_read:
-            source = self._plugins.open_trigger(one.trigger.source, self._cfg)
-            return await source.behind(group, since=one.since)
+            return await events_behind(one, self._plugins, self._cfg)
         prefix = prefix_of(one.trigger.id, one.token)
         return len(await records.scan(EVENT_KIND, prefix=prefix, limit=MOST))
+
+
+async def events_behind(stored: StoredTrigger, plugins: Plugins, cfg: CommonConfig) -> int:
+    """Ask the source of a trigger, which is that of a plugin, how many events wait."""
+    source = plugins.open_trigger(stored.trigger.source, cfg)
+    return await source.behind(stored.group_in(cfg.namespace), since=stored.since)

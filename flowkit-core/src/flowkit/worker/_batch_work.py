@@ -41,9 +41,6 @@ class BatchWork:
     ) -> None:
         self._command = command
         self._data = data
-        sharded = data.io.get("shards") is not None
-        self._ends_shards = sharded and command.shard is None
-        """Whether the run is the end of a node whose shards have processed all batches."""
         self._context = context
         self._services = services
         self._source = BatchSource(command, data, context=context, ending=ending, services=services)
@@ -56,7 +53,7 @@ class BatchWork:
             hints=services.hints,
             late=services.late,
             clock=services.clock,
-            sharded=sharded,
+            sharded=data.io.get("shards") is not None,
         )
         self.processor = BatchProcessor(
             command,
@@ -75,10 +72,10 @@ class BatchWork:
         ``whole`` says that the input is not divided into batches.
         """
         if isinstance(handler, FunctionHandler):
-            if not self._ends_shards:
+            if not self.stored.ends_shards:
                 await self._run_function(handler, whole=whole)
             return await self._end(None, {})
-        if not self._ends_shards:
+        if not self.stored.ends_shards:
             await self._run_handler(handler)
         if self._command.shard is not None:
             return await self._end(None, {})

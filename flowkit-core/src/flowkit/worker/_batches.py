@@ -326,9 +326,9 @@ class StoredBatches:
         self._reports = reports
         self._hints = hints
         self._clock = clock
-        # The end of a node with shards has no batches.
-        ends_shards = sharded and command.shard is None
-        self._fresh = ends_shards or (command.attempt == 1 and not command.resumed)
+        self.ends_shards = sharded and command.shard is None
+        """The run is the end of a node whose shards have processed all batches: it has none."""
+        self._fresh = self.ends_shards or (command.attempt == 1 and not command.resumed)
         self._recent: Recent[str, None] = Recent(1000)
         self._warned = False
         self._sums: Numbers = {}
