@@ -10,7 +10,7 @@ messages.
 import argparse
 import asyncio
 import json
-import resource
+import os
 import statistics
 import time
 from collections import deque
@@ -18,9 +18,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import resident_mb
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit._runtime.garbage_collection import rare_collections
 from flowkit.messages import NodeSucceeded, RunContextData, RunNode, decode, encode
@@ -233,7 +233,7 @@ class PassingArtifacts(InMemoryArtifactStore):
                     replace(record, position=position)
                 )
             if position % 10_000 == 0:
-                self.highest = max(self.highest, resident_megabytes())
+                self.highest = max(self.highest, resident_mb(os.getpid()))
                 self.early = self.early or self.highest
         return [True] * len(records)
 
@@ -244,11 +244,6 @@ class PassingArtifacts(InMemoryArtifactStore):
         while waiting and waiting[0].position <= after:
             waiting.popleft()
         return list(islice(waiting, limit))
-
-
-def resident_megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 async def measure_stream(batches: int) -> None:

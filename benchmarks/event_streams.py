@@ -12,7 +12,6 @@ node until a client has received it: median, 99 %, most. All share the machine.
 
 import argparse
 import json
-import os
 import re
 import statistics
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 import anyio
 
 from benchmarks.embedded import say
+from benchmarks.processes import open_files, processor_seconds, resident_mb
 from flowkit import Coordinator, CoordinatorConfig, NodeView, TaskView, WorkerConfig
 from flowkit.worker import Worker, handler
 
@@ -35,7 +35,6 @@ LANES = 10
 LENGTH = 20
 NODE_SEC = 0.5
 WINDOW_SEC = 30
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @handler("short")
@@ -138,27 +137,13 @@ async def server(db: str) -> AsyncIterator[tuple[int, int]]:
         await process.wait()
 
 
-def processor_sec(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def resident_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def open_files(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
 async def report(pid: int, late_sec: list[float], windows: int) -> None:
-    spent, at = processor_sec(pid), monotonic()
+    spent, at = processor_seconds([pid]), monotonic()
     for number in range(1, windows + 1):
         await anyio.sleep(WINDOW_SEC)
         late = sorted(one * 1_000 for one in late_sec)
         late_sec.clear()
-        now_spent, now = processor_sec(pid), monotonic()
+        now_spent, now = processor_seconds([pid]), monotonic()
         say(
             f"{number * WINDOW_SEC} s",
             resident_mb=resident_mb(pid),

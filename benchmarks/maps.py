@@ -11,6 +11,7 @@ map. The processor time of this process is what other programs disturb least.
 """
 
 import asyncio
+import os
 import statistics
 import tempfile
 import time
@@ -18,7 +19,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.embedded import ROLE, asked, cluster, fan, finished, resident_megabytes, run, say
+from benchmarks.embedded import ROLE, asked, cluster, fan, finished, run, say
+from benchmarks.processes import resident_mb
 from benchmarks.sqlite_overhead import in_processes
 from flowkit import Coordinator
 from flowkit._runtime.garbage_collection import rare_collections
@@ -83,7 +85,7 @@ async def highest_memory(until: asyncio.Event) -> float:
     """Return the highest resident memory of this process until an event, in megabytes."""
     highest = 0.0
     while not until.is_set():
-        highest = max(highest, resident_megabytes())
+        highest = max(highest, resident_mb(os.getpid()))
         await asyncio.sleep(SAMPLE_SEC)
     return highest
 
@@ -92,7 +94,7 @@ async def measure_memory(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with in_processes(Path(folder) / "flowkit.db") as coordinator:
             await run_map(coordinator, 100)
-            idle = resident_megabytes()
+            idle = resident_mb(os.getpid())
             over = asyncio.Event()
             sampling = asyncio.create_task(highest_memory(over))
             seconds, _ = await used(run_map(coordinator, LARGE))

@@ -12,19 +12,18 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import os
 import statistics
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from benchmarks.bare import BareCoordinator, Parents, work
+from benchmarks.processes import processor_seconds
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit._runtime.garbage_collection import rare_collections
 from flowkit.worker import Worker, handler
@@ -127,11 +126,6 @@ def process(target: Callable[..., None], *arguments: str) -> Iterator[int]:
         other.join(20)
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Writes(CommandListener):
     """Listener that counts the driver's write commands."""
 
@@ -217,9 +211,9 @@ async def measure_bulk(
         floor, took, cpu, written = [], [], [], []
         for _ in range(rounds * (1 if nodes > 1000 else 10)):
             floor.append(await seconds(run_bare, graphs))
-            before, used, own = writes.count, cpu_seconds(worker), time.process_time()
+            before, used, own = writes.count, processor_seconds([worker]), time.process_time()
             took.append(await seconds(run_ours, graphs))
-            cpu.append(time.process_time() - own + cpu_seconds(worker) - used)
+            cpu.append(time.process_time() - own + processor_seconds([worker]) - used)
             written.append(writes.count - before)
         ours, theirs = statistics.median(took), statistics.median(floor)
         per_node[workload] = ours / nodes

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from benchmarks.embedded import seconds
-from benchmarks.peers.processor_time import processor_seconds
 from benchmarks.peers.sessions import Session
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.workloads import Workload, takes_too_long
+from benchmarks.processes import processor_seconds
 
 WARM_UP_SEC = 3.0
 WARM_UP_TASKS = 50

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers import temporal_server
-from benchmarks.peers.processor_time import children
+from benchmarks.processes import children
 from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_jars import KAFKA_VERSION
 from tests.servers.mongod import MongoServers, mongod_program

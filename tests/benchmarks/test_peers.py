@@ -9,11 +9,11 @@ import pytest
 
 from benchmarks.peers import report
 from benchmarks.peers.chart import PANELS, chart, rates
-from benchmarks.peers.processor_time import with_descendants
 from benchmarks.peers.results import Figure, Results, Round, loaded
 from benchmarks.peers.services import SERVICES
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.workloads import WORKLOADS, of_round, takes_too_long
+from benchmarks.processes import with_descendants
 
 CHAIN = WORKLOADS["chain"]
 

@@ -1,4 +1,4 @@
-"""Processor time of processes with their children."""
+"""Processor time, memory and files of processes, as the kernel knows them."""
 
 import os
 from collections.abc import Iterable
@@ -47,3 +47,17 @@ def processor_seconds(pids: Iterable[int]) -> float:
     everyone = with_descendants(pids, parents())
     ticks = sum(sum(map(int, fields(pid)[USED])) for pid in everyone)
     return ticks / TICKS_A_SEC
+
+
+def resident_mb(pid: int) -> float:
+    """Return the memory of a process, in MB of 2**20 bytes; 0 if it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def open_files(pid: int) -> int:
+    """Return the number of files and connections that a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
