@@ -32,9 +32,9 @@ class Expectation:
 
 
 EXPECTATIONS: Mapping[str, Expectation] = {
-    "chain of 100": Expectation(100, 0.015, lambda opened: run(opened, chain(100))),
-    "fan of 300": Expectation(302, 0.04, lambda opened: run(opened, fan(300))),
-    "300 one-node tasks": Expectation(300, 0.015, lambda opened: many(opened, 300)),
+    "chain of 100": Expectation(100, 0.03, lambda opened: run(opened, chain(100))),
+    "fan of 300": Expectation(302, 0.06, lambda opened: run(opened, fan(300))),
+    "300 one-node tasks": Expectation(300, 0.03, lambda opened: many(opened, 300)),
 }
 
 
