@@ -43,6 +43,10 @@ SERVERS_FOR_EXPERIMENTS = (
 OWN_SERVERS = (
     "it needs the reader's configuration; the verb runs in tests/services/test_processes.py"
 )
+OWN_LETTERS = (
+    "it needs the reader's servers; tests/cli/test_dead_letter_verbs.py runs the verbs, and"
+    " tests/web/test_webhook_deliveries.py retries such letters"
+)
 UNTIL_STOPPED = (
     "it works with a process that runs until Ctrl-C; tests/cli/test_dev.py runs the verb"
 )
@@ -103,6 +107,8 @@ NOT_RUN = {
         ),
         "it needs a cluster or containers; tests/docs/test_deploy.py checks the files",
     ),
+    "flowkit dlq ls --kind webhook --config coordinator.toml": OWN_LETTERS,
+    "flowkit dlq retry --kind webhook --config coordinator.toml": OWN_LETTERS,
     "flowkit webhooks --config coordinator.toml": (
         "it needs the reader's servers and receiver; tests/web/test_webhooks.py runs what it calls"
     ),
@@ -136,6 +142,7 @@ NOT_RUN_PROGRAMS = {
     "flowkit cache rm ": "it needs the file of a coordinator: tests/cli/test_cache_verbs.py",
     "flowkit logs TASK": "it needs a task that has logged: tests/cli/test_log_verbs.py",
     "kafka-topics.sh ": KAFKA_TOOL,
+    "kafka-consumer-groups.sh ": KAFKA_TOOL,
     "kafka-acls.sh ": f"{KAFKA_TOOL}; tests/services/test_rights.py grants the rights of the page",
     "python tools/chaos.py": "it takes 20 minutes; tests/chaos/test_chaos.py runs for two",
     "python tools/trigger_records.py": "it takes minutes; tests/kafka has its promises in small",

@@ -49,6 +49,7 @@ LETTER = DeadLetter(
     position=2**63 - 1,
     headers={"\udcfd": b"\x00", "b": b"\xff", "a": b""},
     trigger="t",
+    webhook="w",
 )
 
 

@@ -13,13 +13,16 @@ from pydantic import SecretStr
 
 from flowkit import Client, Coordinator, CoordinatorConfig, Trigger, WorkerConfig
 from flowkit.changes import TaskChange
+from flowkit.cli.verbs import WebhookLetters
 from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
 from flowkit.errors import TopicUnavailable
+from flowkit.plugins import Plugins
 from flowkit.protocols import Message, TopicSpec
 from flowkit.worker import Worker, handler
 from flowkit_kafka import KafkaBus
 from flowkit_kafka._config import KafkaConfig
+from flowkit_testing import InMemoryStore
 from flowkit_web._webhook_config import WebhookConfig
 from flowkit_web._webhook_deliveries import WebhookDeliveries, group_of
 from tests.builders import chain, graph, node, work
@@ -205,12 +208,12 @@ async def posted(cfg: CommonConfig, task_id: str) -> None:
     async with KafkaBus(cfg.bus_address(), cfg) as bus, anyio.create_task_group() as group:
         await bus.ensure_topics([TopicSpec(cfg.changes_topic)])
         deliveries = WebhookDeliveries(
-            "a",
             webhook,
             bus=bus,
             topic=cfg.changes_topic,
             group=group_of(cfg.namespace, "a"),
             clock=SystemClock(),
+            letters=WebhookLetters("a", InMemoryStore(), SystemClock(), Plugins(discover=False)),
         )
         group.start_soon(deliveries.run, post)
         with anyio.fail_after(WITHIN_SEC):

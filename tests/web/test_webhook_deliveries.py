@@ -8,11 +8,17 @@ import anyio
 import pytest
 from pydantic_core import from_json, to_json
 
-from flowkit.protocols import Message
-from flowkit_testing import InMemoryBus, ManualClock
+from flowkit import Client
+from flowkit.cli.verbs import WebhookLetters
+from flowkit.errors import RecordRefused, StoreError, StoreUnavailable
+from flowkit.plugins import Plugins
+from flowkit.protocols import Message, RecordChange, Store
+from flowkit.task import DeadLetter
+from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
 from flowkit_web._webhook_config import WebhookConfig
 from flowkit_web._webhook_deliveries import WebhookDeliveries
 from flowkit_web._webhook_requests import NotDelivered
+from tests.hooked_store import HookedStore, parks
 
 TOPIC = "flowkit.changes"
 SECRET = "whsec_" + "AAAA" * 8
@@ -64,10 +70,22 @@ async def clock() -> AsyncIterator[ManualClock]:
 
 @asynccontextmanager
 async def running(
-    bus: InMemoryBus, clock: ManualClock, receiver: Receiver, *, name: str = "a", **fields: object
+    bus: InMemoryBus,
+    clock: ManualClock,
+    receiver: Receiver,
+    *,
+    name: str = "a",
+    store: Store | None = None,
+    **fields: object,
 ) -> AsyncIterator[anyio.CancelScope]:
+    letters = WebhookLetters(name, store or InMemoryStore(), clock, Plugins(discover=False))
     deliveries = WebhookDeliveries(
-        name, config(**fields), bus=bus, topic=TOPIC, group=f"flowkit.webhook.{name}", clock=clock
+        config(**fields),
+        bus=bus,
+        topic=TOPIC,
+        group=f"flowkit.webhook.{name}",
+        clock=clock,
+        letters=letters,
     )
     async with anyio.create_task_group() as group:
         group.start_soon(deliveries.run, receiver.post)
@@ -124,6 +142,141 @@ async def test_a_change_that_is_refused_for_too_long_becomes_a_dead_letter_and_i
     assert letter.message.headers["flowkit-reason"] == b"webhook a: it answered with status 500"
     (given_up,) = [line for line in caplog.records if line.levelname == "ERROR"]
     assert "gives up a change of task a" in given_up.getMessage()
+
+
+# ---------------------------------------------------------------- dead letters
+
+
+def refusing(task_id: str, seq: int) -> bool:
+    return True
+
+
+async def kept(bus: InMemoryBus, store: Store) -> list[DeadLetter]:
+    """Return the dead letters of webhooks, as clients list them."""
+    async with Client(store=store, bus=bus) as client:
+        return (await client.dead_letters(kind="webhook")).items
+
+
+async def retry_all(bus: InMemoryBus, store: Store) -> list[str]:
+    """Retry the dead letters of webhooks, and return the outcomes."""
+    async with Client(store=store, bus=bus) as client:
+        letters = (await client.dead_letters(kind="webhook")).items
+        return [
+            one.detail
+            for one in await client.retry_dead_letters([letter.letter_id for letter in letters])
+        ]
+
+
+async def test_a_change_that_was_given_up_is_listed_with_its_task_webhook_and_reason(
+    clock: ManualClock,
+) -> None:
+    bus, store = InMemoryBus(), InMemoryStore()
+    await publish(bus, ("a", 1))
+    async with running(bus, clock, Receiver(refusing), store=store, retry_for_sec=HOUR):
+        await clock.sleep(2 * HOUR)
+    (letter,) = await kept(bus, store)
+    assert (letter.task_id, letter.webhook, letter.reason_code) == ("a", "a", "not_delivered")
+    assert letter.error == "webhook a: it answered with status 500"
+    assert from_json(letter.data) == {"task_id": "a", "seq": 1}
+
+
+async def test_a_retried_letter_is_delivered_to_its_webhook_alone_and_then_dropped(
+    clock: ManualClock,
+) -> None:
+    bus, store = InMemoryBus(), InMemoryStore()
+    down, other = Receiver(refusing), Receiver()
+    await publish(bus, ("a", 1), ("a", 2))
+    async with (
+        running(bus, clock, down, store=store, retry_for_sec=HOUR),
+        running(bus, clock, other, store=store, name="b"),
+    ):
+        await clock.sleep(2 * HOUR)
+        down.refuses = lambda task_id, seq: False
+        outcomes = await retry_all(bus, store)
+        assert outcomes == ["sent to webhook 'a' again; the letter stays until it is delivered"] * 2
+        await clock.sleep(60)
+        assert await kept(bus, store) == []
+    assert sorted(down.accepted) == sorted(other.accepted) == [("a", 1), ("a", 2)]
+    assert len(set(down.ids)) == 2
+
+
+async def test_a_retried_letter_stays_while_no_process_serves_its_webhook(
+    clock: ManualClock,
+) -> None:
+    bus, store = InMemoryBus(), InMemoryStore()
+    await publish(bus, ("a", 1))
+    async with running(bus, clock, Receiver(refusing), store=store, retry_for_sec=HOUR):
+        await clock.sleep(2 * HOUR)
+    (letter,) = await kept(bus, store)
+    async with running(bus, clock, Receiver(), name="b"):
+        await retry_all(bus, store)
+        await clock.sleep(60)
+    assert await kept(bus, store) == [letter]
+
+
+async def test_a_retried_letter_that_is_refused_again_stays_one_letter(clock: ManualClock) -> None:
+    bus, store = InMemoryBus(), InMemoryStore()
+    await publish(bus, ("a", 1))
+    async with running(bus, clock, Receiver(refusing), store=store, retry_for_sec=HOUR):
+        await clock.sleep(2 * HOUR)
+        (letter,) = await kept(bus, store)
+        await retry_all(bus, store)
+        await clock.sleep(2 * HOUR)
+    assert await kept(bus, store) == [letter]
+
+
+async def test_the_key_of_a_foreign_message_is_no_task_and_its_letter_is_kept(
+    clock: ManualClock,
+) -> None:
+    bus, store = InMemoryBus(), InMemoryStore()
+    body = to_json({"task_id": "x", "seq": 1})
+    odd = ["", "a\n", "k" * 300]
+    await bus.publish([Message(TOPIC, body + b" " * place, key) for place, key in enumerate(odd)])
+    async with running(bus, clock, Receiver(refusing), store=store, retry_for_sec=HOUR):
+        await clock.sleep(2 * HOUR)
+    letters = await kept(bus, store)
+    assert [letter.task_id for letter in letters] == [None] * 3
+    assert sorted(letter.key for letter in letters) == sorted(odd)
+
+
+class Refusing(HookedStore):
+    """A store that does not accept letters."""
+
+    error: StoreError | None = None
+
+    async def before_change(self, change: RecordChange) -> None:
+        if self.error is not None and parks(change):
+            raise self.error
+
+
+async def test_a_change_is_not_given_up_while_the_store_is_away(clock: ManualClock) -> None:
+    bus, store = InMemoryBus(), Refusing()
+    store.error = StoreUnavailable("away")
+    await publish(bus, ("a", 1), ("a", 2))
+    receiver = Receiver(lambda task_id, seq: seq == 1)
+    async with running(bus, clock, receiver, store=store, retry_for_sec=HOUR):
+        await clock.sleep(24 * HOUR)
+        assert receiver.accepted == []
+        store.error = None
+        await clock.sleep(60)
+    assert receiver.accepted == [("a", 2)]
+    assert len(await kept(bus, store)) == 1
+
+
+async def test_a_letter_that_the_store_refuses_is_logged_and_holds_up_nothing(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus, store = InMemoryBus(), Refusing()
+    store.error = RecordRefused("no")
+    await publish(bus, ("a", 1), ("a", 2))
+    receiver = Receiver(lambda task_id, seq: seq == 1)
+    async with running(bus, clock, receiver, store=store, retry_for_sec=HOUR):
+        await clock.sleep(2 * HOUR)
+    assert receiver.accepted == [("a", 2)]
+    assert "is on the dead-letter topic only: no" in caplog.text
+
+
+# ---------------------------------------------------------------- several at the same time
 
 
 async def test_a_receiver_that_never_answers_holds_up_no_other(clock: ManualClock) -> None:

@@ -317,7 +317,7 @@ class QueueView(_View):
     """Time since which the first of them waits."""
 
 
-LetterKind = Literal["batch", "node", "message", "task", "trigger"]
+LetterKind = Literal["batch", "node", "message", "task", "trigger", "webhook"]
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 
 
@@ -326,7 +326,8 @@ class DeadLetter:
     """Work that was given up, with the reason and the data that a retry needs.
 
     A ``batch`` or ``node`` that failed and has no retries left, a ``message`` that could not be
-    used, a quarantined ``task``, or the event of a ``trigger`` for which no task could be made.
+    used, a quarantined ``task``, the event of a ``trigger`` for which no task could be made, or a
+    change of a task that a ``webhook`` could not deliver.
     """
 
     letter_id: str
@@ -338,8 +339,8 @@ class DeadLetter:
     node_id: str | None = None
     uid: str | None = None
     data: bytes = b""
-    """Payload of a batch, input of a node or event of a trigger as JSON, or the value of a
-    message.
+    """Payload of a batch, input of a node, event of a trigger or change of a task as JSON, or the
+    value of a message.
     """
     size: int = 0
     """Length of ``data`` before it was cut."""
@@ -348,13 +349,15 @@ class DeadLetter:
     attempt: int = 0
     """Attempt of the node that failed, or in which the batch failed."""
     topic: str | None = None
-    """Topic of the message. The next three fields are its key and place."""
+    """Topic of the message or the change. The next three fields are its key and place."""
     key: str = ""
     partition: int | None = None
     position: int | None = None
     headers: Mapping[str, bytes] = field(default_factory=dict)
     trigger: str | None = None
     """Id of the trigger; ``uid`` is then its event."""
+    webhook: str | None = None
+    """Name of the webhook."""
     fault: str | None = None
     """Reason why the stored letter cannot be decoded. The other fields are then those that its id
     has.

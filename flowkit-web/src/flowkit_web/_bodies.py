@@ -268,6 +268,7 @@ class Letter(BaseModel):
     position: int | None
     headers: dict[str, str]
     trigger: str | None
+    webhook: str | None
     fault: str | None
     data: JsonValue = None
     data_base64: str | None = None

@@ -2,7 +2,8 @@
 
 The messages of the topic are acknowledged when the receiver has accepted them. So what is not
 delivered is in the topic, and a process that is started again continues there. Each webhook reads
-the topic in a group of its own, so a receiver that is away holds up no other.
+the topic in a group of its own, so a receiver that is away holds up no other. A change that is
+given up is kept as a dead letter.
 """
 
 import logging
@@ -15,7 +16,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from flowkit.adapters import Backoff, Notices, retry
-from flowkit.errors import BusError
+from flowkit.cli.verbs import WebhookLetters
+from flowkit.errors import BusError, StoreUnavailable
 from flowkit.protocols import Bus, Clock, Delivery, Subscription
 from flowkit_web._webhook_config import WebhookConfig, key_of
 from flowkit_web._webhook_requests import NotDelivered
@@ -51,15 +53,23 @@ class WebhookDeliveries:
     """Delivers the changes of each task in order, and those of several tasks at the same time."""
 
     def __init__(
-        self, name: str, config: WebhookConfig, *, bus: Bus, topic: str, group: str, clock: Clock
+        self,
+        config: WebhookConfig,
+        *,
+        bus: Bus,
+        topic: str,
+        group: str,
+        clock: Clock,
+        letters: WebhookLetters,
     ) -> None:
-        self._name = name
+        self._name = letters.webhook
         self._config = config
         self._keys = [key_of(secret.get_secret_value()) for secret in config.secrets]
         self._bus = bus
         self._topic = topic
         self._group = group
         self._clock = clock
+        self._letters = letters
         self._notices = Notices(clock.monotonic)
         self._slots = anyio.Semaphore(config.max_parallel)
         self._queues: dict[str, deque[_Received]] = {}
@@ -98,11 +108,20 @@ class WebhookDeliveries:
         """Deliver the changes of a task, one after the other."""
         while queue:
             received = queue[0]
-            refusal = await self._deliver(received, post)
-            if refusal is None:
-                done = partial(subscription.ack, [received.delivery])
-            else:
-                done = partial(subscription.reject, [received.delivery], refusal)
+            delivery, refusal = received.delivery, None
+            if not self._letters.is_for_another(delivery.message):
+                refusal = await self._deliver(received, post)
+                changed = (
+                    partial(self._letters.drop, delivery)
+                    if refusal is None
+                    else partial(self._letters.keep, delivery, refusal)
+                )
+                await self._patiently(changed, "change its dead letters")
+            done = (
+                partial(subscription.ack, [delivery])
+                if refusal is None
+                else partial(subscription.reject, [delivery], refusal)
+            )
             await self._patiently(done, "acknowledge changes")
             queue.popleft()
         del self._queues[task_id]
@@ -132,9 +151,9 @@ class WebhookDeliveries:
             await self._clock.sleep(pauses.next_sec())
 
     def _given_up(self, received: "_Received", error: NotDelivered) -> str:
-        """Log that a change goes to the topic of dead letters, and return the reason."""
+        """Log that a change becomes a dead letter, and return the reason."""
         logger.error(
-            "Webhook %s gives up a change of task %s, which goes to the topic of dead letters: %s",
+            "Webhook %s gives up a change of task %s, which becomes a dead letter: %s",
             self._name,
             received.delivery.message.key,
             error,
@@ -143,7 +162,9 @@ class WebhookDeliveries:
         return f"webhook {self._name}: {error}"
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
-        """Return the result of a call, which is repeated while the bus does not carry it out."""
+        """Return the result of a call, which is repeated while the bus or the store does not carry
+        it out.
+        """
 
         def log(error: Exception) -> None:
             self._notices.trouble(
@@ -156,7 +177,7 @@ class WebhookDeliveries:
 
         result = await retry(
             call,
-            on=lambda error: isinstance(error, BusError),
+            on=lambda error: isinstance(error, (BusError, StoreUnavailable)),
             sleep=self._clock.sleep,
             monotonic=self._clock.monotonic,
             on_retry=log,

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from flowkit.cli.verbs import stopped_by_signals
-from flowkit.clock import SystemClock
+from flowkit import Client
+from flowkit.cli.verbs import WebhookLetters, stopped_by_signals
 from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.errors import ConfigError
-from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, CheckResult, TopicSpec
 from flowkit_web._config import WebConfig
 from flowkit_web._webhook_config import WebhookConfig
@@ -39,26 +38,32 @@ async def send_webhooks(cfg: CommonConfig) -> None:
     webhooks = webhooks_of(cfg)
     if not webhooks:
         raise ConfigError("no webhook is configured; add one to options.web.webhooks")
-    opened = Plugins().open_bus(cfg.bus_address(), cfg)
-    async with opened as bus, anyio.create_task_group() as group:
+    async with (
+        Client(cfg=cfg) as client,
+        client.plugins.open_bus(cfg.bus_address(), cfg) as bus,
+        anyio.create_task_group() as group,
+    ):
         await bus.ensure_topics([TopicSpec(cfg.changes_topic), TopicSpec(cfg.dead_letter_topic)])
         with stopped_by_signals(group.cancel_scope.cancel, patience_sec=STOP_SEC):
             for name, webhook in webhooks.items():
-                group.start_soon(_send, name, webhook, bus, cfg)
+                letters = WebhookLetters(name, client.store, client.clock, client.plugins)
+                group.start_soon(_send, webhook, letters, bus, cfg)
             logger.info("Sending to %s", ", ".join(webhooks), extra={"action": "webhooks_ready"})
             await anyio.sleep_forever()
 
 
-async def _send(name: str, webhook: WebhookConfig, bus: Bus, cfg: CommonConfig) -> None:
+async def _send(
+    webhook: WebhookConfig, letters: WebhookLetters, bus: Bus, cfg: CommonConfig
+) -> None:
     deliveries = WebhookDeliveries(
-        name,
         webhook,
         bus=bus,
         topic=cfg.changes_topic,
-        group=group_of(cfg.namespace, name),
-        clock=SystemClock(),
+        group=group_of(cfg.namespace, letters.webhook),
+        clock=letters.clock,
+        letters=letters,
     )
-    async with open_receiver(webhook, name) as receiver:
+    async with open_receiver(webhook, letters.webhook) as receiver:
         await deliveries.run(receiver.post)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from flowkit._dead_letters.webhook_letters import change_of
 from flowkit._engine import RetryRequested
 from flowkit._records.blocked_retries import blocked_retries
 from flowkit._records.letter_records import drop_letters, read_letters
@@ -42,8 +43,9 @@ LETTER_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """Outcome of the retry of a dead letter: its work is retried and the letter is dropped
-    (``done``), or the letter stays as it was.
+    """Outcome of the retry of a dead letter: its work is retried (``done``), or the letter stays as
+    it was. A retried letter is dropped, but that of a webhook stays until the receiver accepts the
+    change.
     """
 
     letter_id: str
@@ -52,8 +54,8 @@ class Redriven:
 
 
 class Redriver:
-    """Retries dead letters. A letter is dropped once its retry is confirmed; repeating a retry is
-    harmless.
+    """Retries dead letters. A letter is dropped once its retry is confirmed, of a change by its
+    webhook; repeating a retry is harmless.
     """
 
     def __init__(
@@ -70,7 +72,12 @@ class Redriver:
         self._connection = connection
         self._events_topic = events_topic
         self._retry = retry
-        self._again = {"message": self._message, "task": self._task, "trigger": make_again}
+        self._again = {
+            "message": self._message,
+            "task": self._task,
+            "trigger": make_again,
+            "webhook": self._change,
+        }
         """Retries of letters that are not about nodes, by kind."""
 
     async def redrive(self, letter_ids: Sequence[str]) -> list[Redriven]:
@@ -108,18 +115,24 @@ class Redriver:
             detail = await send(letter)
         except LETTER_ERRORS as error:
             return Redriven(letter.letter_id, False, str(error))
-        await drop_letters(self._store, [letter.letter_id])
+        if letter.kind != "webhook":
+            await drop_letters(self._store, [letter.letter_id])
         return Redriven(letter.letter_id, True, detail)
 
     async def _message(self, letter: DeadLetter) -> str:
         if letter.topic is None or len(letter.data) != letter.size:
             raise TaskRefused("the message was too large to be kept in full")
-        await self._connection.connect()
-        # Send the bytes unchanged, without signing them again.
-        await self._connection.plain.publish(
-            [Message(letter.topic, letter.data, letter.key, letter.headers)]
-        )
+        await self._send(Message(letter.topic, letter.data, letter.key, letter.headers))
         return f"sent to {letter.topic} again"
+
+    async def _change(self, letter: DeadLetter) -> str:
+        await self._send(change_of(letter))
+        return f"sent to webhook {letter.webhook!r} again; the letter stays until it is delivered"
+
+    async def _send(self, message: Message) -> None:
+        """Send a message unchanged, without signing it again."""
+        await self._connection.connect()
+        await self._connection.plain.publish([message])
 
     async def _task(self, letter: DeadLetter) -> str:
         task_id = letter.task_id or ""

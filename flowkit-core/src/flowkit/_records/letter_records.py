@@ -171,6 +171,7 @@ class _Letter(BaseModel):
     position: int | None = None
     headers: list[tuple[Text, Data]] = []
     trigger: Text | None = None
+    webhook: Text | None = None
 
     @classmethod
     def of(cls, letter: DeadLetter) -> Self:

@@ -29,7 +29,7 @@ Kind = Annotated[
     typer.Option(
         "--kind",
         metavar="KIND",
-        help="Only dead letters of this kind: batch, node, message, task or trigger.",
+        help="Only dead letters of this kind: batch, node, message, task, trigger or webhook.",
     ),
 ]
 
@@ -48,8 +48,8 @@ def ls(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List dead letters: batches, nodes, messages, tasks and events of triggers that failed
-    permanently.
+    """List dead letters: batches, nodes, messages, tasks, events of triggers and changes for
+    webhooks that failed permanently.
 
     Each is listed with its error. Records that the store cannot decode follow (kind ``record``),
     unless --task, --kind or --after is given.
@@ -74,7 +74,7 @@ def ls(
             item.kind,
             time_text(utc(item.at)),
             item.task_id,
-            item.trigger or item.node_id or item.topic,
+            item.trigger or item.webhook or item.node_id or item.topic,
             item.reason_code,
             compact(item.fault or item.error),
         )
@@ -84,7 +84,15 @@ def ls(
         (_record_id(item), "record", None, item.task_id, None, "damaged", compact(item.fault))
         for item in damaged
     ]
-    headings = ("letter", "kind", "at", "task", "node, topic or trigger", "reason", "error")
+    headings = (
+        "letter",
+        "kind",
+        "at",
+        "task",
+        "node, topic, trigger or webhook",
+        "reason",
+        "error",
+    )
     print_page(console(), headings, rows, empty="no dead letters", after=page.next)
 
 
@@ -130,8 +138,8 @@ def retry(
     """Retry dead letters: those named, or all of a task or kind.
 
     A message is sent again. The node of a letter or a batch runs again with all nodes downstream of
-    it. A quarantined task is processed again. The exit status is 2 if a letter could not be
-    retried.
+    it. A quarantined task is processed again. A change is sent to its webhook again; its letter
+    stays until the receiver accepts it. The exit status is 2 if a letter could not be retried.
     """
 
     async def main() -> list[Redriven]:
@@ -186,7 +194,8 @@ def drop(
 def _kind(kind: str | None) -> str | None:
     if kind not in (None, *LETTER_KINDS):
         raise typer.BadParameter(
-            f"expected batch, node, message, task or trigger, not {kind!r}", param_hint="--kind"
+            f"expected batch, node, message, task, trigger or webhook, not {kind!r}",
+            param_hint="--kind",
         )
     return kind
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flowkit._dead_letters.webhook_letters import WebhookLetters
 from flowkit._runtime.signals import signals_received
 from flowkit.cli import _connection, _service_verbs
 from flowkit.cli._connection import configuration, require_store, warn_of_memory, without_creation
@@ -103,6 +104,7 @@ __all__ = [
     "LogLevel",
     "Set",
     "Verb",
+    "WebhookLetters",
     "print_json",
     "print_table",
     "run_service",

@@ -24,7 +24,8 @@ async def list_dead_letters(
     store = session.store
     if kind not in (None, *LETTER_KINDS):
         raise ValueError(
-            f"a dead letter is of the kind batch, node, message, task or trigger, not {kind!r}"
+            "a dead letter is of the kind batch, node, message, task, trigger or webhook, not"
+            f" {kind!r}"
         )
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")

@@ -948,8 +948,9 @@ class TaskVerbs(ABC):
         """List dead letters by ``letter_id``: all, or those of one task, of one kind or with these
         ids.
 
-        The kinds are ``batch``, ``node``, ``message`` and ``task``. The letter of a node whose
-        failure is not recorded is left out, so that a page may hold fewer than ``limit``.
+        The kinds are ``batch``, ``node``, ``message``, ``task``, ``trigger`` and ``webhook``. The
+        letter of a node whose failure is not recorded is left out, so that a page may hold fewer
+        than ``limit``.
         """
         return await _dead_letters.list_dead_letters(
             self._life.resource,
@@ -965,8 +966,9 @@ class TaskVerbs(ABC):
 
         A message is sent again as it was. The node of a letter, or of a batch, runs again for the
         batches that it has not stored, and so do all nodes below it; its task must have ended, also
-        as ``finished``. A coordinator loads a quarantined task again. A letter is dropped once its
-        retry is confirmed.
+        as ``finished``. A coordinator loads a quarantined task again. A change is sent to its
+        webhook again. A letter is dropped once its retry is confirmed; that of a webhook once the
+        receiver has accepted the change.
         """
         return await _dead_letters.retry_dead_letters(self._life.resource, letter_ids)
 

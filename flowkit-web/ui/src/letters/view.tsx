@@ -17,7 +17,7 @@ import { showToast } from '../shared/toasts'
 import { Json, TaskLink, ViewHeading } from '../shared/view'
 import { refusalsOf, stillChosen } from './outcome'
 
-const KINDS = ['node', 'batch', 'message', 'task', 'trigger'] as const
+const KINDS = ['node', 'batch', 'message', 'task', 'trigger', 'webhook'] as const
 const MOST_AT_ONCE = 500
 
 export default function LettersPage() {
