@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -15,7 +17,7 @@ from flowkit._records.worker_sessions import sessions_of
 from flowkit.config import WorkerConfig
 from flowkit.errors import BusError, BusUnavailable, ConfigError, StoreUnavailable
 from flowkit.protocols import ArtifactRecord, RecordChange, TopicSpec
-from flowkit.worker import Handler, RunContext, Worker
+from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore, ManualClock
 from tests.builders import echo, until
 from tests.hooked_store import HookedStore
@@ -476,3 +478,36 @@ def _decoded(value: bytes) -> Any:
     from flowkit.messages import decode
 
     return decode(value)
+
+
+@pytest.mark.parametrize("kind", ["function", "generator", "class"])
+async def test_the_memory_of_a_run_is_free_without_a_collection_of_garbage(
+    bench: Bench, kind: str
+) -> None:
+    contexts: list[weakref.ref[RunContext]] = []
+
+    def note(ctx: RunContext) -> None:
+        ctx.log.info("noted")
+        contexts.append(weakref.ref(ctx))
+
+    async def function(item: Any, ctx: RunContext) -> None:
+        note(ctx)
+
+    async def generator(item: Any, ctx: RunContext) -> AsyncIterator[dict[str, int]]:
+        note(ctx)
+        yield {"x": 1}
+
+    class Batches(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            note(ctx)
+            return BatchResult(success=True, artifacts_ref={"x": 1})
+
+    handlers = {"function": function, "generator": generator, "class": Batches()}
+    async with bench.worker({"work": handlers[kind], "next": echo}):
+        gc.disable()
+        try:
+            await bench.run()
+            await bench.run(role="next")  # the slot has left the first run
+            assert [context() for context in contexts] == [None]
+        finally:
+            gc.enable()

@@ -96,9 +96,8 @@ class BatchWork:
         """Store what is kept back, and return the sums over the batches that are stored, for a run
         that did not succeed.
         """
-        self.stored.kept.release()
         try:
-            await self.stored.flush()
+            await self.stored.store_kept()
         except Exception as error:
             logger.info(
                 "Not all batches of node %s were stored: %s",
@@ -123,7 +122,7 @@ class BatchWork:
 
         ``metrics`` replace the sums of the batches by name.
         """
-        self.stored.kept.seal(result)
+        self.stored.seal(result)
         await self.stored.flush()
         await self.processor.give_up_refused()
         totals = await self.stored.totals()

@@ -342,10 +342,9 @@ class StoredBatches:
         """Number of batches that are processed, in this run or before."""
         # No other node reads these artifacts during the run, and no attempt has stored any.
         self.kept = KeptBack(
-            self._put,
-            late,
-            allowed=self._fresh and not (self._streamed or self._mapped or sharded),
+            allowed=self._fresh and not (self._streamed or self._mapped or sharded)
         )
+        self._late = late
         self.refused: list[tuple[Batch, NodeFailure]] = []
         """Batches that the store refused and that are not given up yet."""
 
@@ -371,7 +370,7 @@ class StoredBatches:
                 todo.append(batch)
         self._given += len(todo)
         if self._given > 1:
-            self.kept.release()
+            self.release()
         return todo
 
     def _warn_repeated(self, uid: str) -> None:
@@ -400,7 +399,7 @@ class StoredBatches:
         counted = numbers(metrics, f"the metrics of batch {uid!r}")
         record = self._record(uid, artifact, counted, partial=True)
         self.produced += 1
-        if self.kept.add(record):
+        if self._keep(record):
             return
         while self._unstored >= MAX_UNSTORED and self._error is None:
             await self._wait_for_change()
@@ -438,9 +437,41 @@ class StoredBatches:
     async def complete(self, artifact: Any) -> None:
         """Keep the node's complete artifact back, or store it."""
         record = self._record(COMPLETE_UID, artifact, {}, partial=False)
-        if not self.kept.add(record):
+        if not self._keep(record):
             self._put(record)
             await self.flush()
+
+    # ------------------------------------------------ kept back
+
+    def _keep(self, record: ArtifactRecord) -> bool:
+        """Keep an artifact back, or return False: it has to be stored, as all others."""
+        if self.kept.add(record):
+            self._late.add(self)
+            return True
+        self.release()
+        return False
+
+    def release(self) -> None:
+        """Store what is kept back, in the background. Nothing is kept back from now on."""
+        self._late.discard(self)
+        for record in self.kept.take():
+            self._put(record)
+
+    async def store_kept(self) -> None:
+        """Return when all added batches are stored, also what was kept back."""
+        self.release()
+        await self.flush()
+
+    def seal(self, result: Any) -> None:
+        """Keep the artifacts beside this result until the end is reported, however long that takes,
+        unless the result is large.
+        """
+        if self.kept.is_beside(result):
+            self._late.discard(self)
+        else:
+            self.release()
+
+    # ------------------------------------------------ totals
 
     async def _wait_for_change(self) -> None:
         await self._change.wait()

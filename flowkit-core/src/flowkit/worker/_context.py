@@ -41,7 +41,7 @@ from flowkit.worker._artifacts import (
 )
 from flowkit.worker._kept_back import LateRuns
 from flowkit.worker._log_lines import LogLines
-from flowkit.worker._run_log import RunLog, keep_other_loggers
+from flowkit.worker._run_log import RunLog, RunPlace, keep_other_loggers
 from flowkit.worker._stream_readers import Readings, StreamReaders
 from flowkit.worker._subprocesses import run_process
 from flowkit.worker._task_params import TaskParamsCache
@@ -62,12 +62,11 @@ class RunArtifacts:
         command: RunNode,
         sources: Callable[[], Awaitable[Sequence[Source]]],
         latest_sources: Callable[[], Awaitable[Sequence[Source]]],
-        store_own: Callable[[], Awaitable[None]],
     ) -> None:
-        """``store_own`` stores what the run has kept back of its own artifacts."""
         self._reader = reader
         self._command = command
-        self._store_own = store_own
+        self.store_own: Callable[[], Awaitable[None]] | None = None
+        """Stores what the run has kept back of its own artifacts."""
         self._sources = sources
         self._latest_sources = latest_sources
 
@@ -86,7 +85,8 @@ class RunArtifacts:
         if node_id is not None and node_id not in (command.node_id, own.node_id):
             source = await self._source(node_id)
         if source is None:
-            await self._store_own()
+            if self.store_own is not None:
+                await self.store_own()
             stream = own
         else:
             stream = Stream(command.task_id, source.node_id, source.generation)
@@ -168,10 +168,8 @@ class RunContext:
     ) -> None:
         self.task_id = task_id
         self.node_id = node_id
-        self.attempt = attempt
-        """1 for the first."""
-        self.batch_uid: str | None = None
-        """Batch that is being processed, if the node works in batches."""
+        # The log refers to it and not to this object, so that no circle of references is left.
+        self._place = RunPlace(task_id, node_id, attempt)
         self.worker_id = worker_id
         self._state = _RunState(params if params is not None else {})
         self.vars = vars if vars is not None else {}
@@ -186,6 +184,24 @@ class RunContext:
         self._report = report
         self._log_lines = log_lines
         self._log: RunLog | None = None
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+        return self._place.attempt
+
+    @attempt.setter
+    def attempt(self, attempt: int) -> None:
+        self._place.attempt = attempt
+
+    @property
+    def batch_uid(self) -> str | None:
+        """Batch that is being processed, if the node works in batches."""
+        return self._place.batch_uid
+
+    @batch_uid.setter
+    def batch_uid(self, batch_uid: str | None) -> None:
+        self._place.batch_uid = batch_uid
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -303,7 +319,7 @@ class RunContext:
     def _run_log(self) -> RunLog:
         if self._log is None:
             with _first_use_of_log:
-                self._log = self._log or RunLog(self, self._log_lines)
+                self._log = self._log or RunLog(self._place, self._log_lines)
         return self._log
 
     def _keep_other_loggers(self) -> None:
@@ -314,7 +330,8 @@ class RunContext:
     def _for_lane(self) -> Self:
         """Return a context of the same run for batches that are in process at the same time."""
         made = copy(self)
-        made._log = self._run_log.at(made)  # noqa: SLF001 - a copy of this object
+        made._place = copy(self._place)  # noqa: SLF001 - a copy of this object
+        made._log = self._run_log.at(made._place)  # noqa: SLF001
         return made
 
     def _cancel(self, reason: str) -> None:

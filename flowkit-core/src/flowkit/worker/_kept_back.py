@@ -1,7 +1,7 @@
 """Artifacts that runs keep back for the reports of their ends."""
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 from pydantic_core import from_json, to_json
 
@@ -17,20 +17,27 @@ each reader of the record reads both.
 """
 
 
+class Late(Protocol):
+    """A run that keeps artifacts back."""
+
+    def release(self) -> None:
+        """Store what is kept back. Nothing is kept back from now on."""
+
+
 class LateRuns:
     """The runs of a worker that keep artifacts back. Those that go on have to store them."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._running: dict[KeptBack, None] = {}
+        self._running: dict[Late, None] = {}
         self._filled = asyncio.Event()
 
-    def add(self, kept: "KeptBack") -> None:
-        self._running[kept] = None
+    def add(self, run: Late) -> None:
+        self._running[run] = None
         self._filled.set()
 
-    def discard(self, kept: "KeptBack") -> None:
-        self._running.pop(kept, None)
+    def discard(self, run: Late) -> None:
+        self._running.pop(run, None)
 
     async def release(self) -> None:
         """Run the loop that lets runs store what they keep back."""
@@ -39,9 +46,9 @@ class LateRuns:
             self._filled.clear()
             late = list(self._running)
             await self._clock.sleep(KEEP_SEC)
-            for kept in late:
-                if kept in self._running:
-                    kept.release()
+            for run in late:
+                if run in self._running:
+                    run.release()
             if self._running:
                 self._filled.set()
 
@@ -51,41 +58,28 @@ class KeptBack:
     batch and the complete artifact, if they are small. All other artifacts are stored.
     """
 
-    def __init__(
-        self, store: Callable[[ArtifactRecord], None], late: LateRuns, *, allowed: bool
-    ) -> None:
-        """``store`` stores an artifact that is not kept back any more."""
-        self._store = store
-        self._late = late
+    def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed
         self._records: list[ArtifactRecord] = []
         self._left_bytes = MOST_BYTES
 
     def add(self, record: ArtifactRecord) -> bool:
-        """Keep back an artifact, or return False: it and all later ones have to be stored."""
+        """Keep back an artifact, or return False: it and all others have to be stored."""
         self._left_bytes -= len(record.meta or b"") + len(record.metrics)
         if not self._allowed or (self._records and record.partial) or self._left_bytes < 0:
-            self.release()
             return False
         self._records.append(record)
-        self._late.add(self)
         return True
 
-    def release(self) -> None:
-        """Store what is kept back. Nothing is kept back from now on."""
+    def take(self) -> list[ArtifactRecord]:
+        """Take what is kept back. Nothing is kept back from now on."""
         self._allowed = False
-        self._late.discard(self)
         records, self._records = self._records, []
-        for record in records:
-            self._store(record)
+        return records
 
-    def seal(self, result: object) -> None:
-        """Keep the artifacts beside this result until the end is reported, however long that takes,
-        unless the result is large.
-        """
-        if self._records and result is not None and len(to_json(result)) > MOST_BYTES:
-            self.release()
-        self._late.discard(self)
+    def is_beside(self, result: object) -> bool:
+        """Return whether the artifacts can be kept beside this result, which may be large."""
+        return not self._records or result is None or len(to_json(result)) <= MOST_BYTES
 
     def metrics(self) -> list[dict[str, float | int]]:
         """Return the metrics of the batches that are kept back."""

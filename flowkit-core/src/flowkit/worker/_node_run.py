@@ -71,21 +71,38 @@ Follow = Callable[["Run", NodeSucceeded], "Run | None"]
 """Returns the run of the next node of a segment, or None if no run follows in the same slot."""
 
 
+class _Ending:
+    """Whether the worker cancels a run. Other cancellations are the handler's."""
+
+    __slots__ = ("cut_off", "leaving")
+
+    def __init__(self) -> None:
+        self.cut_off = False
+        """Whether the slot cancels the task of the run."""
+        self.leaving: Callable[[], bool] = bool
+        """Returns whether the worker ends and cancels its runs."""
+
+    def __call__(self) -> bool:
+        return self.cut_off or self.leaving()
+
+
 class Run:
     """One attempt of a node on this worker.
 
     :meth:`execute` always ends with a report, except when the worker itself is cancelled.
+
+    Nothing that a run holds refers to the run, so its memory is free without a collection of
+    garbage.
     """
 
     __slots__ = (
         "_context",
-        "_cut_off",
         "_data",
         "_end",
+        "_ending",
         "_follow",
         "_handed_back",
         "_handler",
-        "_leaving",
         "_served",
         "_services",
         "_work",
@@ -120,9 +137,9 @@ class Run:
         self._follow = follow
         self.cancelled = False
         """Whether the handler was asked to end."""
-        self._handed_back = self._cut_off = False
+        self._handed_back = False
         self._end: End | None = None
-        self._leaving: Callable[[], bool] = bool
+        self._ending = _Ending()
         self._served = served
         self._services = services
         self._handler: AnyHandler | None = None
@@ -142,7 +159,6 @@ class Run:
                 command,
                 partial(sources_of, command, services),
                 partial(latest_sources, command, services),
-                self._store_own,
             ),
         )
 
@@ -159,7 +175,7 @@ class Run:
 
     def cut_off(self) -> None:
         """Record that the slot cancels the task of this run."""
-        self._cut_off = True
+        self._ending.cut_off = True
 
     def abandon(self) -> None:
         """Report the end of a run that ignores its cancellation, unless it has the place of a
@@ -197,7 +213,7 @@ class Run:
         When ``leaving`` returns True, the worker ends and cancels its runs: then nothing is
         reported.
         """
-        self._leaving = leaving
+        self._ending.leaving = leaving
         # Also without a trace: the slot may have been created inside the trace of another run.
         with use_trace(self.reports.trace):
             if await self._claimed():
@@ -262,7 +278,7 @@ class Run:
             end = await self._end_of_attempt()
             while calls.names:
                 with suppress(Escaped):
-                    await awaited(calls.wait_until_quiet(), ending=self._leaving)
+                    await awaited(calls.wait_until_quiet(), ending=self._ending.leaving)
         self.reports.end(end)
         return None
 
@@ -275,7 +291,7 @@ class Run:
             if not self.cancelled:
                 raise
             # The cancellation was delivered. From here on only a leaving worker cancels the task.
-            self._cut_off = False
+            self._ending.cut_off = False
             with anyio.CancelScope(shield=True):
                 await self._close()
                 end = self._end = self._end or self._given_up(await self._stored_metrics())
@@ -320,10 +336,6 @@ class Run:
         if log is not None:
             with suppress(Escaped):  # the handler cancels its task after its end
                 await awaited(log.wait_stored(), ending=self._ending)
-
-    def _ending(self) -> bool:
-        """Return whether the worker cancels the run. Other cancellations are the handler's."""
-        return self._cut_off or self._leaving()
 
     async def _attempt(self) -> End:
         try:
@@ -393,17 +405,12 @@ class Run:
             data,
             context=context,
             reports=self.reports,
-            judge=self._judge,
+            judge=partial(_judged, self.command, data.io, handler, self._services, self._ending),
             ending=self._ending,
             services=self._services,
         )
+        context.artifacts.store_own = self._work.stored.store_kept
         return await self._work.run(handler, whole=whole)
-
-    async def _store_own(self) -> None:
-        """Store the artifacts that this run has kept back."""
-        if self._work is not None:
-            self._work.stored.kept.release()
-            await self._work.stored.flush()
 
     async def _large_params(self, key: str) -> TaskParams:
         """Return the params of the task, which are too large for the commands of its children."""
@@ -437,18 +444,6 @@ class Run:
             return NodeReleased(**ids, at=now, progress=self.reports.progress, retries=retries)
         return NodeStopped(**ids, at=now, metrics=metrics)
 
-    async def _judge(self, error: BaseException) -> Verdict:
-        io = self._data.io if self._data is not None else {}
-        verdict = judge(
-            error,
-            self.command,
-            io=io,
-            plugins=self._services.plugins,
-            classify=own_classification(self._handler),
-        )
-        await take_back(self._ending)  # the classifying code may have cancelled the task
-        return verdict
-
     async def _failure(self, error: BaseException) -> End:
         if self.cancelled:
             logger.info(
@@ -463,7 +458,10 @@ class Run:
         if isinstance(error, BatchFailed):
             verdict, cause, parked = error.verdict, error.__cause__, error.parked
         else:
-            verdict = await self._judge(error)
+            io = self._data.io if self._data is not None else {}
+            verdict = await _judged(
+                self.command, io, self._handler, self._services, self._ending, error
+            )
         log_failure(
             logger,
             self._services.plugins,
@@ -492,6 +490,22 @@ class Run:
             metrics=metrics,
             parked=parked,
         )
+
+
+async def _judged(
+    command: RunNode,
+    io: dict[str, Any],
+    handler: AnyHandler | None,
+    services: Services,
+    ending: Callable[[], bool],
+    error: BaseException,
+) -> Verdict:
+    """Return the verdict about an error of a run."""
+    verdict = judge(
+        error, command, io=io, plugins=services.plugins, classify=own_classification(handler)
+    )
+    await take_back(ending)  # the classifying code may have cancelled the task
+    return verdict
 
 
 def _is_whole(data: RunContextData) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Se
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from copy import copy
-from typing import Any, Protocol, Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 from pydantic_core import to_json
 
@@ -31,17 +32,14 @@ _OWN = ("flowkit.", "flowkit_")
 """Beginnings of the names of FlowKit's own loggers, whose lines belong to no run."""
 
 
-class Place(Protocol):
+@dataclass(slots=True)
+class RunPlace:
     """The place in a run at which a line is logged."""
 
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def node_id(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-    @property
-    def batch_uid(self) -> str | None: ...
+    task_id: str
+    node_id: str
+    attempt: int
+    batch_uid: str | None = None
 
 
 class RunLog(logging.LoggerAdapter[logging.Logger]):
@@ -51,7 +49,7 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
     process's own log does not matter for that.
     """
 
-    def __init__(self, place: Place, lines: LogLines | None) -> None:
+    def __init__(self, place: RunPlace, lines: LogLines | None) -> None:
         """Without ``lines``, no line is kept."""
         ids = {"task_id": place.task_id, "node_id": place.node_id, "attempt": place.attempt}
         super().__init__(run_logger, ids)
@@ -60,7 +58,7 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         self._level = _LEVELS[lines.cfg.level] if lines is not None else 0
         self._lines = None if self._all is None else self._all.new_run(place.task_id)
 
-    def at(self, place: Place) -> Self:
+    def at(self, place: RunPlace) -> Self:
         """Return a logger of the same run for another place in it."""
         made = copy(self)
         made._place = place  # noqa: SLF001 - a copy of this object
@@ -127,7 +125,7 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
 
 
 def _line(
-    place: Place,
+    place: RunPlace,
     at: float,
     level: int,
     name: str,
