@@ -9,7 +9,15 @@ import anyio
 
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.errors import NodeFailure
-from flowkit.worker import RunContext, Worker, handler
+from flowkit.worker import (
+    Batch,
+    BatchResult,
+    FinalizeResult,
+    Handler,
+    RunContext,
+    Worker,
+    handler,
+)
 from flowkit_web import WebConfig
 from flowkit_web._server import PageServer, listening_on, served
 
@@ -66,9 +74,26 @@ REMINDER = {
         {"node_id": "remind", "type": "send", "depends_on": ["pause"]},
     ]
 }
+LABELS = {
+    "nodes": [
+        {"node_id": "parcels", "type": "list", "io": {"input_inline": 4}},
+        {
+            "node_id": "labels",
+            "type": "label",
+            "depends_on": ["parcels"],
+            "io": {"start_when": "first_batch", "shards": 2},
+        },
+    ]
+}
 
 
-FLOWS = {"order": ORDER, "release": RELEASE, "delivery": DELIVERY, "reminder": REMINDER}
+FLOWS = {
+    "order": ORDER,
+    "release": RELEASE,
+    "delivery": DELIVERY,
+    "reminder": REMINDER,
+    "labels": LABELS,
+}
 
 
 class Shop:
@@ -115,7 +140,23 @@ class Shop:
             await take_time("send")
             return {"parcel": "P-2291"}
 
-        return [read, reserve, charge, send]
+        @handler("list")
+        async def list_parcels(item: int) -> AsyncIterator[Any]:
+            for number in range(item):
+                yield {"parcel": number}
+
+        class Label(Handler):
+            role = "label"
+
+            async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+                await take_time("label")
+                return BatchResult(success=True)
+
+            async def finalize(self, ctx: RunContext) -> FinalizeResult:
+                await take_time("label end")
+                return FinalizeResult(result="all have labels")
+
+        return [read, reserve, charge, send, list_parcels, Label()]
 
 
 @asynccontextmanager

@@ -156,6 +156,31 @@ def test_a_task_is_shown_live_signalled_and_cancelled(page: Page, site: Site) ->
     assert site.wait("parcel-4") == "cancelled"
 
 
+def test_a_node_with_shards_keeps_its_start_and_a_shard_is_not_settled_alone(
+    page: Page, site: Site
+) -> None:
+    site.shop.takes_sec = {"label": 0.8, "label end": 0.8}
+    site.submit("labels", "labels-1")
+    settle = page.get_by_role("button", name="Settle…")
+    go(page, "/tasks/labels-1?tab=nodes&node=labels", "labels-1")
+    expect(settle).to_be_visible()
+    page.get_by_role("button", name="List them").click()
+    page.get_by_role("button", name="labels[0]").click()
+    shard = page.get_by_role("complementary", name="Node labels[0]")
+    expect(shard.get_by_text("Its logs")).to_be_visible()
+    expect(shard).to_contain_text("running")
+    expect(settle).to_have_count(0)
+    page.get_by_role("button", name="Close the node").click()
+    page.get_by_role("button", name="← All nodes").click()
+    took = page.get_by_role("row").filter(has_text="labels").get_by_role("cell").nth(5)
+    expect(status_of_task(page)).to_contain_text("finished")
+    live = took.inner_text()
+    page.reload()
+    expect(took).to_have_text(live)
+    assert float(live.removesuffix(" s")) > 2
+    site.shop.takes_sec = {}
+
+
 def test_a_task_with_large_integers_runs_again_with_the_params_that_were_edited(
     page: Page, site: Site
 ) -> None:

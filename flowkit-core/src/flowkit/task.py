@@ -317,6 +317,11 @@ class QueueView(_View):
     """Time since which the first of them waits."""
 
 
+NodeAction = Literal["run_now", "retry", "resolve"]
+"""Action on a node: a verb of the client, ``retry`` with the node in ``from_nodes``."""
+TaskAction = Literal["cancel", "force_cancel", "pause", "resume", "retry"]
+"""Action on a task: a verb of the client, ``force_cancel`` for ``cancel`` with ``force``."""
+
 LetterKind = Literal["batch", "node", "message", "task", "trigger", "webhook"]
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 

@@ -17,7 +17,14 @@ from pydantic import (
 )
 
 from flowkit import NodeView, TaskView
-from flowkit.task import NodesShown, ResolvedAs, TaskStatus, WaitingFor
+from flowkit.task import (
+    NodeAction,
+    NodesShown,
+    ResolvedAs,
+    TaskAction,
+    TaskStatus,
+    WaitingFor,
+)
 from flowkit_web._tokens import Role
 
 MOST_ON_A_PAGE = 200
@@ -240,6 +247,18 @@ class NextTimes(BaseModel):
     """Nominal times of a schedule that come next."""
 
     times: list[datetime]
+
+
+class TaskActions(BaseModel):
+    """Actions that the state of a task allows."""
+
+    actions: tuple[TaskAction, ...]
+
+
+class NodeActions(BaseModel):
+    """Actions that the state of a node allows."""
+
+    actions: tuple[NodeAction, ...]
 
 
 class LetterIds(Body):

@@ -120,6 +120,11 @@ async def _followed(
 # ---------------------------------------------------------------- changes
 
 
+async def list_task_actions(client: OfClient, task_id: Id) -> bodies.TaskActions:
+    """List the actions that the state of a task allows."""
+    return bodies.TaskActions(actions=await client.task_actions(task_id))
+
+
 async def cancel_task(
     client: OfClient, task_id: Id, body: Annotated[bodies.Cancellation | None, Body()] = None
 ) -> None:
@@ -203,6 +208,11 @@ async def explain_node(client: OfClient, task_id: Id, node_id: Id) -> dict[str, 
     """Explain why a node is not running, or how it ended."""
     explanation = await client.explain(task_id, node_id)
     return {"task_id": task_id, "node_id": node_id, "explanation": explanation}
+
+
+async def list_node_actions(client: OfClient, task_id: Id, node_id: Id) -> bodies.NodeActions:
+    """List the actions that the state of a node allows."""
+    return bodies.NodeActions(actions=await client.node_actions(task_id, node_id))
 
 
 async def list_task_artifacts(

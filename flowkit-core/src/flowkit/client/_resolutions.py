@@ -34,8 +34,8 @@ async def resolve_node(
         node = await read_node(session, task_id, node_id)
         if _is_recorded(chosen, node.mark, node.record):
             return
-        if node.mark not in NODE_REPORTS[NodeResolved] or is_shard(node.task.spec.plan, node.index):
-            raise _refusal(node)
+        if (refusal := refusal_to_resolve(node)) is not None:
+            raise refusal
         if await session.change(task_id, NodeResolved(node.index, chosen), node.stored):
             return
 
@@ -54,7 +54,8 @@ def _is_recorded(chosen: Resolution, mark: int, record: NodeRecord) -> bool:
     )
 
 
-def _refusal(node: StoredNode) -> TaskRefused:
+def refusal_to_resolve(node: StoredNode) -> TaskRefused | None:
+    """Return why a node cannot be resolved; None if it can."""
     name, mark, record = node.name, node.mark, node.record
     plan = node.task.spec.plan
     if is_shard(plan, node.index):
@@ -62,6 +63,8 @@ def _refusal(node: StoredNode) -> TaskRefused:
         return TaskRefused(
             f"{name} is a shard, whose remaining artifacts would be lost; resolve {owner!r} instead"
         )
+    if mark in NODE_REPORTS[NodeResolved]:
+        return None
     if record.resolution is not None:
         return TaskRefused(f"{name} was resolved before: {record.resolution}")
     if mark in ENDED:

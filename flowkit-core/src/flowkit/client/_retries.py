@@ -18,15 +18,27 @@ async def retry_task(session: Session, task_id: str, from_nodes: Collection[str]
     """Run a failed or cancelled task again."""
     record = await session.record(task_id)
     task = decode_task(record)
+    nodes = await check_retry(session.store, task, from_nodes)
+    await session.change(task_id, RetryRequested(nodes), record)
+
+
+async def check_retry(
+    store: Store, task: Task, from_nodes: Collection[str] | None
+) -> tuple[int, ...] | None:
+    """Return the indexes of the nodes from which a task is retried; None for its failed nodes.
+
+    Raises:
+        TaskRefused: the task cannot be retried, or not from these nodes.
+    """
     if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
         raise TaskRefused(
-            f"task {task_id!r} is {task.status}: only a failed or cancelled task is retried"
+            f"task {task.task_id!r} is {task.status}: only a failed or cancelled task is retried"
         )
-    await check_retried_alone(session.store, task)
+    await check_retried_alone(store, task)
     nodes = _indexes(task, from_nodes)
     if nodes is not None:
-        await _check_can_run(session.store, task, nodes)
-    await session.change(task_id, RetryRequested(nodes), record)
+        await _check_can_run(store, task, nodes)
+    return nodes
 
 
 async def _check_can_run(store: Store, task: Task, nodes: Collection[int]) -> None:

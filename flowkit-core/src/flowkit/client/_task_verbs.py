@@ -14,6 +14,7 @@ from flowkit._schedules import Schedule, ScheduleView
 from flowkit._tasks.submission import checked_reason
 from flowkit._triggers import Trigger, TriggerView
 from flowkit.client import (
+    _actions,
     _approvals,
     _artifacts,
     _bulk,
@@ -50,11 +51,13 @@ from flowkit.task import (
     FlowInfo,
     FlowVersion,
     LogLine,
+    NodeAction,
     NodesShown,
     NodeView,
     Page,
     QueueView,
     ResolvedAs,
+    TaskAction,
     TaskEvent,
     TaskView,
     WorkerView,
@@ -459,6 +462,27 @@ class TaskVerbs(ABC):
             CorruptRecord: the task cannot be read.
         """
         return await _explanations.explain(self._life.resource, task_id, node_id)
+
+    async def task_actions(self, task_id: str) -> tuple[TaskAction, ...]:
+        """Return the actions that would have an effect on a task in its state.
+
+        A task that has an outcome and still runs undos or ``finally`` can only be cancelled with
+        ``force``.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            CorruptRecord: the task is damaged.
+        """
+        return await _actions.task_actions(self._life.resource, task_id)
+
+    async def node_actions(self, task_id: str, node_id: str) -> tuple[NodeAction, ...]:
+        """Return the actions that would have an effect on a node in its state.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            CorruptRecord: the task is damaged.
+        """
+        return await _actions.node_actions(self._life.resource, task_id, node_id)
 
     # ------------------------------------------------------------ changes
 

@@ -3,24 +3,24 @@
 import { useQuery } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api, path } from '../api/client'
-import type { Approval, NodeView, Page, TaskView } from '../api/types'
+import type { Approval, NodeAction, NodeView, Page } from '../api/types'
 import { Decision } from '../approvals/decision'
 import { JsonField } from '../forms/schema-form'
 import { ActionButton } from '../shared/dialog'
 import { ProblemBox } from '../shared/problem'
 import { useMay } from '../shared/me'
-import { isTerminal } from '../shared/status'
 import { Time } from '../shared/time'
 import { showToast } from '../shared/toasts'
 import type { TaskData } from './use-task'
 
 interface ActionsProps {
   task: TaskData
-  view: TaskView
   node: NodeView
+  /** Those that the server would carry out. */
+  actions: readonly NodeAction[]
 }
 
-export function NodeActions({ task, view, node }: ActionsProps) {
+export function NodeActions({ task, node, actions }: ActionsProps) {
   const may = useMay('operator')
   if (!may) return null
   const base = path`/tasks/${task.id}/nodes/${node.node_id}`
@@ -28,15 +28,14 @@ export function NodeActions({ task, view, node }: ActionsProps) {
     showToast(text)
     task.refresh()
   }
-  const sleeps = node.status === 'deferred' && (node.next_retry_at || node.waiting === 'timer')
   return (
     <div className="buttons">
-      {sleeps && (
+      {actions.includes('run_now') && (
         <ActionButton label="Run now" title={`End the wait of ${node.node_id}?`} verb="Run now" run={() => api.post(`${base}/run-now`)} onDone={done(`${node.node_id} goes on.`)}>
           <p>{node.next_retry_at ? 'The next attempt begins at once.' : 'Its wait ends at once.'}</p>
         </ActionButton>
       )}
-      {(view.status === 'failed' || view.status === 'cancelled') && (
+      {actions.includes('retry') && (
         <ActionButton
           label="Retry from here"
           title={`Retry from ${node.node_id}?`}
@@ -47,7 +46,7 @@ export function NodeActions({ task, view, node }: ActionsProps) {
           <p>This node and all nodes below it run again. What else is finished is kept.</p>
         </ActionButton>
       )}
-      {!isTerminal(node.status) && !isTerminal(view.status) && (
+      {actions.includes('resolve') && (
         <SettleButton base={base} node={node} onDone={done(`${node.node_id} is settled.`)} />
       )}
     </div>
@@ -57,7 +56,11 @@ export function NodeActions({ task, view, node }: ActionsProps) {
 const OUTCOMES = ['finished', 'failed', 'skipped'] as const
 
 function SettleButton({ base, node, onDone }: { base: string; node: NodeView; onDone: () => void }) {
-  const [outcome, setOutcome] = useState<(typeof OUTCOMES)[number]>('finished')
+  const isAdmin = useMay('admin')
+  // Only an admin may settle an approval as finished: the result is the decision of an assignee.
+  const outcomes = OUTCOMES.filter((one) => one !== 'finished' || node.type !== 'approval' || isAdmin)
+  const [chosen, setOutcome] = useState<(typeof OUTCOMES)[number]>('finished')
+  const outcome = outcomes.includes(chosen) ? chosen : 'failed'
   const [result, setResult] = useState<unknown>(undefined)
   const [reason, setReason] = useState('')
   return (
@@ -74,7 +77,7 @@ function SettleButton({ base, node, onDone }: { base: string; node: NodeView; on
       <p>What runs of it is stopped. Your name is kept in the history.</p>
       <label>Outcome
         <select value={outcome} onChange={(event) => setOutcome(event.target.value as typeof outcome)}>
-          {OUTCOMES.map((one) => <option key={one}>{one}</option>)}
+          {outcomes.map((one) => <option key={one}>{one}</option>)}
         </select>
       </label>
       {outcome === 'finished' && <JsonField title="Result" rows={4} value={result} onChange={setResult} />}

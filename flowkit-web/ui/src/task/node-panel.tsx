@@ -2,7 +2,7 @@
 
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { api, path } from '../api/client'
-import type { NodeStatus, NodeView, Page, TaskEvent, TaskView } from '../api/types'
+import type { NodeAction, NodeActionList, NodeStatus, NodeView, Page, TaskEvent, TaskView } from '../api/types'
 import { Link, useSearch } from '../router'
 import { printable } from '../shared/printable'
 import { Empty, ProblemBox } from '../shared/problem'
@@ -25,7 +25,7 @@ export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskVi
   const row = task.rows.get(nodeId)
   const stamp = row ? `${row.status} ${row.attempt ?? 0} ${row.waiting ?? ''}` : null
   const query = useQuery({
-    queryKey: ['task', task.id, 'node', nodeId, stamp],
+    queryKey: ['task', task.id, 'node', nodeId, stamp, view.status],
     queryFn: ({ signal }) => readNode(task.id, nodeId, signal),
     placeholderData: keepPreviousData, // the panel has the node's id as its key
     refetchInterval: ({ state }) =>
@@ -41,7 +41,7 @@ export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskVi
       {query.error && <ProblemBox error={query.error} />}
       {query.isPending && <Empty>Loading…</Empty>}
       {query.data && (
-        <Details task={task} view={view} node={query.data.node} explanation={query.data.explanation} graphNode={graphNode} />
+        <Details task={task} {...query.data} graphNode={graphNode} />
       )}
     </aside>
   )
@@ -49,18 +49,19 @@ export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskVi
 
 async function readNode(taskId: string, nodeId: string, signal: AbortSignal) {
   const base = path`/tasks/${taskId}/nodes/${nodeId}`
-  const [node, explained] = await Promise.all([
+  const [node, { explanation }, { actions }] = await Promise.all([
     api.get<NodeView>(base, {}, signal),
     api.get<{ explanation: string }>(`${base}/explain`, {}, signal),
+    api.get<NodeActionList>(`${base}/actions`, {}, signal),
   ])
-  return { node, explanation: explained.explanation }
+  return { node, explanation, actions }
 }
 
-function Details({ task, view, node, explanation, graphNode }: {
+function Details({ task, node, explanation, actions, graphNode }: {
   task: TaskData
-  view: TaskView
   node: NodeView
   explanation: string
+  actions: readonly NodeAction[]
   graphNode: GraphNode | undefined
 }) {
   const [, changeSearch] = useSearch()
@@ -75,7 +76,7 @@ function Details({ task, view, node, explanation, graphNode }: {
       </p>
       <p className={`explanation long-text${node.status === 'failed' ? ' problem' : ''}`} tabIndex={0}><Explanation text={explanation} /></p>
       {node.type === 'approval' && node.status === 'deferred' && <ApprovalCard task={task} nodeId={node.node_id} />}
-      <NodeActions task={task} view={view} node={node} />
+      <NodeActions task={task} node={node} actions={actions} />
       <dl className="facts">
         {graphNode?.condition && <Fact name="Condition">
           <code>{graphNode.condition}</code>{conditionText(node)}

@@ -66,3 +66,18 @@ test('batches are counted by their times in the run that stored them', () => {
   expect(others.map((one) => one.batches.length)).toEqual([0, 1, 0])
   expect(span && density(span, 0, 5)).toEqual([2, 0, 0, 0, 1])
 })
+
+test('a node whose children run is on no worker until its own end runs', () => {
+  const children = { ...event(1, 'reads', 'running'), kind: 'children', status: null, data: { number: 2 } }
+  const spans = spansOf([
+    event(0, 'reads', 'running'), children, event(1, 'reads[0]', 'running', { worker_id: 'w1' }),
+    event(4, 'reads[0]', 'finished'), event(4, 'reads', 'queued'),
+    event(5, 'reads', 'running', { worker_id: 'w2', attempt: 1 }), event(6, 'reads', 'finished'),
+  ])
+  expect(nodeLanes(spans).map((lane) => [lane.name, lane.spans.map((span) => span.kind)])).toEqual([
+    ['reads', ['run', 'queue', 'run']], ['reads[0]', ['run']],
+  ])
+  expect(workerLanes(spans).map((lane) => [lane.name, lane.spans.map((span) => span.node)])).toEqual([
+    ['w1', ['reads[0]']], ['w2', ['reads']],
+  ])
+})

@@ -14,6 +14,7 @@ export interface Span {
   /** Status with which it ended. */
   ending: string | null
   attempt: number
+  /** Worker or coordinator that it runs on; null if only its children run. */
   worker: string | null
   /** What it waits for, or the error of the attempt. */
   note: string | null
@@ -43,6 +44,7 @@ export function spansOf(events: readonly TaskEvent[]): Span[] {
     if (node === null) continue
     const at = Date.parse(event.at)
     const last = open.get(node)
+    if (event.kind === 'children' && last?.worker === COORDINATOR) last.worker = null
     if (event.kind !== 'status' || event.status === null || event.status === 'cancelling') continue
     const data = (typeof event.data === 'object' && event.data !== null ? event.data : {}) as Change
     const attempt = data.attempt ?? attempts.get(node) ?? 1
@@ -103,9 +105,9 @@ export function nodeLanes(spans: readonly Span[]): Lane[] {
   return lanesBy(spans, (span) => span.node)
 }
 
-/** Return the runs by worker. Runs of one worker that overlap are in lanes of their own. */
+/** Return the runs by worker, without those of which only the children run. Runs of one worker that overlap are in lanes of their own. */
 export function workerLanes(spans: readonly Span[]): Lane[] {
-  const runs = spans.filter((span) => span.kind === 'run')
+  const runs = spans.filter((span) => span.kind === 'run' && span.worker !== null)
   const workers = lanesBy(runs, (span) => span.worker ?? COORDINATOR)
   workers.sort((one, other) => one.name.localeCompare(other.name))
   return workers.flatMap(({ name, spans: all }) => {

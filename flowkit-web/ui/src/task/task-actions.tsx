@@ -1,8 +1,9 @@
 /** What may be done with a task. */
 
+import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api, path } from '../api/client'
-import type { Created, TaskView } from '../api/types'
+import type { Created, TaskAction, TaskActionList, TaskView } from '../api/types'
 import { JsonField, SchemaForm } from '../forms/schema-form'
 import type { Schema } from '../forms/schema'
 import { navigate } from '../router'
@@ -16,6 +17,7 @@ import type { TaskData } from './use-task'
 export function TaskActions({ task, view }: { task: TaskData; view: TaskView }) {
   const may = useMay('operator')
   const signals = signalsOf(task)
+  const actions = useActions(task, view)
   if (!may) return null
   const ended = isTerminal(view.status)
   const post = (verb: string, body?: object) => () => api.post(`${path`/tasks/${task.id}`}/${verb}`, body)
@@ -25,36 +27,54 @@ export function TaskActions({ task, view }: { task: TaskData; view: TaskView }) 
   }
   return (
     <>
-      {!ended && view.status !== 'paused' && (
+      {actions.includes('pause') && (
         <ActionButton label="Pause" title="Pause this task?" verb="Pause" run={post('pause')} onDone={done('The task is paused.')}>
           <p>It starts no new nodes. Nodes that run go on to their ends.</p>
         </ActionButton>
       )}
-      {view.status === 'paused' && (
+      {actions.includes('resume') && (
         <ActionButton label="Resume" title="Resume this task?" verb="Resume" run={post('resume')} onDone={done('The task goes on.')} />
       )}
       {!ended && signals.length > 0 && <SignalButton task={task} signals={signals} />}
-      {(view.status === 'failed' || view.status === 'cancelled') && (
+      {actions.includes('retry') && (
         <ActionButton label="Retry" title="Retry this task?" verb="Retry" run={post('retry')} onDone={done('The task runs again.')}>
           <p>It runs again from its failed nodes. What is finished is kept.</p>
         </ActionButton>
       )}
       <RerunButton task={task} view={view} />
-      {!ended && <CancelButton task={task} isCancelling={view.status === 'cancelling'} />}
+      {actions.includes('force_cancel') && <CancelButton task={task} isEnding={!actions.includes('cancel')} />}
     </>
   )
 }
 
-function CancelButton({ task, isCancelling }: { task: TaskData; isCancelling: boolean }) {
+const ACTIONS_MS = 30_000
+const NO_ACTIONS: TaskAction[] = []
+
+/** Return the actions that the server would carry out. */
+function useActions(task: TaskData, view: TaskView): readonly TaskAction[] {
+  // They change with the status, and when the first node of an undo or of `finally` begins.
+  const isEnding = (task.graph?.nodes ?? []).some(
+    ({ id, phase }) => phase !== 'main' && !['queued', undefined].includes(task.rows.get(id)?.status))
+  const query = useQuery({
+    queryKey: ['task', task.id, 'actions', view.status, isEnding],
+    queryFn: ({ signal }) => api.get<TaskActionList>(path`/tasks/${task.id}/actions`, {}, signal),
+    placeholderData: keepPreviousData,
+    refetchInterval: isTerminal(view.status) ? false : ACTIONS_MS,
+  })
+  return query.data?.actions ?? NO_ACTIONS
+}
+
+/** `isEnding`: only its undos and its `finally` run. */
+function CancelButton({ task, isEnding }: { task: TaskData; isEnding: boolean }) {
   const [reason, setReason] = useState('')
   const [force, setForce] = useState(false)
   return (
     <ActionButton
       danger
-      label={isCancelling ? 'Cancel by force' : 'Cancel'}
-      title={isCancelling ? 'End the undo and finally of this task?' : 'Cancel this task?'}
+      label={isEnding ? 'Cancel by force' : 'Cancel'}
+      title={isEnding ? 'End the undo and finally of this task?' : 'Cancel this task?'}
       verb="Cancel the task"
-      run={() => api.post(path`/tasks/${task.id}/cancel`, { reason, force: force || isCancelling })}
+      run={() => api.post(path`/tasks/${task.id}/cancel`, { reason, force: force || isEnding })}
       onDone={() => {
         showToast('The task is being cancelled.')
         task.refresh()
@@ -62,7 +82,7 @@ function CancelButton({ task, isCancelling }: { task: TaskData; isCancelling: bo
     >
       <p>Nodes that run are stopped, and its child tasks are cancelled.</p>
       <label>Reason <input value={reason} onChange={(event) => setReason(event.target.value)} /></label>
-      {!isCancelling && (
+      {!isEnding && (
         <label className="check">
           <input type="checkbox" checked={force} onChange={(event) => setForce(event.target.checked)} />
           <span>Run neither undo nor finally</span>

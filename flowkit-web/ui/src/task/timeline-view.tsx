@@ -232,7 +232,8 @@ function titleOf({ span, count }: DrawnBar, now: number): string {
   if (count > 1) return `${count} short spans, among them ${span.node}`
   const parts = [
     `${span.node}: ${KINDS[span.kind]} ${took}`,
-    span.kind === 'run' ? `attempt ${span.attempt} on ${span.worker}` : null,
+    span.kind === 'run' && span.worker !== null ? `attempt ${span.attempt} on ${span.worker}` : null,
+    span.kind === 'run' && span.worker === null ? 'its children run' : null,
     span.ending && span.kind === 'run' ? `then ${span.ending === 'deferred' ? 'to be retried' : span.ending}` : null,
     span.batches.length ? `${span.batches.length} batches` : null,
     span.note,

@@ -7,7 +7,7 @@ import { useTaskEvents, type StreamState } from '../api/events'
 import type { NodeView, Page, Problem, TaskEvent, TaskView } from '../api/types'
 import { isTerminal } from '../shared/status'
 import { readGraph, type Json, type TaskGraph } from './graph-model'
-import { applied, rowsOf, type Outline, type Rows } from './rows'
+import { applied, rowsOf, type Outline, type Row, type Rows } from './rows'
 
 const HEADER_MS = 30_000
 const MAP_MS = 2_000
@@ -100,12 +100,14 @@ export function useTask(id: string): TaskData {
   }
 }
 
-/** Return the rows with the numbers of the children of maps and of shards, which events do not tell. */
+/** Return the rows with what events do not tell of maps and of nodes with shards: the numbers of their
+ * children, and when they began, which is not when the end of the shards began.
+ */
 function useMapCounts(id: string, graph: TaskGraph | undefined, rows: Rows): Rows {
   const maps = useMemo(() => (graph?.nodes ?? [])
     .filter((node) => node.map !== null || node.shards !== null)
     .map((node) => rows.get(node.id))
-    .filter((row) => row !== undefined && row.status !== 'queued')
+    .filter((row) => row !== undefined && (row.status !== 'queued' || row.children))
     .slice(0, MOST_MAPS)
     .map((row) => ({ node: row?.node_id ?? '', status: row?.status ?? 'queued' })), [graph, rows])
   const counts = useQueries({
@@ -122,10 +124,16 @@ function useMapCounts(id: string, graph: TaskGraph | undefined, rows: Rows): Row
     const next = new Map(rows)
     for (const view of counts) {
       const row = next.get(view.node_id)
-      if (row) next.set(row.node_id, { ...row, children: view.children ?? {} })
+      if (row) next.set(row.node_id, withChildren(row, view))
     }
     return next
   }, [rows, counts])
+}
+
+function withChildren(row: Row, view: NodeView): Row {
+  const next: Row = { ...row, children: view.children ?? {} }
+  if (view.started_at) next.started_at = view.started_at
+  return next
 }
 
 function readCounts(results: UseQueryResult<NodeView>[]): NodeView[] {
