@@ -43,7 +43,8 @@ class BatchWork:
         self._data = data
         self._context = context
         self._services = services
-        self._source = BatchSource(command, data, context=context, ending=ending, services=services)
+        self._ending = ending
+        self._source: BatchSource | None = None
         self._totals = Totals({}, 0)
         self.stored = StoredBatches(
             command,
@@ -87,9 +88,9 @@ class BatchWork:
             "metrics": numbers(self._totals.metrics, "the sums of its metrics"),
             "batches": self._totals.batches,
             "in_batches": True,
-            "pulled": self._source.pulled,
+            "pulled": self._source is not None and self._source.pulled,
             "skipped": self.processor.skipped,
-            "kept": self.stored.kept.report(),
+            "kept": tuple(self.stored.kept.artifacts),
         }
 
     async def stored_metrics(self) -> Numbers:
@@ -144,8 +145,8 @@ class BatchWork:
                     result = await handler.call(item, context)
                     await self.stored.add(batch.batch_uid, result)
 
-            batches = self._batches(self._source.for_function())
-            await self.processor.process_all(batches, process, sole=False)
+            batches = self._batches(self._divided().for_function())
+            await self.processor.process_all(batches, process)
 
     async def _generate(
         self, handler: AnyFunctionHandler, item: Any, prefix: str, context: RunContext
@@ -182,8 +183,11 @@ class BatchWork:
             result = await handler.process_batch(batch, context)
             await self.stored.add(batch.batch_uid, *_checked(batch, result))
 
-        batches = self._source.for_handler(handler, loaded)
-        await self.processor.process_all(self._batches(batches.pages), process, sole=batches.sole)
+        batches = self._divided().for_handler(handler, loaded)
+        if isinstance(batches, Batch):
+            await self.processor.process_sole(await self.stored.unprocessed_sole(batches), process)
+        else:
+            await self.processor.process_all(self._batches(batches), process)
 
     async def _finalize(self, handler: Handler) -> Any:
         final = await handler.finalize(self._context)
@@ -211,6 +215,17 @@ class BatchWork:
             "params": self._context.params,
             "io": self._data.io,
         }
+
+    def _divided(self) -> BatchSource:
+        """Return the source of the batches."""
+        self._source = BatchSource(
+            self._command,
+            self._data,
+            context=self._context,
+            ending=self._ending,
+            services=self._services,
+        )
+        return self._source
 
     async def _batches(self, pages: Pages) -> AsyncGenerator[Batch | None, None]:
         """Yield the batches to process, and None between two pages, when retries may run."""

@@ -3,18 +3,18 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from flowkit._json.limits import MAX_UID_CHARS
 from flowkit._json.metrics import Numbers, add_numbers
 from flowkit._json.values import is_unicode
 from flowkit._records import queries
+from flowkit._records.kept_artifacts import artifact_record
 from flowkit._records.shard_uids import shard_of, uid_of_shard
 from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import patiently
@@ -23,7 +23,8 @@ from flowkit.errors import InputAdapterError, NodeFailure
 from flowkit.graph._node_checks import PULL, PULL_ADAPTERS
 from flowkit.measures import Measure
 from flowkit.messages import RunContextData, RunNode, Source
-from flowkit.protocols import ArtifactRecord, Clock
+from flowkit.protocols import Clock
+from flowkit.task import KeptArtifact
 from flowkit.worker._artifacts import (
     COMPLETE_UID,
     ArtifactReader,
@@ -38,6 +39,7 @@ from flowkit.worker._handlers import (
     bad_result,
     json_object,
     numbers,
+    whole_batch,
 )
 from flowkit.worker._inputs import InputAdapter, InputRequest, Share
 from flowkit.worker._kept_back import KeptBack, LateRuns
@@ -89,27 +91,28 @@ class BatchSource:
             return self._adapted(PULL, None)
         return cut(self._inline, self._data.io["batching"])
 
-    def for_handler(self, handler: Handler, loaded: Any) -> "Batches":
-        """Return the batches of a handler.
+    def for_handler(self, handler: Handler, loaded: Any) -> Pages | Batch:
+        """Return the batches of a handler, or its sole batch, which is the whole input.
 
         They come from the adapter of the node, else from the adapter that ``load_input`` proposes,
         else from a parent that streams, else from the handler.
         """
         if self._adapter is not None:
-            return Batches(self._adapted(self._adapter, self._inline.get("input_args")))
+            return self._adapted(self._adapter, self._inline.get("input_args"))
         proposed = loaded.get("input_adapter") if isinstance(loaded, dict) else None
         if proposed is not None and (
             self._services.cfg.strict_input_adapters or self._has_adapter(proposed)
         ):
-            return Batches(self._adapted(proposed, loaded.get("input_args")))
+            return self._adapted(proposed, loaded.get("input_args"))
         if self._data.streams:
-            return Batches(self._adapted(PULL, None))
-        own = type(handler).iter_batches is not Handler.iter_batches
+            return self._adapted(PULL, None)
+        if getattr(handler.iter_batches, "__func__", None) is not Handler.iter_batches:
+            return one_by_one(handler.iter_batches(loaded))
         batching = self._data.io.get("batching")
-        if batching is not None and not own:
+        if batching is not None:
             default = isinstance(loaded, dict) and "input_inline" in loaded
-            return Batches(cut(loaded["input_inline"] if default else loaded, batching))
-        return Batches(one_by_one(handler.iter_batches(loaded)), sole=not own)
+            return cut(loaded["input_inline"] if default else loaded, batching)
+        return whole_batch(loaded)
 
     def _has_adapter(self, adapter: Any) -> bool:
         return isinstance(adapter, str) and adapter in self._services.plugins.input_adapters
@@ -199,15 +202,6 @@ class BatchSource:
         return await sources_of(self._command, self._services)
 
 
-@dataclass(frozen=True, slots=True)
-class Batches:
-    """The batches of a handler."""
-
-    pages: Pages
-    sole: bool = False
-    """Whether there is only one batch, which is the whole input."""
-
-
 async def read_node(read: Any, command: RunNode, services: Services, what: str) -> Any:
     """Read data of the node with a function of :mod:`flowkit._records.queries`, with retries."""
     return await patiently(
@@ -288,8 +282,7 @@ def item_of(payload: Any) -> Any:
     return payload
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """Sums of the metrics of a node's batches, and their number."""
 
     metrics: Numbers
@@ -348,6 +341,10 @@ class StoredBatches:
         self.refused: list[tuple[Batch, NodeFailure]] = []
         """Batches that the store refused and that are not given up yet."""
 
+    async def unprocessed_sole(self, batch: Batch) -> list[Batch]:
+        """Return the batch that is the whole input, unless it is processed already."""
+        return [batch] if self._fresh else await self.unprocessed([batch])
+
     async def unprocessed(self, batches: Sequence[Batch]) -> list[Batch]:
         """Return the batches that are not processed yet, each uid once."""
         for batch in batches:
@@ -397,55 +394,55 @@ class StoredBatches:
         not stored.
         """
         counted = numbers(metrics, f"the metrics of batch {uid!r}")
-        record = self._record(uid, artifact, counted, partial=True)
+        one = self._artifact(uid, artifact, counted, partial=True)
         self.produced += 1
-        if self._keep(record):
+        if self._keep(one):
             return
         while self._unstored >= MAX_UNSTORED and self._error is None:
             await self._wait_for_change()
         if self._error is not None:
             raise self._error
-        self._put(record, uid)
+        self._put(one, uid)
 
-    def _put(self, record: ArtifactRecord, uid: str | None = None) -> None:
+    def _put(self, one: KeptArtifact, uid: str | None = None) -> None:
         """Store an artifact in the background. ``uid`` is that of its batch in this run."""
         self._unstored += 1
 
         def stored(answer: bool | Exception) -> None:
             self._unstored -= 1
-            if isinstance(answer, NodeFailure) and record.partial:
-                self.refused.append((Batch(record.uid if uid is None else uid), answer))
+            if isinstance(answer, NodeFailure) and one.partial:
+                self.refused.append((Batch(one.uid if uid is None else uid), answer))
             elif isinstance(answer, Exception):
                 self._error = self._error or answer
             else:
-                if record.partial:
-                    self._count(record, is_new=answer)
+                if one.partial:
+                    self._count(one.metrics, is_new=answer)
                     self._report()
                 if self._streamed:
                     self._hints.moved(self.stream, self._reports.headers)
             self._change.set()
 
-        self._writer.add(record, stored)
+        self._writer.add(artifact_record(self.stream, one), stored)
 
-    def _count(self, record: ArtifactRecord, *, is_new: bool) -> None:
+    def _count(self, metrics: Numbers, *, is_new: bool) -> None:
         if is_new:
             self._stored += 1
-            add_numbers(self._sums, from_json(record.metrics))
+            add_numbers(self._sums, metrics)
         else:
             self._fresh = False
 
     async def complete(self, artifact: Any) -> None:
         """Keep the node's complete artifact back, or store it."""
-        record = self._record(COMPLETE_UID, artifact, {}, partial=False)
-        if not self._keep(record):
-            self._put(record)
+        one = self._artifact(COMPLETE_UID, artifact, {}, partial=False)
+        if not self._keep(one):
+            self._put(one)
             await self.flush()
 
     # ------------------------------------------------ kept back
 
-    def _keep(self, record: ArtifactRecord) -> bool:
+    def _keep(self, one: KeptArtifact) -> bool:
         """Keep an artifact back, or return False: it has to be stored, as all others."""
-        if self.kept.add(record):
+        if self.kept.add(one):
             self._late.add(self)
             return True
         self.release()
@@ -454,8 +451,8 @@ class StoredBatches:
     def release(self) -> None:
         """Store what is kept back, in the background. Nothing is kept back from now on."""
         self._late.discard(self)
-        for record in self.kept.take():
-            self._put(record)
+        for one in self.kept.take():
+            self._put(one)
 
     async def store_kept(self) -> None:
         """Return when all added batches are stored, also what was kept back."""
@@ -491,9 +488,9 @@ class StoredBatches:
         sums: Numbers = {}
         count = 0
         if self._fresh:
-            kept = self.kept.metrics()
-            for one in (self._sums, *kept):
-                add_numbers(sums, one)
+            kept = [one.metrics for one in self.kept.artifacts if one.partial]
+            for metrics in (self._sums, *kept):
+                add_numbers(sums, metrics)
             return Totals(sums, self._stored + len(kept))
         async for record in self._reader.records(self.stream):
             if record.partial and (self._shard is None or shard_of(record.uid) == self._shard):
@@ -501,19 +498,14 @@ class StoredBatches:
                 add_numbers(sums, from_json(record.metrics))
         return Totals(sums, count)
 
-    def _record(
-        self, uid: str, artifact: Any, metrics: Mapping[str, float | int], *, partial: bool
-    ) -> ArtifactRecord:
+    def _artifact(
+        self, uid: str, artifact: Any, metrics: Numbers, *, partial: bool
+    ) -> KeptArtifact:
         meta = json_object(
             artifact, f"the artifact of {f'batch {uid!r}' if partial else 'the node'}"
         )
-        return ArtifactRecord(
-            stream=self.stream,
-            uid=self._uid(uid) if partial else uid,
-            partial=partial,
-            meta=None if meta is None else to_json(meta),
-            metrics=to_json(metrics),
-            created_at=self._clock.now(),
+        return KeptArtifact(
+            self._uid(uid) if partial else uid, partial, meta, metrics, self._clock.now()
         )
 
     def _report(self) -> None:

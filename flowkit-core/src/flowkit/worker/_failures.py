@@ -223,9 +223,9 @@ class BatchProcessor:
         self._services = services
         self._waiting: list[_Failed] = []
         self._failures = 0
-        known = command.retries or BatchRetries()
-        self._number = known.number
-        self._further = dict(known.tries)
+        known = command.retries
+        self._number = 0 if known is None else known.number
+        self._further = {} if known is None else dict(known.tries)
         """Further tries of the batches that are not done, by batch uid."""
         self._tried = False
         self._trying: set[str] = set()
@@ -254,19 +254,14 @@ class BatchProcessor:
         return BatchRetries(number=self._number + 1, tries=tries)
 
     async def process_all(
-        self, batches: AsyncGenerator[Batch | None, None], process: Process, *, sole: bool
+        self, batches: AsyncGenerator[Batch | None, None], process: Process
     ) -> None:
         """Process all batches. None stands for a pause in the input.
 
-        A ``sole`` batch is the whole input: if it fails, the node is retried instead.
-
         Raises:
-            BatchFailed: a batch was given up, or the ``sole`` batch failed.
+            BatchFailed: a batch was given up.
         """
-        if self._command.attempt > 1 or self._command.resumed:
-            await self._read_letters()
-        if self._services.plugins.surrounds_batches:
-            process = partial(self._process_surrounded, process)
+        process = await self._begin(process)
         clock = self._services.clock
         async with (
             Lanes(self._context, self._parallel, ending=self._ending) as lanes,
@@ -277,10 +272,8 @@ class BatchProcessor:
                     if self._tried:
                         await self._services.turns.give()
                     self._tried = True
-                    now = clock.monotonic()
-                    item = _Failed(now, 0, batch, now)
                     await self.wait_for_readers()
-                    await lanes.start(partial(self._try, item, process, sole=sole))
+                    await lanes.start(partial(self._try, self._first_try(batch), process))
                 lanes.check()
                 while self._waiting and (
                     len(self._waiting) > MAX_WAITING or self._waiting[0].due_at <= clock.monotonic()
@@ -288,10 +281,39 @@ class BatchProcessor:
                     await self._go_on(lanes, process)
             while self._waiting or lanes.busy:
                 await self._go_on(lanes, process)
+        await self._end()
+
+    async def process_sole(self, batches: Sequence[Batch], process: Process) -> None:
+        """Process the batch that is the whole input, unless it is done already. If it fails, the
+        node is retried instead.
+
+        Raises:
+            BatchFailed: the batch failed.
+        """
+        process = await self._begin(process)
+        for batch in batches:
+            if batch.batch_uid not in self._given_up:
+                self._context.raise_if_cancelled()
+                await self._try(self._first_try(batch), process, self._context, sole=True)
+        await self._end()
+
+    async def _begin(self, process: Process) -> Process:
+        """Read which batches were given up before. Return the process with what surrounds it."""
+        if self._command.attempt > 1 or self._command.resumed:
+            await self._read_letters()
+        if self._services.plugins.surrounds_batches:
+            return partial(self._process_surrounded, process)
+        return process
+
+    async def _end(self) -> None:
         await self._stored.flush()
         await self.give_up_refused()
         if self._outdated:
             await self._drop(list(self._outdated.values()))
+
+    def _first_try(self, batch: Batch) -> _Failed:
+        now = self._services.clock.monotonic()
+        return _Failed(now, 0, batch, now)
 
     # ------------------------------------------------ one try
 

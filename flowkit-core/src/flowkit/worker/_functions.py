@@ -10,6 +10,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import aclosing
 from copy import copy
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
@@ -168,18 +169,22 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
             await result if inspect.isawaitable(result) else result
         )
 
-    async def iterate(self, item: Any, ctx: RunContext) -> AsyncGenerator[Any, None]:
-        """Call the function with one item and yield its values."""
+    def iterate(self, item: Any, ctx: RunContext) -> AsyncGenerator[Any, None]:
+        """Call the function with one item and return its values."""
         args, named = self._arguments(item, ctx)
         made = self.function(*args, **named)
-        if self._yields_async:
-            try:
-                async for value in made:
-                    yield self._signature.checked_result(value)
-            finally:
-                await made.aclose()
-            return
-        generator: Generator[Any, Any, Any] = made
+        if not self._yields_async:
+            return self._iterate_in_threads(made)
+        return made if self._signature.result is None else self._checked(made)
+
+    async def _checked(self, made: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        async with aclosing(made):
+            async for value in made:
+                yield self._signature.checked_result(value)
+
+    async def _iterate_in_threads(
+        self, generator: Generator[Any, Any, Any]
+    ) -> AsyncGenerator[Any, None]:
         while (value := await _threads.in_thread(next, generator, _END)) is not _END:
             try:
                 yield self._signature.checked_result(value)

@@ -104,7 +104,7 @@ class Handler:
         ``io.batching = {"size": n}`` the default is the items of the input, n at a time, as
         ``{"items": [...]}``.
         """
-        yield Batch("0", loaded)
+        yield whole_batch(loaded)
 
     async def process_batch(self, batch: Batch, ctx: "RunContext") -> BatchResult:
         """Process a batch. Its result is stored and counted once, even if it is processed again."""
@@ -121,6 +121,11 @@ class Handler:
         answers of an override.
         """
         return default_classification(exc)
+
+
+def whole_batch(loaded: Any) -> Batch:
+    """Return the batch of an input that is not divided."""
+    return Batch("0", loaded)
 
 
 RoleHandler = Handler
@@ -275,6 +280,8 @@ def numbers(metrics: Any, what: str) -> Numbers:
     """
     if metrics is None:
         return {}
+    if _is_usual(metrics):
+        return dict(metrics)
     try:
         found = metrics if _is_plain(metrics) else contained(_by_name, metrics)
     except NotWritable as error:
@@ -289,6 +296,20 @@ def numbers(metrics: Any, what: str) -> Numbers:
                 f"{what} must be finite numbers by name; {short(name)} is {_shown(value)}"
             )
     return {name: int(value) if isinstance(value, bool) else value for name, value in found.items()}
+
+
+def _is_usual(metrics: Any) -> bool:
+    """Return whether no closer look at the metrics is needed."""
+    if type(metrics) is not dict:
+        return False
+    for name, value in metrics.items():
+        kind = type(value)
+        if type(name) is not str or not (
+            (kind is int and -_SAFE_INT < value < _SAFE_INT)
+            or (kind is float and value - value == 0.0)
+        ):
+            return False
+    return True
 
 
 def _is_plain(metrics: Any) -> bool:

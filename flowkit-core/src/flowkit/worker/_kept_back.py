@@ -3,10 +3,9 @@
 import asyncio
 from typing import Protocol
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
-from flowkit._records.kept_artifacts import kept_artifact
-from flowkit.protocols import ArtifactRecord, Clock
+from flowkit.protocols import Clock
 from flowkit.task import KeptArtifact
 
 KEEP_SEC = 0.2
@@ -60,31 +59,25 @@ class KeptBack:
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed
-        self._records: list[ArtifactRecord] = []
+        self.artifacts: list[KeptArtifact] = []
         self._left_bytes = MOST_BYTES
 
-    def add(self, record: ArtifactRecord) -> bool:
+    def add(self, one: KeptArtifact) -> bool:
         """Keep back an artifact, or return False: it and all others have to be stored."""
-        self._left_bytes -= len(record.meta or b"") + len(record.metrics)
-        if not self._allowed or (self._records and record.partial) or self._left_bytes < 0:
+        if not self._allowed or (self.artifacts and one.partial):
             return False
-        self._records.append(record)
+        self._left_bytes -= len(to_json((one.meta, one.metrics)))
+        if self._left_bytes < 0:
+            return False
+        self.artifacts.append(one)
         return True
 
-    def take(self) -> list[ArtifactRecord]:
+    def take(self) -> list[KeptArtifact]:
         """Take what is kept back. Nothing is kept back from now on."""
         self._allowed = False
-        records, self._records = self._records, []
-        return records
+        artifacts, self.artifacts = self.artifacts, []
+        return artifacts
 
     def is_beside(self, result: object) -> bool:
         """Return whether the artifacts can be kept beside this result, which may be large."""
-        return not self._records or result is None or len(to_json(result)) <= MOST_BYTES
-
-    def metrics(self) -> list[dict[str, float | int]]:
-        """Return the metrics of the batches that are kept back."""
-        return [from_json(record.metrics) for record in self._records if record.partial]
-
-    def report(self) -> tuple[KeptArtifact, ...]:
-        """Return the artifacts as fields of the report."""
-        return tuple(map(kept_artifact, self._records))
+        return not self.artifacts or result is None or len(to_json(result)) <= MOST_BYTES
