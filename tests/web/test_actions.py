@@ -165,7 +165,7 @@ class Stopped:
 
 
 def copied(store: InMemoryStore) -> InMemoryStore:
-    """Return a store with the same data, which nobody waits for."""
+    """Return a store with the same data, for whose changes no caller waits."""
     return copy.deepcopy(store, {id(store._waiting): {}})
 
 
