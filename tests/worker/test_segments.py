@@ -359,6 +359,19 @@ async def test_a_start_that_waits_for_the_bus_is_handed_back_if_its_result_is_ca
         assert (await bench.end(node_of(command, 1))).kind == "node_released"
 
 
+async def test_a_start_that_waits_for_the_bus_is_handed_back_if_its_segment_ends(
+    held: tuple[Bench, HeldBus],
+) -> None:
+    bench, bus = held
+    async with bench.worker([work]):
+        command = await waiting(bench, bus)
+        order = EndSegments(task_id=command.task_id)
+        await bench.bus.publish([Message("flowkit.control", encode(order), command.task_id)])
+        await anyio.wait_all_tasks_blocked()
+        bus.gate.set()
+        assert (await bench.end(node_of(command, 1))).kind == "node_released"
+
+
 async def test_a_start_that_is_cancelled_while_it_waits_for_the_bus_never_runs(
     held: tuple[Bench, HeldBus],
 ) -> None:

@@ -19,7 +19,7 @@ from flowkit.errors import DecodeError, FlowKitError, MessageError
 from flowkit.messages import CancelRun, NodeSucceeded, RunNode, decode, encode
 from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
 from flowkit.worker._context import Services
-from flowkit.worker._node_run import Run
+from flowkit.worker._node_run import Following, Run
 from flowkit.worker._reports import (
     Origin,
     ReportBuffer,
@@ -30,14 +30,12 @@ from flowkit.worker._reports import (
     by_subscription,
 )
 from flowkit.worker._roles import Served, handler_of
-from flowkit.worker._segments import SegmentProgress
+from flowkit.worker._segments import SegmentProgress, start_of
 from flowkit.worker._slots import Runnable, Slots
 
 logger = logging.getLogger(__name__)
 
 MAX_CANCELLED = 10_000
-START_BYTES = 200
-"""Most bytes that the start of the next node adds to a report."""
 MAX_ENDS = 1_000
 MAX_ENDS_BYTES = 8 * 1024 * 1024
 LOOK_AHEAD = 8
@@ -157,8 +155,10 @@ class Attempts:
 
     # ------------------------------------------------ segments
 
-    def _follow(self, run: Run, end: NodeSucceeded) -> Run | None:
-        """Return the run of the next node, or None if the segment ends with this success."""
+    def _follow(self, run: Run, end: NodeSucceeded) -> Following | None:
+        """Return the run of the next node and the report of its start, or None if the segment ends
+        with this success.
+        """
         segment = run.segment
         if segment is None or self._is_draining or run.cancelled or run.reports.ended:
             return None
@@ -167,8 +167,9 @@ class Attempts:
         node = segment.next_node
         if node is None or node.role not in self._served or self._slots.is_wanted(run.priority):
             return None
+        end = end.model_copy(update={"next": start_of(node)})
         try:
-            encode(end, limit=self._bus.max_message_bytes - START_BYTES)
+            encoded = encode(end, limit=self._bus.max_message_bytes)
         except MessageError:
             return None  # the sender reports a failure in its place
         command = segment.command_after(run.command, end)
@@ -186,11 +187,14 @@ class Attempts:
         self._runs[run.following] = following
         before.on_bus = None if segment.eager else asyncio.Event()
         before.on_refused = partial(following.cancel, "the result of the node before was refused")
-        return following
+        return following, end, encoded
 
     def end_segments(self, task_id: str) -> None:
-        """Begin no further nodes of a task without commands."""
+        """Begin no further nodes of a task without commands, and hand back the one that has not
+        begun.
+        """
         self._without_segments[task_id] = None
+        self._hand_back_following(lambda before: before.task_id == task_id)
 
     def end_all_segments(self) -> None:
         """Begin no further nodes without commands, because the worker stops."""
@@ -291,7 +295,7 @@ class Attempts:
         run = self._run_of(order)
         if run is None:
             self._cancelled[order.task_id, order.token] = None
-            self._hand_back_next(order)
+            self._hand_back_following(lambda before: before.token == order.token)
         elif run.cancelled:
             return  # the coordinator repeats a cancel until the run has ended
         elif self._slots.is_running(run):
@@ -300,11 +304,12 @@ class Attempts:
         else:
             self._withdraw(run)
 
-    def _hand_back_next(self, order: CancelRun) -> None:
-        """Hand back the run that follows a cancelled one in its segment and has not begun."""
+    def _hand_back_following(self, which: Callable[[RunNode], bool]) -> None:
+        """Hand back the runs that follow a run of such a command in a segment and have not
+        begun.
+        """
         for run in self._runs.values():
-            after = run.after
-            if after is not None and not run.reports.begun and after.command.token == order.token:
+            if run.after is not None and not run.reports.begun and which(run.after.command):
                 run.hand_back()
 
     def _run_of(self, order: CancelRun) -> Run | None:

@@ -51,7 +51,7 @@ from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import PerRun, json_value
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._roles import AnyHandler, Served, make_handler
-from flowkit.worker._segments import SegmentProgress, start_of
+from flowkit.worker._segments import SegmentProgress
 from flowkit.worker._surroundings import surrounded
 from flowkit.worker._task_params import TaskParams
 
@@ -67,8 +67,12 @@ OUTCOMES = {
 """Outcomes of attempts in measures."""
 
 
-Follow = Callable[["Run", NodeSucceeded], "Run | None"]
-"""Returns the run of the next node of a segment, or None if no run follows in the same slot."""
+Following = tuple["Run", NodeSucceeded, bytes]
+"""Run of the next node of a segment, and the end of the node before with its start: the report, and
+its bytes.
+"""
+Follow = Callable[["Run", NodeSucceeded], Following | None]
+"""Returns None if no run follows in the same slot."""
 
 
 class _Ending:
@@ -269,11 +273,12 @@ class Run:
         if not self.command.exclusive:
             end = await self._end_of_attempt()
             following = self._follow(self, end) if isinstance(end, NodeSucceeded) else None
-            if following is not None:
-                next_start = start_of(following.command)
-                end = self._end = end.model_copy(update={"next": next_start})
-            self.reports.end(end)
-            return following
+            if following is None:
+                self.reports.end(end)
+                return None
+            run, self._end, encoded = following
+            self.reports.end(self._end, encoded)
+            return run
         with counted() as calls:
             end = await self._end_of_attempt()
             while calls.names:

@@ -65,6 +65,7 @@ class RunReports:
         "_batch_due",
         "_begun",
         "_buffer",
+        "_encoded_end",
         "_end",
         "_held_up_due",
         "_progress_at",
@@ -121,6 +122,7 @@ class RunReports:
         self.retries_sent: anyio.Event | None = None
         """Set when the announced retries are on the bus."""
         self._end: End | NodeStarted | None = None
+        self._encoded_end: bytes | None = None
         self.on_bus: asyncio.Event | None = None
         """Set when the end is on the bus, if another run waits for that."""
         self.on_refused: Callable[[], None] | None = None
@@ -200,14 +202,20 @@ class RunReports:
             self._buffer.add(self)
             await sent.wait()
 
-    def end(self, report: End | NodeStarted) -> None:
+    def end(self, report: End | NodeStarted, encoded: bytes | None = None) -> None:
         """Report the end of the run, or with a NodeStarted that another run has the attempt.
 
         The first end counts; later ones are ignored, such as that of an abandoned run.
         """
         if self._end is None:
-            self._end = report
+            self._end, self._encoded_end = report, encoded
             self._buffer.add(self)
+
+    def encode(self, report: WorkerReport, *, limit: int) -> bytes:
+        """Return the bytes of a report. Those of an end may be known."""
+        if report is self._end and self._encoded_end is not None:
+            return self._encoded_end
+        return encode(report, limit=limit)
 
     def collect(self) -> list[WorkerReport]:
         """Take the reports that are due, in order.
@@ -381,7 +389,7 @@ class ReportSender:
     def _message(self, report: WorkerReport, run: RunReports) -> Message | None:
         """Return the message with a report, or with its substitute if it cannot be sent."""
         try:
-            value = encode(report, limit=self._bus.max_message_bytes)
+            value = run.encode(report, limit=self._bus.max_message_bytes)
         except MessageError as error:
             substitute = _substitute(report, error, self._bus.max_message_bytes)
             if substitute is None:

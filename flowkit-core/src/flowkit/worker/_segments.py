@@ -89,9 +89,9 @@ class SegmentProgress:
         )
 
 
-def start_of(command: RunNode) -> NextStart:
+def start_of(node: SegmentNode) -> NextStart:
     """Return the report of a start within a segment."""
-    return NextStart(index=command.index, attempt=command.attempt, token=command.token)
+    return NextStart(index=node.index, attempt=FIRST_ATTEMPT, token=node.token)
 
 
 def _copy(value: bytes) -> Any:
