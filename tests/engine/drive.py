@@ -122,6 +122,7 @@ def graph(
     output: Any = None,
     final: tuple[dict[str, Any], ...] = (),
     concurrency: dict[str, Any] | None = None,
+    segments: str | None = None,
     **nodes: dict[str, Any],
 ) -> Graph:
     """Build a graph from lines such as ``"a -> b c"`` (b and c wait for a) and fields of nodes.
@@ -161,6 +162,7 @@ def graph(
             "max_parallel": max_parallel,
             "output": output,
             "concurrency": concurrency,
+            "segments": segments,
         }
     )
 
@@ -462,15 +464,16 @@ class Play:
         token: str | None = None,
         pulled: bool = False,
         then: NextStart | None = None,
+        at: float | None = None,
     ) -> Transition:
-        """``then`` is the node with which the worker goes on."""
+        """``then`` is the node with which the worker goes on, and ``at`` the worker's time."""
         said = {"result": result, "metrics": {"n": 1}, "pulled": pulled, "next": then}
         return self.do(
             NodeSucceeded(
                 **self._address(name, attempt, token),
                 worker_id="w",
                 started_at=self.now,
-                at=self.now,
+                at=self.now if at is None else at,
                 **said,
             )
         )
@@ -702,13 +705,15 @@ class Play:
         record = self.record(name)
         return self.do(MapFailed(self.index(name), record.attempt, reason_code, "no list"))
 
-    def sent(self, *commands: tuple[str, int], place: tuple[int, int] | None = None) -> None:
+    def sent(
+        self, *commands: tuple[str, int], place: tuple[int, int] | None = None, carried: int = 0
+    ) -> None:
         """Record that the commands of these nodes' attempts are on the bus."""
         found = [(self.index(name), attempt) for name, attempt in commands]
         self.do(
             CommandsSent(
                 [
-                    SentCommand(index, attempt, self.task.records[index].handovers, place)
+                    SentCommand(index, attempt, self.task.records[index].handovers, place, carried)
                     for index, attempt in found
                 ]
             )

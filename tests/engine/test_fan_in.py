@@ -397,7 +397,7 @@ def test_the_first_failure_stops_the_task():
     play = Play(graph("a b c", "a -> d", "b -> e", "f"))
     play.starts("b")
     step = play.breaks("a")
-    assert effects(step) == ["end segments", "stop b", "stop c", "stop f"]
+    assert effects(step) == ["stop b", "stop c", "stop f"]
     assert changes(step)[-1] == "cancelling"
     assert play.marks == "XcCCCC"
     step = play.stops("b")

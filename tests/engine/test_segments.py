@@ -6,10 +6,16 @@ from typing import Any
 
 import pytest
 
-from flowkit._engine import EndSegments, SendCancel, nodes_after, pending_effects
-from flowkit._engine.segment_rules import LINK_RULES, MOST_NODES, NODE_RULES, TASK_RULES
+from flowkit._engine import EndSegments, SendCancel, pending_effects
+from flowkit._engine.segment_rules import (
+    LINK_RULES,
+    MOST_NODES,
+    NODE_RULES,
+    TASK_RULES,
+    nodes_after,
+)
 from flowkit.messages import NextStart
-from flowkit.task import NodeStatus, ParentNode, TaskStatus
+from flowkit.task import Mark, NodeStatus, ParentNode, TaskStatus
 from tests.engine.drive import FUNCTION, STEADY, Play, changes, effects, graph, started
 
 PULLS_A: Mapping[str, Any] = {
@@ -75,6 +81,11 @@ CHAINS: dict[str, tuple[tuple[str, ...], dict[str, Any], str]] = {
     "it has no condition": (("a -> b",), {"b": {"when": "true"}}, ""),
     "no route leads to it": (("a", "b"), {"a": {"routing": {"on_success": ["b"]}}}, ""),
     "it does not stream": (("a -> b",), {"b": {"io": {"start_when": "first_batch"}}}, ""),
+    "no child cancels it": (
+        ("a -> b", "b -> c", "z -> c"),
+        {"c": {"on_satisfied": "cancel", "fan_in": "any"}},
+        "",
+    ),
     "it has the priority of the node before": (("a -> b",), {"b": {"priority": -1}}, ""),
     "it pulls artifacts of no other node": (
         links("a", "b", "c"),
@@ -156,10 +167,17 @@ def test_only_first_attempts_carry_nodes_and_only_nodes_without_attempts_are_car
 
 
 def chain() -> Play:
-    """Return a task whose first node runs."""
-    play = Play(graph(*links("a", "b", "c"), **{key: {"retry_policy": STEADY} for key in "abc"}))
+    """Return a task whose first node runs, with a command that carries the others."""
+    play = issued_chain()
     play.starts("a")
     return play
+
+
+def issued_chain(*beside: str, deadline_sec: float | None = None, **fields: Any) -> Play:
+    """Return a task whose first node has a command that carries the others."""
+    nodes = {key: {"retry_policy": STEADY} for key in "abc"}
+    flow = graph(*links("a", "b", "c"), *beside, **nodes, **fields)
+    return Play(flow, deadline_sec=deadline_sec, segments=True)
 
 
 def goes_on(play: Play, name: str, following: str, **fields: Any) -> Any:
@@ -263,14 +281,15 @@ def test_a_success_before_the_report_of_its_start_does_not_count():
     assert play.status("b") is NodeStatus.FINISHED
 
 
-def test_a_cancelled_task_takes_the_result_and_cancels_the_next_node():
+def test_a_task_that_is_being_cancelled_starts_and_stops_the_next_node_of_a_segment():
     play = chain()
     start = play.next_start("b", "a")
     play.cancel()
     step = play.succeeds("a", then=start)
-    assert "stop b" in effects(step)
-    assert play.status("b") is NodeStatus.CANCELLED
+    assert changes(step) == ["a finished", "b queued", "b running", "b cancelling"]
+    assert effects(step) == ["stop b", "end segments"]
     assert (play.record("b").attempt, play.record("b").worker_id) == (1, "w")
+    assert (play.status("c"), play.task.status) == (NodeStatus.QUEUED, TaskStatus.CANCELLING)
 
 
 def test_a_resolved_node_takes_no_start_after_it():
@@ -358,3 +377,143 @@ def test_the_start_of_a_node_that_the_graph_has_not_is_ignored():
     nowhere = NextStart(index=50, attempt=1, token="x")
     assert play.succeeds("a", token="0" * 24, then=nowhere).effects == []
     assert started(play.succeeds("a", then=nowhere)) == ["b"]
+
+
+# ---------------------------------------------------------------- stops
+
+
+def test_a_stopped_task_keeps_the_nodes_open_that_a_worker_may_have_begun():
+    play = chain()
+    assert effects(play.cancel()) == ["end segments", "stop a"]
+    assert play.marks == f"{chr(Mark.CANCELLING)}{chr(Mark.WAITING)}{chr(Mark.WAITING)}"
+    assert EndSegments() in pending_effects(play.task)
+
+
+@pytest.mark.parametrize("end", ["succeeds", "fails", "stops", "is_released"])
+def test_an_end_without_a_start_cancels_the_nodes_that_no_worker_begins_any_more(end: str):
+    play = chain()
+    play.cancel()
+    getattr(play, end)("a")
+    assert play.task.status is TaskStatus.CANCELLED
+    assert [play.status(name) for name in "bc"] == [NodeStatus.CANCELLED] * 2
+
+
+def test_a_lost_end_cancels_them_after_the_grace():
+    play = chain()
+    play.cancel()
+    play.later(play.settings.cancel_grace_sec)
+    assert play.task.status is TaskStatus.CANCELLED
+
+
+def test_a_node_that_is_kept_open_while_its_task_stops_cannot_be_resolved():
+    play = chain()
+    play.cancel()
+    assert play.resolve("b", "finished").ignored
+    assert play.resolve("c", "skipped").ignored
+
+
+def test_each_start_that_comes_after_a_cancel_leaves_the_rest_open():
+    play = chain()
+    play.cancel()
+    goes_on(play, "a", "b")
+    goes_on(play, "b", "c")
+    assert play.status("c") is NodeStatus.CANCELLING
+    play.stops("c")
+    assert play.task.status is TaskStatus.CANCELLED
+    assert [play.record(name).attempt for name in "abc"] == [1, 1, 1]
+    play.retry()
+    assert play.record("c").first_attempt == 2
+
+
+def test_a_command_with_other_nodes_is_withdrawn_because_a_worker_may_have_begun_it_unseen():
+    play = issued_chain()
+    assert effects(play.cancel()) == ["end segments", "stop a", "withdraw a"]
+    assert play.status("a") is NodeStatus.CANCELLING
+    play.is_withdrawn("a")
+    assert play.task.status is TaskStatus.CANCELLED
+
+
+def test_a_start_before_the_withdrawal_keeps_the_task_open_until_its_end():
+    play = issued_chain()
+    play.cancel()
+    goes_on(play, "a", "b")
+    play.stops("b")
+    assert play.task.status is TaskStatus.CANCELLED
+    assert [play.status(name) for name in "abc"] == [
+        NodeStatus.FINISHED,
+        NodeStatus.CANCELLED,
+        NodeStatus.CANCELLED,
+    ]
+
+
+def test_nodes_of_finally_begin_after_the_begun_nodes_of_a_segment_have_ended():
+    play = issued_chain(final=({"node_id": "f", "type": "f"},))
+    play.starts("a")
+    play.cancel()
+    goes_on(play, "a", "b")
+    assert play.marks[play.index("f")] == chr(Mark.HELD)
+    assert started(play.stops("b")) == ["f"]
+
+
+@pytest.mark.parametrize("stop", ["failure", "deadline"])
+def test_a_failure_elsewhere_and_a_deadline_leave_begun_nodes_open_too(stop: str):
+    play = issued_chain("z", deadline_sec=3.0)
+    play.starts("a")
+    if stop == "failure":
+        play.fails("z", permanent=True)
+    else:
+        play.later(4.0)
+    goes_on(play, "a", "b")
+    assert play.status("b") is NodeStatus.CANCELLING
+    play.stops("b")
+    assert play.task.status is TaskStatus.FAILED
+
+
+def test_a_command_that_carried_fewer_nodes_leaves_only_these_open():
+    play = issued_chain()
+    play.sent(("a", 1), carried=1)
+    play.starts("a")
+    play.cancel()
+    assert [play.status(name) for name in "bc"] == [NodeStatus.QUEUED, NodeStatus.CANCELLED]
+
+
+def test_a_command_without_other_nodes_is_cancelled_at_once():
+    play = issued_chain()
+    play.sent(("a", 1))
+    assert effects(play.cancel()) == ["stop a"]
+    assert play.task.status is TaskStatus.CANCELLED
+
+
+def test_the_graph_and_the_settings_say_whether_commands_carry_nodes():
+    edges = links("a", "b")
+    for chosen, setting, promised in [
+        (None, False, 0),
+        (None, True, 1),
+        ("safe", False, 1),
+        ("eager", False, 1),
+        ("off", True, 0),
+    ]:
+        play = Play(graph(*edges, segments=chosen), segments=setting)
+        assert play.record("a").promised == promised
+
+
+# ---------------------------------------------------------------- times
+
+
+def test_a_node_of_a_segment_was_queued_when_its_worker_began_it():
+    play = chain()
+    play.now += 5.0
+    play.succeeds("a", then=play.next_start("b", "a"), at=play.now - 1.0)
+    times = [entry[0] for entry in play.log if entry[1] in (0, 1)]
+    assert times == sorted(times)
+    record = play.record("b")
+    assert record.issued_at == record.started_at == play.now - 1.0
+
+
+@pytest.mark.parametrize("wrong_by", [-1000.0, 1000.0])
+def test_a_worker_with_a_wrong_clock_changes_no_time_of_issue(wrong_by: float):
+    play = chain()
+    issued_at = play.now
+    play.now += 5.0
+    play.succeeds("a", then=play.next_start("b", "a"), at=play.now + wrong_by)
+    assert issued_at <= play.record("b").issued_at <= play.now

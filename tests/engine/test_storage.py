@@ -215,6 +215,7 @@ FULL = NodeRecord(
     kept=(KeptArtifact("uid", True, {"x": [1, None]}, {"n": 1, "x": 0.5}, 2.75),),
     sharded_since=1.5,
     segment=SegmentIssue(3, 4, "ab"),
+    promised=5,
 )
 
 

@@ -1504,6 +1504,41 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
         "True",
         suite="tests/engine/test_segments.py",
     ),
+    Mutant(
+        "a segment goes on after its end was asked for",
+        "Attempts._follow",
+        "run.command.task_id in self._without_segments",
+        "False",
+        suite="tests/worker/test_segments.py",
+    ),
+    Mutant(
+        "finally begins before a begun node of a segment has ended",
+        "stop_everything",
+        "mark not in _NOT_STOPPED and index not in promised",
+        "mark not in _NOT_STOPPED",
+        suite="tests/engine/test_segments.py",
+    ),
+    Mutant(
+        "a retry repeats the number of an attempt that began in a segment",
+        "start_next",
+        "draft.main_is_stopping and draft.mark(index) == Mark.WAITING",
+        "False",
+        suite="tests/engine/test_segments.py",
+    ),
+    Mutant(
+        "a command that carries other nodes counts as ended when its task is stopped",
+        "stop_node",
+        "record.promised or ends_by_proof(draft.task.spec, index, record)",
+        "ends_by_proof(draft.task.spec, index, record)",
+        ("chain",),
+    ),
+    Mutant(
+        "nodes that no worker begins any more keep a stopped task open",
+        "advance",
+        "end_promises(draft, settings)",
+        "pass",
+        suite="tests/engine/test_segments.py",
+    ),
     # ------------------------------------------------ log lines
     Mutant(
         "a run does not wait until its log lines are stored",

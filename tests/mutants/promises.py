@@ -1,6 +1,7 @@
 """Promises beyond a correct result: flows end soon, and no work is done twice."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -83,6 +84,36 @@ async def alone(item: Any, ctx: RunContext) -> None:
 RUNS: Runs | None = None
 
 
+class Steps:
+    """Attempts that began, and the tasks of which nodes ran when ``finally`` began."""
+
+    def __init__(self) -> None:
+        self.running: Counter[str] = Counter()
+        self.begun: Counter[tuple[str, str, int]] = Counter()
+        self.overlaps: list[str] = []
+
+
+@handler("step")
+async def step(item: Any, ctx: RunContext) -> None:
+    assert STEPS is not None
+    STEPS.begun[ctx.task_id, ctx.node_id, ctx.attempt] += 1
+    STEPS.running[ctx.task_id] += 1
+    try:
+        await ctx.clock.sleep(random.choice([0.0, 0.001, 0.02]))
+    finally:
+        STEPS.running[ctx.task_id] -= 1
+
+
+@handler("closing")
+async def closing(item: Any, ctx: RunContext) -> None:
+    assert STEPS is not None
+    if STEPS.running[ctx.task_id]:
+        STEPS.overlaps.append(ctx.task_id)
+
+
+STEPS: Steps | None = None
+
+
 class Drip(Handler):
     """A handler of forty batches."""
 
@@ -102,6 +133,8 @@ ALL_HANDLERS = {
     "stubborn": stubborn,
     "drip": Drip,
     "alone": alone,
+    "step": step,
+    "closing": closing,
 }
 CHAIN = graph(
     node("a", "at_once"),
@@ -135,6 +168,35 @@ async def segments_go_on_at_once(cluster: SimCluster) -> None:
         cluster.assert_finished(await cluster.run(flow))
     took = cluster.clock.monotonic() - began
     assert took < SOON_SEC, f"it took {took:.1f} s"
+
+
+async def stops_wait_for_what_began(cluster: SimCluster) -> None:
+    """Nodes of ``finally`` begin after all nodes that a worker began in a segment have ended, and
+    no attempt of a node begins twice.
+    """
+    global STEPS
+    STEPS = Steps()
+    pick, names = cluster.random.choice, "abcdefghij"
+    linked = [node(one, "step", [before]) for before, one in pairwise(names)]
+    last = {"finally": [node("z", "closing")]}
+
+    async def run() -> None:
+        flow = graph(node("a", "step"), *linked, segments=pick(["safe", "eager"])) | last
+        task_id = await cluster.client.create_task(graph=flow)
+        await cluster.clock.sleep(pick([0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1]))
+        if pick([True, False, False]):
+            await cluster.client.pause(task_id)
+            await cluster.clock.sleep(pick([0.0, 0.01, 0.05]))
+        await cluster.client.cancel(task_id)
+        if (await cluster.client.wait(task_id)).status == "cancelled":
+            await cluster.client.retry(task_id)
+            await cluster.client.wait(task_id)
+
+    for _ in range(12):
+        await run()
+    assert not STEPS.overlaps, f"finally ran beside nodes of the tasks {STEPS.overlaps}"
+    again = [begun for begun, times in STEPS.begun.items() if times > 1]
+    assert not again, f"these attempts began twice: {again}"
 
 
 async def lost_answers_cost_little(cluster: SimCluster) -> None:
@@ -320,6 +382,7 @@ def setups() -> dict[str, Setup]:
         [
             setup(soon),
             setup(segments_go_on_at_once),
+            setup(stops_wait_for_what_began),
             setup(lost_answers_cost_little, STEADY),
             setup(long_runs_are_left_alone),
             setup(what_cannot_start_ends_at_once),

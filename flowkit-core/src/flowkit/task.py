@@ -874,6 +874,8 @@ class NodeRecord:
     """
     segment: SegmentIssue | None = None
     """Issue of the attempt that began within a segment. Later attempts have commands."""
+    promised: Count = 0
+    """Number of nodes after this one that the worker of the attempt may begin without commands."""
 
     def copy(self) -> "NodeRecord":
         """Return a copy. This is faster than ``dataclasses.replace``."""
@@ -921,6 +923,7 @@ class NodeRecord:
             self.kept,
             self.sharded_since,
             self.segment,
+            self.promised,
         )
 
     def claim(self, kind: ClaimKind) -> KeyClaim | None:

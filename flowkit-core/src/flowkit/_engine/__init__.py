@@ -97,7 +97,7 @@ from flowkit._engine.readiness import (
 )
 from flowkit._engine.reruns import blocked_nodes
 from flowkit._engine.retries import retry_delay
-from flowkit._engine.segment_rules import nodes_after, nodes_read
+from flowkit._engine.segment_rules import nodes_read, promised_nodes
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import sources_of, sources_progress, undone_node
@@ -220,12 +220,12 @@ __all__ = [
     "is_delayed",
     "is_late",
     "must_not_ask",
-    "nodes_after",
     "nodes_read",
     "parent_tag",
     "path_to_failure",
     "pause_end",
     "pending_effects",
+    "promised_nodes",
     "reason_tag",
     "reasons_in",
     "records_to_load",

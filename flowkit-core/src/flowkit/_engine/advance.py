@@ -118,6 +118,7 @@ from flowkit._engine.reports import (
 )
 from flowkit._engine.reruns import blocked_nodes, nodes_to_reset, reset_record, undone_nodes
 from flowkit._engine.resolutions import node_resolved
+from flowkit._engine.segments import end_promises
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import signal_received
 from flowkit._engine.task_keys import return_place
@@ -157,6 +158,8 @@ def advance(
     if type(event) not in _MOVES_NO_NODE and not (type(event) is Woke and task.terminal):
         if draft.maps:
             close_maps(draft, settings)
+        if draft.main_is_stopping:
+            end_promises(draft, settings)
         issue_ready_nodes(draft, settings)
         if draft.open == 0 and task.spec.plan.ends is not None and not awaits_output(draft):
             run_later_phases(draft, settings)

@@ -448,6 +448,8 @@ class SentCommand:
     handovers: int
     """The number of times that the attempt was handed back before the command was issued."""
     place: tuple[int, int] | None
+    carried: int = 0
+    """Number of other nodes that the command carries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from flowkit._engine.readiness import (
     readiness,
 )
 from flowkit._engine.retries import retry_delay
+from flowkit._engine.segment_rules import promised_nodes
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import (
     MAP_ITEM_FAILED,
@@ -38,6 +39,7 @@ from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
 from flowkit.graph._expanded_plan import is_map, is_sharded, map_of, runs_child_task
 from flowkit.task import (
+    ATTEMPTED,
     ENDED,
     IN_FLIGHT,
     STOPPING,
@@ -266,13 +268,26 @@ def stop_everything(draft: Transition, reason_code: str, settings: EngineSetting
     """Stop all nodes of a task that have not ended."""
     draft.paused = False
     draft.end_segments()
+    promised = _promised_nodes(draft)
     for index in range(draft.task.spec.plan.size):
         mark = draft.mark(index)
-        if mark not in _NOT_STOPPED:
+        if mark not in _NOT_STOPPED and index not in promised:
             stop_node(draft, index, mark, reason_code, settings)
 
 
 _NOT_STOPPED = ENDED | STOPPING | {Mark.HELD}
+
+
+def _promised_nodes(draft: Transition) -> set[int]:
+    """Return the nodes that workers may have begun in segments. They stay open until the end of the
+    node before says whether that is so.
+    """
+    return {
+        promised
+        for index in {*draft.task.records, *draft.records}
+        if draft.record(index).promised and draft.mark(index) in ATTEMPTED
+        for promised in promised_nodes(draft, index)
+    }
 
 
 def stop_node(
@@ -301,8 +316,8 @@ def stop_node(
     if mark in (Mark.ISSUED, Mark.RUNNING):
         cause = stop_cause(draft, index)[1]
         draft.effects += stop_effects(draft.task.spec, index, record, cause or reason_code)
-    proven = ends_by_proof(draft.task.spec, index, record)
-    if mark == Mark.RUNNING or (mark == Mark.ISSUED and proven):
+    is_open = record.promised or ends_by_proof(draft.task.spec, index, record)
+    if mark == Mark.RUNNING or (mark == Mark.ISSUED and is_open):
         give_grace(draft, index, settings)
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return

@@ -11,6 +11,7 @@ from flowkit._engine.maps import begin_map
 from flowkit._engine.node_ends import cancel_other_parents, skip
 from flowkit._engine.pending_effects import question, stop_effects
 from flowkit._engine.readiness import BROKEN, Readiness, lacks_place, never_because, readiness
+from flowkit._engine.segment_rules import nodes_after
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import begin_nodes
@@ -175,9 +176,16 @@ def start_node(draft: Transition, index: int, settings: EngineSettings) -> None:
         begin_nodes(draft, settings)
 
 
-def begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: EngineSettings) -> None:
-    """Begin the next attempt of a handler or a coordinator function. One that its worker begins
-    within a segment needs no command.
+def begin_attempt(
+    draft: Transition,
+    index: int,
+    node: NodeSpec,
+    settings: EngineSettings,
+    *,
+    at: float | None = None,
+) -> None:
+    """Begin the next attempt of a handler or a coordinator function. One that its worker began
+    within a segment, at the time ``at``, needs no command.
     """
     now = draft.now
     record = draft.edit(index)
@@ -205,8 +213,11 @@ def begin_attempt(draft: Transition, index: int, node: NodeSpec, settings: Engin
         start_child(draft, index, record)
         limit = node.timeouts.start_to_close_sec
     else:
-        draft.move(index, Mark.ISSUED, data=data)
+        draft.move(index, Mark.ISSUED, at=at, data=data)
         if not record.in_segment:
+            chosen = draft.spec.plan.segments
+            may_carry = settings.segments if chosen is None else chosen != "off"
+            record.promised = len(nodes_after(draft, index)) if may_carry else 0
             draft.effects.append(SendCommand(index, record.attempt, record.handovers))
         limit = node.timeouts.schedule_to_start_sec
     soon = settings.resend_sec if limit is None else min(limit, settings.resend_sec)
@@ -282,6 +293,9 @@ def commands_sent(draft: Transition, event: CommandsSent, settings: EngineSettin
             record.sent = True
             record.place = command.place
             draft.ignored = False
+        if _is_issue_of(draft, command) and draft.record(command.index).promised > command.carried:
+            draft.edit(command.index).promised = command.carried
+            draft.ignored = False
 
 
 def command_waiting(draft: Transition, event: CommandWaiting, settings: EngineSettings) -> None:
@@ -321,11 +335,17 @@ def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettin
 def _waiting_record(draft: Transition, command: SentCommand) -> NodeRecord | None:
     """Return the record of a command's node, or None if the node does not wait for this command."""
     index = command.index
-    if index >= len(draft.task.marks) or draft.mark(index) != Mark.ISSUED:
+    if not _is_issue_of(draft, command) or draft.mark(index) != Mark.ISSUED:
         return None
-    record = draft.record(index)
-    same = record.attempt == command.attempt and record.handovers == command.handovers
-    return record if same else None
+    return draft.record(index)
+
+
+def _is_issue_of(draft: Transition, command: SentCommand) -> bool:
+    """Return whether a command is that of the last attempt of its node."""
+    if command.index >= len(draft.task.marks):
+        return False
+    record = draft.record(command.index)
+    return (record.attempt, record.handovers) == (command.attempt, command.handovers)
 
 
 def next_check(record: NodeRecord, now: float, settings: EngineSettings) -> float:

@@ -93,11 +93,14 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
 
 
 def ends_segments(task: Task) -> bool:
-    """Return whether a client may have paused a task or resolved one of its nodes while a worker
-    ran a segment.
+    """Return whether a client may have paused or stopped a task, or resolved one of its nodes,
+    while a worker ran a segment.
     """
-    is_changed = task.paused or any(record.resolution for record in task.records.values())
-    return is_changed and has_segments(task)
+    return has_segments(task) and (
+        task.paused
+        or task.outcome is not None
+        or any(record.resolution for record in task.records.values())
+    )
 
 
 def node_question(index: int, record: NodeRecord) -> AskKey | NameKey:
@@ -116,12 +119,13 @@ def question(index: int, claim: KeyClaim, kind: ClaimKind = "key") -> AskKey | N
 
 
 def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) -> list[Effect]:
-    """Return the effects that stop an attempt. If it has a place of a key or a rate, and no worker
-    is known to have started it, its command is withdrawn.
+    """Return the effects that stop an attempt. If it has a place of a key or a rate, or its command
+    carries other nodes, and no worker is known to have started it, its command is withdrawn.
     """
     token = spec.current_token(index, record)
     effects: list[Effect] = [SendCancel(index, record.attempt, token, reason)]
-    if record.worker_id is None and ends_by_proof(spec, index, record):
+    is_open = record.promised or ends_by_proof(spec, index, record)
+    if record.worker_id is None and is_open:
         effects.append(WithdrawCommand(index, record.attempt, token))
     return effects
 

@@ -14,10 +14,13 @@ from flowkit.task import Mark
 
 
 def node_resolved(draft: Transition, event: NodeResolved, settings: EngineSettings) -> None:
-    """Stop a node, and end it with this outcome. The first resolution of a node counts."""
+    """Stop a node, and end it with this outcome. The first resolution of a node counts. A node that
+    waits while its task is being stopped is as good as cancelled.
+    """
     index, chosen = event.index, event.resolution
     mark = draft.mark(index)
-    if mark not in NODE_REPORTS[NodeResolved]:
+    is_stopped = mark == Mark.WAITING and draft.main_is_stopping
+    if mark not in NODE_REPORTS[NodeResolved] or is_stopped:
         draft.ignored = True
         return
     draft.edit(index).resolution = chosen

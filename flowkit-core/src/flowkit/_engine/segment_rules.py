@@ -1,14 +1,15 @@
 """The rules that say which chains of nodes a worker may run as a segment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
+from typing import Protocol
 
 from flowkit.graph import NodeSpec, Plan
 from flowkit.graph._control_types import CONTROL_TYPES
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.graph._nodes_read import input_needed_at_once
 from flowkit.graph._plan import Route
-from flowkit.task import ENDED, Mark, Task
+from flowkit.task import ATTEMPTED, ENDED, Mark, NodeRecord, Task, TaskSpec
 
 MOST_NODES = 16
 """Nodes of a segment, with its first."""
@@ -17,10 +18,10 @@ SHORTEST_LIMIT_SEC = 5.0
 MOST_SEARCHED = 1_000
 """Nodes below a node among which coordinator functions are searched."""
 
-TASK_RULES: dict[str, Callable[[Task], bool]] = {
-    "the graph has no max_parallel": lambda task: task.spec.plan.max_parallel is None,
-    "the task takes no place of a concurrency key": lambda task: (
-        task.spec.plan.key is None and not (task.spec.parent and task.spec.parent.exclusive)
+TASK_RULES: dict[str, Callable[[TaskSpec], bool]] = {
+    "the graph has no max_parallel": lambda spec: spec.plan.max_parallel is None,
+    "the task takes no place of a concurrency key": lambda spec: (
+        spec.plan.key is None and not (spec.parent and spec.parent.exclusive)
     ),
 }
 """Rules for the task of a segment."""
@@ -53,6 +54,9 @@ LINK_RULES: dict[str, Callable[[Plan, Sequence[int], int], bool]] = {
         plan.parents[index][0].route is Route.ALWAYS
     ),
     "it does not stream": lambda plan, before, index: not plan.parents[index][0].streams,
+    "no child cancels it": lambda plan, before, index: all(
+        plan.nodes[edge.node].on_satisfied == "leave" for edge in plan.children[index]
+    ),
     "it has the priority of the node before": lambda plan, before, index: (
         plan.nodes[index].priority == plan.nodes[before[-1]].priority
     ),
@@ -65,7 +69,6 @@ LINK_RULES: dict[str, Callable[[Plan, Sequence[int], int], bool]] = {
 }
 """Rules for each node after the first, given the nodes before it."""
 
-_WITH_WORKER = frozenset({Mark.ISSUED, Mark.RUNNING})
 _ELSEWHERE = -1
 """Stands for nodes that are in no segment."""
 
@@ -80,7 +83,16 @@ def nodes_read(plan: Plan, index: int) -> Sequence[int]:
     return needed.get("results", ())
 
 
-def nodes_after(task: Task, index: int) -> list[int]:
+class TaskState(Protocol):
+    """State of a task, stored or in transition."""
+
+    @property
+    def spec(self) -> TaskSpec: ...
+    def mark(self, index: int) -> int: ...
+    def record(self, index: int) -> NodeRecord: ...
+
+
+def nodes_after(task: TaskState, index: int) -> Sequence[int]:
     """Return the nodes that the command of a node may carry: all in their first attempt, and none
     of them begun. Only the first attempt of a node carries others, so that a chain that ends its
     worker then runs node by node.
@@ -89,7 +101,9 @@ def nodes_after(task: Task, index: int) -> list[int]:
     is_first = record.attempt == record.first_attempt == 1
     if index >= plan.main or len(plan.children[index]) != 1 or not is_first:
         return []
-    if not _may_begin(plan.nodes[index]) or not all(rule(task) for rule in TASK_RULES.values()):
+    if not _may_begin(plan.nodes[index]) or not all(
+        rule(task.spec) for rule in TASK_RULES.values()
+    ):
         return []
     chain = [index]
     while len(chain) < MOST_NODES and (children := plan.children[chain[-1]]):
@@ -98,7 +112,7 @@ def nodes_after(task: Task, index: int) -> list[int]:
             break
         if not all(rule(plan, chain, child) for rule in LINK_RULES.values()):
             break
-        if task.marks[child] != Mark.WAITING or task.record(child).attempt:
+        if task.mark(child) != Mark.WAITING or task.record(child).attempt:
             break
         chain.append(child)
     return chain[1:] if len(chain) > 1 and not _vars_may_change(task, index) else []
@@ -108,12 +122,12 @@ def _may_begin(node: NodeSpec) -> bool:
     return all(rule(node) for rule in NODE_RULES.values())
 
 
-def _vars_may_change(task: Task, index: int) -> bool:
+def _vars_may_change(task: TaskState, index: int) -> bool:
     """Return whether a coordinator function that is not below this node may change the vars while
     the segment runs.
     """
     plan = task.spec.plan
-    running = {one for one in plan.functions if task.marks[one] not in ENDED}
+    running = {one for one in plan.functions if task.mark(one) not in ENDED}
     if not running:
         return False
     ahead, seen = [index], {index}
@@ -125,8 +139,18 @@ def _vars_may_change(task: Task, index: int) -> bool:
     return not running <= seen
 
 
+def promised_nodes(task: TaskState, index: int) -> Iterator[int]:
+    """Yield the nodes that the worker of a node may begin after it, until one that has begun."""
+    for _ in range(task.record(index).promised):
+        children = task.spec.plan.children[index]
+        if not children or task.mark(children[0].node) != Mark.WAITING:
+            return
+        index = children[0].node
+        yield index
+
+
 def has_segments(task: Task) -> bool:
-    """Return whether a worker may have a command that carries other nodes, or run a segment."""
+    """Return whether a worker may begin nodes without commands."""
     return any(
-        task.marks[index] in _WITH_WORKER and nodes_after(task, index) for index in task.records
+        record.promised and task.marks[index] in ATTEMPTED for index, record in task.records.items()
     )

@@ -24,6 +24,8 @@ class EngineSettings:
     """Maximum number of items of a map."""
     max_result_bytes: int = MAX_DOCUMENT_BYTES
     """Maximum length of the output of a task, or of the result of a map, as JSON."""
+    segments: bool = False
+    """Commands may carry the nodes after theirs, if the graph does not say otherwise."""
     sends: bool = False
     """The process that applies the events also sends their commands."""
     publishes: bool | None = False

@@ -351,6 +351,7 @@ def engine_settings(cfg: CommonConfig) -> EngineSettings:
         return EngineSettings(
             max_map_items=limits.max_map_items,
             max_result_bytes=limits.max_result_bytes,
+            segments=True,
             publishes=None,
         )
     return EngineSettings(
@@ -361,6 +362,7 @@ def engine_settings(cfg: CommonConfig) -> EngineSettings:
         worker_lost_sec=cfg.heartbeat_hard_sec,
         worker_suspect_sec=cfg.heartbeat_soft_sec,
         cancel_grace_sec=cfg.cancel_grace_sec,
+        segments=cfg.segments != "off",
         publishes=None,
     )
 

@@ -32,8 +32,8 @@ from flowkit._engine import (
     TellParent,
     TellReaders,
     WithdrawCommand,
-    nodes_after,
     nodes_read,
+    promised_nodes,
     sources_of,
 )
 from flowkit._records.claims import withdraw
@@ -127,6 +127,8 @@ class _OutgoingCommand(_Outgoing):
     attempt: int
     handovers: int
     """Number of times that the attempt was handed back before."""
+    carried: int
+    """Number of other nodes that the command carries."""
 
 
 class Outbox:
@@ -206,10 +208,15 @@ class Outbox:
                 # The task in memory may be ahead of the commit that this effect follows.
                 if (record.attempt, record.handovers) != (attempt, handovers):
                     return None
-                command = await self._command(task, index, record)
+                command, carried = await self._command(task, index, record)
                 if command.topic in self._existing or await self._ensure(command.topic):
                     return _OutgoingCommand(
-                        held, command, index=index, attempt=attempt, handovers=handovers
+                        held,
+                        command,
+                        index=index,
+                        attempt=attempt,
+                        handovers=handovers,
+                        carried=carried,
                     )
                 self._commands.check(held, index, command.topic)
                 return None
@@ -233,7 +240,7 @@ class Outbox:
                     token=token,
                     reason=reason[:MAX_ERROR_CHARS],
                 )
-            case EndSegments() if self._segments_of(task) != "off":
+            case EndSegments():
                 message = EndSegmentsMessage(task_id=task.task_id)
             case TellReaders(index, generation):
                 message = StreamMoved(
@@ -265,7 +272,9 @@ class Outbox:
         for of_task in sent.values():
             held, commands, topics = of_task[0].held, [], []
             for one in of_task:
-                commands.append(SentCommand(one.index, one.attempt, one.handovers, one.place))
+                commands.append(
+                    SentCommand(one.index, one.attempt, one.handovers, one.place, one.carried)
+                )
                 topics.append(one.message.topic)
             self._processor.apply_deferred(held, CommandsSent(commands))
             self._commands.sent(held, topics, commands)
@@ -388,8 +397,8 @@ class Outbox:
         self._existing.discard(topic)
         self._held_off[topic] = self._clock.monotonic() + HELD_OFF_SEC
 
-    async def _command(self, task: Task, index: int, record: NodeRecord) -> Message:
-        """Return the command of a node that is issued."""
+    async def _command(self, task: Task, index: int, record: NodeRecord) -> tuple[Message, int]:
+        """Return the command of a node that is issued, and the number of other nodes in it."""
         task_id, plan = task.spec.task_id, task.spec.plan
         node = plan.nodes[index]
         topic = self._config.command_topic(node.type)
@@ -451,7 +460,9 @@ class Outbox:
             command["segment"] = segment
         value = self._encoded(command)
         key = task_id if len(plan.nodes) == 1 else f"{task_id}.{index}"
-        return Message(topic, value, key, headers_of(task.spec.trace))
+        segment = command.get("segment")
+        carried = 0 if segment is None else len(segment["nodes"])
+        return Message(topic, value, key, headers_of(task.spec.trace)), carried
 
     def _encoded(self, command: dict[str, Any]) -> bytes:
         """Return the bytes of a command: without its segment if it is too large, then without the
@@ -467,21 +478,17 @@ class Outbox:
                 command.update(dict.fromkeys(left_out))
         return encode(command, limit=most)
 
-    def _segments_of(self, task: Task) -> str:
-        """Return how workers run the chains of a task."""
-        return task.spec.plan.segments or self._config.segments
-
     async def _segment(
         self, task: Task, index: int, command: dict[str, Any]
     ) -> dict[str, Any] | None:
         """Return the nodes that the worker may run after this one, or None if there are none. On a
         bus that does not keep the reports of a task in order, there are none.
         """
-        mode = self._segments_of(task)
+        mode = task.spec.plan.segments or self._config.segments
         if mode == "off" or not self._bus.key_affinity:
             return None
         nodes, token = [], command["token"]
-        for after in nodes_after(task, index):
+        for after in promised_nodes(task, index):
             token = task.spec.token_after(token, after, 1, 0)
             nodes.append(_node_of_segment(task, after, token))
         if not nodes:
