@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
+import anyio
 import pytest
 
 from flowkit import Client
@@ -52,3 +53,16 @@ async def test_a_verb_that_checks_a_task_and_changes_it_reads_its_record_once(
         before = store.loads
         await verb(cluster.client, task_id)
         assert store.loads == before + 1
+
+
+async def test_a_wait_reads_the_record_once_when_the_task_has_ended() -> None:
+    store = CountedLoads()
+    async with Cluster(coordinators=0, workers=0, store=store) as cluster:
+        task_id = await cluster.client.create_task(graph=WAITING)
+        before = store.loads
+        async with anyio.create_task_group() as group:
+            group.start_soon(cluster.client.wait, task_id, 60)
+            await anyio.wait_all_tasks_blocked()
+            assert store.loads == before
+            await cluster.client.cancel(task_id)
+        assert store.loads == before + 2  # that of the cancellation, and that of the wait

@@ -15,13 +15,13 @@ from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
 from flowkit._tasks.views import event_view, full_view, read_nodes
 from flowkit.client._figures import records_found
-from flowkit.client._session import Session
+from flowkit.client._session import Session, check_is_text
 from flowkit.errors import CorruptRecord, PayloadError
 from flowkit.protocols import TaskQuery, TaskRecord, utc
 from flowkit.task import NodesShown, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
-UNCHECKED_SEC = 1.0
+UNCHECKED_SEC = 5.0
 """``wait`` checks the record of a task for damage after this time. Most tasks end before, and the
 check takes longer than the wait.
 """
@@ -100,24 +100,25 @@ async def _listed(session: Session, record: TaskRecord, nodes: NodesShown) -> Ta
 async def wait_for_end(session: Session, task_id: str, timeout: float | None) -> TaskView:
     """Return the task when it has ended."""
     timeout = _checked_timeout(timeout)
+    check_is_text(task_id, "task")
     clock, pauses = session.clock, Backoff(first_sec=UNCHECKED_SEC, longest_sec=LONGEST_CHECK_SEC)
     give_up_at = inf if timeout is None else clock.monotonic() + timeout
-    has_waited = False
+    left_sec = give_up_at - clock.monotonic()
     while True:
+        if left_sec > 0:
+            # It returns at once if the task has ended. It does not report damage as a change: the
+            # record is checked after each pause.
+            end = partial(session.store.wait_for_change, task_id, 0, ended=True)
+            await within(min(left_sec, pauses.next_sec()), end, clock=clock)
         record = await session.record(task_id)
+        task = _decode_awaited(record)
+        if task.terminal:
+            return await view_of(session, task)
         left_sec = give_up_at - clock.monotonic()
-        if has_waited or record.header.finished_at is not None or left_sec <= 0:
-            task = _decode_awaited(record)
-            if task.terminal:
-                return await view_of(session, task)
         if left_sec <= 0:
             raise TimeoutError(
                 f"task {task_id!r} is still {record.header.status} after {timeout:g} s"
             )
-        # A store does not report damage as a change: the record is checked after each pause.
-        end = partial(session.store.wait_for_change, task_id, 0, ended=True)
-        await within(min(left_sec, pauses.next_sec()), end, clock=clock)
-        has_waited = True
 
 
 async def watch(session: Session, task_id: str, after: int) -> AsyncIterator[TaskEvent]:
