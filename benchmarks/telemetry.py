@@ -3,12 +3,12 @@
     python -m benchmarks.telemetry                 every workload, one JSON object a line
     python -m benchmarks.telemetry chain           only this one
 
-Processes without telemetry, with metrics, with traces of which every one is sampled, and with both
-run in turns, and the figures are medians. ``ratio`` is the time compared with that without
-telemetry in the same turn; ``processor`` is the same by processor time, which other programs of the
-machine disturb less, and ``least`` that of the least turns. The spans are encoded for OTLP in the
-process, and dropped instead of sent. The last line is the floor: what OpenTelemetry's SDK alone
-takes for a span like that of an attempt.
+Processes without telemetry, with metrics, with traces of which every one or every tenth is sampled,
+and with metrics and all traces run in turns, and the figures are medians. ``ratio`` is the time
+compared with that without telemetry in the same turn; ``processor`` is the same by processor time,
+which other programs of the machine disturb less, and ``least`` that of the least turns. The spans
+are encoded for OTLP in the process, and dropped instead of sent. The last lines are the floor: what
+OpenTelemetry's SDK alone takes for a span like that of an attempt, without and with its encoding.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, Tracer
 
 from benchmarks.embedded import ROLE, chain, fan, noop, run, say
 from benchmarks.sqlite_overhead import Cost, cost
@@ -54,8 +54,8 @@ class Encoding(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def tracing() -> TracerProvider:
-    found = provider(TelemetryConfig())
+def tracing(sample_ratio: float = 1.0) -> TracerProvider:
+    found = provider(TelemetryConfig(sample_ratio=sample_ratio))
     found.add_span_processor(BatchSpanProcessor(Encoding()))
     return found
 
@@ -69,6 +69,7 @@ async def open_all(stack: AsyncExitStack, place: str) -> dict[str, Coordinator]:
         "none": [],
         "metrics": [ProcessMetrics()],
         "traces": [traces],
+        "every tenth trace": [Traces(tracing(0.1))],
         "both": [ProcessMetrics(), traces],
     }
     opened = {}
@@ -116,8 +117,6 @@ async def measure(title: str, place: str, name: str, rounds: int) -> None:
 
 async def floor(rounds: int) -> None:
     """Measure spans without FlowKit."""
-    found = tracing()
-    tracer = found.get_tracer("floor")
     attributes: dict[str, str | int] = {
         "flowkit.task.id": "0123456789abcdef0123456789abcdef",
         "flowkit.node.id": "node",
@@ -126,14 +125,17 @@ async def floor(rounds: int) -> None:
         "flowkit.worker.id": "worker",
     }
 
-    async def spans() -> None:
-        for _ in range(WIDTH):
-            tracer.start_span("attempt", Context(), SpanKind.CONSUMER, attributes).end()
-        found.force_flush()
+    for title, found in (("dropped", provider(TelemetryConfig())), ("encoded", tracing())):
+        tracer = found.get_tracer("floor")
 
-    some = [await cost(spans) for _ in range(rounds)]
-    middle = statistics.median(one.processor for one in some)
-    say("floor, span of the SDK", microseconds=middle / WIDTH * 1e6)
+        async def spans(tracer: Tracer = tracer, found: TracerProvider = found) -> None:
+            for _ in range(WIDTH):
+                tracer.start_span("attempt", Context(), SpanKind.CONSUMER, attributes).end()
+            found.force_flush()
+
+        some = [await cost(spans) for _ in range(rounds)]
+        middle = statistics.median(one.processor for one in some)
+        say(f"floor, span of the SDK, {title}", microseconds=middle / WIDTH * 1e6)
 
 
 async def main(names: Sequence[str], rounds: int) -> None:

@@ -1,6 +1,7 @@
 """Spans of submissions, tasks, attempts and batches."""
 
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from flowkit import Client, Schedule
 from flowkit.cli._log_output import JsonLines
 from flowkit.tracing import TraceContext, current_trace, use_trace
 from flowkit.worker import RunContext, handler
+from flowkit_telemetry._span_ids import span_id_of_attempt
 from flowkit_testing import Cluster
 from tests.builders import ONE, TWO, graph, node, pages, pull, work
 from tests.telemetry.spans import Recorded, links_of, parent_id, span_id
@@ -188,6 +190,26 @@ async def test_no_new_trace_is_recorded_with_a_ratio_of_zero() -> None:
     seen = Recorded(sample_ratio=0)
     async with Cluster(handlers=[work], plugins=[seen.plugin]) as cluster:
         await cluster.run(graph(CHILD))
+    assert seen.all() == ()
+
+
+async def test_what_a_handler_of_a_trace_that_is_not_recorded_does_is_not_recorded_either() -> None:
+    seen = Recorded(sample_ratio=0)
+    found: list[tuple[str, bool]] = []
+
+    @handler("own")
+    async def own(item: Any) -> AsyncIterator[dict[str, int]]:
+        for number in range(2):
+            with seen.provider.get_tracer("own").start_as_current_span("own") as span:
+                trace = current_trace()
+                assert trace is not None
+                assert int(trace.trace_id, 16) == span.get_span_context().trace_id
+                found.append((trace.span_id, trace.sampled))
+            yield {"number": number}
+
+    async with Cluster(handlers=[own], plugins=[seen.plugin]) as cluster:
+        task_id = (await cluster.run(graph(node("a", "own")))).id
+    assert found == [(f"{span_id_of_attempt(task_id, 'a', 1):016x}", False)] * 2
     assert seen.all() == ()
 
 

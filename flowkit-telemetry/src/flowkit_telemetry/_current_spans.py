@@ -20,7 +20,6 @@ class CurrentSpan(AbstractContextManager["CurrentSpan"]):
 
     def __init__(self, span: Span) -> None:
         self._span = span
-        self._before = get_current()
         self._trace = use_trace(flowkit_trace(span.get_span_context()))
 
     def __enter__(self) -> Self:

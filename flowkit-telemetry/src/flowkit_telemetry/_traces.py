@@ -3,15 +3,16 @@
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace as otel
-from opentelemetry.context import get_current
+from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
     INVALID_SPAN_CONTEXT,
     Link,
+    NonRecordingSpan,
     SpanContext,
     SpanKind,
     Status,
@@ -45,7 +46,7 @@ class Traces:
     def __init__(self, provider: TracerProvider) -> None:
         self._tracer = provider.get_tracer("flowkit", __version__)
         self._sampler = provider.sampler
-        self._in_trace = lru_cache(maxsize=MOST_TASKS)(self._position)
+        self._task = lru_cache(maxsize=MOST_TASKS)(self._task_span)
 
     # ------------------------------------------------ submissions and tasks
 
@@ -67,14 +68,16 @@ class Traces:
         if not after.status.terminal or after.finished_at is None:
             return
         trace = current_trace()
-        here = self._in_trace(after.id, trace)
+        here = self._task(after.id, trace).span
+        if not here.trace_flags.sampled:
+            return
         attributes = _named(after.id, after.pipeline) | {"flowkit.task.status": after.status.value}
         parent, links = INVALID_SPAN_CONTEXT, []
         if trace is not None:
             parent = span_context(trace)
         if after.parent is not None:
             attributes |= {"flowkit.task.parent": after.parent}
-            above = self._in_trace(after.parent, trace)
+            above = self._task(after.parent, trace).span
             links.append(Link(above, {"flowkit.link": "parent"}))
             if trace is not None:
                 parent = above
@@ -94,15 +97,19 @@ class Traces:
 
     def flowkit_around_attempt(self, node: NodeSpec, ctx: Any) -> AbstractContextManager[Any]:
         """Return the span of an attempt, with a link to that of the attempt before."""
-        task = self._in_trace(ctx.task_id, current_trace())
+        task = self._task(ctx.task_id, current_trace())
+        span_id = span_id_of_attempt(ctx.task_id, ctx.node_id, ctx.attempt)
+        if not task.span.trace_flags.sampled:
+            # The sampler would say the same, and takes as long as all of the rest.
+            return CurrentSpan(NonRecordingSpan(sibling(task.span, span_id)))
         links = []
         if ctx.attempt > 1:
             earlier = span_id_of_attempt(ctx.task_id, ctx.node_id, ctx.attempt - 1)
-            links.append(Link(sibling(task, earlier), {"flowkit.link": "retry"}))
-        with chosen_ids(span_id_of_attempt(ctx.task_id, ctx.node_id, ctx.attempt)):
+            links.append(Link(sibling(task.span, earlier), {"flowkit.link": "retry"}))
+        with chosen_ids(span_id):
             span = self._tracer.start_span(
                 f"attempt {node.type}",
-                below(task),
+                task.below,
                 SpanKind.CONSUMER,
                 {
                     "flowkit.task.id": ctx.task_id,
@@ -115,8 +122,10 @@ class Traces:
             )
         return CurrentSpan(span)
 
-    def flowkit_around_batch(self, batch: Any, ctx: Any) -> AbstractContextManager[Any]:
-        """Return the span of a try of a batch."""
+    def flowkit_around_batch(self, batch: Any, ctx: Any) -> AbstractContextManager[Any] | None:
+        """Return the span of a try of a batch, if that of its attempt is recorded."""
+        if not otel.get_current_span().is_recording():
+            return None
         span = self._tracer.start_span(
             "batch",
             attributes={
@@ -129,15 +138,24 @@ class Traces:
 
     # ------------------------------------------------ positions
 
-    def _position(self, task_id: str, trace: TraceContext | None) -> SpanContext:
+    def _task_span(self, task_id: str, trace: TraceContext | None) -> "_TaskSpan":
         """Return the position of the span of a task."""
         span_id = span_id_of_task(task_id)
         if trace is not None:
-            return sibling(span_context(trace), span_id)
-        trace_id = trace_id_of_task(task_id)
-        decision = self._sampler.should_sample(None, trace_id, "task").decision
-        flags = TraceFlags(int(decision is Decision.RECORD_AND_SAMPLE))
-        return SpanContext(trace_id, span_id, True, flags)
+            span = sibling(span_context(trace), span_id)
+        else:
+            trace_id = trace_id_of_task(task_id)
+            decision = self._sampler.should_sample(None, trace_id, "task").decision
+            flags = TraceFlags(int(decision is Decision.RECORD_AND_SAMPLE))
+            span = SpanContext(trace_id, span_id, True, flags)
+        return _TaskSpan(span, below(span))
+
+
+class _TaskSpan(NamedTuple):
+    """Position of the span of a task, and the context for spans below it."""
+
+    span: SpanContext
+    below: Context
 
 
 def _named(task_id: str, pipeline: str | None) -> dict[str, str]:
