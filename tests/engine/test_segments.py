@@ -14,6 +14,7 @@ from flowkit._engine.segment_rules import (
     TASK_RULES,
     nodes_after,
 )
+from flowkit._tasks.explanations import explain_node
 from flowkit.messages import NextStart
 from flowkit.task import Mark, NodeStatus, ParentNode, TaskStatus
 from tests.engine.drive import FUNCTION, STEADY, Play, changes, effects, graph, started
@@ -410,6 +411,21 @@ def test_a_node_that_is_kept_open_while_its_task_stops_cannot_be_resolved():
     play.cancel()
     assert play.resolve("b", "finished").ignored
     assert play.resolve("c", "skipped").ignored
+
+
+def test_the_explanation_of_a_node_that_is_kept_open_says_until_when():
+    play = chain()
+    play.cancel()
+    said = explain_node(play.task, play.index("b"), play.task.records, now=play.now)
+    assert said == "'b' is cancelled after 'a', unless its worker began it."
+
+
+def test_a_command_with_other_nodes_is_withdrawn_before_its_node_is_resolved():
+    play = issued_chain()
+    assert effects(play.resolve("a", "skipped")) == ["stop a", "withdraw a"]
+    assert play.status("a") is NodeStatus.CANCELLING
+    play.is_withdrawn("a")
+    assert play.status("a") is NodeStatus.SKIPPED
 
 
 def test_each_start_that_comes_after_a_cancel_leaves_the_rest_open():

@@ -159,6 +159,8 @@ def explain_node(
             return _waits_for_undos(name)
         case Mark.WAITING if index >= plan.size:
             return f"{name} waits because {_limit_of_map(task, index)}."
+        case Mark.WAITING if task.outcome is not None and index < plan.main:
+            return f"{name} is cancelled after {_parents(task, index)}, unless its worker began it."
         case Mark.WAITING:
             return f"{name} waits for {_parents(task, index)}."
         case Mark.CHECKING:
