@@ -1340,12 +1340,47 @@ raise raised from error
     Mutant(
         "runs share their context variables",
         "Slots._execute",
-        "in_context(run.execute(partial(self._leaving, me)), self._context.copy())",
-        "run.execute(partial(self._leaving, me))",
+        "in_context(run.execute(slot), self._context.copy())",
+        "run.execute(slot)",
         suite=(
             "tests/worker/test_containment.py"
             "::test_each_run_starts_in_a_fresh_copy_of_the_context_of_the_worker"
         ),
+    ),
+    Mutant(
+        "runs that go on exceed the limit",
+        "Slots._give_back",
+        "self._returning and self.running < self.capacity",
+        "self._returning",
+        suite="tests/flows/test_streams_with_few_slots.py",
+    ),
+    Mutant(
+        "a run that waited for others never gets its slot back",
+        "Slot.work",
+        "self._slots.take_back(self)",
+        "",
+        suite="tests/flows/test_streams_with_few_slots.py",
+    ),
+    Mutant(
+        "a reader that waits keeps its slot",
+        "InputRequest._next_due",
+        "self._rest()",
+        "",
+        suite="tests/flows/test_streams_with_few_slots.py",
+    ),
+    Mutant(
+        "a producer that waits for its readers keeps its slot",
+        "BatchProcessor.wait_for_readers",
+        "self._slot.rest(context)",
+        "",
+        suite="tests/flows/test_streams_with_few_slots.py",
+    ),
+    Mutant(
+        "a run loses its slot between two of its parallel batches",
+        "Lanes._end",
+        "self._slot.work(self._context)",
+        "",
+        suite="tests/flows/test_streams_with_few_slots.py",
     ),
     Mutant(
         "commands that are handed over stay in the table",

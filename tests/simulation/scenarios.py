@@ -2061,6 +2061,14 @@ async def few_slots(cluster: SimCluster) -> None:
     cluster.assert_finished(view)
 
 
+async def streams_with_one_slot(cluster: SimCluster) -> None:
+    """Nodes that wait for batches of others, or for their readers, leave the slot to them."""
+    scenario = random.choice(
+        [streaming, windows, parallel_batches, flow_control, shards, shards_that_are_retried]
+    )
+    await scenario(cluster)
+
+
 async def put_for_a_minute(cluster: SimCluster, overlap: str) -> ScheduleView:
     jitter_sec = cluster.random.choice([0.0, 5.0])
     while True:
@@ -2436,6 +2444,7 @@ STANDARD = {
         Standard(many_tasks, 3),
         Standard(handing_back, 3, once=False),
         Standard(few_slots, 3, options={"workers": 3, "worker_config": ONE_SLOT}),
+        Standard(streams_with_one_slot, 3, once=False, options={"worker_config": ONE_SLOT}),
         Standard(schedules, 1, once=False),
         Standard(submitting_at_coordinators, 3),
         Standard(watching, 3, once=False),

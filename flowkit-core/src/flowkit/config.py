@@ -441,7 +441,14 @@ class WorkerConfig(ServiceConfig):
     announce_interval_sec: PositiveSeconds = Field(
         30.0, description="Interval in which the session reports the worker's load."
     )
-    max_concurrency: int = Field(32, ge=1, description="Nodes that run at the same time.")
+    max_concurrency: int = Field(
+        32,
+        ge=1,
+        description=(
+            "Nodes that run at the same time. Those that wait for batches of other nodes, or for"
+            " their readers, do not count."
+        ),
+    )
     pull_poll_ms_default: int = Field(
         500,
         ge=1,

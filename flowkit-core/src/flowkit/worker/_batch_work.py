@@ -21,6 +21,7 @@ from flowkit.worker._handlers import (
     numbers,
 )
 from flowkit.worker._reports import RunReports
+from flowkit.worker._slots import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +39,14 @@ class BatchWork:
         judge: Judge,
         ending: Callable[[], bool],
         services: Services,
+        slot: Slot,
     ) -> None:
         self._command = command
         self._data = data
         self._context = context
         self._services = services
         self._ending = ending
+        self._slot = slot
         self._source: BatchSource | None = None
         self._totals = Totals({}, 0)
         self.stored = StoredBatches(
@@ -64,6 +67,7 @@ class BatchWork:
             judge=judge,
             ending=ending,
             services=services,
+            slot=slot,
             parallel=data.io.get("parallel") or 1,
         )
 
@@ -170,7 +174,7 @@ class BatchWork:
                     await self._services.turns.give()
                 number += 1
                 context.raise_if_cancelled()
-                await self.processor.wait_for_readers()
+                await self.processor.wait_for_readers(context)
 
     # ------------------------------------------------ handlers
 
@@ -224,6 +228,7 @@ class BatchWork:
             context=self._context,
             ending=self._ending,
             services=self._services,
+            slot=self._slot,
         )
         return self._source
 

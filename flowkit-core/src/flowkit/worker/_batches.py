@@ -44,6 +44,7 @@ from flowkit.worker._handlers import (
 from flowkit.worker._inputs import InputAdapter, InputRequest, Share
 from flowkit.worker._kept_back import KeptBack, LateRuns
 from flowkit.worker._reports import RunReports, heartbeat_every_sec
+from flowkit.worker._slots import Slot
 from flowkit.worker._stream_readers import MAX_AHEAD
 from flowkit.worker._windows import WindowLog, Windows, pull_windows
 
@@ -66,12 +67,14 @@ class BatchSource:
         context: RunContext,
         ending: Callable[[], bool],
         services: Services,
+        slot: Slot,
     ) -> None:
         self._command = command
         self._data = data
         self._context = context
         self._ending = ending
         self._services = services
+        self._slot = slot
         self._inline: Any = data.io.get("input_inline")
         self._adapter = (
             self._inline.get("input_adapter") if isinstance(self._inline, dict) else None
@@ -147,6 +150,7 @@ class BatchSource:
             reader=services.reader,
             watches=services.watches,
             readings=services.readings,
+            rest=partial(self._slot.rest, self._context),
             max_ahead=self._data.io.get("max_ahead") or MAX_AHEAD,
             share=share,
             poll_ms_default=services.cfg.pull_poll_ms_default,

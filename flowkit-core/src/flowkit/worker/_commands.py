@@ -271,7 +271,7 @@ class Attempts:
     def hand_back_running(self) -> None:
         """Cut off all running runs. Their attempts do not count as attempts."""
         for run in self._runs.values():
-            if self._slots.is_running(run):
+            if self._slots.has_begun(run):
                 run.hand_back()
                 self._slots.cut_off(run)
 
@@ -298,7 +298,7 @@ class Attempts:
             self._hand_back_following(lambda before: before.token == order.token)
         elif run.cancelled:
             return  # the coordinator repeats a cancel until the run has ended
-        elif self._slots.is_running(run):
+        elif self._slots.has_begun(run):
             run.cancel(order.reason or "the run was cancelled")
             self._group.start_soon(self._cut_off_later, run)
         else:
@@ -335,7 +335,7 @@ class Attempts:
     async def _cut_off_later(self, run: Run) -> None:
         grace = self._services.cfg.cancel_grace_sec
         await self._services.clock.sleep(grace)
-        if self._slots.is_running(run):
+        if self._slots.has_begun(run):
             logger.warning(
                 "Node %s did not end within %.1f s of its cancellation and is cut off",
                 run.command.node_id,
@@ -347,7 +347,7 @@ class Attempts:
             self._abandon(run)
 
     def _abandon(self, run: Run) -> None:
-        if not self._slots.is_running(run):
+        if not self._slots.has_begun(run):
             return
         run.abandon()
         self._slots.abandon(run)

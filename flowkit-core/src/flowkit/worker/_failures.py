@@ -34,6 +34,7 @@ from flowkit.worker._context import RunContext, Services
 from flowkit.worker._handlers import Batch, Handler
 from flowkit.worker._lanes import Lanes
 from flowkit.worker._reports import RunReports, heartbeat_every_sec
+from flowkit.worker._slots import REST_AFTER_SEC, Slot
 from flowkit.worker._surroundings import surrounded
 
 logger = logging.getLogger(__name__)
@@ -209,6 +210,7 @@ class BatchProcessor:
         judge: Judge,
         ending: Callable[[], bool],
         services: Services,
+        slot: Slot,
         parallel: int,
     ) -> None:
         """``ending`` says whether the worker cancels the run. Up to ``parallel`` batches are in
@@ -221,6 +223,7 @@ class BatchProcessor:
         self._judge = judge
         self._ending = ending
         self._services = services
+        self._slot = slot
         self._waiting: list[_Failed] = []
         self._failures = 0
         known = command.retries
@@ -264,7 +267,7 @@ class BatchProcessor:
         process = await self._begin(process)
         clock = self._services.clock
         async with (
-            Lanes(self._context, self._parallel, ending=self._ending) as lanes,
+            Lanes(self._context, self._parallel, slot=self._slot, ending=self._ending) as lanes,
             aclosing(batches) as all_batches,
         ):
             async for batch in all_batches:
@@ -272,7 +275,7 @@ class BatchProcessor:
                     if self._tried:
                         await self._services.turns.give()
                     self._tried = True
-                    await self.wait_for_readers()
+                    await self.wait_for_readers(self._context)
                     await lanes.start(partial(self._try, self._first_try(batch), process))
                 lanes.check()
                 while self._waiting and (
@@ -281,6 +284,7 @@ class BatchProcessor:
                     await self._go_on(lanes, process)
             while self._waiting or lanes.busy:
                 await self._go_on(lanes, process)
+        await self._hold_slot(self._context)
         await self._end()
 
     async def process_sole(self, batches: Sequence[Batch], process: Process) -> None:
@@ -327,6 +331,8 @@ class BatchProcessor:
     async def _try(
         self, item: _Failed, process: Process, context: RunContext, *, sole: bool = False
     ) -> None:
+        if not self._slot.work(context):
+            await self._hold_slot(context)
         batch, further = item.batch, self._further.get(item.batch.batch_uid, 0)
         number = self._command.earlier_attempts + 1 + further
         if number > self._command.retry_policy.max + 1:
@@ -416,13 +422,14 @@ class BatchProcessor:
         if not self._trying:
             await self._beat()
 
-    async def wait_for_readers(self) -> None:
+    async def wait_for_readers(self, context: RunContext) -> None:
         """Wait while a running node that reads the artifacts of this one is too far behind.
 
-        A longer wait is reported.
+        A longer wait needs no slot, and is reported.
         """
         readers, clock = self._services.readers, self._services.clock
-        tell_at = clock.monotonic() + TELL_AFTER_SEC
+        since = clock.monotonic()
+        rest_at, tell_at = since + REST_AFTER_SEC, since + TELL_AFTER_SEC
         while behind := readers.behind(
             self._stored.stream, self._stored.produced, self._command.shard
         ):
@@ -430,11 +437,29 @@ class BatchProcessor:
             if now >= tell_at:
                 self._reports.held_up(behind.reader, behind.batches)
                 tell_at = inf
-            step = min(min(behind.until, tell_at) - now, self._heartbeat_every_sec or inf)
+            if now >= rest_at:
+                self._slot.rest(context)
+                rest_at = inf
+            step = min(min(behind.until, rest_at, tell_at) - now, self._heartbeat_every_sec or inf)
             await self._context.cancellable(within(step, readers.wait, clock=clock))
             await self._beat()
         if tell_at == inf:
             self._reports.held_up(None)
+        if rest_at == inf:
+            await self._hold_slot(context)
+
+    async def _hold_slot(self, part: RunContext) -> None:
+        """Return when the run holds its slot, for a part of it that goes on."""
+        self._slot.work(part)
+        while not self._slot.is_held:
+            if self._heartbeat_every_sec is None:
+                await self._context.cancellable(self._slot.wait_held())
+            else:
+                wait = within(
+                    self._heartbeat_every_sec, self._slot.wait_held, clock=self._services.clock
+                )
+                await self._context.cancellable(wait)
+                await self._beat()
 
     async def _beat(self) -> None:
         now, every_sec = self._services.clock.monotonic(), self._heartbeat_every_sec

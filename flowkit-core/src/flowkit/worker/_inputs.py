@@ -41,6 +41,7 @@ from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker._artifacts import ArtifactReader, StreamWatch, StreamWatches
 from flowkit.worker._context import RunContext
 from flowkit.worker._handlers import Batch
+from flowkit.worker._slots import REST_AFTER_SEC
 from flowkit.worker._stream_readers import Reading, Readings
 
 T = TypeVar("T")
@@ -124,13 +125,17 @@ class InputRequest:
         reader: ArtifactReader,
         watches: StreamWatches,
         readings: Readings,
+        rest: Callable[[], None],
         max_ahead: int,
         share: Share | None,
         poll_ms_default: int,
         pause_sec: float | None,
         measure_lag: Callable[[float], None] | None,
     ) -> None:
-        """``max_ahead`` is the number of batches that the parents may be ahead.
+        """``rest`` is called while the request waits for artifacts, when it has waited for longer
+        than a moment.
+
+        ``max_ahead`` is the number of batches that the parents may be ahead.
 
         ``share`` says which artifacts a shard reads.
 
@@ -150,6 +155,7 @@ class InputRequest:
         self._reader = reader
         self._watches = watches
         self._readings = readings
+        self._rest = rest
         self._max_ahead = max_ahead
         self._share = share
         self._poll_ms_default = poll_ms_default
@@ -271,6 +277,7 @@ class InputRequest:
         due = deque(positions)
         clock = self.context.clock
         poll_at = clock.monotonic() + poll_sec
+        rest_at: float | None = None
         while reading:
             while due:
                 turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
@@ -289,6 +296,7 @@ class InputRequest:
                             one = positions[stream]
                             if found := one.advance(part, self._reader, self._share):
                                 yield found
+                                rest_at = None
                             reader.moved(stream, one.position, one.of_shards)
                     elif stream in was_ended:
                         reading.pop(stream, None)
@@ -298,9 +306,10 @@ class InputRequest:
             yield []
             if reading:
                 at = wake_at()
-                next_due = await self._next_due(
-                    reading, watch, until=poll_at if at is None else min(poll_at, at)
-                )
+                if rest_at is None:
+                    rest_at = clock.monotonic() + REST_AFTER_SEC
+                until = poll_at if at is None else min(poll_at, at)
+                next_due = await self._next_due(reading, watch, until=until, rest_at=rest_at)
                 if clock.monotonic() >= poll_at:
                     await self._find_ended(reading, watch)
                     next_due, poll_at = list(reading), clock.monotonic() + poll_sec
@@ -354,12 +363,27 @@ class InputRequest:
         return pages
 
     async def _next_due(
-        self, reading: Collection[Stream], watch: StreamWatch, *, until: float
+        self, reading: Collection[Stream], watch: StreamWatch, *, until: float, rest_at: float
     ) -> list[Stream]:
-        """Wait for streams that have moved, and return them; at ``until``, return all streams."""
-        clock = self.context.clock
-        wait = within(max(until - clock.monotonic(), 0), partial(watch.wait, reading), clock=clock)
-        return _moved(reading, watch) if await self.context.cancellable(wait) else list(reading)
+        """Wait for streams that have moved, and return them; at ``until``, return all streams.
+
+        A longer wait needs no slot: at ``rest_at`` the run gives it up.
+        """
+        now = self.context.clock.monotonic()
+        if rest_at < until:
+            if rest_at > now and await self._has_moved(reading, watch, for_sec=rest_at - now):
+                return _moved(reading, watch)
+            self._rest()
+            now = self.context.clock.monotonic()
+        has_moved = await self._has_moved(reading, watch, for_sec=max(until - now, 0))
+        return _moved(reading, watch) if has_moved else list(reading)
+
+    async def _has_moved(
+        self, reading: Collection[Stream], watch: StreamWatch, *, for_sec: float
+    ) -> bool:
+        """Wait for streams that have moved, and return whether one has within this time."""
+        wait = within(for_sec, partial(watch.wait, reading), clock=self.context.clock)
+        return await self.context.cancellable(wait)
 
     async def _find_ended(self, reading: Collection[Stream], watch: StreamWatch) -> None:
         open_now = {

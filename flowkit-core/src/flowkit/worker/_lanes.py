@@ -11,6 +11,7 @@ from flowkit._runtime.concurrency import within
 from flowkit._user_code.containment import Escaped, awaited
 from flowkit.protocols import Clock
 from flowkit.worker._context import RunContext
+from flowkit.worker._slots import Slot
 
 Work = Callable[[RunContext], Awaitable[None]]
 
@@ -25,8 +26,12 @@ class Lanes:
     once, as the task of the run is.
     """
 
-    def __init__(self, context: RunContext, count: int, *, ending: Callable[[], bool]) -> None:
+    def __init__(
+        self, context: RunContext, count: int, *, slot: Slot, ending: Callable[[], bool]
+    ) -> None:
         """``ending`` says whether the worker cancels the run."""
+        self._context = context
+        self._slot = slot
         self._is_single = count == 1
         self._free = (
             [context] if self._is_single else [context._for_lane() for _ in range(count)]  # noqa: SLF001
@@ -35,6 +40,8 @@ class Lanes:
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: Exception | None = None
         self._ended = asyncio.Event()
+        self._is_waiting = False
+        """Whether the run waits for the end of a batch, and does nothing else."""
 
     @property
     def busy(self) -> bool:
@@ -50,6 +57,7 @@ class Lanes:
         if self._is_single:
             await work(self._free[0])
             return
+        self._slot.work(self._context)
         while not self._free:
             await self._next_end()
         self.check()
@@ -78,7 +86,13 @@ class Lanes:
         self.check()
 
     async def _next_end(self) -> None:
-        await self._ended.wait()
+        if not self._ended.is_set():
+            self._is_waiting = True
+            self._slot.rest(self._context)  # the batches in process are at work
+            try:
+                await self._ended.wait()
+            finally:
+                self._is_waiting = False
         self._ended.clear()
 
     async def _do(self, work: Work, context: RunContext) -> None:
@@ -92,6 +106,9 @@ class Lanes:
         if task.cancelled():  # perhaps by code of the handler, before the work began
             self._error = self._error or Escaped(asyncio.CancelledError("a batch was cancelled"))
         self._tasks.discard(task)
+        if self._is_waiting:
+            self._slot.work(self._context)  # it goes on, so the run keeps its slot
+        self._slot.rest(context)
         self._free.append(context)
         self._ended.set()
 

@@ -87,7 +87,7 @@ async def drain(
     """
 
     async def idle() -> None:
-        await slots.wait_until(lambda slots: slots.running == 0 and slots.queued == 0)
+        await slots.wait_until(lambda slots: slots.is_idle)
 
     attempts.end_all_segments()
     await attempts.hand_over_waiting()
@@ -98,7 +98,7 @@ async def drain(
         if not await within(cfg.cancel_grace_sec + 1, idle, clock=clock):
             logger.warning(
                 "%d runs ignore their cancellation and are abandoned",
-                slots.running,
+                slots.running + slots.resting,
                 extra={"action": "runs_left"},
             )
             attempts.abandon_running()

@@ -52,6 +52,7 @@ from flowkit.worker._handlers import PerRun, json_value
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._roles import AnyHandler, Served, make_handler
 from flowkit.worker._segments import SegmentProgress
+from flowkit.worker._slots import Slot
 from flowkit.worker._surroundings import surrounded
 from flowkit.worker._task_params import TaskParams
 
@@ -109,6 +110,7 @@ class Run:
         "_handler",
         "_served",
         "_services",
+        "_slot",
         "_work",
         "after",
         "cancelled",
@@ -144,6 +146,7 @@ class Run:
         self._handed_back = False
         self._end: End | None = None
         self._ending = _Ending()
+        self._slot: Slot  # from the start on
         self._served = served
         self._services = services
         self._handler: AnyHandler | None = None
@@ -210,14 +213,15 @@ class Run:
 
     # ------------------------------------------------ execution
 
-    async def execute(self, leaving: Callable[[], bool]) -> "Run | None":
+    async def execute(self, slot: Slot) -> "Run | None":
         """Run to the end and report it. Return the run of the next node of the segment, if the
         worker goes on with it.
 
-        When ``leaving`` returns True, the worker ends and cancels its runs: then nothing is
+        When ``slot.leaving()`` returns True, the worker ends and cancels its runs: then nothing is
         reported.
         """
-        self._ending.leaving = leaving
+        self._slot = slot
+        self._ending.leaving = slot.leaving
         # Also without a trace: the slot may have been created inside the trace of another run.
         with use_trace(self.reports.trace):
             if await self._claimed():
@@ -413,6 +417,7 @@ class Run:
             judge=partial(_judged, self.command, data.io, handler, self._services, self._ending),
             ending=self._ending,
             services=self._services,
+            slot=self._slot,
         )
         context.artifacts.store_own = self._work.stored.store_kept
         return await self._work.run(handler, whole=whole)

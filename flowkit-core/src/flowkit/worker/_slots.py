@@ -1,10 +1,12 @@
-"""Slots: tasks that execute runs one after the other, by priority."""
+"""Slots: tasks that execute runs one after the other, by priority.
+
+A run that waits for other runs gives up its slot meanwhile.
+"""
 
 import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import copy_context
-from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol, Self
@@ -16,6 +18,8 @@ from flowkit._user_code.foreign_contexts import contain_tasks, in_context
 
 logger = logging.getLogger(__name__)
 
+REST_AFTER_SEC = 0.1
+"""Time after which a run that waits for other runs gives up its slot: short waits cost nothing."""
 CLOSE_SEC = 5.0
 """Time for cancelled runs to clean up when the worker ends."""
 
@@ -25,11 +29,12 @@ class Runnable(Protocol):
 
     priority: int
 
-    async def execute(self, leaving: Callable[[], bool]) -> "Runnable | None":
+    async def execute(self, slot: "Slot") -> "Runnable | None":
         """Run to the end and report it. Return the run that the slot executes right after this one,
         if there is one.
 
-        When ``leaving`` returns True, the worker ends and cancels its runs: then this may raise.
+        When ``slot.leaving()`` returns True, the worker ends and cancels its runs: then this may
+        raise.
         """
 
     def cut_off(self) -> None:
@@ -39,14 +44,74 @@ class Runnable(Protocol):
         """Report the end, unless it is reported, of a run whose :meth:`execute` raised an error."""
 
 
-class Slots:
-    """At most ``limit`` runs at a time, beside up to ``limit`` abandoned ones.
+class Slot:
+    """The slot of one run. The run gives it up while none of its parts is at work, and has it back
+    before a part goes on.
 
-    Each further abandoned run costs a slot.
+    A part is any object that names work of the run, such as one of the batches that it processes at
+    the same time.
+    """
+
+    __slots__ = ("_at_work", "_back", "_slots", "is_held", "is_over", "priority", "task")
+
+    def __init__(self, slots: "Slots", priority: int, task: "asyncio.Task[None]") -> None:
+        self.priority = priority
+        self.task = task
+        self.is_held = True
+        """Whether the parts of the run may be at work."""
+        self.is_over = False
+        """Whether the run has ended or is abandoned. Its parts wait for no slot then."""
+        self._slots = slots
+        self._at_work: set[object] = set()
+        self._back: asyncio.Event | None = None
+
+    def leaving(self) -> bool:
+        """Return whether the worker ends and cancels this run."""
+        return self._slots.is_leaving(self.task)
+
+    def work(self, part: object) -> bool:
+        """Note that a part goes on. Return whether the slot is held: otherwise the part has to wait
+        until it is.
+        """
+        self._at_work.add(part)
+        if not self.is_held and self._back is None:
+            self._back = asyncio.Event()
+            self._slots.take_back(self)
+        return self.is_held
+
+    def rest(self, part: object) -> None:
+        """Note that a part waits for other runs, or has ended. The run gives its slot up if no part
+        is at work.
+        """
+        self._at_work.discard(part)
+        if not self._at_work and not self.is_over and (self.is_held or self._back is not None):
+            self._back = None
+            self._slots.give_up(self)
+
+    async def wait_held(self) -> None:
+        """Return when the run has its slot back."""
+        if self._back is not None:
+            await self._back.wait()
+
+    def hold(self) -> None:
+        """Let the parts of the run go on."""
+        self.is_held = True
+        if self._back is not None:
+            self._back.set()
+            self._back = None
+
+
+class Slots:
+    """At most ``limit`` runs at work at a time, beside up to ``limit`` abandoned ones.
+
+    Each further abandoned run costs a slot. Runs that wait for other runs hold no slot, and their
+    number has no limit: with one, waiting runs could keep those that they wait for from starting.
+    A run that goes on gets a slot before runs of the same priority that have not started.
 
     A slot is a task that executes many runs, so that a run needs no task and no cancel scope of its
-    own. Only a run that is cut off ends its slot. At most one idle slot is being woken at a time:
-    runs that end without waiting are all executed by one slot.
+    own. Only a run that is cut off ends its task. At most one idle task is being woken at a time:
+    runs that end without waiting are all executed by one task. While a run waits for others, its
+    task waits with it, and another task has its place.
 
     Each run starts in a fresh copy of the worker's context: the context variables that it sets end
     with it.
@@ -62,9 +127,14 @@ class Slots:
         self._queue: list[tuple[int, int, Runnable]] = []
         self._order = count()
         self._idle: list[asyncio.Event] = []
-        self._tasks: dict[Runnable, asyncio.Task[None]] = {}
+        self._begun: dict[Runnable, Slot] = {}
+        """The runs that have started and neither ended nor been abandoned."""
+        self._given_up: set[Slot] = set()
+        """Slots of these that are not held."""
+        self._returning: list[tuple[int, int, Slot]] = []
+        """Slots of these whose runs want to go on."""
         self._abandoned: dict[Runnable, asyncio.Task[None]] = {}
-        self._slots: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._cut_off: set[Runnable] = set()
         self._waking = False
         self._watchers: list[anyio.Event] = []
@@ -80,18 +150,25 @@ class Slots:
     async def __aexit__(self, *exc: object) -> None:
         self._queue.clear()
         self._closed = True
-        for task in (*self._slots, *self._abandoned.values()):
+        for task in (*self._tasks, *self._abandoned.values()):
             task.cancel()
-        if self._slots and (await asyncio.wait(self._slots, timeout=CLOSE_SEC))[1]:
+        if self._tasks and (await asyncio.wait(self._tasks, timeout=CLOSE_SEC))[1]:
             logger.warning("Runs ignore their cancellation", extra={"action": "runs_left"})
 
     @property
     def running(self) -> int:
-        return len(self._tasks)
+        """The number of runs that hold a slot."""
+        return len(self._begun) - len(self._given_up)
 
     @property
-    def queued(self) -> int:
-        return len(self._queue)
+    def resting(self) -> int:
+        """The number of runs that have given up their slot, because they wait for other runs."""
+        return len(self._given_up)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all runs have ended or are abandoned."""
+        return not self._begun and not self._queue
 
     @property
     def abandoned(self) -> int:
@@ -101,16 +178,23 @@ class Slots:
     @property
     def free(self) -> int:
         """The number of runs that can start now."""
-        return max(0, self.capacity - len(self._tasks) - len(self._queue))
+        return max(0, self.capacity - self._wanted)
 
     @property
     def excess(self) -> int:
-        """The number of submitted runs above the capacity."""
-        return max(0, len(self._tasks) + len(self._queue) - self.capacity)
+        """The number of runs above the capacity that hold or want a slot."""
+        return max(0, self._wanted - self.capacity)
+
+    @property
+    def _wanted(self) -> int:
+        return self.running + len(self._returning) + len(self._queue)
 
     def is_wanted(self, priority: int) -> bool:
         """Return whether a run of a higher priority waits for a slot."""
-        return bool(self._queue) and -self._queue[0][0] > priority
+        return any(
+            bool(waiting) and -waiting[0][0] > priority
+            for waiting in (self._queue, self._returning)
+        )
 
     def submit(self, run: Runnable) -> None:
         heappush(self._queue, (-run.priority, next(self._order), run))
@@ -134,38 +218,77 @@ class Slots:
         self._changed()
         return list(taken)
 
-    def is_running(self, run: Runnable) -> bool:
-        return run in self._tasks
+    def has_begun(self, run: Runnable) -> bool:
+        """Return whether a run has started, and neither ended nor been abandoned."""
+        return run in self._begun
 
     def cut_off(self, run: Runnable) -> None:
         """Cancel the task of a run.
 
         This is done once: a second cancellation would interrupt its cleanups.
         """
-        task = self._tasks.get(run)
-        if task is not None and run not in self._cut_off:
+        slot = self._begun.get(run)
+        if slot is not None and run not in self._cut_off:
             self._cut_off.add(run)
             run.cut_off()
-            task.cancel()
+            slot.task.cancel()
 
-    def _leaving(self, slot: "asyncio.Task[None]") -> bool:
-        """Return whether the worker ends and cancels this slot.
+    def is_leaving(self, task: "asyncio.Task[None]") -> bool:
+        """Return whether the worker ends and cancels this task.
 
         Code that cancels all tasks of the event loop cancels the owner too.
         """
         return self._closed or (
-            slot.cancelling() > 0 and self._owner is not None and self._owner.cancelling() > 0
+            task.cancelling() > 0 and self._owner is not None and self._owner.cancelling() > 0
         )
 
     def abandon(self, run: Runnable) -> None:
         """Stop waiting for a run that ignores its cancellation."""
-        task = self._tasks.pop(run, None)
-        if task is not None:
-            self._abandoned[run] = task
-            self._slots.discard(task)
+        slot = self._begun.get(run)
+        if slot is not None:
+            self._abandoned[run] = slot.task
+            self._tasks.discard(slot.task)
+            self._forget(run, slot)
             self._changed()
-            if self._queue:
-                self._wake_one()
+            self._wake_one()
+
+    # ------------------------------------------------ runs that wait for others
+
+    def give_up(self, slot: Slot) -> None:
+        """Let other runs have a slot that is held or wanted back."""
+        self._leave_line(slot)
+        slot.is_held = False
+        self._given_up.add(slot)
+        self._changed()
+        self._wake_one()
+
+    def take_back(self, slot: Slot) -> None:
+        """Give a slot back to its run as soon as one is free: see :meth:`Slot.wait_held`."""
+        heappush(self._returning, (-slot.priority, next(self._order), slot))
+        self._changed()
+
+    def _give_back(self) -> None:
+        while self._returning and self.running < self.capacity:
+            if self._queue and self._queue[0][0] < self._returning[0][0]:
+                return  # a run of a higher priority starts first
+            slot = heappop(self._returning)[2]
+            self._given_up.discard(slot)
+            slot.hold()
+
+    def _forget(self, run: Runnable, slot: Slot) -> None:
+        """Take a run that has ended, or is abandoned, out of the tables."""
+        self._begun.pop(run, None)
+        slot.is_over = True
+        if slot in self._given_up:
+            slot.hold()
+            self._given_up.discard(slot)
+            self._leave_line(slot)
+
+    def _leave_line(self, slot: Slot) -> None:
+        self._returning = [item for item in self._returning if item[2] is not slot]
+        heapify(self._returning)
+
+    # ------------------------------------------------ tasks
 
     async def wait_until(self, condition: Callable[["Slots"], bool]) -> None:
         """Return when the condition is true."""
@@ -175,37 +298,47 @@ class Slots:
             await event.wait()
 
     def _changed(self) -> None:
-        """Compute the capacity, and wake the tasks that wait for a condition."""
+        """Compute the capacity, let runs go on that want their slot back, and wake the tasks that
+        wait for a condition.
+        """
         self.capacity = self._limit - max(0, len(self._abandoned) - self._limit)
+        if self._returning:
+            self._give_back()
         for event in self._watchers:
             event.set()
         self._watchers.clear()
 
-    def _wake_one(self) -> None:
-        if self._waking:
-            return
-        if self._idle:
-            self._waking = True
-            self._idle.pop().set()
-        elif len(self._slots) < self.capacity:
-            self._waking = True
-            asyncio.create_task(self._slot(), name="flowkit slot")  # noqa: RUF006 - it adds itself to the slots
+    @property
+    def _may_start(self) -> bool:
+        """Whether a run waits for its start and a slot is free."""
+        return bool(self._queue) and self.running < self.capacity
 
-    async def _slot(self) -> None:
+    def _wake_one(self) -> None:
+        """Let a task execute the next run, if it may start."""
+        if self._waking or not self._may_start:
+            return
+        self._waking = True
+        if self._idle:
+            self._idle.pop().set()
+        else:
+            asyncio.create_task(self._work(), name="flowkit slot")  # noqa: RUF006 - it adds itself to the tasks
+
+    async def _work(self) -> None:
         me = asyncio.current_task()
         assert me is not None
         self._waking = False
-        self._slots.add(me)
+        self._tasks.add(me)
         try:
-            while me in self._slots and not me.cancelling() and not self._closed:
-                if self._queue:
+            while me in self._tasks and not me.cancelling() and not self._closed:
+                if self._may_start:
                     await self._run_next(me)
+                elif len(self._tasks) > self.capacity + len(self._given_up):
+                    return  # it had the place of a run that waited for others
                 else:
                     await self._wait_for_work()
         finally:
-            self._slots.discard(me)
-            if self._queue:
-                self._wake_one()
+            self._tasks.discard(me)
+            self._wake_one()
 
     async def _wait_for_work(self) -> None:
         gate = asyncio.Event()
@@ -219,19 +352,21 @@ class Slots:
                 self._idle.remove(gate)  # this slot ends: nothing wakes it
 
     async def _run_next(self, me: "asyncio.Task[None]") -> None:
-        run: Runnable | None = heappop(self._queue)[2]
+        first = heappop(self._queue)[2]
+        self._begun[first] = Slot(self, first.priority, me)
         if self._queue:
             self._wake_one()
+        run: Runnable | None = first
         while run is not None:
-            run = await self._execute(run, me)
+            run = await self._execute(run, self._begun[run])
 
-    async def _execute(self, run: Runnable, me: "asyncio.Task[None]") -> Runnable | None:
-        """Execute a run, and return the one that follows it in this slot."""
-        self._tasks[run] = me
+    async def _execute(self, run: Runnable, slot: Slot) -> Runnable | None:
+        """Execute a run, and return the one that follows it in the same task."""
+        following = None
         try:
-            return await in_context(run.execute(partial(self._leaving, me)), self._context.copy())
+            following = await in_context(run.execute(slot), self._context.copy())
         except BaseException as error:
-            if issubclass(type(error), asyncio.CancelledError) and self._leaving(me):
+            if issubclass(type(error), asyncio.CancelledError) and slot.leaving():
                 raise
             # This includes GeneratorExit, when code awaits a future with that exception: it closes
             # the coroutine of the slot. It includes CancelledError, when code of the run cancels
@@ -242,9 +377,11 @@ class Slots:
                 extra={"action": "run_broken"},
             )
             run.broke(error)
-            return None
         finally:
-            self._tasks.pop(run, None)
+            self._forget(run, slot)
             self._abandoned.pop(run, None)
             self._cut_off.discard(run)
+            if following is not None:  # it has the place of this run before any other gets it
+                self._begun[following] = Slot(self, following.priority, slot.task)
             self._changed()
+        return following

@@ -1,0 +1,152 @@
+"""Slots of a worker, and runs that give theirs up while they wait for others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+import pytest
+
+from flowkit.worker._slots import Slot, Slots
+from tests.builders import until
+
+
+class Script:
+    """A run that does what its script says with its slot."""
+
+    def __init__(self, script: Callable[[Slot], Awaitable[None]], priority: int = 0) -> None:
+        self.script = script
+        self.priority = priority
+        self.slot: Slot | None = None
+        self.ended = False
+
+    async def execute(self, slot: Slot) -> None:
+        self.slot = slot
+        slot.work("main")
+        try:
+            await self.script(slot)
+        finally:
+            self.ended = True
+
+    def cut_off(self) -> None: ...
+
+    def broke(self, error: BaseException) -> None:
+        raise error
+
+
+class Waits(Script):
+    """A run that waits for others until it may go on, and then works until it may end."""
+
+    def __init__(self, priority: int = 0) -> None:
+        super().__init__(self._wait, priority)
+        self.may_go_on, self.may_end = anyio.Event(), anyio.Event()
+
+    async def _wait(self, slot: Slot) -> None:
+        slot.rest("main")
+        await self.may_go_on.wait()
+        slot.work("main")
+        await slot.wait_held()
+        await self.may_end.wait()
+
+
+@pytest.fixture
+async def slots() -> AsyncIterator[Slots]:
+    async with Slots(1) as slots:
+        yield slots
+
+
+async def submitted(slots: Slots, *runs: Script) -> None:
+    for run in runs:
+        slots.submit(run)
+    await until(lambda: all(run.slot is not None for run in runs))
+
+
+async def test_any_number_of_runs_may_wait_for_others(slots: Slots) -> None:
+    runs = [Waits() for _ in range(50)]
+    await submitted(slots, *runs)
+    assert (slots.running, slots.resting, slots.free, slots.excess) == (0, 50, 1, 0)
+
+
+async def test_runs_that_go_on_keep_the_limit_and_do_so_by_priority(slots: Slots) -> None:
+    runs = [Waits(priority) for priority in (1, 3, 2)]
+    await submitted(slots, *runs)
+    for run in runs:
+        run.may_go_on.set()
+    went_on = []
+    while left := [run for run in runs if not run.ended]:
+        await until(lambda: slots.running == 1)
+        assert slots.free == 0
+        (held,) = (run for run in left if run.slot is not None and run.slot.is_held)
+        went_on.append(held.priority)
+        held.may_end.set()
+        await until(lambda held=held: held.ended)
+    assert went_on == [1, 3, 2]
+
+
+async def test_tasks_of_runs_that_waited_end_with_them(slots: Slots) -> None:
+    runs = [Waits() for _ in range(20)]
+    await submitted(slots, *runs)
+    for run in runs:
+        run.may_go_on.set()
+        run.may_end.set()
+    await until(lambda: slots.is_idle)
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    assert names.count("flowkit slot") == 1
+
+
+async def test_a_run_that_ends_while_it_wants_its_slot_back_leaves_no_place_in_the_line(
+    slots: Slots,
+) -> None:
+    busy, waits = Waits(), Waits()
+    busy.may_go_on.set()
+    await submitted(slots, waits, busy)
+    await until(lambda: slots.running == 1)
+    waits.may_go_on.set()
+    await until(lambda: slots.excess == 1)
+    slots.cut_off(waits)
+    await until(lambda: waits.ended)
+    assert (slots.running, slots.resting, slots.excess) == (1, 0, 0)
+
+
+async def test_a_run_gives_its_slot_up_when_no_part_of_it_is_at_work(slots: Slots) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    async def parts(slot: Slot) -> None:
+        slot.work("batch")
+        for act in (slot.rest, slot.work):
+            for part in ("main", "batch"):
+                act(part)
+                seen.append((slots.running, slot.is_held))
+
+    run = Script(parts)
+    await submitted(slots, run)
+    await until(lambda: run.ended)
+    assert seen == [(1, True), (0, False), (1, True), (1, True)]
+
+
+async def test_a_run_that_waits_for_others_again_gets_no_slot(slots: Slots) -> None:
+    busy, waits = Waits(), Waits()
+    busy.may_go_on.set()
+    await submitted(slots, waits, busy)
+    await until(lambda: slots.running == 1)
+    assert waits.slot is not None
+    assert not waits.slot.work("batch")
+    assert slots.excess == 1
+    waits.slot.rest("batch")
+    assert slots.excess == 0
+    busy.may_end.set()
+    await until(lambda: busy.ended)
+    assert (slots.running, slots.resting) == (0, 1)
+
+
+async def test_an_abandoned_run_waits_for_no_slot(slots: Slots) -> None:
+    busy, waits = Waits(), Waits()
+    busy.may_go_on.set()
+    await submitted(slots, waits, busy)
+    await until(lambda: slots.running == 1)
+    waits.may_go_on.set()
+    await until(lambda: slots.excess == 1)
+    slots.abandon(waits)
+    assert (slots.running, slots.resting, slots.excess, slots.capacity) == (1, 0, 0, 1)
+    waits.may_end.set()
+    await until(lambda: waits.ended)
+    assert slots.running == 1
