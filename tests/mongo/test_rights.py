@@ -18,7 +18,7 @@ from flowkit_mongo import MongoStore
 from flowkit_mongo._rights import ROLES, missing, privileges
 from flowkit_testing import InMemoryBus
 from tests.servers.certificates import Authority
-from tests.servers.mongo_fixtures import start_mongo
+from tests.servers.mongo_fixtures import require_mongo
 from tests.servers.mongod import mongod_program
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
@@ -94,7 +94,7 @@ class SecuredServer:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredServer]:
-    start_mongo()
+    require_mongo()
     server = SecuredServer(tmp_path_factory.mktemp("secured"))
 
     def answers() -> bool:

@@ -47,6 +47,12 @@ def mongo_set_of_three() -> Iterator[MongoServers]:
 
 def start_mongo(*, members: int = 1, replica_set: bool = True) -> MongoServers:
     """Return servers to enter; if none is available, skip the test, or fail it if CI is true."""
+    require_mongo()
+    return MongoServers(members=members, replica_set=replica_set)
+
+
+def require_mongo() -> None:
+    """Skip the test if the program of MongoDB is not available, or fail it if CI is true."""
     try:
         mongod_program()
     except Unavailable as error:
@@ -54,7 +60,6 @@ def start_mongo(*, members: int = 1, replica_set: bool = True) -> MongoServers:
         if in_ci():
             pytest.fail(reason)
         pytest.skip(reason)
-    return MongoServers(members=members, replica_set=replica_set)
 
 
 def drop_from_given_server(database: str) -> None:
