@@ -42,6 +42,7 @@ def test_an_imported_task_looks_the_same(cli: Cli, installation: Installation, t
     count = sum(len(one.stdout.splitlines()) for one in printed)
     assert count > 0
     assert f"exported 5 tasks, {count} artifacts, " in done.stderr
+    assert "replaced" not in done.stderr
     done = cli("import", tmp_path / "export.jsonl", "--db", store)
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith(f"imported 5 tasks, {count} artifacts, ")
@@ -225,7 +226,8 @@ def test_an_export_replaces_a_file_only_when_it_is_complete(
     out.write_text("before")
     assert cli("export", "--db", "sqlite:////missing/x.db", "-o", out).exit_code == 2
     assert out.read_text() == "before"
-    assert cli("export", "--db", installation.address, "-o", out).exit_code == 0
+    done = cli("export", "--db", installation.address, "-o", out)
+    assert (done.exit_code, f"; replaced {out}\n" in done.stderr) == (0, True)
     assert out.read_text() != "before"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert cli("export", "--db", installation.address, "-o", os.devnull).exit_code == 0

@@ -38,7 +38,12 @@ from flowkit.protocols import Store
 def export(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write to this file, not to stdout."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file, not to stdout. It replaces an existing one once complete.",
+        ),
     ] = None,
     task_id: Annotated[
         list[str] | None,
@@ -81,13 +86,15 @@ def export(
                 exporter = Exporter(store, out, header=header, report=print_error)
                 return await exporter.run(selection)
 
+    has_file = output is not None and output.is_file()
     done = run_async(main)
     if done.running:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(done.running.items()))
         count = _counted(done.running.total(), "task")
         verb = "has" if done.running.total() == 1 else "have"
         typer.echo(f"left out {count} that {verb} not ended: {counts}", err=True)
-    typer.echo(f"exported {_contents(done)}", err=True)
+    replaced = f"; replaced {output}" if has_file else ""
+    typer.echo(f"exported {_contents(done)}{replaced}", err=True)
     if done.failed or (task_id and done.running):
         raise typer.Exit(TASK_FAILED)
 
