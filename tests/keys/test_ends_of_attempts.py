@@ -1,5 +1,6 @@
 """A place of a key is given back when the attempt that holds it is known to have ended."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -9,7 +10,6 @@ from flowkit._engine import Event, KeyGranted, KeyNamed, TaskEnding, VarsOp, Wit
 from flowkit._records.claims import Claim, claim_record
 from flowkit._tasks.explanations import explain_node
 from flowkit.coordinator._withdrawals import Withdrawals
-from flowkit.messages import NodeStarted
 from flowkit.task import ParentNode, TaskStatus
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
@@ -198,21 +198,23 @@ def test_a_node_without_a_key_below_one_that_holds_a_key_ends_by_proof_too() -> 
     assert play.status("a") == "cancelled"
 
 
-async def test_a_withdrawal_that_comes_after_the_claim_of_a_worker_names_that_worker() -> None:
-    play, store, reported = Play(graph("a", a=KEYED)), InMemoryStore(), list[Event]()
-    token = play.token("a")
-    claim = claim_record("t", "a", token, Claim("w", 5.0, "run"))
+async def test_withdrawals_name_the_workers_with_earlier_claims_and_are_reported_together() -> None:
+    play, store = Play(graph("a b c", a=KEYED, b=KEYED, c=KEYED)), InMemoryStore()
+    claim = claim_record("t", "b", play.token("b"), Claim("w", 5.0, "run"))
     await store.artifacts.put([claim])
+    reported: list[list[str]] = []
 
-    async def report(task_id: str, event: Event) -> None:
-        reported.append(event)
+    async def report(events: Mapping[str, Sequence[Event]]) -> None:
+        assert [*events] == ["t"]
+        reported.append([type(event).__name__ for event in events["t"]])
 
     async with anyio.create_task_group() as group:
         withdrawals = Withdrawals(
             group=group, store=store, clock=ManualClock(), report=report, leaving=bool
         )
-        withdrawals.start(play.task, WithdrawCommand(0, 1, token))
-    assert [type(event) for event in reported] == [NodeStarted]
+        for index, name in enumerate("abca"):
+            withdrawals.start(play.task, WithdrawCommand(index % 3, 1, play.token(name)))
+    assert reported == [["CommandWithdrawn", "NodeStarted", "CommandWithdrawn"]]
 
 
 async def test_the_next_node_starts_when_a_run_beyond_its_limit_has_really_ended() -> None:

@@ -215,7 +215,7 @@ class Scheduler:
             group=group,
             store=store,
             clock=clock,
-            report=self._report,
+            report=partial(self._handle, ()),
             leaving=self._leaving,
         )
         self._changes = ChangePublisher(

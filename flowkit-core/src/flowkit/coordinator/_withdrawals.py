@@ -1,6 +1,7 @@
 """Withdrawals of commands: they prove that no worker will start an attempt, or name its worker."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 
 from anyio.abc import TaskGroup
 
@@ -12,10 +13,14 @@ from flowkit.messages import NodeStarted
 from flowkit.protocols import Clock, Store
 from flowkit.task import Task
 
+MOST_AT_ONCE = 200
+"""Commands that are withdrawn together."""
+
 
 class Withdrawals:
-    """Claims attempts that must not start, and reports whether a worker was first. The wake-up of
-    the task repeats what a failure or a crash leaves undone.
+    """Claims attempts that must not start, and reports whether a worker was first. Orders that come
+    in during a withdrawal are carried out together after it. The wake-up of the task repeats what a
+    failure or a crash leaves undone.
     """
 
     def __init__(
@@ -24,7 +29,7 @@ class Withdrawals:
         group: TaskGroup,
         store: Store,
         clock: Clock,
-        report: Callable[[str, Event], Awaitable[None]],
+        report: Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]],
         leaving: Callable[[], bool],
     ) -> None:
         """``leaving`` returns True while the coordinator cancels what it runs."""
@@ -33,34 +38,55 @@ class Withdrawals:
         self._clock = clock
         self._report = report
         self._leaving = leaving
-        self._running: set[tuple[str, str]] = set()
+        self._orders: dict[tuple[str, str], tuple[Task, WithdrawCommand]] = {}
+        self._is_running = False
 
     def start(self, task: Task, order: WithdrawCommand) -> None:
         """Withdraw the command of an attempt, unless that is in progress."""
-        key = (task.task_id, order.token)
-        if key not in self._running:
-            self._running.add(key)
-            self._group.start_soon(self._withdraw, task, order)
+        self._orders.setdefault((task.task_id, order.token), (task, order))
+        if not self._is_running:
+            self._is_running = True
+            self._group.start_soon(self._withdraw_all)
 
-    async def _withdraw(self, task: Task, order: WithdrawCommand) -> None:
-        message = "A command was not withdrawn"
+    async def _withdraw_all(self) -> None:
         try:
-            with failures_logged(
-                message, action="withdrawal_failed", task_id=task.task_id, trace=task.spec.trace
-            ):
-                event = await awaited(self._claimed(task, order), ending=self._leaving)
-                await awaited(self._report(task.task_id, event), ending=self._leaving)
+            while self._orders:
+                some = dict(islice(self._orders.items(), MOST_AT_ONCE))
+                names = ", ".join(dict.fromkeys(task_id for task_id, _ in some))[:200]
+                try:
+                    with failures_logged(
+                        "Commands were not withdrawn", action="withdrawal_failed", task_id=names
+                    ):
+                        events = await awaited(self._events([*some.values()]), ending=self._leaving)
+                        await awaited(self._report(events), ending=self._leaving)
+                finally:
+                    for key in some:
+                        del self._orders[key]
         finally:
-            self._running.discard((task.task_id, order.token))
+            self._is_running = False
 
-    async def _claimed(self, task: Task, order: WithdrawCommand) -> Event:
-        """Claim the attempt. Return that it is withdrawn, or that the worker with the earlier claim
-        has started it.
+    async def _events(
+        self, orders: Sequence[tuple[Task, WithdrawCommand]]
+    ) -> dict[str, list[Event]]:
+        """Claim the attempts. Return by task which are withdrawn, and which workers with earlier
+        claims have started the others.
         """
-        store, node_id = self._store.artifacts, task.spec.plan.ids[order.index]
         own = Claim(CANCELLED, self._clock.now(), CANCELLED)
-        await store.put([claim_record(task.task_id, node_id, order.token, own)])
-        first = await read_claim(store, task.task_id, node_id, order.token) or own
+        await self._store.artifacts.put(
+            [
+                claim_record(task.task_id, task.spec.plan.ids[order.index], order.token, own)
+                for task, order in orders
+            ]
+        )
+        events: dict[str, list[Event]] = {}
+        for task, order in orders:
+            events.setdefault(task.task_id, []).append(await self._event(task, order, own))
+        return events
+
+    async def _event(self, task: Task, order: WithdrawCommand, own: Claim) -> Event:
+        """Return that an attempt is withdrawn, or that the worker with the first claim began it."""
+        node_id = task.spec.plan.ids[order.index]
+        first = await read_claim(self._store.artifacts, task.task_id, node_id, order.token) or own
         if first.owner == CANCELLED:
             return CommandWithdrawn(order.index, order.attempt, order.token)
         return NodeStarted(
