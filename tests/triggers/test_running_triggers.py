@@ -292,6 +292,7 @@ async def test_what_no_task_could_be_made_with_is_found_when_the_trigger_is_put(
         client = cluster.client
         for fields, why in [
             ({"params": {"end": "${event.valu}"}}, "/params/end.*did you mean 'value'"),
+            ({"params": {"end": [{False: 1}]}}, r"params\.end\[0\] has the key False.*in quotes"),
             ({"when": "task.id == ''"}, "/when.*unknown name 'task'"),
             ({"graph": typed, "params": {"end": "x"}}, "params.*integer"),
             ({"graph": {"nodes": []}}, "nodes"),

@@ -113,7 +113,7 @@ async def checked(
             Fault(None, f"the options of the task cannot be read: {error_text(error, most=400)}")
         )
     if params is not None:
-        given, wrong = _plain_params(params, checks.limits.max_bytes)
+        given, wrong = plain_params(params, checks.limits.max_bytes)
         plain = TaskParams(given, given)
         faults += wrong
     if parsed is not None and not wrong:
@@ -124,8 +124,8 @@ async def checked(
     return parsed, plain, said
 
 
-def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the params as plain JSON, and their faults."""
+def plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:
+    """Return params as plain JSON, and their faults."""
     try:
         value = contained(_items, params)
     except NotWritable as error:

@@ -21,6 +21,7 @@ from flowkit._records.trigger_records import (
     trigger_record,
 )
 from flowkit._tasks.flow_versions import fixed_versions
+from flowkit._tasks.submission import plain_params
 from flowkit._triggers import Trigger, TriggerView, faults_in_expressions, pipeline_of
 from flowkit.client._session import Session
 from flowkit.client._valid_models import valid_model
@@ -96,15 +97,18 @@ async def _checked(session: Session, trigger: Trigger) -> bytes:
         GraphError: it has faults; all of them are listed.
         FlowNotFound, CorruptRecord: its flow does not exist, or cannot be read.
     """
-    faults = [Fault(None, text) for text in faults_in_expressions(trigger)]
+    params, faults = plain_params(trigger.params, session.checks.limits.max_bytes)
+    wrong_params = bool(faults)
+    faults += [Fault(None, text) for text in faults_in_expressions(trigger)]
     flow, source = None, trigger.graph
     if trigger.flow is not None:
         flow, source = await session.flows.chosen(trigger.flow, trigger.version)
     graph, wrong = await session.checks.parsed(source)
     faults += wrong
     has_expressions = next(iter(templates_in_params(trigger.params)), None) is not None
-    if graph is not None and not has_expressions:  # the others are known with the event
-        _, texts = await session.checks.threads.params(graph.document.params, trigger.params)
+    if graph is not None and not wrong_params and not has_expressions:
+        # The values of the others are known with the event.
+        _, texts = await session.checks.threads.params(graph.document.params, params)
         faults += [Fault(None, text) for text in texts]
     if graph is None or faults:
         raise GraphError(faults)
