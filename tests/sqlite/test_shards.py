@@ -1,4 +1,4 @@
-"""Shards on one file, while a worker is killed."""
+"""Shards on one file: while a worker is killed, and in one slot."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.services.processes import Processes
 from tests.services.sharded_streams import read_while_a_worker_is_killed
+from tests.services.streams_in_one_slot import read_in_one_slot
 from tests.services.support import Installation
 from tests.sqlite.members import SQLITE
 
@@ -26,3 +27,9 @@ async def test_the_shards_of_a_killed_worker_run_elsewhere_and_store_each_batch_
     installation = OnFile(path)
     with Processes(installation, tmp_path) as processes:
         await read_while_a_worker_is_killed(installation, processes)
+
+
+async def test_readers_leave_the_only_slot_to_their_producer_and_to_the_end_of_shards(
+    anyio_backend: str, path: Path
+) -> None:
+    await read_in_one_slot(OnFile(path))
