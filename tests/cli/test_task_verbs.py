@@ -671,13 +671,20 @@ def test_show_tree_shows_the_rounds_of_a_loop(cli: Cli, installation: Installati
 
 def test_workers_are_listed_with_their_state(cli: Cli, installation: Installation):
     assert cli("workers", "--db", installation.address).stdout == "no workers\n"
-    info = {"running": "1", "max_concurrency": "4", "host": "h", "pid": "7", "version": "1.0"}
+    info = {
+        "running": "1",
+        "waiting": "2",
+        "max_concurrency": "4",
+        "host": "h",
+        "pid": "7",
+        "version": "1.0",
+    }
     session = WorkerSession("w1", ("work", "more"), beat=1, started_at=0.0, info=info)
     installation.do(lambda client: put_session(client.store, session))
     (listed,) = as_json(cli("workers", "--db", installation.address, "--json"))
     assert (listed["id"], listed["silent"], listed["slots"]) == ("w1", True, 4)
     out = cli("workers", "--db", installation.address).stdout
-    for text in ("w1", "more, work", "1 of 4", "silent", "process 7 on h"):
+    for text in ("w1", "more, work", "1 of 4, 2 waiting", "silent", "process 7 on h"):
         assert text in out
 
 

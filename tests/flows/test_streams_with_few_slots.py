@@ -13,7 +13,7 @@ from flowkit_testing import Cluster
 from tests.builders import graph, node
 
 ONE_SLOT = WorkerConfig(max_concurrency=1)
-B = ONE_SLOT.model_copy(update={"worker_id": "b"})
+B = WorkerConfig(max_concurrency=1, worker_id="b", hb_interval_sec=1, announce_interval_sec=1)
 SOON = {"max": 3, "backoff_sec": 5}
 """A retry policy with a delay in which readers begin."""
 
@@ -223,6 +223,17 @@ async def test_a_reader_without_a_slot_is_cancelled_at_once(is_occupied: bool) -
         while (await cluster.client.get_task(task_id)).nodes["c"].status != "cancelled":
             await cluster.clock.sleep(0.1)
         assert cluster.clock.monotonic() - before < 1
+
+
+async def test_a_worker_is_listed_with_its_runs_that_wait() -> None:
+    work = Work()
+    async with reader_that_waits(work) as (cluster, _):
+        (view,) = [one for one in await cluster.client.workers() if one.id == "b"]
+        assert (view.running, view.waiting, view.slots) == (0, 1, 1)
+        await occupied(cluster, 300)
+        await cluster.clock.sleep(7)  # a batch has come: the reader waits for a slot
+        (view,) = [one for one in await cluster.client.workers() if one.id == "b"]
+        assert (view.running, view.waiting, view.slots) == (1, 1, 1)
 
 
 async def test_a_reader_that_waits_for_a_slot_sends_heartbeats() -> None:

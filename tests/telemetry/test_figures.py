@@ -30,7 +30,7 @@ async def test_open_tasks_and_workers_are_counted() -> None:
     assert sum(figures["flowkit_open_tasks"].values()) == 3
     assert figures["flowkit_coordinators"] == {(): 1}
     assert figures["flowkit_workers"] == {("work",): 1}
-    assert figures["flowkit_worker_runs"] == {(): 0}
+    assert figures["flowkit_worker_runs"] == figures["flowkit_worker_waiting_runs"] == {(): 0}
 
 
 async def test_waiting_nodes_are_shown_for_each_role() -> None:

@@ -283,6 +283,10 @@ class WorkerView(_View):
     roles: list[str]
     running: int
     """Nodes that it ran when it last announced its load, every ``announce_interval_sec``."""
+    waiting: int
+    """Nodes beside these that held no slot then: they waited for batches of other nodes, for their
+    readers, or to get a slot back.
+    """
     slots: int
     """Nodes that it runs at most at a time: its ``max_concurrency``."""
     last_heartbeat: datetime

@@ -98,3 +98,4 @@ class FigureReader:
         yield "flowkit_silent_workers", {_NO_LABELS: float(len(workers) - len(live))}
         yield "flowkit_worker_slots", {_NO_LABELS: float(sum(one.slots for one in live))}
         yield "flowkit_worker_runs", {_NO_LABELS: float(sum(one.running for one in live))}
+        yield "flowkit_worker_waiting_runs", {_NO_LABELS: float(sum(one.waiting for one in live))}

@@ -51,6 +51,9 @@ FIGURES: Mapping[str, Figure] = {
     "flowkit_silent_workers": Figure("Workers without heartbeats that have not ended."),
     "flowkit_worker_slots": Figure("Nodes that the live workers can run at the same time."),
     "flowkit_worker_runs": Figure("Nodes that the live workers run."),
+    "flowkit_worker_waiting_runs": Figure(
+        "Nodes that the live workers have begun and that wait for batches, readers or a slot."
+    ),
     "flowkit_trigger_behind": Figure(
         "Events for which a trigger has made no task yet. Counting ends of tasks stops at 1,000. A"
         " trigger whose source does not answer, and one that is paused, has no value.",

@@ -319,7 +319,7 @@ def workers(
         (
             one.id,
             ", ".join(one.roles),
-            f"{one.running} of {one.slots}",
+            f"{one.running} of {one.slots}" + (f", {one.waiting} waiting" if one.waiting else ""),
             Text("silent", style="bold red") if one.silent else Text("live", style="green"),
             time_text(one.last_heartbeat),
             one.version,

@@ -16,6 +16,7 @@ async def list_workers(session: Session) -> list[WorkerView]:
         WorkerView(
             roles=sorted(one.roles),
             running=_number(one.info.get("running")),
+            waiting=_number(one.info.get("waiting")),
             slots=_number(one.info.get("max_concurrency")),
             **_process(one, now),
         )

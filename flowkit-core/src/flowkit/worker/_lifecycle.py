@@ -255,6 +255,7 @@ class WorkerService:
                 worker_id=self._worker_id,
                 roles=tuple(self._served),
                 running=lambda: slots.running,
+                waiting=lambda: slots.resting,
                 clock=self._clock,
             )
             parts = self._parts(bus, group=group, slots=slots, services=services)

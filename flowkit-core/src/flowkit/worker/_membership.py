@@ -31,6 +31,7 @@ class Membership:
         worker_id: str,
         roles: Sequence[str],
         running: Callable[[], int],
+        waiting: Callable[[], int],
         clock: Clock,
     ) -> None:
         self._store = store
@@ -39,6 +40,7 @@ class Membership:
         self._worker_id = worker_id
         self._roles = tuple(roles)
         self._running = running
+        self._waiting = waiting
         self._clock = clock
         self._beat = 0
         self._started_at = clock.now()
@@ -99,6 +101,7 @@ class Membership:
             self._announced_at = now
             self._info = {
                 "running": str(self._running()),
+                "waiting": str(self._waiting()),
                 "max_concurrency": str(self._cfg.max_concurrency),
                 "incarnation": self._incarnation,
                 **process_info(self._cfg.hb_interval_sec),

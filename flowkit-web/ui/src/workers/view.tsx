@@ -43,7 +43,7 @@ function Load({ worker }: { worker: WorkerView }) {
         min={0} max={Math.max(worker.slots, 1)} value={worker.running}
         aria-label={`Load of ${worker.id}`}
       />
-      {' '}{worker.running} of {worker.slots}
+      {' '}{worker.running} of {worker.slots}{worker.waiting > 0 && `, ${worker.waiting} waiting`}
     </span>
   )
 }
