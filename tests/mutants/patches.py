@@ -1183,7 +1183,7 @@ await self._make(stored, deliveries)
         """
 while calls.names:
     with suppress(Escaped):
-        await awaited(calls.wait_until_quiet(), ending=self._leaving)
+        await awaited(calls.wait_until_quiet(), ending=self._ending.leaving)
 """,
         "",
         suite="tests/worker/test_runs_with_keys.py",
