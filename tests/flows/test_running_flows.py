@@ -1,6 +1,7 @@
 """Flows that run on coordinators and workers in memory, on virtual time, as users see them."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -477,7 +478,9 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
             ", and waits for a worker: no heartbeat of killed, which serves the role 'work': a"
             " handler blocks the event loop, or the process has ended."
         ) in await client.explain(task_id, "a")
-        await cluster.add_worker([hold], WorkerConfig(max_concurrency=1, hb_interval_sec=1))
+        await cluster.add_worker(
+            [hold], WorkerConfig(max_concurrency=1, hb_interval_sec=1, announce_interval_sec=1)
+        )
         with pytest.raises(TimeoutError):
             await client.wait(task_id, timeout=10)
         began = clock.monotonic()
@@ -485,9 +488,11 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
         assert clock.monotonic() == began  # the times of the last heartbeats are in the store
         await client.cancel(task_id)
     assert sorted(text.split()[1] for text in explained) == ["is", "was"]
-    assert any(
-        "waits until a worker that serves the role 'work' has a free slot" in text
-        for text in explained
+    (waits,) = [text for text in explained if "was issued" in text]
+    assert re.search(
+        r"waits until a worker that serves the role 'work' has a free slot\."
+        r" Slots in use when last announced: '[^']+' 1 of 1\.$",
+        waits,
     )
 
 

@@ -50,6 +50,31 @@ class WorkerSession:
         """Name of the process."""
         return self.info.get("incarnation", "")
 
+    @property
+    def running(self) -> int:
+        """Nodes that it ran when it last announced its load."""
+        return _number(self.info.get("running"))
+
+    @property
+    def waiting(self) -> int:
+        """Nodes that it had begun and that had no slot, when it last announced its load."""
+        return _number(self.info.get("waiting"))
+
+    @property
+    def slots(self) -> int:
+        """Nodes that it can run at the same time."""
+        return _number(self.info.get("max_concurrency"))
+
+    @property
+    def pid(self) -> int:
+        """Id of its process on its host; 0 if it is not known."""
+        return _number(self.info.get("pid"))
+
+
+def _number(text: str | None) -> int:
+    """Return a number of a session; 0 if it has none, as one of a foreign program may."""
+    return int(text) if text is not None and text.isdecimal() and text.isascii() else 0
+
 
 class _Session(BaseModel):
     """Data of a session's record."""

@@ -74,13 +74,15 @@ def explain_node(
     *,
     now: float,
     unserved: str | None = None,
+    slots: str = "",
     below: str | None = None,
     place_wait: str | None = None,
 ) -> str:
     """Return why a node is not running, and what it waits for.
 
     ``records`` has its record, and that of its map if it is a child. ``unserved`` says why no live
-    worker serves its role; it is None if one does. ``below`` says what its child task waits for, as
+    worker serves its role; it is None if one does, and ``slots`` says how many of its slots are in
+    use. ``below`` says what its child task waits for, as
     the end of the sentence; it is None if that is not known. ``place_wait`` describes the
     concurrency key, the rate or the result for which it waits.
     """
@@ -184,9 +186,10 @@ def explain_node(
             )
     if unserved is not None:
         return f"{name} was issued {_ago(record, now)}, and waits for a worker: {unserved}."
+    load = f" Slots in use when last announced: {slots}." if slots else ""
     return (
         f"{name} was issued {_ago(record, now)} and waits until a worker that serves the role"
-        f" {plan.nodes[index].type!r} has a free slot."
+        f" {plan.nodes[index].type!r} has a free slot.{load}"
     )
 
 

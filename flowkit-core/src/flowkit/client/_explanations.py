@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from shlex import quote
 
-from flowkit._records.heartbeats import why_unserved
+from flowkit._records.heartbeats import slots_in_use, why_unserved
 from flowkit._records.key_waits import place_wait
 from flowkit._records.letter_records import read_letters
 from flowkit._records.queries import records_of
@@ -83,10 +83,19 @@ class _Explanation:
             below, waits = await self._below(task, child_id)
         if task.marks[index] == Mark.RUNNING and (name := records[index].worker_id) is not None:
             self._missing.append(missing_worker(self._sessions, name, now))
-        unserved = why_unserved(self._sessions, task.spec.plan.nodes[index].type, now)
+        role = task.spec.plan.nodes[index].type
+        unserved = why_unserved(self._sessions, role, now)
+        slots = slots_in_use(self._sessions, role, now)
         waited = await place_wait(self._store, task, index, records, now)
         sentence = explain_node(
-            task, index, records, now=now, unserved=unserved, below=below, place_wait=waited
+            task,
+            index,
+            records,
+            now=now,
+            unserved=unserved,
+            slots=slots,
+            below=below,
+            place_wait=waited,
         )
         return sentence, waits
 

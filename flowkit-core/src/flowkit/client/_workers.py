@@ -15,9 +15,9 @@ async def list_workers(session: Session) -> list[WorkerView]:
     return [
         WorkerView(
             roles=sorted(one.roles),
-            running=_number(one.info.get("running")),
-            waiting=_number(one.info.get("waiting")),
-            slots=_number(one.info.get("max_concurrency")),
+            running=one.running,
+            waiting=one.waiting,
+            slots=one.slots,
             **_process(one, now),
         )
         for one in await _sessions(session, coordinators=False)
@@ -46,11 +46,6 @@ def _process(session: WorkerSession, now: float) -> dict[str, Any]:
         "silent": is_silent(session, now),
         "version": info.get("version", "unknown"),
         "host": info.get("host", "unknown"),
-        "pid": _number(info.get("pid")),
+        "pid": session.pid,
         "started_at": utc(session.started_at),
     }
-
-
-def _number(text: str | None) -> int:
-    """Return a number of a session; 0 if it has none, as one of a foreign program may."""
-    return int(text) if text is not None and text.isdecimal() and text.isascii() else 0
