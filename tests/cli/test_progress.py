@@ -1,6 +1,7 @@
 """Display of a task while it runs."""
 
 import io
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,8 +23,9 @@ from flowkit.cli._progress import BatchCounter, TaskProgress
 from flowkit.config import CommonConfig
 from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.task import NodeStatus, NodeView, TaskEvent, TaskStatus, TaskView
-from flowkit.worker import Worker
-from flowkit_testing import InMemoryStore
+from flowkit.worker import Worker, handler
+from flowkit_testing import Cluster, InMemoryStore
+from tests.builders import graph, node
 from tests.cli.installations import ONE, STREAM, Installation, batches
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -164,6 +166,29 @@ async def test_on_a_terminal_a_table_is_drawn_in_place():
     row = next(line for line in last.splitlines() if line.startswith("│ a "))
     assert [cell.strip() for cell in row.split("│")[1:-1]][:4] == ["a", "finished", "1", "3"]
     assert "task finished: 1 finished" in last
+
+
+async def test_two_events_of_a_node_that_look_the_same_are_one_line():
+    @handler("numbers")
+    async def numbers(item: int) -> AsyncIterator[dict[str, int]]:
+        yield {"number": item}
+
+    @handler("reads")
+    async def reads(item: Any) -> None:
+        pass
+
+    shards = {"start_when": "first_batch", "shards": 2}
+    sharded = graph(node("n", "numbers"), node("r", "reads", "n", io=shards))
+    out, seen = Console(width=100, file=io.StringIO(), color_system=None), list[TaskEvent]()
+    async with Cluster(handlers=[numbers, reads]) as cluster:
+        task_id = (await cluster.run(sharded)).id
+        await follow(cluster.client, task_id, out, notice=seen.append)
+
+    queued = [event.at for event in seen if (event.node_id, event.status) == ("r", "queued")]
+    assert queued == [queued[0]] * 2  # it is ready, and issued at once
+    lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    texts = [line.partition(" r  ")[2].partition("  ")[0] for line in lines if " r  " in line]
+    assert texts == ["running", "2 children", "first batch stored", "queued", "running", "finished"]
 
 
 def test_values_are_shown_in_little_room():

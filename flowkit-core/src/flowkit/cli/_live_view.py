@@ -38,6 +38,8 @@ async def follow(
     view = await client.get_task(task_id)
     progress = TaskProgress.of(view.nodes)
     live = out.is_terminal and not quiet
+    last: dict[str | None, Text] = {}
+    """The last line of each node, and of the task."""
     async with (
         _drawn(client, task_id, progress, out, live=live),
         closing(client.watch(task_id)) as events,
@@ -47,7 +49,11 @@ async def follow(
             if notice is not None:
                 notice(event)
             if not quiet and not live:
-                out.print(event_line(event, progress), soft_wrap=True)
+                line = event_line(event, progress)
+                # A node that is ready and issued at once has two events that look the same.
+                if last.get(event.node_id) != line:
+                    out.print(line, soft_wrap=True)
+                last[event.node_id] = line
     return await client.get_task(task_id)
 
 
