@@ -15,8 +15,10 @@ import httpcore
 import pytest
 from pydantic import ValidationError
 from pydantic_core import from_json
+from typer.testing import CliRunner
 
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit.cli._app import app
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.protocols import Message
@@ -297,6 +299,43 @@ async def test_the_changes_of_a_task_reach_the_receiver(pem: Path, tmp_path: Pat
     bodies = [from_json(one.partition(b"\r\n\r\n")[2]) for one in server.requests]
     assert [body["seq"] for body in bodies] == events
     assert (bodies[-1]["task_id"], bodies[-1]["status"]) == (task_id, "finished")
+
+
+async def test_a_change_that_was_given_up_is_retried_over_the_command_line(
+    pem: Path, tmp_path: Path
+) -> None:
+    async with Server(answer("503 Service Unavailable")).serving(pem) as server:
+        webhook = {
+            "url": f"https://127.0.0.1:{server.port}/in",
+            "secrets": [SECRET],
+            "ca_file": str(pem),
+            "allow_private": True,
+            "retry_for_sec": 0.01,
+            "longest_pause_sec": 0.01,
+        }
+        db = f"sqlite:///{tmp_path}/flowkit.db"
+        common = {"db": db, "options": {"web": {"webhooks": {"a": webhook}}}}
+        coordinating = CoordinatorConfig(**common, publish_changes=True)
+        async with Coordinator(cfg=coordinating) as coordinator, anyio.create_task_group() as group:
+            group.start_soon(send_webhooks, CommonConfig(**common))
+            task_id = await coordinator.create_task(graph=ONE)
+            with anyio.fail_after(60):
+                while not (letters := await given_up(coordinator)):
+                    await anyio.sleep(0.05)
+            server.answer = answer("204 No Content")
+            command = ["dlq", "retry", "--kind", "webhook", "--db", db]
+            done = await anyio.to_thread.run_sync(CliRunner().invoke, app, command)
+            assert done.exit_code == 0
+            assert f"{letters[0]}: sent to webhook 'a' again" in done.stdout
+            with anyio.fail_after(60):
+                while await given_up(coordinator):
+                    await anyio.sleep(0.05)
+            group.cancel_scope.cancel()
+    assert task_id in letters[0]
+
+
+async def given_up(coordinator: Coordinator) -> list[str]:
+    return [one.letter_id for one in (await coordinator.dead_letters(kind="webhook")).items]
 
 
 # ---------------------------------------------------------------- checks
