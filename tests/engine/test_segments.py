@@ -360,6 +360,33 @@ def test_a_start_that_a_worker_reported_counts_also_if_a_pause_came_before_and_e
     assert play.task.status is TaskStatus.PAUSED
 
 
+def test_a_pause_withdraws_a_command_that_carries_other_nodes_and_a_resume_sends_another():
+    play = issued_chain()
+    assert effects(play.pause()) == ["end segments", "withdraw a"]
+    assert "withdraw a" in play.pending
+    assert effects(play.later(play.settings.resend_sec)) == ["withdraw a"]
+    before = play.token("a")
+    assert started(play.is_withdrawn("a")) == []
+    assert "withdraw a" not in play.pending
+    assert started(play.resume()) == ["a"]
+    assert (play.record("a").attempt, play.token("a") != before) == (1, True)
+
+
+def test_a_withdrawal_that_ends_after_the_resume_sends_another_command():
+    play = issued_chain()
+    play.pause()
+    play.resume()
+    assert started(play.is_withdrawn("a")) == ["a"]
+
+
+def test_a_start_that_was_before_the_withdrawal_counts_and_ends_its_segment_again():
+    play = issued_chain()
+    play.pause()
+    assert effects(play.starts("a")) == ["end segments"]
+    assert started(play.succeeds("a")) == []
+    assert started(play.resume()) == ["b"]
+
+
 def test_a_coordinator_that_reads_a_paused_task_ends_its_segments():
     play = chain()
     assert EndSegments() not in pending_effects(play.task)

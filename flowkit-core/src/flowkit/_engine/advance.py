@@ -94,6 +94,7 @@ from flowkit._engine.node_starts import (
 )
 from flowkit._engine.outputs import output_delayed, output_evaluated, request_output
 from flowkit._engine.pauses import run_now
+from flowkit._engine.pending_effects import withdrawals_of_carriers
 from flowkit._engine.phases import (
     abandon_later_phases,
     end_status,
@@ -273,6 +274,7 @@ def _set_paused(draft: Transition, *, paused: bool) -> None:
     """Pause or resume a task and its child tasks, also those that were paused or resumed alone."""
     if paused:
         draft.end_segments()
+        draft.effects += withdrawals_of_carriers(draft.task)
     draft.paused = paused
     draft.pauses += 1
     for index in () if paused else draft.task.spec.plan.controls:

@@ -293,7 +293,10 @@ def commands_sent(draft: Transition, event: CommandsSent, settings: EngineSettin
             record.sent = True
             record.place = command.place
             draft.ignored = False
-        if _is_issue_of(draft, command) and draft.record(command.index).promised > command.carried:
+        # While the task is paused, the withdrawal of a command that carries nodes is on its way.
+        if draft.paused or not _is_issue_of(draft, command):
+            continue
+        if draft.record(command.index).promised > command.carried:
             draft.edit(command.index).promised = command.carried
             draft.ignored = False
 

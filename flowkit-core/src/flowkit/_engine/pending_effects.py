@@ -65,6 +65,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     plan = task.spec.plan
     if ends_segments(task):
         effects.append(EndSegments())
+    if task.paused:
+        effects += withdrawals_of_carriers(task)
     for index, record in task.records.items():
         mark = task.marks[index]
         if record.overdue:
@@ -101,6 +103,17 @@ def ends_segments(task: Task) -> bool:
         or task.outcome is not None
         or any(record.resolution for record in task.records.values())
     )
+
+
+def withdrawals_of_carriers(task: Task) -> list[WithdrawCommand]:
+    """Return the effects that withdraw the commands of a task that is paused which no worker is
+    known to have started, and which carry other nodes: their worker could begin these.
+    """
+    return [
+        WithdrawCommand(index, record.attempt, task.spec.current_token(index, record))
+        for index, record in task.records.items()
+        if record.promised and task.marks[index] == Mark.ISSUED
+    ]
 
 
 def node_question(index: int, record: NodeRecord) -> AskKey | NameKey:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from hmac import compare_digest
 
-from flowkit._engine.effects import ReadArtifacts, SendCancel
+from flowkit._engine.effects import EndSegments, ReadArtifacts, SendCancel
 from flowkit._engine.events import CommandWithdrawn, FunctionFailed, FunctionReturned, TaskEnding
 from flowkit._engine.node_ends import (
     end_cancelled,
@@ -47,6 +47,8 @@ def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings
         ends_claim = event.begun and record.holds_rate
         if mark == Mark.ISSUED:
             record_start(draft, event.index, event.worker_id, event.at, settings)
+            if draft.paused and record.promised:
+                draft.effects.append(EndSegments())
         elif mark == Mark.CANCELLING and record.worker_id is None:
             _note_start_of_stopped(draft, event)
         elif not ends_claim:
@@ -76,7 +78,7 @@ def _note_start_of_stopped(draft: Transition, event: NodeStarted) -> None:
 
 def command_withdrawn(draft: Transition, event: CommandWithdrawn, settings: EngineSettings) -> None:
     """End an attempt that has never begun, and was being stopped. One that was not was late for its
-    rate: its node asks for a place again, and the attempt does not count.
+    rate, or its task was paused: its node is queued again, and the attempt does not count.
     """
     if not _is_current(draft, event):
         draft.ignored = True
@@ -85,7 +87,7 @@ def command_withdrawn(draft: Transition, event: CommandWithdrawn, settings: Engi
     if mark == Mark.CANCELLING or record.overdue:
         error = "its command was withdrawn before a worker started it"
         fail_attempt(draft, event.index, "withdrawn", error, settings)
-    elif mark == Mark.ISSUED and record.holds_rate:
+    elif mark == Mark.ISSUED and (record.holds_rate or record.promised):
         draft.end_claims(event.index, begun=False)
         _hand_back(draft, event.index, None)
     else:

@@ -125,7 +125,9 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
                 fail_overdue(draft, index, settings)
             else:
                 _stop_again(draft, index, record.reason_code or "overdue")
-        elif mark == Mark.ISSUED and now >= (late_at(record) or math.inf):
+        elif mark == Mark.ISSUED and (
+            now >= (late_at(record) or math.inf) or (draft.paused and record.promised)
+        ):
             token = draft.task.spec.current_token(index, record)
             draft.effects.append(WithdrawCommand(index, record.attempt, token))
         elif now - record.issued_at >= settings.resend_sec or record.worker_id in event.restarted:
