@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json, to_json
 
-from flowkit._engine import Effect, SendCancel, was_stopped
+from flowkit._engine import (
+    CommandWithdrawn,
+    Effect,
+    Event,
+    SendCancel,
+    WithdrawCommand,
+    was_stopped,
+)
+from flowkit.messages import NodeStarted
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Stream
 from flowkit.task import Task
 
@@ -93,3 +101,38 @@ async def withdraw(
             error,
             extra={"action": "withdrawal_failed"},
         )
+
+
+async def prove_withdrawn(
+    store: ArtifactStore, orders: Sequence[tuple[Task, WithdrawCommand]], at: float
+) -> dict[str, list[Event]]:
+    """Claim attempts that must not start. Return by task which commands are withdrawn, and which
+    workers with earlier claims have started the other attempts.
+    """
+    own = Claim(CANCELLED, at, CANCELLED)
+    await store.put(
+        [
+            claim_record(task.task_id, task.spec.plan.ids[order.index], order.token, own)
+            for task, order in orders
+        ]
+    )
+    events: dict[str, list[Event]] = {}
+    for task, order in orders:
+        node_id = task.spec.plan.ids[order.index]
+        first = await read_claim(store, task.task_id, node_id, order.token) or own
+        events.setdefault(task.task_id, []).append(_first_claim(task, order, first))
+    return events
+
+
+def _first_claim(task: Task, order: WithdrawCommand, first: Claim) -> Event:
+    """Return that an attempt is withdrawn, or that the worker with the first claim began it."""
+    if first.owner == CANCELLED:
+        return CommandWithdrawn(order.index, order.attempt, order.token)
+    return NodeStarted(
+        task_id=task.task_id,
+        index=order.index,
+        attempt=order.attempt,
+        token=order.token,
+        worker_id=first.owner,
+        at=first.at,
+    )

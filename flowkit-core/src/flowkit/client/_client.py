@@ -64,21 +64,24 @@ class Client(TaskVerbs):
                 control_topic=self.cfg.control_topic,
                 clock=self.clock,
             )
+            processor = EventProcessor(
+                store=store,
+                clock=self.clock,
+                plugins=self.plugins,
+                settings=engine_settings(self.cfg),
+                keep_nodes=0,
+                patience_sec=PATIENCE_SEC,
+            )
             session = Session(
                 cfg=self.cfg,
                 clock=self.clock,
                 plugins=self.plugins,
                 store=store,
                 connection=connection,
-                processor=EventProcessor(
-                    store=store,
-                    clock=self.clock,
-                    plugins=self.plugins,
-                    settings=engine_settings(self.cfg),
-                    keep_nodes=0,
-                    patience_sec=PATIENCE_SEC,
+                processor=processor,
+                dispatcher=HintDispatcher(
+                    hints, artifacts=store.artifacts, processor=processor, clock=self.clock
                 ),
-                dispatcher=HintDispatcher(hints, artifacts=store.artifacts, clock=self.clock),
                 life=self._life,
             )
             self._life.open(session)

@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
-from flowkit._engine import EndSegments
-from flowkit._records.claims import withdraw
+from flowkit._engine import EndSegments, WithdrawCommand
+from flowkit._records.claims import prove_withdrawn, withdraw
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.retries import notices_of
-from flowkit._tasks.event_processor import Outcome
+from flowkit._tasks.event_processor import EventProcessor, Outcome
 from flowkit._tasks.submission import Submission
-from flowkit.errors import BusError, MessageError, PayloadError
+from flowkit.errors import BusError, MessageError, PayloadError, StoreError
 from flowkit.messages import EndSegments as EndSegmentsMessage
 from flowkit.messages import ScheduleTouched, TaskTouched, encode, headers_of
 from flowkit.protocols import ArtifactStore, Clock, Message
@@ -86,9 +86,12 @@ class Hints:
 class HintDispatcher:
     """Dispatcher of a client: it leaves the work to the coordinators, and sends them hints."""
 
-    def __init__(self, hints: Hints, *, artifacts: ArtifactStore, clock: Clock) -> None:
+    def __init__(
+        self, hints: Hints, *, artifacts: ArtifactStore, processor: EventProcessor, clock: Clock
+    ) -> None:
         self._hints = hints
         self._artifacts = artifacts
+        self._processor = processor
         self._clock = clock
 
     async def submitted(self, submissions: Mapping[str, Submission]) -> None:
@@ -106,7 +109,32 @@ class HintDispatcher:
         }:
             # Directly: on the way over a coordinator, a worker could begin more nodes meanwhile.
             await self._hints.end_segments(ending)
+        await self._withdraw(outcome)
         await self._hints.changed(task_ids, outcome)
+
+    async def _withdraw(self, outcome: Outcome) -> None:
+        """Withdraw the commands that need a proof, so that a task that no worker has begun ends
+        also without a coordinator. If that fails, the coordinators do it.
+        """
+        orders = [
+            (todo.task, effect)
+            for todo in outcome.effects
+            for effect in todo.effects
+            if isinstance(effect, WithdrawCommand)
+        ]
+        if not orders:
+            return
+        try:
+            await self._processor.apply(
+                await prove_withdrawn(self._artifacts, orders, self._clock.now())
+            )
+        except StoreError as error:
+            logger.warning(
+                "%d commands of stopped nodes were not withdrawn yet: %s",
+                len(orders),
+                error,
+                extra={"action": "withdrawal_failed"},
+            )
 
     async def schedule_changed(self, schedule_id: str) -> None:
         await self._hints.schedule_changed(schedule_id)

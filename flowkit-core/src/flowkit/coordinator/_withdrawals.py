@@ -5,11 +5,10 @@ from itertools import islice
 
 from anyio.abc import TaskGroup
 
-from flowkit._engine import CommandWithdrawn, Event, WithdrawCommand
-from flowkit._records.claims import CANCELLED, Claim, claim_record, read_claim
+from flowkit._engine import Event, WithdrawCommand
+from flowkit._records.claims import prove_withdrawn
 from flowkit._user_code.containment import awaited
 from flowkit.coordinator._logged_failures import failures_logged
-from flowkit.messages import NodeStarted
 from flowkit.protocols import Clock, Store
 from flowkit.task import Task
 
@@ -57,43 +56,13 @@ class Withdrawals:
                     with failures_logged(
                         "Commands were not withdrawn", action="withdrawal_failed", task_id=names
                     ):
-                        events = await awaited(self._events([*some.values()]), ending=self._leaving)
-                        await awaited(self._report(events), ending=self._leaving)
+                        events = prove_withdrawn(
+                            self._store.artifacts, [*some.values()], self._clock.now()
+                        )
+                        found = await awaited(events, ending=self._leaving)
+                        await awaited(self._report(found), ending=self._leaving)
                 finally:
                     for key in some:
                         del self._orders[key]
         finally:
             self._is_running = False
-
-    async def _events(
-        self, orders: Sequence[tuple[Task, WithdrawCommand]]
-    ) -> dict[str, list[Event]]:
-        """Claim the attempts. Return by task which are withdrawn, and which workers with earlier
-        claims have started the others.
-        """
-        own = Claim(CANCELLED, self._clock.now(), CANCELLED)
-        await self._store.artifacts.put(
-            [
-                claim_record(task.task_id, task.spec.plan.ids[order.index], order.token, own)
-                for task, order in orders
-            ]
-        )
-        events: dict[str, list[Event]] = {}
-        for task, order in orders:
-            events.setdefault(task.task_id, []).append(await self._event(task, order, own))
-        return events
-
-    async def _event(self, task: Task, order: WithdrawCommand, own: Claim) -> Event:
-        """Return that an attempt is withdrawn, or that the worker with the first claim began it."""
-        node_id = task.spec.plan.ids[order.index]
-        first = await read_claim(self._store.artifacts, task.task_id, node_id, order.token) or own
-        if first.owner == CANCELLED:
-            return CommandWithdrawn(order.index, order.attempt, order.token)
-        return NodeStarted(
-            task_id=task.task_id,
-            index=order.index,
-            attempt=order.attempt,
-            token=order.token,
-            worker_id=first.owner,
-            at=first.at,
-        )
