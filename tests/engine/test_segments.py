@@ -309,6 +309,16 @@ def test_a_node_that_was_resolved_before_its_start_is_cancelled_on_its_worker():
     assert "end segments" in effects(play.resolve("b", "skipped"))
     assert "stop b" in effects(play.succeeds("a", then=start))
     assert play.status("b") is NodeStatus.SKIPPED
+    assert (play.record("b").attempt, play.record("b").worker_id) == (1, "w")
+
+
+def test_a_node_that_was_resolved_as_finished_before_its_start_keeps_its_record():
+    play = chain()
+    start = play.next_start("b", "a")
+    play.resolve("b", "finished", result=1)
+    before = play.record("b").copy()
+    assert "stop b" in effects(play.succeeds("a", then=start))
+    assert play.record("b") == before
 
 
 def test_a_node_that_is_handed_back_gets_a_command_with_another_token_and_its_attempt_again():

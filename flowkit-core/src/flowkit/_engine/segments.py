@@ -19,7 +19,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import task_stop_code
 from flowkit._engine.transition import Transition
 from flowkit.messages import NextStart, NodeSucceeded
-from flowkit.task import ENDED, Mark, SegmentIssue
+from flowkit.task import ENDED, STOPPED, Mark, SegmentIssue
 
 
 def start_next(
@@ -38,8 +38,8 @@ def start_next(
     stops = draft.main_is_stopping and draft.mark(index) == Mark.WAITING
     if not is_right or not (stops or draft.mark(index) == Mark.READY):
         refuse_next(draft, start)
-        if is_right and draft.mark(index) in ENDED and not record.attempt:
-            _note_start_of_ended(draft, event, index, SegmentIssue(*issued, token))
+        if is_right and draft.mark(index) in STOPPED and not record.attempt:
+            _note_start_of_stopped(draft, event, index, SegmentIssue(*issued, token))
         return
     if stops:
         draft.move(index, Mark.READY)
@@ -66,10 +66,10 @@ def end_promises(draft: Transition, settings: EngineSettings) -> None:
                 stop_node(draft, one, Mark.WAITING, task_stop_code(draft), settings)
 
 
-def _note_start_of_ended(
+def _note_start_of_stopped(
     draft: Transition, event: NodeSucceeded, index: int, issue: SegmentIssue
 ) -> None:
-    """Record the attempt of a node that was resolved while its worker began it."""
+    """Record the attempt of a node that was skipped by an operator while its worker began it."""
     record = draft.edit(index)
     record.segment, record.attempt = issue, issue.attempt
     record.worker_id, record.started_at = event.worker_id, event.at
