@@ -272,7 +272,7 @@ def test_skipped_batches_are_in_every_view_with_the_way_to_their_letters(
 
 
 def test_why_a_task_was_cancelled_is_shown_with_its_nodes(cli: Cli, installation: Installation):
-    installation.submit(graph(node("a"), node("b")), task_id="t1")
+    installation.submit(FAILING, task_id="t1")
     assert (
         cli("cancel", "t1", "--reason", "wrong month", "--db", installation.address).exit_code == 0
     )
