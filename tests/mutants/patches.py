@@ -1350,7 +1350,7 @@ raise raised from error
     Mutant(
         "runs that go on exceed the limit",
         "Slots._give_back",
-        "self._returning and self.running < self.capacity",
+        "self._returning and self._has_room",
         "self._returning",
         suite="tests/flows/test_streams_with_few_slots.py",
     ),
@@ -1414,9 +1414,16 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
     ),
     Mutant(
         "slots are kept forever for runs that do not come",
+        "Requests._expire",
+        "self._expect_no_more(worker_id)",
+        "pass",
+        suite="tests/worker/test_offers.py",
+    ),
+    Mutant(
+        "no slot is kept for a run that was requested",
         "Requests._due",
-        "(self._offers, self._expected)",
-        "(self._offers,)",
+        "self._slots.reserve(most)",
+        "self._slots.reserve(0)",
         suite="tests/worker/test_offers.py",
     ),
     Mutant(

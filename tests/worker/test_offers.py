@@ -11,7 +11,15 @@ import pytest
 from flowkit import WorkerConfig
 from flowkit._records.letter_records import read_letters
 from flowkit.errors import BusUnavailable
-from flowkit.messages import ADDRESSEE, RequestRuns, RunNode, RunsWaiting, decode, encode
+from flowkit.messages import (
+    ADDRESSEE,
+    RequestRuns,
+    RunContextData,
+    RunNode,
+    RunsWaiting,
+    decode,
+    encode,
+)
 from flowkit.protocols import Message, Place
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore, ManualClock
@@ -187,6 +195,70 @@ async def test_slots_are_kept_for_a_worker_that_does_not_answer_for_a_second(
         (2, b"dead"),
         (2, b"alive"),
     ]
+
+
+async def offered(bench: Bench, bus: RecordingBus, **roles: int) -> None:
+    """Send an offer of a worker ``other``, whose runs are requested a moment later."""
+    offer = RunsWaiting(worker_id="other", roles=roles)
+    await bus.publish([Message(CONTROL, encode(offer))])
+    await bench.clock.sleep(0.15)
+    assert [request.most for request in bus.sent(RequestRuns)] == [0, 1]
+
+
+async def test_a_requested_run_finds_its_slot_free(bench: Bench, bus: RecordingBus) -> None:
+    gate = Gate()
+    async with bench.worker({"work": gate}, max_concurrency=1):
+        await offered(bench, bus, work=1)
+        await bench.send("own")
+        await bench.clock.sleep(0.5)
+        assert gate.order == []
+        data = RunContextData(io={"input_inline": "requested"}, params={}, vars={}, results={})
+        command = RunNode(
+            task_id="t", index=0, attempt=1, token="x", node_id="n", role="work", data=data
+        )
+        await bus.publish([Message(CONTROL, encode(command), "t", {ADDRESSEE: b"w"})])
+        await bench.until(lambda: gate.order)
+        gate.open.set()
+        await bench.until(lambda: gate.order == ["requested", "own"])
+
+
+async def test_a_slot_is_not_kept_for_a_run_that_another_worker_got(
+    bench: Bench, bus: RecordingBus
+) -> None:
+    gate = Gate()
+    async with bench.worker({"work": gate}, max_concurrency=1):
+        await offered(bench, bus, work=1)
+        await bench.send("own")
+        await bench.clock.sleep(0.1)
+        nothing = RunsWaiting(worker_id="other", roles={})
+        await bus.publish([Message(CONTROL, encode(nothing), "other", {ADDRESSEE: b"w"})])
+        await bench.clock.sleep(0.1)
+        assert gate.order == ["own"]
+
+
+async def test_a_slot_is_kept_for_a_second_if_the_answer_is_lost(
+    bench: Bench, bus: RecordingBus
+) -> None:
+    gate = Gate()
+    async with bench.worker({"work": gate}, max_concurrency=1):
+        await offered(bench, bus, work=1)
+        await bench.send("own")
+        await bench.clock.sleep(0.8)
+        assert gate.order == []
+        await bench.clock.sleep(0.4)
+        assert gate.order == ["own"]
+
+
+async def test_a_worker_without_waiting_runs_says_so_to_those_that_request_some(
+    bench: Bench, bus: RecordingBus
+) -> None:
+    async with bench.worker({"work": Gate()}):
+        request = RequestRuns(worker_id="other", roles=("work",), most=2)
+        await bus.publish([Message(CONTROL, encode(request), "other", {ADDRESSEE: b"w"})])
+        await bench.clock.sleep(1)
+    (answer,) = [one for one in bus.control if isinstance(decode(one.value), RunsWaiting)]
+    assert answer.headers == {ADDRESSEE: b"other"}
+    assert decode(answer.value).roles == {}
 
 
 def requests(bus: RecordingBus) -> list[tuple[RequestRuns, Message]]:

@@ -289,7 +289,7 @@ class StreamRead(_Message):
 
 class RunsWaiting(_AnyMessage):
     """Number of runs that wait for a slot of a worker. Sent to every worker: those with free slots
-    request some of the runs.
+    request some of the runs. If none waits, sent to a worker that has requested some.
     """
 
     kind: Literal["runs_waiting"] = "runs_waiting"

@@ -114,13 +114,14 @@ class Attempts:
                 else None
             )
             self._submit(
-                Run(command, served, reports, self._services, follow=self._follow, segment=segment)
+                Run(command, served, reports, self._services, follow=self._follow, segment=segment),
+                was_requested=origin is None,
             )
         return True
 
-    def _submit(self, run: Run) -> None:
+    def _submit(self, run: Run, *, was_requested: bool = False) -> None:
         self._runs[run.command.task_id, run.command.token] = run
-        self._slots.submit(run)
+        self._slots.submit(run, was_requested=was_requested)
 
     def repeat_start(self, key: AttemptKey, origin: Origin | None = None) -> bool:
         """Report the start of a run once more. Return False if there is no run of this attempt.

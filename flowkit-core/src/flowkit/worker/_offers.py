@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 OFFER_AGAIN_SEC = 1.0
 """First pause between two offers that no worker answers. The pauses double."""
 KEEP_SEC = 1.0
-"""Time for which a worker keeps slots for the runs that it has requested."""
+"""Longest time for which a worker keeps slots for the runs that it has requested."""
 OWN_FIRST_SEC = 0.02
 """Time for which a slot is free before runs of other workers are requested for it."""
 SPREAD_SEC = 0.1
@@ -85,8 +85,7 @@ class Offers:
             self._opened.clear()
             self._requested.clear()
             try:
-                await self._hand_over()
-                await self._offer()
+                await self._offer(await self._hand_over())
             except FlowKitError as error:
                 what = "Waiting runs cannot be offered to other workers"
                 notices.trouble(
@@ -102,18 +101,31 @@ class Offers:
             else:
                 pause_sec = min(2 * pause_sec, self._longest_pause_sec)
 
-    async def _offer(self) -> None:
+    async def _offer(self, in_vain: Sequence[str]) -> None:
+        """Offer the runs that wait. If there are none, let the workers know that got fewer than
+        they have requested: they keep slots for them.
+        """
         waiting = self._attempts.waiting()
+        value = encode(RunsWaiting(worker_id=self._worker_id, roles=waiting))
         if waiting:
-            offer = RunsWaiting(worker_id=self._worker_id, roles=waiting)
-            await self._bus.publish([Message(self._topic, encode(offer), self._worker_id)])
+            await self._bus.publish([Message(self._topic, value, self._worker_id)])
+        elif in_vain:
+            addressed = [{ADDRESSEE: worker_id.encode()} for worker_id in in_vain]
+            await self._bus.publish(
+                [Message(self._topic, value, self._worker_id, headers) for headers in addressed]
+            )
 
-    async def _hand_over(self) -> None:
+    async def _hand_over(self) -> list[str]:
+        """Hand over runs that others have requested. Return the workers that got fewer of them."""
+        in_vain = []
         while self._requests:
             worker_id, request = self._requests.popitem(last=False)
             runs = self._attempts.take_waiting(request.roles, request.most)
             if runs:
                 await self._send(runs, worker_id)
+            if len(runs) < request.most:
+                in_vain.append(worker_id)
+        return in_vain
 
     async def _send(self, runs: Sequence[Run], worker_id: str) -> None:
         """Send the commands of these runs to another worker, then acknowledge them.
@@ -147,12 +159,19 @@ class Offers:
 
 
 @dataclass(slots=True)
-class _Some:
-    """A number of runs of another worker, which is valid until a time by the monotonic clock."""
+class _Offer:
+    """Offer of another worker, which is valid until a time by the monotonic clock."""
 
     runs: int
     until: float
-    roles: Sequence[str] = ()
+    roles: Sequence[str]
+
+
+@dataclass(slots=True, eq=False)
+class _Expected:
+    """Requested runs of one worker that have not come, for each of which a slot is reserved."""
+
+    runs: int
 
 
 class Requests:
@@ -184,8 +203,8 @@ class Requests:
         self._clock = clock
         self._remember_sec = remember_sec
         self._own_first_sec = OWN_FIRST_SEC + SPREAD_SEC * crc32(worker_id.encode()) / 2**32
-        self._offers: Recent[str, _Some] = Recent(MAX_WORKERS)
-        self._expected: dict[str, _Some] = {}
+        self._offers: Recent[str, _Offer] = Recent(MAX_WORKERS)
+        self._expected: dict[str, _Expected] = {}
         """Requested runs that have not come, by the worker that offered them."""
         self._asks_all = False
         self._filled = asyncio.Event()
@@ -197,12 +216,17 @@ class Requests:
         self._filled.set()
 
     def offered(self, offer: RunsWaiting) -> None:
-        """Note the offer of a worker, in place of its last one."""
+        """Note the offer of a worker, in place of its last one. If it has no runs, none will come
+        from it.
+        """
+        if not offer.roles:
+            self._offers.pop(offer.worker_id, None)
+            self._expect_no_more(offer.worker_id)
         roles = [role for role in offer.roles if role in self._served]
         if offer.worker_id != self._worker_id and roles:
             runs = sum(offer.roles[role] for role in roles)
             until = self._clock.monotonic() + self._remember_sec
-            self._offers[offer.worker_id] = _Some(runs, until, roles)
+            self._offers[offer.worker_id] = _Offer(runs, until, roles)
             self._filled.set()
 
     def accept(self, command: RunNode, headers: Mapping[str, bytes]) -> None:
@@ -211,20 +235,31 @@ class Requests:
         Raises:
             DecodeError: this worker does not serve its role.
         """
-        self._note_arrival()
         served = handler_of(command, self._served)
         if self._stopping:
             others = {name: value for name, value in headers.items() if name != ADDRESSEE}
             self._group.start_soon(self._attempts.send_back, [(command, others)])
         else:
             self._attempts.accept(command, served, headers)
+        self._note_arrival()
 
     def _note_arrival(self) -> None:
         for worker_id, expected in self._expected.items():
             expected.runs -= 1
             if not expected.runs:
                 del self._expected[worker_id]
+            self._slots.release(1)
             return
+
+    def _expect_no_more(self, worker_id: str) -> None:
+        expected = self._expected.pop(worker_id, None)
+        if expected is not None:
+            self._slots.release(expected.runs)
+
+    async def _expire(self, worker_id: str, expected: _Expected) -> None:
+        await self._clock.sleep(KEEP_SEC)
+        if self._expected.get(worker_id) is expected:
+            self._expect_no_more(worker_id)
 
     def stop(self) -> None:
         """Request no more runs."""
@@ -256,14 +291,13 @@ class Requests:
     def _due(self) -> list[Message]:
         """Return the requests for the free slots: first to workers with many waiting runs."""
         now = self._clock.monotonic()
-        for known in (self._offers, self._expected):
-            for worker_id in [other for other, some in known.items() if some.until <= now]:
-                del known[worker_id]
+        for worker_id in [other for other, some in self._offers.items() if some.until <= now]:
+            del self._offers[worker_id]
         messages = []
         if self._asks_all:
             self._asks_all = False
             messages.append(self._message([*self._served], 0))
-        free = self._slots.free - sum(expected.runs for expected in self._expected.values())
+        free = self._slots.free
         for worker_id, offer in sorted(self._offers.items(), key=lambda item: -item[1].runs):
             most = min(free, offer.runs)
             if most <= 0 or worker_id in self._expected:
@@ -272,7 +306,9 @@ class Requests:
             offer.runs -= most
             if not offer.runs:
                 del self._offers[worker_id]
-            self._expected[worker_id] = _Some(most, now + KEEP_SEC)
+            self._expected[worker_id] = expected = _Expected(most)
+            self._slots.reserve(most)
+            self._group.start_soon(self._expire, worker_id, expected)
             messages.append(self._message(offer.roles, most, to=worker_id))
         return messages
 

@@ -24,6 +24,12 @@ CLOSE_SEC = 5.0
 """Time for cancelled runs to clean up when the worker ends."""
 
 
+_REQUESTED, _RETURNS, _STARTS = range(3)
+"""Ranks of runs of the same priority that want a slot: those that this worker has requested from
+others, those that have started, and the rest.
+"""
+
+
 class Runnable(Protocol):
     """A run that a slot executes."""
 
@@ -124,14 +130,15 @@ class Slots:
         self._limit = limit
         self.capacity = limit
         """The number of runs that are allowed at a time."""
-        self._queue: list[tuple[int, int, Runnable]] = []
+        self._reserved = 0
+        self._queue: list[tuple[int, int, int, Runnable]] = []
         self._order = count()
         self._idle: list[asyncio.Event] = []
         self._begun: dict[Runnable, Slot] = {}
         """The runs that have started and neither ended nor been abandoned."""
         self._given_up: set[Slot] = set()
         """Slots of these that are not held."""
-        self._returning: list[tuple[int, int, Slot]] = []
+        self._returning: list[tuple[int, int, int, Slot]] = []
         """Slots of these whose runs want to go on."""
         self._abandoned: dict[Runnable, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -182,12 +189,16 @@ class Slots:
 
     @property
     def excess(self) -> int:
-        """The number of runs above the capacity that hold or want a slot."""
+        """The number of runs above the capacity that hold, have reserved or want a slot."""
         return max(0, self._wanted - self.capacity)
 
     @property
     def _wanted(self) -> int:
-        return self.running + len(self._returning) + len(self._queue)
+        return self.running + self._reserved + len(self._returning) + len(self._queue)
+
+    @property
+    def _has_room(self) -> bool:
+        return self.running + self._reserved < self.capacity
 
     def is_wanted(self, priority: int) -> bool:
         """Return whether a run of a higher priority waits for a slot."""
@@ -196,14 +207,26 @@ class Slots:
             for waiting in (self._queue, self._returning)
         )
 
-    def submit(self, run: Runnable) -> None:
-        heappush(self._queue, (-run.priority, next(self._order), run))
+    def submit(self, run: Runnable, *, was_requested: bool = False) -> None:
+        """Queue a run. One that was requested from another worker is the first of its priority."""
+        rank = _REQUESTED if was_requested else _STARTS
+        heappush(self._queue, (-run.priority, rank, next(self._order), run))
+        self._wake_one()
+
+    def reserve(self, count: int) -> None:
+        """Keep so many slots free for runs that are on their way."""
+        self._reserved += count
+
+    def release(self, count: int) -> None:
+        """Keep so many slots less."""
+        self._reserved -= count
+        self._changed()
         self._wake_one()
 
     @property
     def waiting(self) -> list[Runnable]:
         """The runs that have not started, the most urgent first."""
-        return [run for _, _, run in sorted(self._queue)]
+        return [run for *_, run in sorted(self._queue)]
 
     def withdraw(
         self, which: Callable[[Any], bool] | None = None, *, most: int | None = None
@@ -213,7 +236,7 @@ class Slots:
         """
         found = [run for run in self.waiting if which is None or which(run)]
         taken = dict.fromkeys(found[:most])
-        self._queue = [item for item in self._queue if item[2] not in taken]
+        self._queue = [item for item in self._queue if item[-1] not in taken]
         heapify(self._queue)
         self._changed()
         return list(taken)
@@ -264,14 +287,14 @@ class Slots:
 
     def take_back(self, slot: Slot) -> None:
         """Give a slot back to its run as soon as one is free: see :meth:`Slot.wait_held`."""
-        heappush(self._returning, (-slot.priority, next(self._order), slot))
+        heappush(self._returning, (-slot.priority, _RETURNS, next(self._order), slot))
         self._changed()
 
     def _give_back(self) -> None:
-        while self._returning and self.running < self.capacity:
-            if self._queue and self._queue[0][0] < self._returning[0][0]:
-                return  # a run of a higher priority starts first
-            slot = heappop(self._returning)[2]
+        while self._returning and self._has_room:
+            if self._queue and self._queue[0][:2] < self._returning[0][:2]:
+                return
+            slot = heappop(self._returning)[-1]
             self._given_up.discard(slot)
             slot.hold()
 
@@ -285,7 +308,7 @@ class Slots:
             self._leave_line(slot)
 
     def _leave_line(self, slot: Slot) -> None:
-        self._returning = [item for item in self._returning if item[2] is not slot]
+        self._returning = [item for item in self._returning if item[-1] is not slot]
         heapify(self._returning)
 
     # ------------------------------------------------ tasks
@@ -311,7 +334,7 @@ class Slots:
     @property
     def _may_start(self) -> bool:
         """Whether a run waits for its start and a slot is free."""
-        return bool(self._queue) and self.running < self.capacity
+        return bool(self._queue) and self._has_room
 
     def _wake_one(self) -> None:
         """Let a task execute the next run, if it may start."""
@@ -352,7 +375,7 @@ class Slots:
                 self._idle.remove(gate)  # this slot ends: nothing wakes it
 
     async def _run_next(self, me: "asyncio.Task[None]") -> None:
-        first = heappop(self._queue)[2]
+        first = heappop(self._queue)[-1]
         self._begun[first] = Slot(self, first.priority, me)
         if self._queue:
             self._wake_one()
