@@ -8,6 +8,7 @@ import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.errors import NodeFailure, TaskRefused
+from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker import (
     Batch,
     BatchResult,
@@ -407,3 +408,25 @@ async def test_a_node_with_shards_ends_with_one_slot_more_than_its_readers_hold(
         task_id = await cluster.client.create_task(graph=sharded(6, 2, *readers))
         view = await ended(cluster, task_id)
     assert (view.status, view.nodes["c"].result) == ("finished", list(range(6)))
+
+
+async def test_the_artifacts_of_a_node_are_listed_as_its_readers_get_them() -> None:
+    """The clocks of the workers decide the order among those of the whole task alone."""
+    async with Cluster() as cluster:
+        task_id = await cluster.client.create_task(graph=graph(node("c", "c")))
+        uids = ["0/p:1", "1/p:2", "0/p:3"]
+        records = [
+            ArtifactRecord(
+                stream=Stream(task_id, "c"),
+                uid=uid,
+                partial=True,
+                meta=b"{}",
+                metrics=b"{}",
+                created_at=created_at,
+            )
+            for uid, created_at in zip(uids, (3.0, 2.0, 1.0), strict=True)
+        ]
+        await cluster.store.artifacts.put(records)
+        of_node = [one.uid async for one in cluster.client.artifacts(task_id, "c")]
+        of_task = [one.uid async for one in cluster.client.artifacts(task_id)]
+    assert (of_node, of_task) == (uids, uids[::-1])

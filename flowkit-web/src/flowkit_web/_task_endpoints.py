@@ -244,7 +244,7 @@ async def batch_times(artifacts: AsyncIterator[Artifact], *, most: int) -> bodie
 async def list_node_artifacts(
     client: OfClient, task_id: Id, node_id: Id, limit: Limit = 50, after: After = None
 ) -> Page[Artifact]:
-    """List the artifacts of a node in order of production."""
+    """List the artifacts of a node in the order in which its readers get them."""
     return await _page(client.artifacts(task_id, node_id), limit, after)
 
 

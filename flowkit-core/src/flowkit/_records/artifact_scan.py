@@ -1,4 +1,4 @@
-"""Scan of the artifacts of a task over all streams. It detects missing artifacts."""
+"""Artifacts of a task over all streams, or of one stream. Missing artifacts are detected."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +15,6 @@ class _Positions:
     of order.
     """
 
-    prefix: str = ""
-    """Only batches whose uids begin with it are counted."""
     done: int = 0
     """All positions up to this one were read."""
     ahead: set[int] = field(default_factory=set)
@@ -26,7 +24,7 @@ class _Positions:
         """Count a record. Return False if its position was read before."""
         if record.position <= self.done or record.position in self.ahead:
             return False
-        self.batches += record.partial and record.uid.startswith(self.prefix)
+        self.batches += record.partial
         self.ahead.add(record.position)
         while self.done + 1 in self.ahead:
             self.done += 1
@@ -40,17 +38,15 @@ async def scan_artifacts(
     *,
     generations: Mapping[str, int],
     batches: Mapping[str, int],
-    prefix: str = "",
 ) -> AsyncGenerator[ArtifactRecord, None]:
     """Yield the records of these nodes, in order of production. ``batches`` are the numbers of
-    batches that the finished nodes have stored. With ``prefix``, only records whose uids begin with
-    it are yielded and counted.
+    batches that the finished nodes have stored.
 
     Raises:
         NodeFailure: ``artifact_lost``; a record is missing.
     """
     read = {
-        Stream(task_id, node_id, generation): _Positions(prefix)
+        Stream(task_id, node_id, generation): _Positions()
         for node_id, generation in generations.items()
     }
     cursor = None
@@ -59,8 +55,7 @@ async def scan_artifacts(
         for _, record in page:
             if record.stream in read:
                 read[record.stream].add(record)
-                if record.uid.startswith(prefix):
-                    yield record
+                yield record
     for stream, positions in read.items():
         stored = batches.get(stream.node_id, 0)
         while positions.ahead or positions.batches < stored:
@@ -76,6 +71,31 @@ async def scan_artifacts(
             if not more:
                 break
             for record in more:
-                if positions.add(record) and record.uid.startswith(prefix):
+                if positions.add(record):
                     yield record
         check_complete(stream, stored=stored, found=positions.batches)
+
+
+async def stream_artifacts(
+    artifacts: ArtifactStore, stream: Stream, *, batches: int, prefix: str = ""
+) -> AsyncGenerator[ArtifactRecord, None]:
+    """Yield the records of one stream by position, as readers get them. ``batches`` is the number
+    of batches that its node has stored, if it has finished, or else 0. With ``prefix``, only
+    records whose uids begin with it are yielded and counted.
+
+    Raises:
+        NodeFailure: ``artifact_lost``; a record is missing.
+    """
+    position = found = 0
+    while True:
+        page = await artifact_page(artifacts, stream, after=position, limit=PAGE)
+        if not page and found < batches:
+            page = await artifact_page(artifacts, stream, after=position, limit=PAGE, latest=True)
+        if not page:
+            break
+        position = page[-1].position
+        for record in page:
+            if record.uid.startswith(prefix):
+                found += record.partial
+                yield record
+    check_complete(stream, stored=batches, found=found)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from itertools import chain
 
-from flowkit._records.artifact_scan import scan_artifacts
+from flowkit._records.artifact_scan import scan_artifacts, stream_artifacts
 from flowkit._records.kept_artifacts import kept_records
 from flowkit._records.queries import artifact_meta, records_of
 from flowkit._records.shard_uids import prefix_of_shard
@@ -20,7 +20,8 @@ from flowkit.task import Artifact, Mark, NodeRecord
 async def read_artifacts(
     session: Session, task_id: str, node_id: str | None
 ) -> AsyncIterator[Artifact]:
-    """Yield the artifacts of a task, or of one of its nodes, in order of production.
+    """Yield the artifacts of a task in order of production, or those of one of its nodes as readers
+    get them.
 
     Those of a shard are in the stream of its node.
     """
@@ -46,9 +47,12 @@ async def read_artifacts(
         generations[node] = record.generation
         if task.marks[index] == Mark.FINISHED:
             batches[node] = record.batches
-    found = scan_artifacts(
-        store.artifacts, task_id, generations=generations, batches=batches, prefix=prefix
-    )
+    if node_id is not None and generations:
+        ((node, generation),) = generations.items()
+        stream, stored = Stream(task_id, node, generation), batches.get(node, 0)
+        found = stream_artifacts(store.artifacts, stream, batches=stored, prefix=prefix)
+    else:
+        found = scan_artifacts(store.artifacts, task_id, generations=generations, batches=batches)
     async with aclosing(_in_order(found, kept)) as items:
         async for item in items:
             if item.meta is not None:

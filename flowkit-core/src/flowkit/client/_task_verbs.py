@@ -418,7 +418,8 @@ class TaskVerbs(ABC):
         )
 
     def artifacts(self, task_id: str, node_id: str | None = None) -> AsyncIterator[Artifact]:
-        """Yield the artifacts of a task, or of one of its nodes, in order of production.
+        """Yield the artifacts of a task in order of production, or those of one of its nodes in the
+        order in which its readers get them.
 
         Those of a shard are those that it stored in the stream of its node: they have the id of the
         node, and uids that begin with the number of the shard.
