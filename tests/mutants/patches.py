@@ -1248,7 +1248,7 @@ while calls.names:
     Mutant(
         "a late command stays in the queue with its place",
         "_node_woke",
-        "mark == Mark.ISSUED and now >= (late_at(record) or math.inf)",
+        "now >= (late_at(record) or math.inf)",
         "False",
         suite="tests/rates/test_rated_attempts.py",
     ),
