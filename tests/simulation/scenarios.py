@@ -1438,7 +1438,7 @@ async def decisions(cluster: SimCluster) -> None:
 
     async def decide(by: str) -> None:
         while not all(made.values()):
-            for waiting in (await cluster.client.approvals()).items:
+            for waiting in (await cluster.client.approvals(task_id=task_id)).items:
                 try:
                     choice = cluster.random.choice(waiting.choices)
                     await cluster.client.decide(task_id, waiting.node_id, choice, by=by)

@@ -190,7 +190,7 @@ class PatientClient(Client):
                 await self.clock.sleep(PAUSE_SEC)
             except AlreadyDecided as error:
                 # The first try may have been applied although its answer was lost.
-                if not unsure or f"by {by!r}" not in str(error):
+                if not unsure or f"{choice!r} by {by!r}" not in str(error):
                     raise
                 break
         self.on_decision(task_id, node_id, choice, by)
