@@ -1,7 +1,8 @@
 """A worker with one slot on an SQLite file: ``python -m tests.sqlite.slot_process FILE LEDGER ID``.
 
-All commands are in one partition, which the first worker has. Each run takes half a second, and
-adds the node and the worker to the ledger when it begins.
+All commands are in one partition, which the first worker has. Each run adds the node and the worker
+to the ledger when it begins. It takes half a second, or in the worker ``stays`` until two runs have
+begun elsewhere.
 """
 
 import sys
@@ -14,12 +15,20 @@ from flowkit.worker import RunContext, Worker, handler
 from tests.sqlite.members import SQLITE, WORKER
 
 
+def begun_elsewhere(ledger: Path) -> int:
+    return sum(not line.endswith(" stays") for line in ledger.read_text().splitlines())
+
+
 async def main(path: Path, ledger: Path, worker_id: str) -> None:
     @handler("work")
     async def work(ctx: RunContext) -> None:
         with ledger.open("a") as lines:
             lines.write(f"{ctx.node_id} {worker_id}\n")
-        await anyio.sleep(0.5)
+        if worker_id != "stays":
+            await anyio.sleep(0.5)
+            return
+        while begun_elsewhere(ledger) < 2:
+            await anyio.sleep(0.02)
 
     address = f"sqlite:///{path}"
     cfg = WorkerConfig(
