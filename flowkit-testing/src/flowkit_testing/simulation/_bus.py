@@ -176,8 +176,10 @@ class BusServer:
     # ------------------------------------------------------------ receiving
 
     def poll(self, seat: Seat, limit: int) -> None:
-        """Handle a member's request for messages."""
-        if seat.left:
+        """Handle a member's request for messages. One that arrives while messages are on their way
+        is dropped: its own could overtake them.
+        """
+        if seat.left or seat.coming:
             return
         if self.down:
             self.world.call(self.world.chances.uniform(0.05, PATIENCE_SEC), self._fail, seat)
