@@ -158,6 +158,8 @@ class ManualClock:
             rounds = 0
             if watch.something_real_is_going_on():
                 await self._let_real_time_pass(watch)
+            elif watch.something_can_run():
+                continue  # a thread has ended since the last look
             elif due := self._deadlines.first(1):
                 self._move(due[0][0])
 
