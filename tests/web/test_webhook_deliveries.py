@@ -258,9 +258,25 @@ async def test_a_change_is_not_given_up_while_the_store_is_away(clock: ManualClo
         await clock.sleep(24 * HOUR)
         assert receiver.accepted == []
         store.error = None
-        await clock.sleep(60)
+        await clock.sleep(HOUR)
     assert receiver.accepted == [("a", 2)]
     assert len(await kept(bus, store)) == 1
+
+
+async def test_a_change_is_posted_on_while_the_store_is_away(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus, store, repaired = InMemoryBus(), Refusing(), False
+    store.error = StoreUnavailable("away")
+    await publish(bus, ("a", 1), ("a", 2))
+    receiver = Receiver(lambda task_id, seq: not repaired)
+    async with running(bus, clock, receiver, store=store, retry_for_sec=HOUR):
+        await clock.sleep(5 * HOUR)
+        repaired = True
+        await clock.sleep(HOUR)
+        assert receiver.accepted == [("a", 1), ("a", 2)]
+    assert await kept(bus, store) == []
+    assert "gives up" not in caplog.text
 
 
 async def test_a_letter_that_the_store_refuses_is_logged_and_holds_up_nothing(

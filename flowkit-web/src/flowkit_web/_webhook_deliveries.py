@@ -111,12 +111,10 @@ class WebhookDeliveries:
             delivery, refusal = received.delivery, None
             if not self._letters.is_for_another(delivery.message):
                 refusal = await self._deliver(received, post)
-                changed = (
-                    partial(self._letters.drop, delivery)
-                    if refusal is None
-                    else partial(self._letters.keep, delivery, refusal)
-                )
-                await self._patiently(changed, "change its dead letters")
+                if refusal is None:
+                    await self._patiently(
+                        partial(self._letters.drop, delivery), "change its dead letters"
+                    )
             done = (
                 partial(subscription.ack, [delivery])
                 if refusal is None
@@ -127,7 +125,9 @@ class WebhookDeliveries:
         del self._queues[task_id]
 
     async def _deliver(self, received: "_Received", post: Post) -> str | None:
-        """Post a change until it is accepted. Return the last error if that takes too long."""
+        """Post a change until it is accepted. Return the last error if that takes too long, when
+        the change is kept as a dead letter.
+        """
         body = received.delivery.message.value
         give_up_at = received.at + self._config.retry_for_sec
         pauses = Backoff(longest_sec=self._config.longest_pause_sec, first_sec=PAUSE_SEC)
@@ -144,22 +144,38 @@ class WebhookDeliveries:
                     action="webhook_refused",
                 )
                 if self._clock.monotonic() >= give_up_at:
-                    return self._given_up(received, error)
+                    reason = f"webhook {self._name}: {error}"
+                    if await self._given_up(received, reason):
+                        return reason
             else:
                 self._notices.over(logger, "receiver")
                 return None
             await self._clock.sleep(pauses.next_sec())
 
-    def _given_up(self, received: "_Received", error: NotDelivered) -> str:
-        """Log that a change becomes a dead letter, and return the reason."""
+    async def _given_up(self, received: "_Received", reason: str) -> bool:
+        """Keep a change as a dead letter. Return False if the store is away: the change is posted
+        again.
+        """
+        try:
+            await self._letters.keep(received.delivery, reason)
+        except StoreUnavailable as error:
+            self._notices.trouble(
+                logger,
+                "letters",
+                f"Webhook {self._name} cannot keep a change as a dead letter, and posts it again",
+                error,
+                action="letters_unavailable",
+            )
+            return False
+        self._notices.over(logger, "letters")
         logger.error(
-            "Webhook %s gives up a change of task %s, which becomes a dead letter: %s",
+            "Webhook %s gives up a change of task %s, which is a dead letter now: %s",
             self._name,
             received.delivery.message.key,
-            error,
+            reason,
             extra={"action": "webhook_gave_up", "webhook": self._name},
         )
-        return f"webhook {self._name}: {error}"
+        return True
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         """Return the result of a call, which is repeated while the bus or the store does not carry
