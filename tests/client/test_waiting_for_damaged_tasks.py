@@ -113,7 +113,7 @@ async def check_end(cluster: Cluster, wait: Callable[[Client], Awaitable[Any]]) 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-async def test_waiting_for_a_task_that_is_damaged_already_ends_within_five_seconds(
+async def test_waiting_for_a_task_that_is_damaged_already_ends_soon(
     wait: Callable[[Client], Awaitable[Any]], damage: Damage
 ) -> None:
     async with Cluster(store=DamagedStore(), coordinators=0) as cluster:

@@ -21,7 +21,7 @@ from flowkit.protocols import TaskQuery, TaskRecord, utc
 from flowkit.task import NodesShown, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
-UNCHECKED_SEC = 5.0
+UNCHECKED_SEC = 2.0
 """``wait`` checks the record of a task for damage after this time. Most tasks end before, and the
 check takes longer than the wait.
 """
