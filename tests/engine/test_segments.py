@@ -508,6 +508,24 @@ def test_nodes_of_finally_begin_after_the_begun_nodes_of_a_segment_have_ended():
     assert started(play.stops("b")) == ["f"]
 
 
+@pytest.mark.parametrize("later", ["final", "undo"])
+def test_a_forced_cancel_leaves_begun_nodes_open_and_starts_no_more(later: str):
+    play = (
+        issued_chain(final=({"node_id": "f", "type": "f"},))
+        if later == "final"
+        else issued_chain("u", u={"undo": {"type": "u"}})
+    )
+    if later == "undo":
+        play.succeeds("u")
+    play.starts("a")
+    play.cancel(force=True)
+    assert started(goes_on(play, "a", "b")) == []
+    assert [play.status(name) for name in "bc"] == [NodeStatus.CANCELLING, NodeStatus.QUEUED]
+    assert started(play.stops("b")) == []
+    assert play.task.status is TaskStatus.CANCELLED
+    assert play.status("c") is NodeStatus.CANCELLED
+
+
 @pytest.mark.parametrize("stop", ["failure", "deadline"])
 def test_a_failure_elsewhere_and_a_deadline_leave_begun_nodes_open_too(stop: str):
     play = issued_chain("z", deadline_sec=3.0)

@@ -50,6 +50,8 @@ def run_later_phases(draft: Transition, settings: EngineSettings) -> None:
         draft.paused = False
         _BEGIN[phase](draft, settings)
         issue_ready_nodes(draft, settings)
+    assert draft.task.spec.plan.ends is not None
+    draft.phase = phase_of(draft.task.spec.plan.ends, draft.mark)  # of those that were abandoned
 
 
 def main_outcome(draft: Transition) -> TaskStatus:
@@ -90,8 +92,9 @@ def abandon_later_phases(draft: Transition, reason_code: str, settings: EngineSe
         for index in (*ends.undos, *ends.final):
             if draft.mark(index) == Mark.HELD:
                 _admit(draft, index)
-        draft.phase = phase_of(ends, draft.mark)
     stop_everything(draft, reason_code, settings)
+    if ends is not None:
+        draft.phase = phase_of(ends, draft.mark)
 
 
 def _next_phase(draft: Transition) -> Phase | None:

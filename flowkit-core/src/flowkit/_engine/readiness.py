@@ -199,10 +199,15 @@ def derive(task: Task) -> None:
 
 
 def phase_of(ends: LaterPhases, mark_of: Callable[[int], int]) -> Phase:
-    """Return the last phase that has begun."""
+    """Return the last phase that has begun. Phases that were abandoned while nodes of the main one
+    were open have not.
+    """
     for phase, nodes in ((Phase.FINALLY, ends.final), (Phase.UNDO, ends.undos)):
-        if nodes and mark_of(nodes[0]) != Mark.HELD:
-            return phase
+        if nodes and (mark := mark_of(nodes[0])) != Mark.HELD:
+            is_abandoned = mark == Mark.CANCELLED and any(
+                mark_of(index) not in ENDED for index in range(ends.main)
+            )
+            return Phase.MAIN if is_abandoned else phase
     return Phase.MAIN
 
 
