@@ -197,3 +197,9 @@ def test_names_on_the_bus_are_prefixed_by_the_namespace() -> None:
         "blue.dlq",
     )
     assert WorkerConfig(topic_cmd_fmt="cmd.{type}.v1").command_topic("resize") == "cmd.resize.v1"
+
+
+def test_segments_that_are_off_need_no_quotes_in_yaml(tmp_path):
+    path = tmp_path / "coordinator.yaml"
+    path.write_text("segments: off\n")
+    assert CoordinatorConfig.load(path).segments == "off"

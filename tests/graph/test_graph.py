@@ -446,3 +446,8 @@ def test_what_is_neither_text_nor_a_graph_is_refused() -> None:
     for source in (3, None, object(), Graph, [BUILT]):
         with pytest.raises(GraphError, match="a graph must be an object with nodes, not"):
             Graph.parse(source)
+
+
+def test_segments_that_are_off_need_no_quotes_in_yaml():
+    graph = Graph.parse("segments: off\nnodes: [{node_id: a, type: work}]")
+    assert graph.to_dict()["segments"] == "off"

@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -21,7 +22,13 @@ from pydantic import (
     model_validator,
 )
 
-from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
+from flowkit._json.documents import (
+    SYNTAX_OF_SUFFIX,
+    DocumentError,
+    off_of_yaml,
+    read_document,
+    read_file,
+)
 from flowkit._json.limits import (
     MAX_DOCUMENT_BYTES,
     MAX_DOCUMENT_LEVELS,
@@ -404,7 +411,7 @@ class CoordinatorConfig(ServiceConfig):
     )
     outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause before a retry.")
     outbox_backoff_max_ms: int = Field(5_000, ge=1, description="Longest pause before a retry.")
-    segments: Literal["safe", "eager", "off"] = Field(
+    segments: Annotated[Literal["safe", "eager", "off"], BeforeValidator(off_of_yaml)] = Field(
         "off",
         description=(
             "How workers run chains of nodes: `off` sends a command for each node, `safe` begins a"

@@ -283,3 +283,8 @@ _READERS: dict[Syntax, Callable[[str, int], Any]] = {
     "TOML": _read_toml,
     "YAML": _read_yaml,
 }
+
+
+def off_of_yaml(value: Any) -> Any:
+    """Return ``off`` for the False that YAML reads from it, and other values as they are."""
+    return "off" if value is False else value

@@ -17,6 +17,7 @@ from pydantic import (
     model_serializer,
 )
 
+from flowkit._json.documents import off_of_yaml
 from flowkit._json.limits import MAX_ID_CHARS, PositiveSeconds, Priority, Seconds
 
 COORDINATOR_FUNCTION = "coordinator_fn"
@@ -398,7 +399,7 @@ class GraphDocument(DocumentPart):
     """Maximum number of nodes in flight at the same time."""
     concurrency: TaskConcurrency | None = None
     """Concurrency key of the task as a whole, from its first node until it has ended."""
-    segments: Literal["safe", "eager", "off"] | None = None
+    segments: Annotated[Literal["safe", "eager", "off"] | None, BeforeValidator(off_of_yaml)] = None
     """Mode in which workers run chains of nodes. By default the coordinator chooses it."""
     params: dict[str, Any] | None = None
     """JSON Schema of the task's params."""
