@@ -27,7 +27,10 @@ MEASURES = {
     "task_changes": Measured("Tasks that got a status.", ("status", "pipeline"), counts=True),
     "task_sec": Measured("Seconds from the creation of a task to its end.", ("status", "pipeline")),
     "node_changes": Measured("Nodes that got a status.", ("status", "role"), counts=True),
-    "queue_sec": Measured("Seconds that an attempt waited for a worker.", ("role",)),
+    "queue_sec": Measured(
+        "Seconds that an attempt waited for a worker: in a segment, that of the first node.",
+        ("role",),
+    ),
     "attempt_sec": Measured("Seconds that an attempt took in a worker.", ("role", "outcome")),
     "stream_lag_sec": Measured(
         "Seconds from the storing of an artifact until a node reads it: of the first artifact"
