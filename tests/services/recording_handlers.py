@@ -14,9 +14,12 @@ from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from tests.builders import pages
 
 
-def record(ctx: RunContext, what: str, which: str | None = None) -> None:
+def record(ctx: RunContext, what: str, *which: str) -> None:
+    """Append a line for each of these, or for the node; all at once, if the process is killed."""
+    end = f"{ctx.attempt} {os.getpid()}"
+    lines = [f"{what} {ctx.task_id} {one} {end}\n" for one in which or (ctx.node_id,)]
     with Path(os.environ["FLOWKIT_TEST_RECORD"]).open("a", encoding="utf-8") as file:
-        file.write(f"{what} {ctx.task_id} {which or ctx.node_id} {ctx.attempt} {os.getpid()}\n")
+        file.write("".join(lines))
 
 
 @handler("work")
@@ -62,8 +65,7 @@ class Reading(Handler):
         payload = batch.payload
         items = payload["items"] if "items" in payload else [payload["meta"]]
         numbers = [item["n"] for item in items]
-        for number in numbers:
-            record(ctx, "batch", str(number))
+        record(ctx, "batch", *map(str, numbers))
         gate = Path(os.environ["FLOWKIT_TEST_RECORD"]).with_name("open")
         if numbers[-1] >= self._slow_from and not gate.exists():
             await anyio.sleep(0.01)
