@@ -548,6 +548,23 @@ def test_a_command_that_carried_fewer_nodes_leaves_only_these_open():
     assert [play.status(name) for name in "bc"] == [NodeStatus.QUEUED, NodeStatus.CANCELLED]
 
 
+@pytest.mark.parametrize("end", ["stops", "succeeds", "is lost"])
+def test_a_stopped_task_ends_also_if_it_hears_late_that_a_command_carried_no_nodes(end: str):
+    play = issued_chain()
+    if end != "succeeds":
+        play.starts("a")
+    play.cancel()
+    play.sent(("a", 1))
+    if end == "stops":
+        play.stops("a")
+    elif end == "succeeds":
+        play.succeeds("a")
+    else:
+        play.later(60)
+    assert play.task.status is TaskStatus.CANCELLED
+    assert [play.status(name) for name in "bc"] == [NodeStatus.CANCELLED] * 2
+
+
 def test_a_command_without_other_nodes_is_cancelled_at_once():
     play = issued_chain()
     play.sent(("a", 1))

@@ -8,7 +8,6 @@ FIRST_RUNS = {
         "stops_wait_for_what_began"
     ),
     "the successes of a segment are sent in another order": "segments_go_on_at_once",
-    "a start in a segment is not stored": "segments_go_on_at_once",
     "a place has two owners": "a_key_excludes_runs",
     "compare-and-set is off": "the_first_success_counts",
     "dead letters are stored after the commit": "what_cannot_start_ends_at_once",

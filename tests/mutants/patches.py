@@ -1495,7 +1495,14 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
         "start_next",
         "record_start(draft, index, event.worker_id, event.at, settings)",
         "",
-        ("segments",),
+        suite="tests/engine/test_segments.py",
+    ),
+    Mutant(
+        "a stopped task forgets nodes that it keeps open when it hears what a command carried",
+        "commands_sent",
+        "draft.main_is_stopping",
+        "False",
+        suite="tests/engine/test_segments.py",
     ),
     Mutant(
         "a result that does not count starts the next node of its segment",

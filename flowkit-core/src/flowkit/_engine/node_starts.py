@@ -294,7 +294,8 @@ def commands_sent(draft: Transition, event: CommandsSent, settings: EngineSettin
             record.place = command.place
             draft.ignored = False
         # While the task is paused, the withdrawal of a command that carries nodes is on its way.
-        if draft.paused or not _is_issue_of(draft, command):
+        # While it is being stopped, the end of this node decides about those that are kept open.
+        if draft.paused or draft.main_is_stopping or not _is_issue_of(draft, command):
             continue
         if draft.record(command.index).promised > command.carried:
             draft.edit(command.index).promised = command.carried
