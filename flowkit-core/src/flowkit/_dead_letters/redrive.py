@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from flowkit._dead_letters.unusable_messages import message_of
 from flowkit._dead_letters.webhook_letters import change_of
 from flowkit._engine import RetryRequested
 from flowkit._records.blocked_retries import blocked_retries
@@ -120,10 +121,9 @@ class Redriver:
         return Redriven(letter.letter_id, True, detail)
 
     async def _message(self, letter: DeadLetter) -> str:
-        if letter.topic is None or len(letter.data) != letter.size:
-            raise TaskRefused("the message was too large to be kept in full")
-        await self._send(Message(letter.topic, letter.data, letter.key, letter.headers))
-        return f"sent to {letter.topic} again"
+        message = message_of(letter, "message")
+        await self._send(message)
+        return f"sent to {message.topic} again"
 
     async def _change(self, letter: DeadLetter) -> str:
         await self._send(change_of(letter))

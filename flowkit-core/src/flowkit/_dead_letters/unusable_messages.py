@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from flowkit._codecs.bus_codec import as_sent
 from flowkit._records.letter_records import letter_id, park_letters
 from flowkit._runtime.retries import notices_of, retry
 from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit._user_code.containment import undo_cancellation
-from flowkit.errors import StoreError, TopicUnavailable
+from flowkit.errors import StoreError, TaskRefused, TopicUnavailable
 from flowkit.measures import Measure
 from flowkit.plugins import Plugins
-from flowkit.protocols import Clock, Delivery, Store, Subscription
+from flowkit.protocols import Clock, Delivery, Message, Store, Subscription
 from flowkit.task import DeadLetter
 
 logger = logging.getLogger(__name__)
@@ -121,11 +122,30 @@ def message_letter(delivery: Delivery, reason: str, *, at: float) -> DeadLetter:
         kind="message",
         reason_code="refused",
         error=reason[:MAX_ERROR_CHARS],
-        data=value[:MAX_VALUE_BYTES],
-        size=len(value),
-        topic=message.topic,
-        key=message.key,
+        **message_fields(message),
         partition=delivery.partition,
         position=delivery.position,
-        headers=dict(message.headers),
     )
+
+
+def message_fields(message: Message) -> dict[str, Any]:
+    """Return what a dead letter keeps of a message."""
+    value = bytes(message.value)
+    return {
+        "data": value[:MAX_VALUE_BYTES],
+        "size": len(value),
+        "topic": message.topic,
+        "key": message.key,
+        "headers": dict(message.headers),
+    }
+
+
+def message_of(letter: DeadLetter, what: str) -> Message:
+    """Return the message of a letter as it was. ``what`` names it in the error.
+
+    Raises:
+        TaskRefused: it was too large to be kept in full.
+    """
+    if letter.topic is None or len(letter.data) != letter.size:
+        raise TaskRefused(f"the {what} was too large to be kept in full")
+    return Message(letter.topic, letter.data, letter.key, letter.headers)

@@ -5,8 +5,9 @@ delivered the change, so that a retry loses nothing if no process serves the web
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from flowkit._dead_letters.unusable_messages import message_fields, message_of
 from flowkit._json.limits import MAX_ID_CHARS, has_controls
 from flowkit._records.letter_records import drop_letters, letter_id, park_letters
 from flowkit._text.redaction import MAX_ERROR_CHARS
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 ADDRESSEE = "flowkit-webhook"
 """Header of a change that is for one webhook: its name. Others ignore it."""
-MAX_VALUE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,9 @@ def webhook_letter(webhook: str, delivery: Delivery, error: str, *, at: float) -
         "not_delivered",
         error[:MAX_ERROR_CHARS],
         task_id=_task_of(change),
-        data=change.value[:MAX_VALUE_BYTES],
-        size=len(change.value),
-        topic=change.topic,
-        key=change.key,
+        **message_fields(replace(change, headers=headers)),
         partition=delivery.partition,
         position=delivery.position,
-        headers=headers,
         webhook=webhook,
     )
 
@@ -109,12 +105,12 @@ def change_of(letter: DeadLetter) -> Message:
     """Return the change of a letter as it is published again, for its webhook alone.
 
     Raises:
-        TaskRefused: the change was too large to be kept in full.
+        TaskRefused: the change was too large to be kept in full, or its webhook is not known.
     """
-    if letter.topic is None or letter.webhook is None or len(letter.data) != letter.size:
-        raise TaskRefused("the change was too large to be kept in full")
-    headers = {**letter.headers, ADDRESSEE: letter.webhook.encode()}
-    return Message(letter.topic, letter.data, letter.key, headers)
+    change = message_of(letter, "change")
+    if letter.webhook is None:
+        raise TaskRefused("the letter names no webhook")
+    return replace(change, headers={**change.headers, ADDRESSEE: letter.webhook.encode()})
 
 
 def _letter_id(webhook: str, change: Message) -> str:
