@@ -1577,7 +1577,7 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
     Mutant(
         "a command that carries other nodes counts as ended when its task is stopped",
         "stop_node",
-        "record.promised or ends_by_proof(draft.task.spec, index, record)",
+        "is_withdrawn(draft.task.spec, index, record)",
         "ends_by_proof(draft.task.spec, index, record)",
         ("chain",),
     ),

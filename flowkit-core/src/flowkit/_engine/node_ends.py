@@ -13,7 +13,7 @@ from flowkit._engine.effects import (
     TellReaders,
 )
 from flowkit._engine.map_expansion import begun_children
-from flowkit._engine.pending_effects import ends_by_proof, stop_effects
+from flowkit._engine.pending_effects import ends_by_proof, is_withdrawn, stop_effects
 from flowkit._engine.readiness import (
     BROKEN,
     SKIPPED_AS,
@@ -316,8 +316,8 @@ def stop_node(
     if mark in (Mark.ISSUED, Mark.RUNNING):
         cause = stop_cause(draft, index)[1]
         draft.effects += stop_effects(draft.task.spec, index, record, cause or reason_code)
-    is_open = record.promised or ends_by_proof(draft.task.spec, index, record)
-    if mark == Mark.RUNNING or (mark == Mark.ISSUED and is_open):
+    withdrawn = mark == Mark.ISSUED and is_withdrawn(draft.task.spec, index, record)
+    if mark == Mark.RUNNING or withdrawn:
         give_grace(draft, index, settings)
         draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
         return

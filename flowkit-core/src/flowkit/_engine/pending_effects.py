@@ -137,10 +137,16 @@ def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) ->
     """
     token = spec.current_token(index, record)
     effects: list[Effect] = [SendCancel(index, record.attempt, token, reason)]
-    is_open = record.promised or ends_by_proof(spec, index, record)
-    if record.worker_id is None and is_open:
+    if record.worker_id is None and is_withdrawn(spec, index, record):
         effects.append(WithdrawCommand(index, record.attempt, token))
     return effects
+
+
+def is_withdrawn(spec: TaskSpec, index: int, record: NodeRecord) -> bool:
+    """Return whether the command of an attempt is withdrawn before the attempt counts as stopped: a
+    worker could begin it unseen, and have a place of a key or a rate, or begin the nodes after it.
+    """
+    return record.promised > 0 or ends_by_proof(spec, index, record)
 
 
 def ends_by_proof(spec: TaskSpec, index: int, record: NodeRecord) -> bool:
