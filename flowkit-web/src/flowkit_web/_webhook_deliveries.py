@@ -145,25 +145,25 @@ class WebhookDeliveries:
                 )
                 if self._clock.monotonic() >= give_up_at:
                     reason = f"webhook {self._name}: {error}"
-                    if await self._given_up(received, reason):
+                    if await self._given_up(received, reason, error):
                         return reason
             else:
                 self._notices.over(logger, "receiver")
                 return None
             await self._clock.sleep(pauses.next_sec())
 
-    async def _given_up(self, received: "_Received", reason: str) -> bool:
+    async def _given_up(self, received: "_Received", reason: str, error: NotDelivered) -> bool:
         """Keep a change as a dead letter. Return False if the store is away: the change is posted
         again.
         """
         try:
             await self._letters.keep(received.delivery, reason)
-        except StoreUnavailable as error:
+        except StoreUnavailable as away:
             self._notices.trouble(
                 logger,
                 "letters",
                 f"Webhook {self._name} cannot keep a change as a dead letter, and posts it again",
-                error,
+                away,
                 action="letters_unavailable",
             )
             return False
@@ -172,7 +172,7 @@ class WebhookDeliveries:
             "Webhook %s gives up a change of task %s, which is a dead letter now: %s",
             self._name,
             received.delivery.message.key,
-            reason,
+            error,
             extra={"action": "webhook_gave_up", "webhook": self._name},
         )
         return True
