@@ -60,6 +60,15 @@ async def submitted(slots: Slots, *runs: Script) -> None:
     await until(lambda: all(run.slot is not None for run in runs))
 
 
+async def waiting_beside_busy(slots: Slots) -> tuple[Waits, Waits]:
+    """Return a run that waits for others, and one that has the slot."""
+    waits, busy = Waits(), Waits()
+    busy.may_go_on.set()
+    await submitted(slots, waits, busy)
+    await until(lambda: slots.running == 1)
+    return waits, busy
+
+
 async def test_any_number_of_runs_may_wait_for_others(slots: Slots) -> None:
     runs = [Waits() for _ in range(50)]
     await submitted(slots, *runs)
@@ -96,10 +105,7 @@ async def test_tasks_of_runs_that_waited_end_with_them(slots: Slots) -> None:
 async def test_a_run_that_ends_while_it_wants_its_slot_back_leaves_no_place_in_the_line(
     slots: Slots,
 ) -> None:
-    busy, waits = Waits(), Waits()
-    busy.may_go_on.set()
-    await submitted(slots, waits, busy)
-    await until(lambda: slots.running == 1)
+    waits, _ = await waiting_beside_busy(slots)
     waits.may_go_on.set()
     await until(lambda: slots.excess == 1)
     slots.cut_off(waits)
@@ -124,10 +130,7 @@ async def test_a_run_gives_its_slot_up_when_no_part_of_it_is_at_work(slots: Slot
 
 
 async def test_a_run_that_waits_for_others_again_gets_no_slot(slots: Slots) -> None:
-    busy, waits = Waits(), Waits()
-    busy.may_go_on.set()
-    await submitted(slots, waits, busy)
-    await until(lambda: slots.running == 1)
+    waits, busy = await waiting_beside_busy(slots)
     assert waits.slot is not None
     assert not waits.slot.work("batch")
     assert slots.excess == 1
@@ -139,10 +142,7 @@ async def test_a_run_that_waits_for_others_again_gets_no_slot(slots: Slots) -> N
 
 
 async def test_an_abandoned_run_waits_for_no_slot(slots: Slots) -> None:
-    busy, waits = Waits(), Waits()
-    busy.may_go_on.set()
-    await submitted(slots, waits, busy)
-    await until(lambda: slots.running == 1)
+    waits, _ = await waiting_beside_busy(slots)
     waits.may_go_on.set()
     await until(lambda: slots.excess == 1)
     slots.abandon(waits)
