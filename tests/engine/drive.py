@@ -414,10 +414,13 @@ class Play:
         worker: str = "w",
         at: float | None = None,
         begun: bool = False,
+        ends_segment: bool = False,
     ) -> Transition:
         at = self.now if at is None else at
         where = self._address(name, attempt, token)
-        return self.do(NodeStarted(**where, worker_id=worker, at=at, begun=begun))
+        return self.do(
+            NodeStarted(**where, worker_id=worker, at=at, begun=begun, ends_segment=ends_segment)
+        )
 
     def progresses(
         self,

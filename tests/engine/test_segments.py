@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit._engine import EndSegments, SendCancel, pending_effects
+from flowkit._engine.node_ends import RESEND_CANCEL_SEC
 from flowkit._engine.segment_rules import (
     LINK_RULES,
     MOST_NODES,
@@ -293,32 +294,77 @@ def test_a_task_that_is_being_cancelled_starts_and_stops_the_next_node_of_a_segm
     assert (play.status("c"), play.task.status) == (NodeStatus.QUEUED, TaskStatus.CANCELLING)
 
 
-def test_a_resolved_node_takes_no_start_after_it():
+@pytest.mark.parametrize("outcome", ["finished", "skipped", "failed"])
+def test_a_resolved_node_ends_after_the_next_node_that_its_worker_has_begun(outcome: str):
+    play = chain()
+    start = play.next_start("b", "a")
+    play.resolve("a", outcome)
+    assert effects(play.succeeds("a", "own", then=start)) == ["stop b"]
+    assert [play.status(name) for name in "ab"] == [NodeStatus.CANCELLING, NodeStatus.QUEUED]
+    step = play.stops("b", attempt=1, token=start.token)
+    assert play.status("a") == outcome
+    assert started(step) == (["b"] if outcome == "finished" else [])
+    assert play.record("b").attempt == (2 if outcome == "finished" else 1)
+
+
+@pytest.mark.parametrize("end", ["succeeds", "fails", "is_released"])
+def test_each_end_of_a_run_after_a_resolved_node_ends_that_node(end: str):
     play = chain()
     start = play.next_start("b", "a")
     play.resolve("a", "finished", result="by hand")
-    step = play.succeeds("a", "own", then=start)
+    play.succeeds("a", "own", then=start)
+    assert started(getattr(play, end)("b", attempt=1, token=start.token)) == ["b"]
     assert play.record("a").result == "by hand"
-    assert started(step) == ["b"]
-    assert "stop b" in effects(step)
+    assert (play.record("b").attempt, play.status("b")) == (2, NodeStatus.QUEUED)
 
 
-def test_a_node_that_was_resolved_before_its_start_is_cancelled_on_its_worker():
+def test_a_resolved_node_ends_after_all_nodes_that_its_worker_has_begun():
     play = chain()
     start = play.next_start("b", "a")
-    assert "end segments" in effects(play.resolve("b", "skipped"))
-    assert "stop b" in effects(play.succeeds("a", then=start))
-    assert play.status("b") is NodeStatus.SKIPPED
-    assert (play.record("b").attempt, play.record("b").worker_id) == (1, "w")
+    play.resolve("a", "finished")
+    play.succeeds("a", then=start)
+    following = NextStart(
+        index=2, attempt=1, token=play.task.spec.token_after(start.token, 2, 1, 0)
+    )
+    assert effects(play.succeeds("b", attempt=1, token=start.token, then=following)) == ["stop c"]
+    assert effects(play.later(RESEND_CANCEL_SEC)) == ["stop a", "stop b", "stop c"]
+    assert started(play.stops("c", attempt=1, token=following.token)) == ["b"]
+    play.succeeds("b")
+    assert play.record("c").attempt == 2
 
 
-def test_a_node_that_was_resolved_as_finished_before_its_start_keeps_its_record():
+def test_a_repeated_report_does_not_end_a_resolved_node_before_the_next_one():
     play = chain()
     start = play.next_start("b", "a")
-    play.resolve("b", "finished", result=1)
-    before = play.record("b").copy()
-    assert "stop b" in effects(play.succeeds("a", then=start))
-    assert play.record("b") == before
+    play.resolve("a", "finished")
+    token = play.token("a")
+    for _ in range(2):
+        play.succeeds("a", token=token, then=start)
+    assert play.status("a") is NodeStatus.CANCELLING
+    play.later(play.settings.cancel_grace_sec)
+    assert play.status("a") is NodeStatus.FINISHED
+
+
+def test_nodes_of_finally_begin_after_the_run_that_was_begun_after_a_resolved_node():
+    play = issued_chain(final=({"node_id": "f", "type": "f"},))
+    play.starts("a")
+    start = play.next_start("b", "a")
+    play.resolve("a", "skipped")
+    play.succeeds("a", then=start)
+    assert started(play.cancel()) == []
+    assert started(play.stops("b", attempt=1, token=start.token)) == ["f"]
+
+
+def test_a_start_after_a_late_success_uses_up_its_number_if_the_node_waits():
+    play = chain()
+    late, start = play.token("a"), play.next_start("b", "a")
+    play.fails("a")
+    play.later(10)
+    play.pause()
+    play.succeeds("a", "second")
+    assert effects(play.succeeds("a", attempt=1, token=late, then=start)) == ["stop b"]
+    play.resume()
+    assert play.record("b").attempt == 2
 
 
 def test_a_node_that_is_handed_back_gets_a_command_with_another_token_and_its_attempt_again():
@@ -583,6 +629,170 @@ def test_the_graph_and_the_settings_say_whether_commands_carry_nodes():
     ]:
         play = Play(graph(*edges, segments=chosen), segments=setting)
         assert play.record("a").promised == promised
+
+
+# ---------------------------------------------------------------- resolutions
+
+
+def resolved_while_a_runs(name: str = "b", outcome: str = "finished", **more: Any) -> Play:
+    """Return a task with a node that an operator has resolved while its worker might begin it."""
+    play = chain()
+    assert effects(play.resolve(name, outcome, **more)) == ["end segments"]
+    assert play.status(name) is NodeStatus.QUEUED
+    return play
+
+
+def test_a_resolved_node_that_a_worker_may_begin_ends_when_the_worker_says_that_it_does_not():
+    play = resolved_while_a_runs(result=7)
+    step = play.starts("a", ends_segment=True)
+    assert changes(step) == ["b finished", "c queued"]
+    assert play.record("b").result == 7
+    assert started(step) == ["c"]
+    assert play.status("a") is NodeStatus.RUNNING
+
+
+@pytest.mark.parametrize("outcome", ["finished", "skipped", "failed"])
+def test_a_resolved_node_that_its_worker_has_begun_is_stopped_and_ends_as_resolved(outcome: str):
+    play = resolved_while_a_runs(outcome=outcome)
+    step = goes_on(play, "a", "b")
+    assert changes(step) == ["a finished", "b queued", "b running", "b cancelling"]
+    assert "stop b" in effects(step)
+    assert (play.record("b").attempt, play.record("b").worker_id) == (1, "w")
+    play.stops("b")
+    assert play.status("b") == outcome
+
+
+@pytest.mark.parametrize("end", ["succeeds", "fails", "is_released"])
+def test_a_resolved_node_ends_when_the_node_before_ends_without_its_start(end: str):
+    play = resolved_while_a_runs(result=7)
+    getattr(play, end)("a")
+    assert play.status("b") is NodeStatus.FINISHED
+    assert play.record("b").result == 7
+    assert play.record("b").attempt == 0
+
+
+def test_a_resolved_node_ends_as_resolved_if_the_node_before_fails_for_good():
+    play = resolved_while_a_runs(result=7)
+    play.fails("a", permanent=True)
+    assert play.status("b") is NodeStatus.FINISHED
+
+
+def test_the_failure_of_a_node_before_does_not_skip_a_resolved_node_if_the_task_goes_on():
+    play = issued_chain(on_node_failure="continue")
+    play.starts("a")
+    play.resolve("b", "finished", result=7)
+    step = play.fails("a", permanent=True)
+    assert (play.status("b"), play.record("b").result) == (NodeStatus.FINISHED, 7)
+    assert started(step) == ["c"]
+
+
+def test_a_node_further_down_keeps_its_resolution_while_the_nodes_before_it_run():
+    play = resolved_while_a_runs("c", "skipped")
+    goes_on(play, "a", "b")
+    assert play.status("c") is NodeStatus.QUEUED
+    play.succeeds("b")
+    assert play.status("c") is NodeStatus.SKIPPED
+    assert play.task.status is TaskStatus.FINISHED
+
+
+def test_the_command_of_a_node_before_that_no_worker_has_started_is_withdrawn():
+    play = issued_chain()
+    assert effects(play.resolve("b", "finished", result=7)) == ["end segments", "withdraw a"]
+    assert "withdraw a" in play.pending
+    assert effects(play.later(play.settings.resend_sec)) == ["withdraw a"]
+    before = play.token("a")
+    step = play.is_withdrawn("a")
+    assert {*changes(step)} >= {"a queued", "b finished"}
+    assert {*started(step)} == {"a", "c"}
+    assert (play.record("a").attempt, play.token("a") != before) == (1, True)
+
+
+def test_a_start_that_was_before_the_withdrawal_ends_the_segment_for_a_resolved_node_again():
+    play = issued_chain()
+    play.resolve("b", "skipped")
+    assert effects(play.starts("a")) == ["end segments"]
+
+
+def test_a_worker_that_ends_the_segment_with_its_start_is_not_asked_again():
+    play = issued_chain()
+    play.resolve("b", "skipped")
+    assert "end segments" not in effects(play.starts("a", ends_segment=True))
+    assert play.status("b") is NodeStatus.SKIPPED
+
+
+def test_the_withdrawal_of_a_command_that_carried_no_nodes_ends_a_resolved_node():
+    play = issued_chain()
+    play.resolve("b", "skipped")
+    play.sent(("a", 1))
+    step = play.is_withdrawn("a")
+    assert play.status("b") is NodeStatus.SKIPPED
+    assert started(step) == ["a"]
+
+
+def test_a_withdrawal_counts_also_if_the_command_is_known_to_carry_no_nodes_since_a_resume():
+    play = issued_chain()
+    play.pause()
+    play.resume()
+    play.sent(("a", 1))
+    assert started(play.is_withdrawn("a")) == ["a"]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_resolved_node_ends_also_in_a_paused_task(*, paused: bool):
+    play = resolved_while_a_runs()
+    if paused:
+        play.pause()
+    play.succeeds("a")
+    assert play.status("b") is NodeStatus.FINISHED
+
+
+def test_the_first_of_two_resolutions_of_a_node_that_is_kept_open_counts():
+    play = resolved_while_a_runs(outcome="skipped")
+    assert play.resolve("b", "finished", result=7).ignored
+    play.succeeds("a")
+    assert play.status("b") is NodeStatus.SKIPPED
+
+
+@pytest.mark.parametrize("stop", ["before", "after"])
+def test_a_cancel_does_not_change_the_outcome_of_a_resolved_node(stop: str):
+    play = resolved_while_a_runs(result=7)
+    if stop == "before":
+        play.cancel()
+    goes_on(play, "a", "b")
+    if stop == "after":
+        play.cancel()
+    play.stops("b")
+    assert (play.status("b"), play.record("b").result) == (NodeStatus.FINISHED, 7)
+    assert play.status("c") is NodeStatus.CANCELLED
+    assert play.task.status is TaskStatus.CANCELLED
+
+
+def test_a_worker_that_ends_its_segment_ends_the_nodes_of_a_stopped_task_that_it_may_have_begun():
+    play = chain()
+    play.cancel()
+    assert play.status("b") is NodeStatus.QUEUED
+    play.starts("a", ends_segment=True)
+    assert [play.status(name) for name in "abc"] == [
+        NodeStatus.CANCELLING,
+        NodeStatus.CANCELLED,
+        NodeStatus.CANCELLED,
+    ]
+
+
+def test_the_end_of_a_segment_that_another_attempt_reports_says_nothing():
+    play = chain()
+    play.resolve("b", "skipped")
+    assert play.starts("a", token="0" * 24, ends_segment=True).ignored
+    assert play.status("b") is NodeStatus.QUEUED
+
+
+def test_the_explanation_of_a_resolved_node_that_is_kept_open_says_until_when():
+    play = resolved_while_a_runs(outcome="skipped", reason="not needed")
+    said = explain_node(play.task, play.index("b"), play.task.records, now=play.now)
+    assert said == (
+        "'b' is queued: ann resolved it as skipped: not needed. It ends when it is known whether"
+        " the worker of 'a' has begun it."
+    )
 
 
 # ---------------------------------------------------------------- times

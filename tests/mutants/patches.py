@@ -1588,6 +1588,34 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
         "pass",
         suite="tests/engine/test_segments.py",
     ),
+    Mutant(
+        "a node that a worker may begin ends at once when it is resolved",
+        "node_resolved",
+        "carrier_of(draft, index) if mark == Mark.WAITING else None",
+        "None",
+        suite="tests/engine/test_segments.py",
+    ),
+    Mutant(
+        "a resolved node ends before the next one that its worker has begun",
+        "_end_of_resolved",
+        "isinstance(event, NodeSucceeded) and goes_on_with_stray(draft, event)",
+        "False",
+        suite="tests/engine/test_segments.py",
+    ),
+    Mutant(
+        "the number of a start that does not count is used again",
+        "refuse_next",
+        "record.first_attempt = issue.attempt + 1",
+        "record.attempt = 0",
+        suite="tests/engine/test_segments.py",
+    ),
+    Mutant(
+        "a worker does not report that it has ended a segment",
+        "Attempts.end_segments",
+        "run.reports.end_segment()",
+        "pass",
+        suite="tests/worker/test_segments.py",
+    ),
     # ------------------------------------------------ log lines
     Mutant(
         "a run does not wait until its log lines are stored",

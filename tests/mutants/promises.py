@@ -3,13 +3,14 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
 import anyio
 
 from flowkit import WorkerConfig
+from flowkit.errors import TaskRefused
 from flowkit.task import NodeView, TaskView
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing.simulation import Faults, Setup, SimCluster, setup_of
@@ -184,9 +185,15 @@ async def stops_wait_for_what_began(cluster: SimCluster) -> None:
         flow = graph(node("a", "step"), *linked, segments=pick(["safe", "eager"])) | last
         task_id = await cluster.client.create_task(graph=flow)
         await cluster.clock.sleep(pick([0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1]))
-        if pick([True, False, False]):
-            await cluster.client.pause(task_id)
-            await cluster.clock.sleep(pick([0.0, 0.01, 0.05]))
+        match pick(["cancel", "pause", "resolve", "resolve"]):
+            case "pause":
+                await cluster.client.pause(task_id)
+                await cluster.clock.sleep(pick([0.0, 0.01, 0.05]))
+            case "resolve":
+                with suppress(TaskRefused):
+                    outcome = pick(["finished", "skipped", "failed"])
+                    await cluster.client.resolve_node(task_id, pick(names), outcome, by="ann")
+                await cluster.clock.sleep(pick([0.0, 0.01, 0.05, 1.0]))
         await cluster.client.cancel(task_id)
         if (await cluster.client.wait(task_id)).status == "cancelled":
             await cluster.client.retry(task_id)

@@ -13,6 +13,7 @@ from flowkit.messages import (
     EndSegments,
     ExpressionData,
     NodeFailed,
+    NodeStarted,
     NodeSucceeded,
     RunContextData,
     RunNode,
@@ -254,19 +255,69 @@ async def test_a_segment_ends_after_a_cancel(bench: Bench, gate: Gate) -> None:
 async def test_a_segment_ends_when_its_task_is_paused(bench: Bench, gate: Gate) -> None:
     async with bench.worker({"work": gate}):
         command = await begun(bench, gate)
-        order = EndSegments(task_id=command.task_id)
-        await bench.bus.publish([Message("flowkit.control", encode(order), command.task_id)])
-        await anyio.wait_all_tasks_blocked()
+        await end_segments(bench, command.task_id)
         gate.open.set()
         await ends_after_first(bench, command)
 
 
+async def end_segments(bench: Bench, task_id: str) -> None:
+    order = EndSegments(task_id=task_id)
+    await bench.bus.publish([Message("flowkit.control", encode(order), task_id)])
+    await anyio.wait_all_tasks_blocked()
+
+
+async def ends_of_segments(bench: Bench, command: RunNode) -> list[bool]:
+    """Return whether each report of the start says that the segment has ended."""
+    await anyio.wait_all_tasks_blocked()
+    return [one.ends_segment for one in bench.of(command) if isinstance(one, NodeStarted)]
+
+
+async def test_a_worker_reports_that_it_begins_no_other_node_of_a_segment(
+    bench: Bench, gate: Gate
+) -> None:
+    async with bench.worker({"work": gate}):
+        command = await begun(bench, gate)
+        other = await bench.send(segment=segment("work"))
+        await bench.started(other)
+        await end_segments(bench, command.task_id)
+        assert await ends_of_segments(bench, command) == [False, True]
+        assert await ends_of_segments(bench, other) == [False]
+        gate.open.set()
+
+
+async def test_a_node_that_has_begun_in_an_eager_segment_reports_its_end(
+    bench: Bench, gate: Gate
+) -> None:
+    async with bench.worker({"gate": gate, "work": work}):
+        command = await bench.send(segment=segment("gate", "work", eager=True))
+        await until(lambda: len(gate.order) == 1)
+        await end_segments(bench, command.task_id)
+        assert await ends_of_segments(bench, node_of(command, 1)) == [True]
+        gate.open.set()
+        assert (await bench.end(node_of(command, 1))).next is None
+
+
 async def test_a_command_that_comes_after_the_end_of_its_segments_runs_alone(bench: Bench) -> None:
     async with bench.worker([work]):
-        order = EndSegments(task_id="t1")
-        await bench.bus.publish([Message("flowkit.control", encode(order), "t1")])
+        await end_segments(bench, "t1")
+        command = await bench.send(segment=segment("work"))
+        await ends_after_first(bench, command)
+
+
+async def test_a_run_that_waits_for_a_slot_reports_the_end_of_its_segment_with_its_start(
+    bench: Bench, gate: Gate
+) -> None:
+    async with bench.worker({"gate": gate, "work": work}, max_concurrency=1):
+        first = await bench.send("first", role="gate")
+        await bench.started(first)
+        command = await bench.send("second", role="gate", segment=segment("work"))
         await anyio.wait_all_tasks_blocked()
-        await ends_after_first(bench, await bench.send(segment=segment("work")))
+        await end_segments(bench, command.task_id)
+        await bench.cancel(first)
+        await until(lambda: gate.order == ["first", "second"])
+        assert await ends_of_segments(bench, command) == [True]
+        gate.open.set()
+        await ends_after_first(bench, command)
 
 
 async def test_a_segment_ends_when_the_worker_stops(bench: Bench, gate: Gate) -> None:
@@ -365,9 +416,7 @@ async def test_a_start_that_waits_for_the_bus_is_handed_back_if_its_segment_ends
     bench, bus = held
     async with bench.worker([work]):
         command = await waiting(bench, bus)
-        order = EndSegments(task_id=command.task_id)
-        await bench.bus.publish([Message("flowkit.control", encode(order), command.task_id)])
-        await anyio.wait_all_tasks_blocked()
+        await end_segments(bench, command.task_id)
         bus.gate.set()
         assert (await bench.end(node_of(command, 1))).kind == "node_released"
 

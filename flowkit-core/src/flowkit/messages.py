@@ -323,6 +323,8 @@ class NodeStarted(_NodeMessage):
     """The handler of a node with a rate has begun. False: it begins after this report, or another
     process reports the start.
     """
+    ends_segment: bool = False
+    """The worker begins no other node of the segment after this one."""
 
 
 class NodeProgressed(_NodeMessage):

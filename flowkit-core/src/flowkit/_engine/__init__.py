@@ -97,7 +97,7 @@ from flowkit._engine.readiness import (
 )
 from flowkit._engine.reruns import blocked_nodes
 from flowkit._engine.retries import retry_delay
-from flowkit._engine.segment_rules import nodes_read, promised_nodes
+from flowkit._engine.segment_rules import carrier_of, nodes_read, promised_nodes
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import sources_of, sources_progress, undone_node
@@ -208,6 +208,7 @@ __all__ = [
     "awaits_output",
     "blocked_nodes",
     "broken_parent",
+    "carrier_of",
     "child_node",
     "confirmed_until",
     "contradiction",

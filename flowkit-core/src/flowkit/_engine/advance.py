@@ -159,8 +159,7 @@ def advance(
     if type(event) not in _MOVES_NO_NODE and not (type(event) is Woke and task.terminal):
         if draft.maps:
             close_maps(draft, settings)
-        if draft.main_is_stopping:
-            end_promises(draft, settings)
+        end_promises(draft, settings)
         issue_ready_nodes(draft, settings)
         if draft.open == 0 and task.spec.plan.ends is not None and not awaits_output(draft):
             run_later_phases(draft, settings)

@@ -396,6 +396,9 @@ def pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -
         mark, record = draft.mark(child), draft.record(child)
         if mark in ENDED or mark in STOPPING:
             continue
+        if record.resolution is not None:
+            _end_resolved(draft, child, record.resolution, settings)
+            continue
         reason_code = never_because(draft.count(child)[BROKEN])
         if mark in _MAY_BE_UNBEGUN and record.attempt < record.first_attempt:
             _mark_skipped(draft, child, reason_code)

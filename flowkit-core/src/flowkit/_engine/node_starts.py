@@ -11,7 +11,7 @@ from flowkit._engine.maps import begin_map
 from flowkit._engine.node_ends import cancel_other_parents, skip
 from flowkit._engine.pending_effects import question, stop_effects
 from flowkit._engine.readiness import BROKEN, Readiness, lacks_place, never_because, readiness
-from flowkit._engine.segment_rules import nodes_after
+from flowkit._engine.segment_rules import is_called_back, nodes_after
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.waits import begin_nodes
@@ -293,9 +293,9 @@ def commands_sent(draft: Transition, event: CommandsSent, settings: EngineSettin
             record.sent = True
             record.place = command.place
             draft.ignored = False
-        # While the task is paused, the withdrawal of a command that carries nodes is on its way.
-        # While it is being stopped, the end of this node decides about those that are kept open.
-        if draft.paused or draft.main_is_stopping or not _is_issue_of(draft, command):
+        # Nodes that are kept open are ended by the withdrawal of the command, or by its worker.
+        keeps_open = draft.main_is_stopping or is_called_back(draft, command.index)
+        if keeps_open or not _is_issue_of(draft, command):
             continue
         if draft.record(command.index).promised > command.carried:
             draft.edit(command.index).promised = command.carried

@@ -24,7 +24,7 @@ from flowkit._engine.effects import (
     WithdrawCommand,
 )
 from flowkit._engine.readiness import awaits_output
-from flowkit._engine.segment_rules import has_segments
+from flowkit._engine.segment_rules import TaskState, has_segments, is_called_back
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit.graph._expanded_plan import is_undo, runs_child_task
 from flowkit.graph._models import COORDINATOR_FUNCTION
@@ -65,10 +65,10 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     plan = task.spec.plan
     if ends_segments(task):
         effects.append(EndSegments())
-    if task.paused:
-        effects += withdrawals_of_carriers(task)
     for index, record in task.records.items():
         mark = task.marks[index]
+        if mark == Mark.ISSUED and is_called_back(task, index):
+            effects.append(withdrawal_of(task, index))
         if record.overdue:
             effects += stop_effects(task.spec, index, record, record.error or "")
         elif mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
@@ -106,14 +106,20 @@ def ends_segments(task: Task) -> bool:
 
 
 def withdrawals_of_carriers(task: Task) -> list[WithdrawCommand]:
-    """Return the effects that withdraw the commands of a task that is paused which no worker is
-    known to have started, and which carry other nodes: their worker could begin these.
+    """Return the effects that withdraw the commands of a task that no worker is known to have
+    started, and that carry other nodes: their worker could begin these.
     """
     return [
-        WithdrawCommand(index, record.attempt, task.spec.current_token(index, record))
+        withdrawal_of(task, index)
         for index, record in task.records.items()
         if record.promised and task.marks[index] == Mark.ISSUED
     ]
+
+
+def withdrawal_of(task: TaskState, index: int) -> WithdrawCommand:
+    """Return the effect that withdraws the command of a node's attempt."""
+    record = task.record(index)
+    return WithdrawCommand(index, record.attempt, task.spec.current_token(index, record))
 
 
 def node_question(index: int, record: NodeRecord) -> AskKey | NameKey:

@@ -10,11 +10,18 @@ from flowkit._engine.node_ends import (
     fail_attempt,
     fail_overdue,
     finish_node,
+    give_grace,
     stop_everything,
 )
 from flowkit._engine.node_starts import record_start
 from flowkit._engine.pending_effects import stop_effects
-from flowkit._engine.segments import refuse_next, start_next
+from flowkit._engine.segment_rules import is_called_back
+from flowkit._engine.segments import (
+    goes_on_with_stray,
+    refuse_next,
+    resolved_before_stray,
+    start_next,
+)
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause, task_stop_code, was_stopped
 from flowkit._engine.time_limits import LIMIT_CODES
@@ -37,22 +44,28 @@ from flowkit.messages import (
 )
 from flowkit.task import ATTEMPTED, Mark, NodeRecord, TaskOutput, TaskSpec, TaskStatus
 
+End = NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
+
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
     """Record the start of the current attempt. Its place of a rate is used up when it has begun.
-    Answer the start of a cancelled one with a cancellation.
+    Its worker may say that it begins no other node of the segment. Answer the start of a cancelled
+    one with a cancellation.
     """
     if _is_current(draft, event):
         mark, record = draft.mark(event.index), draft.record(event.index)
         ends_claim = event.begun and record.holds_rate
+        ends_segment = event.ends_segment and record.promised > 0
         if mark == Mark.ISSUED:
             record_start(draft, event.index, event.worker_id, event.at, settings)
-            if draft.paused and record.promised:
+            if not ends_segment and is_called_back(draft, event.index):
                 draft.effects.append(EndSegments())
         elif mark == Mark.CANCELLING and record.worker_id is None:
             _note_start_of_stopped(draft, event)
-        elif not ends_claim:
+        elif not ends_claim and not ends_segment:
             _ignore_start(draft, event)
+        if ends_segment:
+            draft.edit(event.index).promised = 0
         if ends_claim:
             draft.end_claim(event.index, "rate", begun=True)
     else:
@@ -78,7 +91,7 @@ def _note_start_of_stopped(draft: Transition, event: NodeStarted) -> None:
 
 def command_withdrawn(draft: Transition, event: CommandWithdrawn, settings: EngineSettings) -> None:
     """End an attempt that has never begun, and was being stopped. One that was not was late for its
-    rate, or its task was paused: its node is queued again, and the attempt does not count.
+    rate, or its segment was called back: its node is queued again, and the attempt does not count.
     """
     if not _is_current(draft, event):
         draft.ignored = True
@@ -87,7 +100,7 @@ def command_withdrawn(draft: Transition, event: CommandWithdrawn, settings: Engi
     if mark == Mark.CANCELLING or record.overdue:
         error = "its command was withdrawn before a worker started it"
         fail_attempt(draft, event.index, "withdrawn", error, settings)
-    elif mark == Mark.ISSUED and (record.holds_rate or record.promised):
+    elif mark == Mark.ISSUED:
         draft.end_claims(event.index, begun=False)
         _hand_back(draft, event.index, None)
     else:
@@ -154,13 +167,15 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
     if event.next is not None and counts:
         start_next(draft, event, event.next, settings)
     elif event.next is not None:
-        refuse_next(draft, event.next)
+        refuse_next(draft, event, event.next)
 
 
 def _attempt_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> bool:
     """Finish a node, and return whether this result counts. The current attempt fails if it has
     exceeded a limit.
     """
+    if _ends_stray(draft, event, settings):
+        return False
     if (
         _is_foreign(draft, event)
         or _is_beside_holder(draft, event)
@@ -250,13 +265,29 @@ def _is_overdue(draft: Transition, event: NodeSucceeded | FunctionReturned) -> b
 def _end_of_resolved(
     draft: Transition, event: NodeSucceeded | FunctionReturned, settings: EngineSettings
 ) -> None:
-    """End a node that is being stopped, because its current attempt has ended. Its outcome is the
-    one that an operator has chosen.
+    """End a node that is being stopped, because its current attempt has ended, and its worker has
+    not begun another node after it. Its outcome is the one that an operator has chosen.
     """
-    if event.attempt == draft.record(event.index).attempt:
-        end_cancelled(draft, event.index, settings)
-    else:
+    if event.attempt != draft.record(event.index).attempt:
         draft.ignored = True
+    elif isinstance(event, NodeSucceeded) and goes_on_with_stray(draft, event):
+        give_grace(draft, event.index, settings)
+    else:
+        end_cancelled(draft, event.index, settings)
+
+
+def _ends_stray(draft: Transition, event: End, settings: EngineSettings) -> bool:
+    """Return whether a stray run has ended. Then the resolved node before it ends, unless the
+    worker goes on with another stray run.
+    """
+    resolved = resolved_before_stray(draft, event.index, event.token)
+    if resolved is None:
+        return False
+    if isinstance(event, NodeSucceeded) and goes_on_with_stray(draft, event):
+        give_grace(draft, resolved, settings)
+    else:
+        end_cancelled(draft, resolved, settings)
+    return True
 
 
 def _set_outcome(draft: Transition, event: FunctionReturned, ending: TaskEnding) -> None:
@@ -273,6 +304,8 @@ def _set_outcome(draft: Transition, event: FunctionReturned, ending: TaskEnding)
 
 def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) -> None:
     """Fail the current attempt."""
+    if _ends_stray(draft, event, settings):
+        return
     if not _is_current(draft, event):
         draft.ignored = True
         return
@@ -301,6 +334,8 @@ def function_failed(draft: Transition, event: FunctionFailed, settings: EngineSe
 
 def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings) -> None:
     """Fail an attempt that its worker stopped, or end a node that was being cancelled."""
+    if _ends_stray(draft, event, settings):
+        return
     if not _is_current(draft, event):
         draft.ignored = True
     else:
@@ -317,6 +352,8 @@ def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings
 
 def node_released(draft: Transition, event: NodeReleased, settings: EngineSettings) -> None:
     """Queue a node again whose attempt was handed back. It keeps its progress."""
+    if _ends_stray(draft, event, settings):
+        return
     if not _is_current(draft, event):
         draft.ignored = True
         return

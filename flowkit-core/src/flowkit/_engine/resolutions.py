@@ -1,11 +1,15 @@
 """Resolutions: operators choose the outcomes of nodes that have not ended.
 
 What runs is stopped as by a cancellation. The resolution is in the record of the node meanwhile,
-and decides the outcome at the end of the stop.
+and decides the outcome at the end of the stop. So it is for a node that a worker may begin in its
+segment, until it is known whether the worker has.
 """
 
+from flowkit._engine.effects import EndSegments
 from flowkit._engine.events import NodeResolved
 from flowkit._engine.node_ends import stop_node
+from flowkit._engine.pending_effects import withdrawal_of
+from flowkit._engine.segment_rules import carrier_of
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import RESOLVED
 from flowkit._engine.transition import Transition
@@ -20,12 +24,17 @@ def node_resolved(draft: Transition, event: NodeResolved, settings: EngineSettin
     index, chosen = event.index, event.resolution
     mark = draft.mark(index)
     is_stopped = mark == Mark.WAITING and draft.main_is_stopping
-    if mark not in NODE_REPORTS[NodeResolved] or is_stopped:
+    is_resolved = draft.record(index).resolution is not None
+    if mark not in NODE_REPORTS[NodeResolved] or is_stopped or is_resolved:
         draft.ignored = True
         return
     draft.edit(index).resolution = chosen
     data = {"outcome": chosen.outcome, "by": chosen.by, "reason": chosen.reason}
     draft.note(index, "resolution", None, data)
-    if mark == Mark.WAITING:
-        draft.end_segments()  # one of them may come to this node
-    stop_node(draft, index, mark, RESOLVED, settings)
+    carrier = carrier_of(draft, index) if mark == Mark.WAITING else None
+    if carrier is None:
+        stop_node(draft, index, mark, RESOLVED, settings)
+        return
+    draft.effects.append(EndSegments())
+    if draft.mark(carrier) == Mark.ISSUED:
+        draft.effects.append(withdrawal_of(draft, carrier))

@@ -86,6 +86,8 @@ def nodes_read(plan: Plan, index: int) -> Sequence[int]:
 class TaskState(Protocol):
     """State of a task, stored or in transition."""
 
+    paused: bool
+
     @property
     def spec(self) -> TaskSpec: ...
     def mark(self, index: int) -> int: ...
@@ -147,6 +149,30 @@ def promised_nodes(task: TaskState, index: int) -> Iterator[int]:
             return
         index = children[0].node
         yield index
+
+
+def carrier_of(task: TaskState, index: int) -> int | None:
+    """Return the node whose worker may begin a waiting node after it; None if no worker may."""
+    plan = task.spec.plan
+    for distance in range(1, MOST_NODES):
+        if index >= plan.main or len(plan.parents[index]) != 1:
+            return None
+        index = plan.parents[index][0].node
+        if task.mark(index) in ATTEMPTED:
+            return index if task.record(index).promised >= distance else None
+        if task.mark(index) != Mark.WAITING:
+            return None
+    return None
+
+
+def is_called_back(task: TaskState, index: int) -> bool:
+    """Return whether the worker of a node must not begin those that its command carries: the task
+    is paused, or an operator has resolved one of them.
+    """
+    return task.record(index).promised > 0 and (
+        task.paused
+        or any(task.record(one).resolution is not None for one in promised_nodes(task, index))
+    )
 
 
 def has_segments(task: Task) -> bool:

@@ -7,6 +7,7 @@ from shlex import quote
 from flowkit._engine import (
     MOST_WAITING_FOR_KEYS,
     broken_parent,
+    carrier_of,
     child_node,
     must_not_ask,
     path_to_failure,
@@ -152,6 +153,12 @@ def explain_node(
                 f"{name} failed{because} and is tried again in {left:.1f} s, as attempt"
                 f" {record.attempt + 1 if record else 1}. {run_now_hint(task, index)}"
             )
+    carrier = carrier_of(task, index) if mark == Mark.WAITING else None
+    if carrier is not None and record is not None and record.resolution is not None:
+        return (
+            f"{name} is queued: {record.resolution}. It ends when it is known whether the worker of"
+            f" {plan.ids[carrier]!r} has begun it."
+        )
     if task.paused:
         return f"{name} {explain_pause(task)}"
     if task.key is not None and (task.key.is_asking or task.key.is_open):

@@ -63,10 +63,10 @@ def refusal_to_resolve(node: StoredNode) -> TaskRefused | None:
         return TaskRefused(
             f"{name} is a shard, whose remaining artifacts would be lost; resolve {owner!r} instead"
         )
-    if mark in NODE_REPORTS[NodeResolved]:
-        return None
     if record.resolution is not None:
         return TaskRefused(f"{name} was resolved before: {record.resolution}")
+    if mark in NODE_REPORTS[NodeResolved]:
+        return None
     if mark in ENDED:
         return TaskRefused(f"{name} has ended: it is {shown_status(node.task, node.index, mark)}")
     if mark == Mark.HELD:

@@ -721,8 +721,10 @@ class TaskVerbs(ABC):
         What the node runs is stopped first, as by a cancellation: a handler or coordinator function
         within the grace, a child task with its undos and its ``finally``, the children of a map.
         Meanwhile the node is ``cancelling``. It ends with the chosen outcome, also if it succeeds
-        before it is stopped. A failed node is not retried. A finished one is undone like others if
-        the task fails, and nodes that read its artifacts get those that it has stored.
+        before it is stopped. A node that a worker may begin in a segment stays ``queued`` until the
+        worker has said that it does not begin it. A failed node is not retried. A finished one is
+        undone like others if the task fails, and nodes that read its artifacts get those that it
+        has stored.
 
         Any node of the running phase of the task can be resolved, whether it has begun or not: also
         the child of a map, an undo, and a node of ``finally``. A shard alone cannot, because its

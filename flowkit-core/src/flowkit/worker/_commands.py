@@ -108,11 +108,11 @@ class Attempts:
             reports = RunReports(self._buffer, command, headers, origin)
             segment = (
                 SegmentProgress(command, command.segment, self._services.clock)
-                if command.segment is not None
-                and command.data is not None
-                and command.task_id not in self._without_segments
+                if command.segment is not None and command.data is not None
                 else None
             )
+            if command.task_id in self._without_segments:
+                reports.end_segment()
             self._submit(
                 Run(command, served, reports, self._services, follow=self._follow, segment=segment),
                 was_requested=origin is None,
@@ -191,10 +191,13 @@ class Attempts:
         return following, end, encoded
 
     def end_segments(self, task_id: str) -> None:
-        """Begin no further nodes of a task without commands, and hand back the one that has not
-        begun.
+        """Begin no further nodes of a task without commands, report that, and hand back the one
+        that has not begun.
         """
         self._without_segments[task_id] = None
+        for run in self._runs.values():
+            if run.command.task_id == task_id and run.segment is not None:
+                run.reports.end_segment()
         self._hand_back_following(lambda before: before.task_id == task_id)
 
     def end_all_segments(self) -> None:

@@ -67,6 +67,7 @@ class RunReports:
         "_buffer",
         "_encoded_end",
         "_end",
+        "_ends_segment",
         "_held_up_due",
         "_progress_at",
         "_progress_due",
@@ -113,7 +114,7 @@ class RunReports:
         self.headers = headers_of(self.trace)
         self.started_at = 0.0
         self.progress: Any = command.progress
-        self._started = self._begun = False
+        self._started = self._begun = self._ends_segment = False
         self._start_due = self._batch_due = self._progress_due = False
         self._progress_at = 0.0
         self._progress_sent_at: float | None = None
@@ -151,6 +152,13 @@ class RunReports:
         """
         self._begun = self._start_due = True
         self._buffer.add(self)
+
+    def end_segment(self) -> None:
+        """Report with the start, or with a second report of it, that the worker begins no other
+        node of the segment after this one.
+        """
+        self._ends_segment = True
+        self.repeat_start()
 
     def repeat_start(self) -> None:
         """Report the start once more.
@@ -226,7 +234,14 @@ class RunReports:
         between = self._batch_due or self._progress_due or self._retries_due is not None
         between = between or self._held_up_due is not None
         if self._start_due and (self._end is None or between):
-            reports.append(NodeStarted(**self.ids, at=self.started_at, begun=self._begun))
+            reports.append(
+                NodeStarted(
+                    **self.ids,
+                    at=self.started_at,
+                    begun=self._begun,
+                    ends_segment=self._ends_segment,
+                )
+            )
         if between:
             self._add_due(reports)
         if self._end is not None:
