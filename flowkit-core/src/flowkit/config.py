@@ -412,11 +412,11 @@ class CoordinatorConfig(ServiceConfig):
     outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause before a retry.")
     outbox_backoff_max_ms: int = Field(5_000, ge=1, description="Longest pause before a retry.")
     segments: Annotated[Literal["safe", "eager", "off"], BeforeValidator(off_of_yaml)] = Field(
-        "off",
+        "safe",
         description=(
-            "How workers run chains of nodes: `off` sends a command for each node, `safe` begins a"
-            " node when the bus has acknowledged the result of the one before, `eager` does not"
-            " wait for that. A graph may choose for itself."
+            "How workers run chains of nodes: `safe` begins a node when the bus has acknowledged"
+            " the result of the one before, `eager` does not wait for that, `off` sends a command"
+            " for each node. A graph may choose for itself."
         ),
     )
     max_in_flight: int = Field(
