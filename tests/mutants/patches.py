@@ -542,6 +542,25 @@ if pending and not (broken and need == ALL_ENDED):
         ),
     ),
     Mutant(
+        "a producer does not wait for readers that are about to start",
+        "BatchProcessor.wait_for_readers",
+        "readers.expect(self._stored.stream, self._expected, self._shards)",
+        "",
+        suite=(
+            "tests/flows/test_flow_control.py::test_a_producer_waits_for_a_reader_that_begins_soon"
+        ),
+    ),
+    Mutant(
+        "a producer waits for ever for a reader that does not start",
+        "StreamReaders.expect",
+        "now + FORGET_SEC",
+        "now + 1e9",
+        suite=(
+            "tests/flows/test_flow_control.py"
+            "::test_a_reader_that_does_not_begin_holds_up_no_producer_for_long"
+        ),
+    ),
+    Mutant(
         "a producer waits for a reader that is not heard any more",
         "StreamReaders.notice",
         "now + FORGET_SEC",

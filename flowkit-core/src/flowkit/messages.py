@@ -219,6 +219,10 @@ class RunNode(_NodeMessage):
     """Streams that the node may read, or None if the worker has to read them from the store."""
     streamed: bool = False
     """Other nodes may read this node's artifacts while it runs."""
+    readers: dict[Id, Count] = Field(default_factory=dict)
+    """Nodes that soon read this node's artifacts, and the number of batches that this node may be
+    ahead of each. Until it hears of one, it counts as one that has read nothing, for a while.
+    """
     mapped: bool = False
     """Maps read this node's artifacts while it runs: each stored batch is reported."""
     progress: Any = None

@@ -100,7 +100,7 @@ from flowkit._engine.retries import retry_delay
 from flowkit._engine.segment_rules import carrier_of, nodes_read, promised_nodes
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
-from flowkit._engine.sources import sources_of, sources_progress, undone_node
+from flowkit._engine.sources import expected_readers, sources_of, sources_progress, undone_node
 from flowkit._engine.stop_reasons import stop_cause, was_stopped
 from flowkit._engine.tags import (
     RETRYING,
@@ -216,6 +216,7 @@ __all__ = [
     "due_nodes",
     "end_status",
     "error_of",
+    "expected_readers",
     "fails_task",
     "first_marks",
     "is_delayed",

@@ -1,11 +1,24 @@
 """Sources of nodes: the nodes whose artifacts a node reads, perhaps before they have ended."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
-from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import is_sharded, is_undo, node_of, number_of
+from flowkit.graph import NodeSpec, Plan
+from flowkit.graph._expanded_plan import (
+    child_id,
+    is_sharded,
+    is_undo,
+    node_of,
+    number_of,
+    stored_by,
+)
+from flowkit.graph._models import MAX_AHEAD
+from flowkit.graph._node_checks import PULL_ADAPTERS, named_nodes
 from flowkit.task import ENDED, IN_FLIGHT, Mark, Task, TaskSpec
+
+MOST_EXPECTED = 200
+"""Readers that a command names."""
 
 
 class Marks(Protocol):
@@ -75,3 +88,66 @@ def _reads(plan: Plan, index: int) -> bool:
     return node.io.input_adapter is not None or (
         node.map is None and any(edge.streams for edge in plan.parents[index])
     )
+
+
+# ---------------------------------------------------------------- readers
+
+
+def waits_for_batches(state: Marks, index: int) -> bool:
+    """Return whether nothing but a first batch is missing for the start of a node that waits: its
+    parents that do not stream to it have ended.
+    """
+    return all(
+        edge.streams or state.mark(edge.node) in ENDED for edge in state.spec.plan.parents[index]
+    )
+
+
+def expected_readers(task: Task, index: int) -> Mapping[str, int]:
+    """Return the nodes that read the artifacts of a node while it runs, each with the number of
+    batches that the node may be ahead of it: those in flight, and those that need only its first
+    batch to start. Of a node with shards this is the first shard.
+    """
+    plan = task.spec.plan
+    source = stored_by(plan, index)
+    found = (
+        edge.node
+        for edge in plan.children[source]
+        if edge.streams
+        and _pulls_from(plan.nodes[edge.node], plan.ids[source])
+        and _runs_soon(task, edge.node)
+    )
+    return {
+        _reader_id(plan, reader): plan.nodes[reader].io.max_ahead or MAX_AHEAD
+        for reader in islice(found, MOST_EXPECTED)
+    }
+
+
+def _runs_soon(task: Task, index: int) -> bool:
+    plan, mark = task.spec.plan, task.mark(index)
+    if mark in _RUNS:
+        return True
+    node = plan.nodes[index]
+    return (
+        mark in _STARTS
+        and plan.max_parallel is None
+        and not (node.when or node.key or node.rate_limit)
+        and waits_for_batches(task, index)
+    )
+
+
+_RUNS = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.MAPPING})
+_STARTS = frozenset({Mark.WAITING, Mark.READY})
+
+
+def _pulls_from(node: NodeSpec, source: str) -> bool:
+    """Return whether a node that streams pulls the artifacts of this parent."""
+    adapter = node.io.input_adapter
+    if adapter is not None and adapter not in PULL_ADAPTERS:
+        return False
+    named = [node_id for _, node_id in named_nodes(node)]
+    return not named or source in named
+
+
+def _reader_id(plan: Plan, index: int) -> str:
+    """Return the id under which a node sends its position first."""
+    return child_id(plan.ids[index], 0) if is_sharded(plan, index) else plan.ids[index]

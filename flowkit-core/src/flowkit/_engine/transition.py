@@ -20,7 +20,7 @@ from flowkit._engine.pending_effects import return_of
 from flowkit._engine.queue_ranks import first_of, queue_rank
 from flowkit._engine.readiness import derive, fails_task
 from flowkit._engine.segment_rules import has_segments
-from flowkit._engine.sources import sources_progress
+from flowkit._engine.sources import sources_progress, waits_for_batches
 from flowkit._engine.tags import count_tags, waiting_tag
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
@@ -289,13 +289,10 @@ class Transition:
         """Return whether a waiting node may start on a batch: a parent that streams to it has
         stored one, and the other parents have ended.
         """
-        has_batch = False
-        for edge in self.task.spec.plan.parents[child]:
-            if edge.streams:
-                has_batch = has_batch or self.record(edge.node).has_batch
-            elif self.mark(edge.node) not in ENDED:
-                return False
-        return has_batch
+        return waits_for_batches(self, child) and any(
+            edge.streams and self.record(edge.node).has_batch
+            for edge in self.task.spec.plan.parents[child]
+        )
 
     def queue(self, index: int) -> None:
         """Queue a ready node. One of a control type needs no place, and begins next. A child is

@@ -32,6 +32,7 @@ from flowkit._engine import (
     TellParent,
     TellReaders,
     WithdrawCommand,
+    expected_readers,
     nodes_read,
     promised_nodes,
     sources_of,
@@ -445,6 +446,7 @@ class Outbox:
             "data": data,
             "sources": sources,
             "streamed": plan.streamed[index],
+            "readers": expected_readers(task, index) if plan.streamed[index] else {},
             "mapped": stored_by(plan, index) in plan.map_sources.values(),
             "progress": record.progress,
         }

@@ -29,6 +29,8 @@ LAST_VERSION = 2**31 - 1
 
 MOST_PARALLEL = 1000
 MOST_SHARDS = 1000
+MAX_AHEAD = 1000
+"""Number of batches that a producer may be ahead of a reader whose node names none."""
 """Highest number of batches of a node that may be in process at the same time."""
 
 NodeId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
@@ -172,8 +174,8 @@ class NodeIO(DocumentPart):
     positions. Each shard runs by itself, also on another worker.
     """
     max_ahead: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Maximum number of batches that the nodes that it reads may be ahead of it while it runs.
-    Without it, 1000.
+    """Maximum number of batches that the nodes that it reads may be ahead of it while it runs, or
+    is about to start. Without it, 1000.
     """
     start_when: Literal["ready", "first_batch"] = "ready"
     """``first_batch``: start when the first parent has stored its first batch.

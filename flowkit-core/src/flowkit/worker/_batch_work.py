@@ -69,6 +69,7 @@ class BatchWork:
             services=services,
             slot=slot,
             parallel=data.io.get("parallel") or 1,
+            shards=data.io.get("shards") or 0,
         )
 
     async def run(self, handler: Handler | AnyFunctionHandler, *, whole: bool) -> Any:

@@ -20,6 +20,7 @@ from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import Titled
 from flowkit.errors import InputAdapterError, NodeFailure
+from flowkit.graph._models import MAX_AHEAD
 from flowkit.graph._node_checks import PULL, PULL_ADAPTERS
 from flowkit.measures import Measure
 from flowkit.messages import RunContextData, RunNode, Source
@@ -45,7 +46,6 @@ from flowkit.worker._inputs import InputAdapter, InputRequest, Share
 from flowkit.worker._kept_back import KeptBack, LateRuns
 from flowkit.worker._reports import RunReports, heartbeat_every_sec
 from flowkit.worker._slots import Slot
-from flowkit.worker._stream_readers import MAX_AHEAD
 from flowkit.worker._windows import WindowLog, Windows, pull_windows
 
 logger = logging.getLogger(__name__)

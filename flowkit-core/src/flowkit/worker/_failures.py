@@ -212,9 +212,10 @@ class BatchProcessor:
         services: Services,
         slot: Slot,
         parallel: int,
+        shards: int,
     ) -> None:
         """``ending`` says whether the worker cancels the run. Up to ``parallel`` batches are in
-        process at the same time.
+        process at the same time. ``shards`` is the number of shards of the node.
         """
         self._command = command
         self._context = context
@@ -233,8 +234,11 @@ class BatchProcessor:
         self._tried = False
         self._trying: set[str] = set()
         self._parallel = parallel
+        self._shards = shards
         self._heartbeat_every_sec = heartbeat_every_sec(command)
         self._heartbeat_at = float("-inf")
+        self._expected = command.readers
+        """Readers that the run has to wait for from its first batch on."""
         self._given_up: set[str] = set()
         self._outdated: dict[str, str] = {}
         """Dead letters of earlier runs of the node, by batch uid."""
@@ -428,6 +432,9 @@ class BatchProcessor:
         A longer wait needs no slot, and is reported.
         """
         readers, clock = self._services.readers, self._services.clock
+        if self._expected and self._stored.produced:
+            readers.expect(self._stored.stream, self._expected, self._shards)
+            self._expected = {}
         since = clock.monotonic()
         rest_at, tell_at = since + REST_AFTER_SEC, since + TELL_AFTER_SEC
         while behind := readers.behind(

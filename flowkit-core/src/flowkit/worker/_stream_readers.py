@@ -1,7 +1,8 @@
 """Flow control of streams: producers wait for readers that are too far behind.
 
 Readers send their positions to every worker, and repeat them while they run. A producer waits only
-for readers that it hears. So neither a lost message nor the crash of a reader holds it up for long.
+for readers that it hears, and after its first batch for those that should begin soon. So neither a
+lost message, nor the crash of a reader, nor one that cannot begin holds it up for long.
 """
 
 import asyncio
@@ -16,8 +17,6 @@ from flowkit.worker._artifacts import StreamHints
 REPEAT_SEC = 1.0
 FORGET_SEC = 10.0
 """Time after its last message at which a reader counts as one that does not run."""
-MAX_AHEAD = 1000
-"""Number of batches that a producer may be ahead of a reader, if the reader's node names none."""
 
 
 # ---------------------------------------------------------------- of readers
@@ -168,6 +167,17 @@ class StreamReaders:
             self._readers.setdefault(stream, {})[read.reader] = reader
         self._change.set()
         self._change = asyncio.Event()
+
+    def expect(self, stream: Stream, readers: Mapping[str, int], shards: int) -> None:
+        """Count readers that have not sent a position yet as if they had just sent that they have
+        taken nothing. Each comes with the number of batches that the producer may be ahead.
+        """
+        now = self._clock.monotonic()
+        if now >= self._forget_at:
+            self._forget(now)
+        known = self._readers.setdefault(stream, {})
+        for name, max_ahead in readers.items():
+            known.setdefault(name, _Reader(0, (0,) * shards, max_ahead, now + FORGET_SEC))
 
     def _forget(self, now: float) -> None:
         self._forget_at = now + FORGET_SEC
