@@ -236,6 +236,15 @@ async def test_a_worker_is_listed_with_its_runs_that_wait() -> None:
         assert (view.running, view.waiting, view.slots) == (1, 1, 1)
 
 
+async def test_explain_says_whose_artifacts_a_reader_has_no_slot_for() -> None:
+    async with reader_that_waits(Work()) as (cluster, task_id):
+        said = await cluster.client.explain(task_id, "c")
+        assert said.endswith(
+            " is running on 'b', and has no slot while it waits for artifacts of 'p'."
+        )
+        assert " waits " not in await cluster.client.explain(task_id, "p")
+
+
 async def test_a_reader_that_waits_for_a_slot_sends_heartbeats() -> None:
     work = Work()
     limits = {"timeouts": {"heartbeat_sec": 12}, "retry_policy": {"max": 0}}

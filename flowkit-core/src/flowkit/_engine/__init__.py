@@ -100,7 +100,13 @@ from flowkit._engine.retries import retry_delay
 from flowkit._engine.segment_rules import carrier_of, nodes_read, promised_nodes
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
-from flowkit._engine.sources import expected_readers, sources_of, sources_progress, undone_node
+from flowkit._engine.sources import (
+    expected_readers,
+    open_sources,
+    sources_of,
+    sources_progress,
+    undone_node,
+)
 from flowkit._engine.stop_reasons import stop_cause, was_stopped
 from flowkit._engine.tags import (
     RETRYING,
@@ -223,6 +229,7 @@ __all__ = [
     "is_late",
     "must_not_ask",
     "nodes_read",
+    "open_sources",
     "parent_tag",
     "path_to_failure",
     "pause_end",

@@ -57,21 +57,25 @@ def sources_progress(state: Marks, index: int) -> bool:
     the nodes that these read from. A node with shards is in flight while one of them is and none
     waits: the place of that one is free for the end of the node.
     """
-    plan = state.spec.plan
     ahead, seen = [index], {index}
     while ahead:
-        reader = ahead.pop()
-        if not _reads(plan, reader):
-            continue
-        for source in plan.sources[reader]:
-            mark = state.mark(source)
-            if mark in ENDED or source in seen:
+        for source in open_sources(state, ahead.pop()):
+            if source in seen:
                 continue
+            mark = state.mark(source)
             if mark not in IN_FLIGHT and not _shards_progress(state, source, mark):
                 return False
             seen.add(source)
             ahead.append(source)
     return True
+
+
+def open_sources(state: Marks, index: int) -> Sequence[int]:
+    """Return the nodes that a node reads from and that have not ended."""
+    plan = state.spec.plan
+    if not _reads(plan, index):
+        return ()
+    return [source for source in plan.sources[index] if state.mark(source) not in ENDED]
 
 
 def _shards_progress(state: Marks, index: int, mark: int) -> bool:

@@ -1,6 +1,6 @@
 """Explanations why a node is not running."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from shlex import quote
 
@@ -10,6 +10,7 @@ from flowkit._engine import (
     carrier_of,
     child_node,
     must_not_ask,
+    open_sources,
     path_to_failure,
     sources_progress,
     stop_cause,
@@ -105,7 +106,8 @@ def explain_node(
         case Mark.ISSUED | Mark.RUNNING if record is not None and record.overdue:
             return f"{name} is being stopped{because}. {_holds_place(record)}."
         case Mark.RUNNING if record is not None and record.worker_id is not None:
-            return f"{name} is running on {record.worker_id!r}{_held_up(record)}."
+            where = f"{name} is running on {record.worker_id!r}"
+            return f"{where}{_held_up(record) or _follows(task, index)}."
         case Mark.RUNNING:
             return f"{name} is running in a coordinator."
         case Mark.MAPPING:
@@ -206,6 +208,14 @@ def _held_up(record: NodeRecord) -> str:
         return ""
     reader, batches = record.held_up_by
     return f", and waits for {reader!r}, {batches:,} batches behind"
+
+
+def _follows(task: Task, index: int) -> str:
+    """Return which nodes a running node reads from that have not ended."""
+    ids = [task.spec.plan.ids[source] for source in open_sources(task, index)]
+    if not ids:
+        return ""
+    return f", and has no slot while it waits for artifacts of {_some(ids)}"
 
 
 def _holds_place(record: NodeRecord) -> str:
@@ -502,9 +512,14 @@ def _parents(task: Task, index: int) -> str:
     pending = [
         plan.ids[edge.node] for edge in plan.parents[index] if task.marks[edge.node] not in ENDED
     ]
-    names = ", ".join(map(repr, pending[:MOST_NAMES]))
-    more = f" and {len(pending) - MOST_NAMES} more" if len(pending) > MOST_NAMES else ""
+    names = _some(pending)
     need = plan.need[index]
     if need < 0 or len(plan.parents[index]) == need:
-        return f"{names}{more}" if need >= ALL else f"the end of {names}{more}"
-    return f"{need - task.taken[index]} more of its parents ({names}{more})"
+        return names if need >= ALL else f"the end of {names}"
+    return f"{need - task.taken[index]} more of its parents ({names})"
+
+
+def _some(ids: Sequence[str]) -> str:
+    """Return the first of some node ids, and how many there are besides."""
+    more = f" and {len(ids) - MOST_NAMES} more" if len(ids) > MOST_NAMES else ""
+    return f"{', '.join(map(repr, ids[:MOST_NAMES]))}{more}"
