@@ -314,3 +314,19 @@ async def test_short_waits_keep_the_slot(parallel: int) -> None:
         view = await cluster.client.wait(task_id, timeout=600)
         end = await cluster.client.wait(other, timeout=600)
     assert end.nodes["l"].started_at >= view.nodes["c"].finished_at
+
+
+async def test_a_producer_and_its_reader_hand_their_slot_over_without_a_pause() -> None:
+    work = Work(0)
+    async with Cluster(worker_config=ONE_SLOT) as cluster:
+        await cluster.add_worker(work.handlers())
+        before = cluster.clock.monotonic()
+        view = await cluster.run(
+            graph(
+                producer(40, retry_policy={"max": 1, "backoff_sec": 0}),
+                reader("c", "c", "p", max_ahead=1),
+            )
+        )
+        took = cluster.clock.monotonic() - before
+    assert view.status == "finished"
+    assert took < 40 * 0.1

@@ -1383,7 +1383,7 @@ raise raised from error
     Mutant(
         "a reader that waits keeps its slot",
         "InputRequest._next_due",
-        "self._rest()",
+        "self._slot.rest(self.context)",
         "",
         suite="tests/flows/test_streams_with_few_slots.py",
     ),
@@ -1393,6 +1393,20 @@ raise raised from error
         "self._slot.rest(context)",
         "",
         suite="tests/flows/test_streams_with_few_slots.py",
+    ),
+    Mutant(
+        "a run that pauses keeps its slot from runs that go on",
+        "Slots._take_offered",
+        "self.give_up(offered)",
+        "return",
+        suite="tests/worker/test_slots.py",
+    ),
+    Mutant(
+        "a run that goes on after a pause may lose its slot",
+        "Slot.work",
+        "self._slots.keep(self)",
+        "",
+        suite="tests/worker/test_slots.py",
     ),
     Mutant(
         "a run loses its slot between two of its parallel batches",

@@ -141,6 +141,78 @@ async def test_a_run_that_waits_for_others_again_gets_no_slot(slots: Slots) -> N
     assert (slots.running, slots.resting) == (0, 1)
 
 
+@pytest.mark.parametrize("pauses_first", [True, False])
+async def test_a_run_that_goes_on_gets_the_slot_of_one_that_pauses(
+    slots: Slots, pauses_first: bool
+) -> None:
+    waits, busy = await waiting_beside_busy(slots)
+    assert waits.slot is not None
+    assert busy.slot is not None
+    if pauses_first:
+        busy.slot.pause("main")
+        assert busy.slot.is_held
+        waits.slot.work("main")
+    else:
+        waits.slot.work("main")
+        assert busy.slot.is_held
+        busy.slot.pause("main")
+    assert (waits.slot.is_held, busy.slot.is_held) == (True, False)
+    assert (slots.running, slots.resting, slots.excess) == (1, 1, 0)
+    busy.slot.work("main")
+    assert (busy.slot.is_held, slots.excess) == (False, 1)
+    waits.slot.pause("main")
+    assert (waits.slot.is_held, busy.slot.is_held) == (False, True)
+
+
+async def test_a_run_that_pauses_keeps_its_slot_from_what_has_not_started(slots: Slots) -> None:
+    busy, other = Waits(), Waits()
+    busy.may_go_on.set()
+    await submitted(slots, busy)
+    assert busy.slot is not None
+    slots.submit(other)
+    busy.slot.pause("main")
+    assert busy.slot.is_held
+    busy.slot.rest("main")
+    assert not busy.slot.is_held
+    await until(lambda: other.slot is not None)
+
+
+async def test_a_run_that_pauses_keeps_its_slot_from_runs_of_a_lower_priority(slots: Slots) -> None:
+    waits, busy = Waits(1), Waits(2)
+    busy.may_go_on.set()
+    await submitted(slots, waits)
+    await submitted(slots, busy)
+    assert waits.slot is not None
+    assert busy.slot is not None
+    busy.slot.pause("main")
+    waits.slot.work("main")
+    assert (waits.slot.is_held, busy.slot.is_held) == (False, True)
+    busy.slot.rest("main")
+    assert (waits.slot.is_held, busy.slot.is_held) == (True, False)
+
+
+async def test_a_run_pauses_when_no_part_of_it_is_at_work(slots: Slots) -> None:
+    waits, busy = await waiting_beside_busy(slots)
+    assert waits.slot is not None
+    assert busy.slot is not None
+    busy.slot.work("batch")
+    busy.slot.pause("main")
+    waits.slot.work("main")
+    assert (waits.slot.is_held, busy.slot.is_held) == (False, True)
+    busy.slot.rest("batch")
+    assert (waits.slot.is_held, busy.slot.is_held) == (True, False)
+
+
+async def test_a_run_that_goes_on_after_a_pause_keeps_its_slot(slots: Slots) -> None:
+    waits, busy = await waiting_beside_busy(slots)
+    assert waits.slot is not None
+    assert busy.slot is not None
+    busy.slot.pause("main")
+    assert busy.slot.work("main")
+    waits.slot.work("main")
+    assert (waits.slot.is_held, busy.slot.is_held) == (False, True)
+
+
 async def test_an_abandoned_run_waits_for_no_slot(slots: Slots) -> None:
     waits, _ = await waiting_beside_busy(slots)
     waits.may_go_on.set()

@@ -150,7 +150,7 @@ class BatchSource:
             reader=services.reader,
             watches=services.watches,
             readings=services.readings,
-            rest=partial(self._slot.rest, self._context),
+            slot=self._slot,
             max_ahead=self._data.io.get("max_ahead") or MAX_AHEAD,
             share=share,
             poll_ms_default=services.cfg.pull_poll_ms_default,

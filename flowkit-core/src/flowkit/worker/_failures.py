@@ -429,18 +429,21 @@ class BatchProcessor:
     async def wait_for_readers(self, context: RunContext) -> None:
         """Wait while a running node that reads the artifacts of this one is too far behind.
 
-        A longer wait needs no slot, and is reported.
+        The wait needs no slot, and is reported if it is longer.
         """
         readers, clock = self._services.readers, self._services.clock
         if self._expected and self._stored.produced:
             readers.expect(self._stored.stream, self._expected, self._shards)
             self._expected = {}
         since = clock.monotonic()
-        rest_at, tell_at = since + REST_AFTER_SEC, since + TELL_AFTER_SEC
+        rest_at, tell_at, has_waited = since + REST_AFTER_SEC, since + TELL_AFTER_SEC, False
         while behind := readers.behind(
             self._stored.stream, self._stored.produced, self._command.shard
         ):
             now = clock.monotonic()
+            if not has_waited:
+                has_waited = True
+                self._slot.pause(context)
             if now >= tell_at:
                 self._reports.held_up(behind.reader, behind.batches)
                 tell_at = inf
@@ -452,7 +455,7 @@ class BatchProcessor:
             await self._beat()
         if tell_at == inf:
             self._reports.held_up(None)
-        if rest_at == inf:
+        if has_waited:
             await self._hold_slot(context)
 
     async def _hold_slot(self, part: RunContext) -> None:

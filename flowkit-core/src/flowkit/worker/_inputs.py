@@ -41,7 +41,7 @@ from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker._artifacts import ArtifactReader, StreamWatch, StreamWatches
 from flowkit.worker._context import RunContext
 from flowkit.worker._handlers import Batch
-from flowkit.worker._slots import REST_AFTER_SEC
+from flowkit.worker._slots import REST_AFTER_SEC, Slot
 from flowkit.worker._stream_readers import Reading, Readings
 
 T = TypeVar("T")
@@ -125,15 +125,14 @@ class InputRequest:
         reader: ArtifactReader,
         watches: StreamWatches,
         readings: Readings,
-        rest: Callable[[], None],
+        slot: Slot,
         max_ahead: int,
         share: Share | None,
         poll_ms_default: int,
         pause_sec: float | None,
         measure_lag: Callable[[float], None] | None,
     ) -> None:
-        """``rest`` is called while the request waits for artifacts, when it has waited for longer
-        than a moment.
+        """The run needs no ``slot`` while the request waits for artifacts.
 
         ``max_ahead`` is the number of batches that the parents may be ahead.
 
@@ -155,7 +154,7 @@ class InputRequest:
         self._reader = reader
         self._watches = watches
         self._readings = readings
-        self._rest = rest
+        self._slot = slot
         self._max_ahead = max_ahead
         self._share = share
         self._poll_ms_default = poll_ms_default
@@ -367,13 +366,16 @@ class InputRequest:
     ) -> list[Stream]:
         """Wait for streams that have moved, and return them; at ``until``, return all streams.
 
-        A longer wait needs no slot: at ``rest_at`` the run gives it up.
+        The wait needs no slot: at ``rest_at`` the run gives it up.
         """
+        if moved := _moved(reading, watch):
+            return moved
+        self._slot.pause(self.context)
         now = self.context.clock.monotonic()
         if rest_at < until:
             if rest_at > now and await self._has_moved(reading, watch, for_sec=rest_at - now):
                 return _moved(reading, watch)
-            self._rest()
+            self._slot.rest(self.context)
             now = self.context.clock.monotonic()
         has_moved = await self._has_moved(reading, watch, for_sec=max(until - now, 0))
         return _moved(reading, watch) if has_moved else list(reading)

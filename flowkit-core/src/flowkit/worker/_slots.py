@@ -19,7 +19,9 @@ from flowkit._user_code.foreign_contexts import contain_tasks, in_context
 logger = logging.getLogger(__name__)
 
 REST_AFTER_SEC = 0.1
-"""Time after which a run that waits for other runs gives up its slot: short waits cost nothing."""
+"""Time after which a run that waits for other runs gives up its slot: a run that has not started
+takes no slot during a short wait. One that has waited and wants to go on gets it at once.
+"""
 CLOSE_SEC = 5.0
 """Time for cancelled runs to clean up when the worker ends."""
 
@@ -58,7 +60,7 @@ class Slot:
     the same time.
     """
 
-    __slots__ = ("_at_work", "_back", "_slots", "is_held", "is_over", "priority", "task")
+    __slots__ = ("_at_work", "_back", "_paused", "_slots", "is_held", "is_over", "priority", "task")
 
     def __init__(self, slots: "Slots", priority: int, task: "asyncio.Task[None]") -> None:
         self.priority = priority
@@ -69,6 +71,7 @@ class Slot:
         """Whether the run has ended or is abandoned. Its parts wait for no slot then."""
         self._slots = slots
         self._at_work: set[object] = set()
+        self._paused: set[object] = set()
         self._back: asyncio.Event | None = None
 
     def leaving(self) -> bool:
@@ -80,17 +83,36 @@ class Slot:
         until it is.
         """
         self._at_work.add(part)
+        if self._paused:
+            self._paused.discard(part)
+            self._slots.keep(self)
         if not self.is_held and self._back is None:
             self._back = asyncio.Event()
             self._slots.take_back(self)
         return self.is_held
 
-    def rest(self, part: object) -> None:
-        """Note that a part waits for other runs, or has ended. The run gives its slot up if no part
-        is at work.
+    def pause(self, part: object) -> None:
+        """Note that a part waits for other runs, perhaps only for a moment. If no part is at work,
+        the run keeps its slot until another run that has waited wants to go on.
         """
         self._at_work.discard(part)
-        if not self._at_work and not self.is_over and (self.is_held or self._back is not None):
+        self._paused.add(part)
+        self._release()
+
+    def rest(self, part: object) -> None:
+        """Note that a part waits for other runs, or has ended. The run gives its slot up if no part
+        is at work or pauses.
+        """
+        self._at_work.discard(part)
+        self._paused.discard(part)
+        self._release()
+
+    def _release(self) -> None:
+        if self._at_work or self.is_over:
+            return
+        if self._paused and self.is_held:
+            self._slots.offer(self)
+        elif self.is_held or self._back is not None:
             self._back = None
             self._slots.give_up(self)
 
@@ -112,7 +134,8 @@ class Slots:
 
     Each further abandoned run costs a slot. Runs that wait for other runs hold no slot, and their
     number has no limit: with one, waiting runs could keep those that they wait for from starting.
-    A run that goes on gets a slot before runs of the same priority that have not started.
+    A run that goes on gets a slot before runs of the same priority that have not started. It gets
+    the slot of a run that pauses at once.
 
     A slot is a task that executes many runs, so that a run needs no task and no cancel scope of its
     own. Only a run that is cut off ends its task. At most one idle task is being woken at a time:
@@ -140,6 +163,8 @@ class Slots:
         """Slots of these that are not held."""
         self._returning: list[tuple[int, int, int, Slot]] = []
         """Slots of these whose runs want to go on."""
+        self._offered: dict[Slot, None] = {}
+        """Slots that are held by runs that pause, and go to runs that want to go on."""
         self._abandoned: dict[Runnable, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._cut_off: set[Runnable] = set()
@@ -280,6 +305,7 @@ class Slots:
     def give_up(self, slot: Slot) -> None:
         """Let other runs have a slot that is held or wanted back."""
         self._leave_line(slot)
+        self.keep(slot)
         slot.is_held = False
         self._given_up.add(slot)
         self._changed()
@@ -289,6 +315,26 @@ class Slots:
         """Give a slot back to its run as soon as one is free: see :meth:`Slot.wait_held`."""
         heappush(self._returning, (-slot.priority, _RETURNS, next(self._order), slot))
         self._changed()
+        self._take_offered()
+
+    def offer(self, slot: Slot) -> None:
+        """Give a slot that is held to the next run that wants to go on, unless the priority of that
+        run is lower.
+        """
+        self._offered[slot] = None
+        self._take_offered()
+
+    def keep(self, slot: Slot) -> None:
+        """Offer a slot no more."""
+        self._offered.pop(slot, None)
+
+    def _take_offered(self) -> None:
+        while self._returning:
+            priority = -self._returning[0][0]
+            offered = next((slot for slot in self._offered if slot.priority <= priority), None)
+            if offered is None:
+                return
+            self.give_up(offered)
 
     def _give_back(self) -> None:
         while self._returning and self._has_room:
@@ -301,6 +347,7 @@ class Slots:
     def _forget(self, run: Runnable, slot: Slot) -> None:
         """Take a run that has ended, or is abandoned, out of the tables."""
         self._begun.pop(run, None)
+        self.keep(slot)
         slot.is_over = True
         if slot in self._given_up:
             slot.hold()
