@@ -330,3 +330,16 @@ async def test_a_producer_and_its_reader_hand_their_slot_over_without_a_pause() 
         took = cluster.clock.monotonic() - before
     assert view.status == "finished"
     assert took < 40 * 0.1
+
+
+async def test_short_streams_do_not_wait_in_a_slot_that_they_share() -> None:
+    """A reader finds at once that its producer has ended before it started."""
+    work = Work(0)
+    async with Cluster(worker_config=ONE_SLOT) as cluster:
+        await cluster.add_worker(work.handlers())
+        before = cluster.clock.monotonic()
+        document = graph(producer(4), reader("c", "c", "p"))
+        tasks = [await cluster.client.create_task(graph=document) for _ in range(20)]
+        for task_id in tasks:
+            assert (await cluster.client.wait(task_id, timeout=60)).status == "finished"
+        assert cluster.clock.monotonic() - before < 20 * 0.05

@@ -1409,6 +1409,16 @@ raise raised from error
         suite="tests/worker/test_slots.py",
     ),
     Mutant(
+        "a reader does not look whether its producers had ended before it started",
+        "InputRequest._merged",
+        "poll_at = clock.monotonic()",
+        "poll_at = clock.monotonic() + poll_sec",
+        suite=(
+            "tests/flows/test_streams_with_few_slots.py"
+            "::test_short_streams_do_not_wait_in_a_slot_that_they_share"
+        ),
+    ),
+    Mutant(
         "a run loses its slot between two of its parallel batches",
         "Lanes._end",
         "self._slot.work(self._context)",

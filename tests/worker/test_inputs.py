@@ -43,6 +43,15 @@ async def put(
     )
 
 
+async def task_of_reader(bench: Bench, *parents: str) -> str:
+    """Store a task with a node "n" that reads these parents, and return its id."""
+    reads = {"depends_on": parents, "io": {"start_when": "first_batch"}}
+    nodes = [{"node_id": parent, "type": "a"} for parent in parents]
+    async with Client(db=bench.store, bus=bench.bus) as client:
+        graph = {"nodes": [*nodes, {"node_id": "n", "type": "work", **reads}]}
+        return await client.create_task(graph=graph)
+
+
 class Seeing(Handler):
     """A handler that records its batches."""
 
@@ -337,37 +346,26 @@ async def moved(bench: Bench, *, ended: bool = False, node: str = "up", task: st
 
 async def test_a_hint_wakes_the_reader_long_before_it_would_look(bench: Bench) -> None:
     seeing = Seeing()
-    await put(bench, b'{"x":1}')
+    task_id = await task_of_reader(bench, "up")
+    await put(bench, b'{"x":1}', task=task_id)
     async with bench.worker({"work": seeing}):
         command = await bench.send(
-            pull(poll_ms=3_600_000), task_id="t", sources=(Source(node_id="up"),)
+            pull(poll_ms=3_600_000), task_id=task_id, index=1, sources=(Source(node_id="up"),)
         )
         await seeing.until(lambda: len(seeing.seen) == 1)
         began = bench.clock.monotonic()
-        await put(bench, b'{"x":2}', first=1)
-        await moved(bench)
+        await put(bench, b'{"x":2}', first=1, task=task_id)
+        await moved(bench, task=task_id)
         await seeing.until(lambda: len(seeing.seen) == 2)
-        await put(bench, b'{"x":3}', first=2)
-        await moved(bench, ended=True)
+        await put(bench, b'{"x":3}', first=2, task=task_id)
+        await moved(bench, ended=True, task=task_id)
         end = await bench.end(command)
     assert (end.batches, bench.clock.monotonic() - began < 60) == (3, True)
 
 
 async def test_without_hints_the_stream_is_looked_at_every_poll(bench: Bench) -> None:
     seeing = Seeing()
-    graph = {
-        "nodes": [
-            {"node_id": "up", "type": "a"},
-            {
-                "node_id": "n",
-                "type": "work",
-                "depends_on": ["up"],
-                "io": {"start_when": "first_batch"},
-            },
-        ]
-    }
-    async with Client(db=bench.store, bus=bench.bus) as client:
-        task_id = await client.create_task(graph=graph)
+    task_id = await task_of_reader(bench, "up")
     async with bench.worker({"work": seeing}):
         began = bench.clock.monotonic()
         command = await bench.send(
@@ -685,22 +683,14 @@ async def test_a_late_hint_of_a_stream_that_is_read_does_not_keep_its_reader_bus
 ) -> None:
     """The reader waits for the open stream, and the clock continues."""
     seeing = Seeing()
-    await put(bench, b'{"a":1}', node="one")
+    task_id = await task_of_reader(bench, "one", "two")
+    await put(bench, b'{"a":1}', node="one", task=task_id)
     sources = (Source(node_id="one", ended=True), Source(node_id="two"))
     async with bench.worker({"work": seeing}):
-        command = await bench.send(pull(poll_ms=1000), task_id="t", sources=sources)
+        command = await bench.send(pull(poll_ms=1000), task_id=task_id, index=2, sources=sources)
         await seeing.until(lambda: len(seeing.seen) == 1)
-        late = StreamMoved(task_id="t", node_id="one", ended=True)
-        await bench.bus.publish([Message("flowkit.control", encode(late), "t")])
-        await put(bench, b'{"b":1}', node="two")
-        await bench.bus.publish(
-            [
-                Message(
-                    "flowkit.control",
-                    encode(StreamMoved(task_id="t", node_id="two", ended=True)),
-                    "t",
-                )
-            ]
-        )
+        await moved(bench, ended=True, node="one", task=task_id)
+        await put(bench, b'{"b":1}', node="two", task=task_id)
+        await moved(bench, ended=True, node="two", task=task_id)
         end = await bench.end(command)
     assert (end.kind, len(seeing.seen)) == ("node_succeeded", 2)

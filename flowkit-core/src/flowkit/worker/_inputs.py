@@ -275,7 +275,7 @@ class InputRequest:
         reading = dict.fromkeys(positions)
         due = deque(positions)
         clock = self.context.clock
-        poll_at = clock.monotonic() + poll_sec
+        poll_at = clock.monotonic()  # a stream may have ended since the command was sent
         rest_at: float | None = None
         while reading:
             while due:
