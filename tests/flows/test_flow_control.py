@@ -1,6 +1,6 @@
 """Flow control of streams: ``io.max_ahead``."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,8 +8,9 @@ import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.errors import NodeFailure
+from flowkit.protocols import Message, Place
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
-from flowkit_testing import Cluster
+from flowkit_testing import Cluster, InMemoryBus
 from tests.builders import DAY, die, ended, graph, node
 
 QUICK = CoordinatorConfig(
@@ -257,6 +258,32 @@ async def test_explain_says_which_reader_a_producer_waits_for(flowkit_cluster: C
     await flowkit_cluster.clock.sleep(100)
     assert " and waits " not in await client.explain(task_id, "p")
     assert (await ended(flowkit_cluster, task_id)).status == "finished"
+
+
+class Positions(InMemoryBus):
+    """A bus that counts the positions of readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = 0
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+        self.sent += sum(b"stream_read" in one.value for one in messages)
+        return await super().publish(messages)
+
+
+async def test_a_reader_that_waits_seldom_sends_its_position() -> None:
+    streams, bus = Streams(0, pause=60), Positions()
+    async with Cluster(bus=bus) as cluster:
+        await cluster.add_worker(streams.handlers())
+        await cluster.client.create_task(graph=stream(5, None))
+        await cluster.clock.sleep(70)
+        assert streams.read == 1
+        before = bus.sent
+        await cluster.clock.sleep(45)
+        assert 14 <= bus.sent - before <= 16
+        await cluster.clock.sleep(10)
+        assert streams.read == 2
 
 
 async def test_a_slow_end_holds_up_a_whole_chain(flowkit_cluster: Cluster) -> None:

@@ -581,6 +581,25 @@ if pending and not (broken and need == ALL_ENDED):
         ),
     ),
     Mutant(
+        "a reader does not repeat a position that has not changed",
+        "Reading.repeat",
+        "sends_all or position != self._sent[stream]",
+        "position != self._sent[stream]",
+        suite=(
+            "tests/flows/test_flow_control.py"
+            "::test_a_producer_goes_on_at_once_when_its_reader_fails"
+        ),
+    ),
+    Mutant(
+        "a reader that waits repeats its position as often as one that reads",
+        "Reading.repeat",
+        "self._repetitions % UNCHANGED == 0",
+        "True",
+        suite=(
+            "tests/flows/test_flow_control.py::test_a_reader_that_waits_seldom_sends_its_position"
+        ),
+    ),
+    Mutant(
         "a reader that ends holds up its producers",
         "Readings.of",
         "reading.end(ended)",

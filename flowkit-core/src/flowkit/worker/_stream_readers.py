@@ -15,6 +15,8 @@ from flowkit.protocols import Clock, Stream
 from flowkit.worker._artifacts import StreamHints
 
 REPEAT_SEC = 1.0
+UNCHANGED = 3
+"""Number of repetitions of which one sends the positions that have not changed."""
 FORGET_SEC = 10.0
 """Time after its last message at which a reader counts as one that does not run."""
 
@@ -34,11 +36,13 @@ class Reading:
         self._positions: dict[Stream, int] = {}
         self._of_shards: dict[Stream, Sequence[int]] = {}
         self._sent: dict[Stream, int] = {}
+        self._repetitions = 0
 
     def begin(self, streams: Mapping[Stream, Sequence[int]]) -> None:
         self._positions = dict.fromkeys(streams, 0)
         self._of_shards = dict(streams)
-        self.repeat()
+        for stream in streams:
+            self._send(stream, 0)
 
     def moved(self, stream: Stream, position: int, of_shards: Sequence[int]) -> None:
         """Note the position up to which the artifacts of a stream are taken, and how many batches
@@ -51,9 +55,12 @@ class Reading:
                 self._send(stream, position)
 
     def repeat(self) -> None:
-        """Send all positions."""
+        """Send the positions that have changed, and at times all."""
+        self._repetitions += 1
+        sends_all = self._repetitions % UNCHANGED == 0
         for stream, position in self._positions.items():
-            self._send(stream, position)
+            if sends_all or position != self._sent[stream]:
+                self._send(stream, position)
 
     def end(self, ended: Collection[Stream]) -> None:
         """Release the producers, except for streams that have ``ended``."""
