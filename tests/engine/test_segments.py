@@ -83,6 +83,16 @@ CHAINS: dict[str, tuple[tuple[str, ...], dict[str, Any], str]] = {
     "it has no condition": (("a -> b",), {"b": {"when": "true"}}, ""),
     "no route leads to it": (("a", "b"), {"a": {"routing": {"on_success": ["b"]}}}, ""),
     "it does not stream": (("a -> b",), {"b": {"io": {"start_when": "first_batch"}}}, ""),
+    "no child streams from it": (
+        links("a", "b", "c"),
+        {"c": {"io": {"start_when": "first_batch"}}},
+        "",
+    ),
+    "no map grows while it runs": (
+        links("a", "b", "c"),
+        {"c": {"map": {"over": {"artifacts": "b"}}}},
+        "",
+    ),
     "no child cancels it": (
         ("a -> b", "b -> c", "z -> c"),
         {"c": {"on_satisfied": "cancel", "fan_in": "any"}},

@@ -54,6 +54,7 @@ LINK_RULES: dict[str, Callable[[Plan, Sequence[int], int], bool]] = {
         plan.parents[index][0].route is Route.ALWAYS
     ),
     "it does not stream": lambda plan, before, index: not plan.parents[index][0].streams,
+    "no child streams from it": lambda plan, before, index: not plan.streamed[index],
     "no child cancels it": lambda plan, before, index: all(
         plan.nodes[edge.node].on_satisfied == "leave" for edge in plan.children[index]
     ),
