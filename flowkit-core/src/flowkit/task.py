@@ -328,6 +328,7 @@ TaskAction = Literal["cancel", "force_cancel", "pause", "resume", "retry"]
 
 LetterKind = Literal["batch", "node", "message", "task", "trigger", "webhook"]
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
+LETTER_KINDS_TEXT = f"{', '.join(LETTER_KINDS[:-1])} or {LETTER_KINDS[-1]}"
 
 
 @dataclass(frozen=True, slots=True)

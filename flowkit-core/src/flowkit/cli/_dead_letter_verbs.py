@@ -13,7 +13,7 @@ from flowkit.cli._errors import USAGE, print_error
 from flowkit.cli._output import compact, console, print_json, print_page, time_text
 from flowkit.client import Client
 from flowkit.protocols import DamagedRecord, utc
-from flowkit.task import LETTER_KINDS, DeadLetter, Page
+from flowkit.task import LETTER_KINDS, LETTER_KINDS_TEXT, DeadLetter, Page
 
 PAGE = 500
 
@@ -29,7 +29,7 @@ Kind = Annotated[
     typer.Option(
         "--kind",
         metavar="KIND",
-        help="Only dead letters of this kind: batch, node, message, task, trigger or webhook.",
+        help=f"Only dead letters of this kind: {LETTER_KINDS_TEXT}.",
     ),
 ]
 
@@ -194,7 +194,7 @@ def drop(
 def _kind(kind: str | None) -> str | None:
     if kind not in (None, *LETTER_KINDS):
         raise typer.BadParameter(
-            f"expected batch, node, message, task, trigger or webhook, not {kind!r}",
+            f"expected {LETTER_KINDS_TEXT}, not {kind!r}",
             param_hint="--kind",
         )
     return kind

@@ -8,7 +8,7 @@ from flowkit._records.letter_records import read_letters
 from flowkit.client._session import Session
 from flowkit.client._task_maker import services_of
 from flowkit.client._trigger_runs import TriggerRuns
-from flowkit.task import LETTER_KINDS, DeadLetter, Page
+from flowkit.task import LETTER_KINDS, LETTER_KINDS_TEXT, DeadLetter, Page
 
 
 async def list_dead_letters(
@@ -23,10 +23,7 @@ async def list_dead_letters(
     """Return a page of the dead letters that match, by ``letter_id``."""
     store = session.store
     if kind not in (None, *LETTER_KINDS):
-        raise ValueError(
-            "a dead letter is of the kind batch, node, message, task, trigger or webhook, not"
-            f" {kind!r}"
-        )
+        raise ValueError(f"a dead letter is of the kind {LETTER_KINDS_TEXT}, not {kind!r}")
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
     letters = await read_letters(
