@@ -1,4 +1,4 @@
-"""A task with a damaged record never ends, so waiting for it ends with an error."""
+"""A task does not end while its record is damaged, so waiting for it ends with an error."""
 
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping

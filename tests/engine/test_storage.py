@@ -105,16 +105,18 @@ class Stored(Play):
         """Return every change with its number, from the archive and the record."""
         parts = {name: data for name, (_, data) in self.archive.items() if name[0] == "e"}
         parts.update({name: data for name, data in self.parts.items() if name[0] == "e"})
-        return [change for name in sorted(parts) for change in decode_log(name, parts[name])]
+        return [change for name in sorted(parts) for change in decode_log(name, parts[name], "t")]
 
     def records(self) -> dict[int, NodeRecord]:
         archived = {
-            int(name[1:]): decode_node(data)
+            int(name[1:]): decode_node(data, "t", name)
             for name, (_, data) in self.archive.items()
             if name[0] == "n"
         }
         return archived | {
-            int(name[1:]): decode_node(data) for name, data in self.parts.items() if name[0] == "n"
+            int(name[1:]): decode_node(data, "t", name)
+            for name, data in self.parts.items()
+            if name[0] == "n"
         }
 
 
@@ -224,8 +226,8 @@ def test_every_field_of_a_record_comes_back():
         getattr(FULL, field.name) != getattr(NodeRecord(), field.name)
         for field in fields(NodeRecord)
     )
-    assert decode_node(encode_node(FULL)) == FULL
-    assert decode_node(encode_node(NodeRecord())) == NodeRecord()
+    assert decode_node(encode_node(FULL), "t", "a") == FULL
+    assert decode_node(encode_node(NodeRecord()), "t", "a") == NodeRecord()
 
 
 def test_every_field_of_a_record_is_copied():
@@ -242,7 +244,7 @@ JSON = st.recursive(
 
 @given(JSON, JSON)
 def test_results_and_progress_of_any_kind_are_read_as_they_were_stored(result: Any, progress: Any):
-    record = decode_node(encode_node(NodeRecord(result=result, progress=progress)))
+    record = decode_node(encode_node(NodeRecord(result=result, progress=progress)), "t", "a")
     assert (record.result, record.progress) == (result, progress)
     assert type(record.result) is type(result)
 
@@ -308,7 +310,7 @@ def test_several_changes_go_into_one_commit():
         writer.add(play.succeeds(name))
     commit = writer.commit(play.task, "op")
     assert set(commit.put) == {"state", "n0", "n1", "n2", "e0000000004"}
-    assert len(decode_log("e0000000004", commit.put["e0000000004"])) == play.task.seq - 3
+    assert len(decode_log("e0000000004", commit.put["e0000000004"], "t")) == play.task.seq - 3
 
 
 def test_a_change_without_history_writes_none():

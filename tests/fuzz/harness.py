@@ -57,8 +57,8 @@ def record(data: bytes) -> None:
 def part(data: bytes) -> None:
     """Decode a part of the archive: the record of a node, and a part of the history."""
     with contextlib.suppress(FlowKitError):
-        record_parts.decode_node(data)
-    record_parts.decode_log("e1", data)
+        record_parts.decode_node(data, "t", "a")
+    record_parts.decode_log("e1", data, "t")
 
 
 def graph(data: bytes) -> None:

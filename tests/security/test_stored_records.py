@@ -134,13 +134,35 @@ def test_what_was_not_changed_is_read() -> None:
 
 @pytest.mark.parametrize("record", CORRUPT.values(), ids=CORRUPT)
 def test_a_record_that_was_changed_is_refused_as_such(record: TaskRecord) -> None:
-    with pytest.raises(CorruptRecord, match="cannot be read"):
+    with pytest.raises(CorruptRecord, match="of task 't'|task 't' cannot be read"):
         decode_task(record)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"n0": b"{"}, "the record of node 'a' of task 't' cannot be read: Invalid JSON"),
+        ({"n0": dumped(NODE, handovers=-1)}, "node 'a' of task 't' cannot be read: handovers: "),
+        ({"n9": dumped(NODE)}, "task 't' cannot be read: ValueError: it has records of nodes"),
+        ({"signals": b"[]"}, "the signals of task 't' cannot be read: Input should be"),
+        ({"e0000000001": b"{}"}, "part e0000000001 of the history of task 't' cannot be read"),
+    ],
+    ids=["no JSON", "a field", "no node", "signals", "history"],
+)
+def test_the_error_names_the_task_and_what_is_damaged_in_it(
+    parts: dict[str, bytes], message: str
+) -> None:
+    with pytest.raises(CorruptRecord) as caught:
+        decode_task(changed(parts))
+    assert message in str(caught.value)
 
 
 @given(st.binary())
 def test_parts_of_the_archive_are_read_or_refused(data: bytes) -> None:
-    for read in (decode_node, lambda data: decode_log("e1", data)):
+    for read in (
+        lambda data: decode_node(data, "t", "a"),
+        lambda data: decode_log("e1", data, "t"),
+    ):
         with contextlib.suppress(CorruptRecord):
             read(data)
 

@@ -118,3 +118,24 @@ async def test_tasks_that_are_damaged_while_a_coordinator_holds_them_stop_no_oth
                 await anyio.sleep(0.02)
         installation.damage()
         await installation.end()
+
+
+async def test_damage_that_a_coordinator_replaces_ends_a_wait_and_not_the_task(
+    installation: Installation,
+) -> None:
+    client = installation.client
+    await client.create_task(graph=chain("hold", "hold"), task_id="t")
+    coordinator, worker = installation.members()
+    async with coordinator, worker:
+        with anyio.fail_after(PATIENCE_SEC):
+            while "t" not in installation.running:
+                await anyio.sleep(0.02)
+        with unchecked(installation.path) as connection:
+            connection.execute("UPDATE parts SET data = CAST('{' AS BLOB) WHERE name = 'state'")
+        with pytest.raises(CorruptRecord, match="task 't' cannot be read"):
+            await client.wait("t", PATIENCE_SEC)
+        installation.gate.set()
+        with anyio.fail_after(PATIENCE_SEC):
+            while (await client.list_tasks(status="finished")).items == []:
+                await anyio.sleep(0.02)
+        assert (await client.wait("t")).status == "finished"

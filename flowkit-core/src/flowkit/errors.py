@@ -236,7 +236,9 @@ class RecordRefused(StoreError):
 
 
 class CorruptRecord(FlowKitError, ValueError):
-    """A record of a task in the store cannot be decoded. Reading it again does not help."""
+    """A record of a task in the store cannot be decoded. Reading it again does not help, unless a
+    coordinator that has the task in its memory has replaced what is damaged.
+    """
 
 
 class PayloadError(FlowKitError):

@@ -179,7 +179,7 @@ def _last_position(connection: sqlite3.Connection, owner: int, stream: Stream) -
     for position in ends:
         if not form.fits(position):
             raise corrupt(
-                f"the artifacts of {stream}",
+                f"the artifacts of {_name(stream)}",
                 f"a position must be {form.words}, but is {position!r:.50}",
             )
     return int(ends[1])
@@ -189,5 +189,9 @@ def _record(stream: Stream, row: Sequence[Any]) -> ArtifactRecord:
     _, _, position, uid, partial_, meta, metrics, created_at = row
     found = fault("artifacts", row)
     if found is not None:
-        raise corrupt(f"the artifact {shown(str(uid))!r:.100} of task {stream.task_id!r}", found)
+        raise corrupt(f"the artifact {shown(str(uid))!r:.100} of {_name(stream)}", found)
     return ArtifactRecord(stream, uid, partial_ == 1, meta, metrics, created_at, position)
+
+
+def _name(stream: Stream) -> str:
+    return f"node {stream.node_id!r} of task {stream.task_id!r}"

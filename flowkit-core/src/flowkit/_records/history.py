@@ -35,18 +35,19 @@ class HistoryReader:
         Raises:
             CorruptRecord: a part is damaged.
         """
+        task_id = record.header.task_id
         live = sorted(name for name in record.parts if name[0] == "e")
         if self.seq < last and (not live or int(live[0][1:]) > self.seq + 1):
-            self.part = self.part or await self._name_before(record.header.task_id)
+            self.part = self.part or await self._name_before(task_id)
             while page := await self.store.scan_archive(
-                record.header.task_id, prefix="e", after=self.part, limit=PAGE
+                task_id, prefix="e", after=self.part, limit=PAGE
             ):
                 for name, data in page:
-                    for change in self._new_in(name, data):
+                    for change in self._new_in(name, data, task_id):
                         yield change
                     self.part = name
         for name in self._unread(live):
-            for change in self._new_in(name, record.parts[name]):
+            for change in self._new_in(name, record.parts[name], task_id):
                 yield change
 
     def _unread(self, names: Sequence[str]) -> Sequence[str]:
@@ -70,8 +71,8 @@ class HistoryReader:
             step *= 4
         return ""
 
-    def _new_in(self, name: str, data: bytes) -> Iterator[tuple[int, LogEntry]]:
-        for seq, entry in decode_log(name, data):
+    def _new_in(self, name: str, data: bytes, task_id: str) -> Iterator[tuple[int, LogEntry]]:
+        for seq, entry in decode_log(name, data, task_id):
             if seq > self.seq:
                 self.seq = seq
                 yield seq, entry

@@ -40,7 +40,12 @@ async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict
             archived.append(index)
     if archived:
         parts = await store.read_archive(task.task_id, [node_part(index) for index in archived])
-        recalled = {int(name[1:]): decode_node(data) for name, data in parts.items()}
+        task_id, ids = task.task_id, task.spec.plan.ids
+        recalled = {
+            index: decode_node(parts[name], task_id, ids[index])
+            for index in archived
+            if (name := node_part(index)) in parts
+        }
         found.update(recalled)
         if len(recalled) <= MOST_RECALLED:
             if len(task.recalled) + len(recalled) > MOST_RECALLED:

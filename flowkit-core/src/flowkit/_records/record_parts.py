@@ -23,6 +23,7 @@ from flowkit._records.map_items import grown_parts, item_parts
 from flowkit._text.validation_errors import message_of
 from flowkit._user_code.containment import error_text
 from flowkit.errors import CorruptRecord
+from flowkit.graph import Plan
 from flowkit.messages import BatchRetries
 from flowkit.protocols import ArchivedPart, Commit, TaskRecord
 from flowkit.task import CLAIM_KINDS, ENDED, LogEntry, NodeRecord, SignalBox, Task
@@ -95,8 +96,8 @@ def encode_node(record: NodeRecord) -> bytes:
     return to_json(values)
 
 
-def decode_node(data: bytes) -> NodeRecord:
-    """Return the record of a node from the part that :func:`encode_node` wrote.
+def decode_node(data: bytes, task_id: str, node_id: str) -> NodeRecord:
+    """Return the record of this node from the part that :func:`encode_node` wrote.
 
     Raises:
         CorruptRecord: the part holds something else.
@@ -107,19 +108,28 @@ def decode_node(data: bytes) -> NodeRecord:
             record.retries = BatchRetries.model_validate(record.retries, strict=True).model_dump()
         return record
     except ValueError as error:
-        raise corrupt("a node", error) from None
+        raise corrupt(f"the record of node {node_id!r} of task {task_id!r}", error) from None
 
 
-def decode_nodes(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
+def decode_nodes(parts: Mapping[str, bytes], task_id: str, plan: Plan) -> dict[int, NodeRecord]:
     """Return the records of nodes from the parts of a task's record, by index.
 
     Raises:
+        ValueError: there is no node with such an index.
         CorruptRecord: a part holds something else.
     """
-    return {int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"}
+    ids = plan.ids
+    found: dict[int, NodeRecord] = {}
+    for name, data in parts.items():
+        if name[0] == "n":
+            index = int(name[1:])
+            if not 0 <= index < len(ids):
+                raise ValueError("it has records of nodes that are not in its graph")
+            found[index] = decode_node(data, task_id, ids[index])
+    return found
 
 
-def signals_of(parts: Mapping[str, bytes]) -> SignalBox:
+def signals_of(parts: Mapping[str, bytes], task_id: str) -> SignalBox:
     """Return the signals from the parts of a task's record.
 
     Raises:
@@ -130,11 +140,11 @@ def signals_of(parts: Mapping[str, bytes]) -> SignalBox:
     try:
         return record_models.SIGNALS.validate_json(parts[SIGNALS], strict=True)
     except ValueError as error:
-        raise corrupt("the signals", error) from None
+        raise corrupt(f"the signals of task {task_id!r}", error) from None
 
 
-def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
-    """Return the numbered changes of a part of the history.
+def decode_log(name: str, data: bytes, task_id: str) -> list[tuple[int, LogEntry]]:
+    """Return the numbered changes of a part of a task's history.
 
     Raises:
         CorruptRecord: the part holds something else.
@@ -146,7 +156,7 @@ def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
             for place, entry in enumerate(record_models.LOG.validate_json(data, strict=True))
         ]
     except ValueError as error:
-        raise corrupt(f"part {name}", error) from None
+        raise corrupt(f"part {name} of the history of task {task_id!r}", error) from None
 
 
 def damaged(record: TaskRecord) -> CorruptRecord:
@@ -167,7 +177,8 @@ def damage_of(error: Exception) -> str:
     """Return why a record or part cannot be read, without any of its content."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))[:100] or 'it'}: {message_of(first)[:300]}"
+        place = ".".join(map(str, first["loc"]))[:100]
+        return f"{place}: {message_of(first)[:300]}" if place else message_of(first)[:300]
     return error_text(error, most=400)
 
 

@@ -191,7 +191,10 @@ _BEGUN = re.compile(b"[%b]" % bytes(sorted(IN_FLIGHT | {Mark.DEFERRED, Mark.MAPP
 
 def last_change_at(record: TaskRecord) -> float:
     """Return when a task last changed, by the part of its history that is in the record."""
-    history = (decode_log(name, data) for name, data in record.parts.items() if name[0] == "e")
+    task_id = record.header.task_id
+    history = (
+        decode_log(name, data, task_id) for name, data in record.parts.items() if name[0] == "e"
+    )
     return max((entry[0] for part in history for _, entry in part), default=0.0)
 
 
@@ -209,7 +212,7 @@ def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
         if not to_look_at:
             for name, data in record.parts.items():
                 if name[0] == "e":
-                    decode_log(name, data)
+                    decode_log(name, data, task.task_id)
             derive(task)
             if (why := contradiction(task)) is not None:
                 raise ValueError(why)
@@ -248,8 +251,7 @@ def _task(record: TaskRecord) -> Task:
         finished_at=state.finished_at,
         deadline_at=state.deadline_at,
         wake_at=record.header.wake_at,
-        records=decode_nodes(parts),
-        signals=signals_of(parts),
+        signals=signals_of(parts, spec.task_id),
         pauses=state.pauses,
         forced=state.forced,
         parent_attempt=state.parent_attempt,
@@ -262,6 +264,7 @@ def _task(record: TaskRecord) -> Task:
         raise ValueError("its marks do not fit its nodes")
     if state.maps or state.map_streams:
         restore_children(task, state.maps, state.map_streams, parts)
+    task.records = decode_nodes(parts, spec.task_id, task.spec.plan)
     _check_records(task)
     return task
 
@@ -271,8 +274,6 @@ def _check_records(task: Task) -> None:
     marks, records, ids = task.marks, task.records, task.spec.plan.ids
     if not STATUS_OF_MARK.keys() | {UNUSED_PLACE} >= set(marks):
         raise ValueError("its marks do not fit its nodes")
-    if records and not 0 <= min(records) <= max(records) < len(marks):
-        raise ValueError("it has records of nodes that are not in its graph")
     for found in _BEGUN.finditer(marks):
         index = found.start()
         if index not in records:

@@ -143,7 +143,7 @@ def _decode_awaited(record: TaskRecord) -> Task:
     """Return a task that has ended, or that a coordinator can continue.
 
     Raises:
-        CorruptRecord: it is neither. Coordinators quarantine such a task, so it never ends.
+        CorruptRecord: it is neither. A coordinator quarantines such a task when it reads it.
     """
     return decode_task(record, to_look_at=record.header.finished_at is not None)
 

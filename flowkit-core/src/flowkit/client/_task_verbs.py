@@ -224,7 +224,8 @@ class TaskVerbs(ABC):
 
         Raises:
             TaskNotFound: there is no such task.
-            CorruptRecord: its record is damaged, so that it never ends.
+            CorruptRecord: its record is damaged. The task does not end while it is; a coordinator
+                that has the task in its memory may replace what is damaged at its next change.
             TimeoutError: it has not ended after ``timeout`` seconds.
             ValueError: ``timeout`` is not a number of seconds.
         """
@@ -266,7 +267,7 @@ class TaskVerbs(ABC):
 
         Raises:
             TaskNotFound: there is no such task.
-            CorruptRecord: its record is damaged, so that it never ends.
+            CorruptRecord: its record is damaged, as for :meth:`wait`.
         """
         return _queries.watch(self._life.resource, task_id, after)
 

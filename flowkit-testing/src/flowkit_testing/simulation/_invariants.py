@@ -12,7 +12,7 @@ from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.letters import node_letter_id
 from flowkit._records.letter_records import read_letters
 from flowkit._records.queries import records_of
-from flowkit._records.record_parts import decode_log, decode_node, signals_of
+from flowkit._records.record_parts import decode_log, decode_nodes, signals_of
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.views import full_view
 from flowkit.graph._expanded_plan import (
@@ -76,7 +76,7 @@ class _Known:
         self.status: str = state["status"]
         self.outcome: str | None = state["outcome"]
         self.parent_attempt: int = state.get("parent_attempt", 0)
-        self.nodes: dict[int, NodeRecord] = _nodes_of(record.parts)
+        self.nodes: dict[int, NodeRecord] = decode_nodes(record.parts, task.task_id, task.spec.plan)
         self.finished: set[tuple[int, int]] = set()
         """By node, the number of the first attempt of each run that finished."""
         self.issued: dict[int, set[tuple[int, int]]] = {}
@@ -85,7 +85,7 @@ class _Known:
         """By node, the tokens of starts within segments that arrived at the bus and are not stored.
         The run of one begins also if the result before it turns out not to count.
         """
-        self.ends = _ends_in(_entries_in(record.parts))
+        self.ends = _ends_in(_entries_in(record.parts, task.task_id))
         """By node, the number of the change with which it finished last."""
         self.hurried: set[int] = set()
         """The nodes of which a pause ended early."""
@@ -118,14 +118,13 @@ class _Known:
                 self.started.add(issue.token)
 
 
-def _nodes_of(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
-    return {int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"}
-
-
-def _entries_in(parts: Mapping[str, bytes]) -> list[tuple[int, LogEntry]]:
+def _entries_in(parts: Mapping[str, bytes], task_id: str) -> list[tuple[int, LogEntry]]:
     """Return the changes of the history in parts of a record, with their numbers."""
     return [
-        entry for name in sorted(parts) if name[0] == "e" for entry in decode_log(name, parts[name])
+        entry
+        for name in sorted(parts)
+        if name[0] == "e"
+        for entry in decode_log(name, parts[name], task_id)
     ]
 
 
@@ -215,7 +214,7 @@ class Invariants:
 
     def signalled(self, task_id: str, signal_id: str) -> None:
         """Check that a signal is stored, for which a client has got its answer."""
-        if signal_id not in signals_of(self._load(task_id).parts).ids:
+        if signal_id not in signals_of(self._load(task_id).parts, task_id).ids:
             raise InvariantBroken(f"task {task_id!r} has lost the signal {signal_id!r}")
 
     def decided(self, task_id: str, node_id: str, choice: str, by: str) -> None:
@@ -279,7 +278,7 @@ class Invariants:
         put = {
             name: data for name, data in after.parts.items() if known.record.parts.get(name) != data
         }
-        entries = _entries_in(put)
+        entries = _entries_in(put, commit.task_id)
         for _, (_, index, _, _, data) in entries:
             if data == _RUN_NOW:
                 node_id = known.spec.plan.ids[index]
@@ -291,7 +290,7 @@ class Invariants:
             for _, (_, index, _, status, data) in entries
             if status == "queued" and data == {"retry": True}
         }
-        nodes = _nodes_of(put)
+        nodes = decode_nodes(put, commit.task_id, known.spec.plan)
         if before.version < known.version or after.version != before.version + 1:
             raise InvariantBroken(
                 f"the version changed from {known.version} to {before.version} and then to"
@@ -326,7 +325,7 @@ class Invariants:
             if ord(mark) == Mark.FINISHED and known.mark(index) != mark
         ):
             self._check_finish(known, task, index, nodes.get(index) or known.nodes[index])
-        box = signals_of(after.parts)
+        box = signals_of(after.parts, commit.task_id)
         if (wrong := known.signals.fault(entries, box, nodes)) is not None:
             raise InvariantBroken(wrong)
         known.nodes.update(nodes)
