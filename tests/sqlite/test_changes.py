@@ -1,14 +1,17 @@
 """Waiters for changes of tasks are woken by this process and by others."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 
+from flowkit import Client
 from flowkit.errors import StoreError
+from flowkit.protocols import TaskRecord
 from flowkit_sqlite import SqliteConfig, SqliteStore
+from flowkit_testing import InMemoryBus
 from tests.store_records import change, task
 
 pytestmark = pytest.mark.anyio
@@ -126,3 +129,47 @@ async def test_a_closed_store_refuses_to_wait(anyio_backend: str, path: Path) ->
         pass
     with pytest.raises(StoreError, match="closed"):
         await store.wait_for_change("t", 1)
+
+
+class Counted(SqliteStore):
+    """A store that counts how often tasks are loaded."""
+
+    loads = 0
+
+    async def load(self, task_ids: Collection[str]) -> dict[str, TaskRecord]:
+        self.loads += 1
+        return await super().load(task_ids)
+
+
+async def test_clients_that_follow_a_task_read_a_change_of_another_process_together(
+    anyio_backend: str, path: Path
+) -> None:
+    followers, changes, seen = 20, 6, 0
+
+    async def follow(client: Client) -> None:
+        nonlocal seen
+        async for _ in client.watch("t"):
+            seen += 1
+
+    async with (
+        Counted(f"sqlite:///{path}") as store,
+        SqliteStore(f"sqlite:///{path}", config=OF_ANOTHER_PROCESS) as other,
+        InMemoryBus() as bus,
+        Client(store=store, bus=bus) as here,
+        Client(store=other, bus=bus) as there,
+    ):
+        await there.create_task(graph={"nodes": [{"node_id": "a", "type": "work"}]}, task_id="t")
+        with anyio.fail_after(PATIENCE_SEC):
+            async with anyio.create_task_group() as group:
+                for _ in range(followers):
+                    group.start_soon(follow, here)
+                await anyio.wait_all_tasks_blocked()
+                before = seen, store.loads
+                for number, verb in enumerate([there.pause, there.resume] * (changes // 2), 1):
+                    await verb("t")
+                    while seen < before[0] + number * followers:
+                        await anyio.sleep(0.001)
+                    await anyio.wait_all_tasks_blocked()
+                group.cancel_scope.cancel()
+    # The first one of them reads alone, and the others after it.
+    assert store.loads - before[1] <= changes * 2

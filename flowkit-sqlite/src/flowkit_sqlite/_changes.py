@@ -43,11 +43,13 @@ class _Batch:
     states: dict[str, State] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Waiter:
     version: int
     ended: bool
     listener: Listener
+    is_met: bool = False
+    """Whether the watcher has found that the wait is over."""
 
     def is_met_by(self, state: State | None) -> bool:
         """Return whether the wait is over. It is for a task that does not exist."""
@@ -119,7 +121,7 @@ class Changes:
         with self._context.database.listen(channel, others=False) as listener:
             waiter = _Waiter(version, ended, listener)
             with self._added(task_id, waiter):
-                while not waiter.is_met_by(await self._state(task_id)):
+                while not (waiter.is_met or waiter.is_met_by(await self._state(task_id))):
                     await listener.wait()
 
     @contextmanager
@@ -150,7 +152,11 @@ class Changes:
         )
 
     async def _watch(self) -> None:
-        """Wake the waiters whose tasks other processes have changed."""
+        """Wake the waiters whose tasks other processes have changed.
+
+        They do not read the states again, so those of a task go on in the same turn of the event
+        loop, and read the task together.
+        """
         database, channel = self._context.database, _watched_channel(self._context)
         # The channels of single tasks wake the waiters of this process for its own commits.
         with database.listen(channel, named=True, deliver=lambda _: True) as listener:
@@ -164,14 +170,17 @@ class Changes:
 
     async def _wake_changed(self) -> None:
         task_ids = set(self._waiters)
+        states: dict[str, State] | None
         try:
             states = await self._read(task_ids)
         except FlowKitError:
             # Each waiter then reads the state of its task, and raises its own error.
-            states = {}
+            states = None
         for task_id in task_ids:
             for waiter in self._waiters.get(task_id, ()):
-                if waiter.is_met_by(states.get(task_id)):
+                if states is not None:
+                    waiter.is_met = waiter.is_met_by(states.get(task_id))
+                if states is None or waiter.is_met:
                     waiter.listener.wake()
 
 
