@@ -2336,6 +2336,12 @@ def test_a_wrong_graph_is_refused_with_the_place_and_a_remedy(name: str) -> None
     assert [fault for fault in found if sentence in fault], found
 
 
+def test_a_value_that_is_not_accepted_is_the_only_fault_of_its_field() -> None:
+    assert faults_of({"nodes": [node(type="sleep", io={"for_sec": math.inf})]}) == [
+        "node 'a': io.for_sec is inf, which is not a finite number"
+    ]
+
+
 def test_faults_in_sub_flows_of_finally_are_found_beside_unknown_fields() -> None:
     broken = subflow(graph={"nodes": [WORK], "edges": [["x", "x"]]})
     faults = faults_of({"nodes": [WORK], "finally": [broken], "node": 1})

@@ -1,6 +1,6 @@
 """Checks of nodes of control types."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,7 +22,9 @@ def check_control_node(faults: Faults, node: NodeSpec) -> None:
     """Check a node of a control type."""
     control, name = CONTROL_TYPES[node.type], node.node_id
     given = arguments_of(node)
-    wrong = list(_io_faults(faults, node, control, given)) or control.faults(given)
+    wrong: Iterable[str] = ()
+    if name not in faults.incomplete:
+        wrong = list(_io_faults(faults, node, control, given)) or control.faults(given)
     for text in (*wrong, *_field_faults(node), *_limit_faults(node, control, given)):
         faults.add(name, text)
 

@@ -40,6 +40,8 @@ class Faults:
         self.found: dict[Fault, None] = {}
         self.undos: dict[str, str] = {}
         """Node of each undo, by ids."""
+        self.incomplete: set[str | None] = set()
+        """Nodes of which a value was refused and left out."""
         self._comparisons = 0
 
     def add(self, node_id: str | None, message: str) -> None:

@@ -281,6 +281,7 @@ def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set
         listed = ids.get(str(path[0])) if len(path) > 1 else None
         node_id = listed[int(path[1])] if listed else None
         where = place(path[2:] if node_id is not None else path)
+        faults.incomplete.add(node_id)
         faults.add(
             node_id,
             f"{where} {reason}" if where else f"the {'node' if node_id else 'graph'} {reason}",

@@ -1,4 +1,4 @@
-/** The events of one node: the newest, without its progress. */
+/** The events of one node: the newest, without its progress, and a status once while it lasts. */
 
 import type { Page, TaskEvent } from '../api/types'
 
@@ -31,7 +31,13 @@ export async function readNodeHistory(
     if (after === null) break
   }
   const isCut = after !== null || found.length > MOST_SHOWN
-  return { events: found.slice(0, MOST_SHOWN).reverse(), isCut, hasProgress }
+  const events = found.slice(0, MOST_SHOWN).reverse()
+  return { events: events.filter((event, at) => !lasts(event, events[at - 1])), isCut, hasProgress }
+}
+
+/** Return whether an event only says that a status lasts: a node is queued when it may run, and when its command is sent. */
+function lasts(event: TaskEvent, before: TaskEvent | undefined): boolean {
+  return event.kind === 'status' && before?.kind === 'status' && event.status === before.status && event.data === null
 }
 
 /** Say which events are left out. Return null if all are shown. */
