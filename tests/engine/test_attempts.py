@@ -233,6 +233,23 @@ def test_handing_back_ends_a_run_that_is_being_cancelled():
     assert play.is_released("a").status is TaskStatus.CANCELLED
 
 
+@pytest.mark.parametrize(("said", "recorded"), [(1, 1), (-60, 0), (60, 2)])
+def test_an_attempt_that_is_stopped_before_its_start_is_stored_has_a_worker_and_a_start(
+    said: float, recorded: float
+):
+    play = Play(graph("a", a={"concurrency_key": "k"}))
+    play.cancel()
+    play.now += 2
+    play.starts("a", worker="w1", at=NOON + said)
+    play.stops("a")
+    record = play.record("a")
+    assert (play.status("a"), record.worker_id, record.started_at) == (
+        NodeStatus.CANCELLED,
+        "w1",
+        NOON + recorded,
+    )
+
+
 def test_an_attempt_that_was_handed_back_before_a_retry_counts_for_nothing_after_it():
     play = Play(graph("a b"))
     old = play.token("a")

@@ -224,6 +224,13 @@ def begin_attempt(
     draft.schedule(index, min(now + soon, late_at(record) or now + soon))
 
 
+def start_time(record: NodeRecord, at: float, now: float) -> float:
+    """Return when an attempt has started that its worker says it started at ``at``: between its
+    command and the report, so that a worker whose clock is wrong does not change a timeout.
+    """
+    return min(max(at, record.issued_at), now)
+
+
 def record_start(
     draft: Transition, index: int, worker_id: str, at: float, settings: EngineSettings
 ) -> NodeRecord:
@@ -242,9 +249,7 @@ def record_start(
         draft.effects += stop_effects(
             draft.task.spec, index, record, record.reason_code or "overdue"
         )
-    # Limit the time to that between the command and its report: a worker whose clock is wrong must
-    # not change a timeout.
-    record.started_at = min(max(at, record.issued_at), now)
+    record.started_at = start_time(record, at, now)
     record.heard_at = now
     record.sent = True
     record.place = None

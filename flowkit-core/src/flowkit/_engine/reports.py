@@ -13,7 +13,7 @@ from flowkit._engine.node_ends import (
     give_grace,
     stop_everything,
 )
-from flowkit._engine.node_starts import record_start
+from flowkit._engine.node_starts import record_start, start_time
 from flowkit._engine.pending_effects import stop_effects
 from flowkit._engine.segment_rules import is_called_back
 from flowkit._engine.segments import (
@@ -82,9 +82,12 @@ def _ignore_start(draft: Transition, event: NodeStarted) -> None:
 
 
 def _note_start_of_stopped(draft: Transition, event: NodeStarted) -> None:
-    """Record which worker has started an attempt that was being stopped before it began."""
+    """Record which worker has started an attempt that was being stopped before its start was
+    stored, and when.
+    """
     record = draft.edit(event.index)
     record.worker_id = event.worker_id
+    record.started_at = start_time(record, event.at, draft.now)
     code, cause = stop_cause(draft, event.index)
     draft.effects += stop_effects(draft.task.spec, event.index, record, cause or code)
 
