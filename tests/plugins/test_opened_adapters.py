@@ -290,3 +290,19 @@ def test_a_page_that_is_no_async_context_manager_is_refused() -> None:
 
     with pytest.raises(PluginError, match="something else than an async context manager"):
         Plugins([Opener()], discover=False).open_page(CommonConfig())
+
+
+def test_names_of_webhooks_of_all_plugins_are_known_and_a_text_is_refused() -> None:
+    class Named:
+        def __init__(self, name: str, answer: Any) -> None:
+            self.__name__ = name
+            self.answer = answer
+
+        @hookimpl
+        def flowkit_webhooks(self, config: CommonConfig) -> Any:
+            return self.answer
+
+    plugins = Plugins([Named("x", {"a": 1}), Named("y", None), Named("z", ["b"])], discover=False)
+    assert plugins.webhooks(CommonConfig()) == {"a", "b"}
+    with pytest.raises(PluginError, match="something else than names"):
+        Plugins([Named("x", "audit")], discover=False).webhooks(CommonConfig())

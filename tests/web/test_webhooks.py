@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -323,10 +324,17 @@ async def test_a_change_that_was_given_up_is_retried_over_the_command_line(
                 while not (letters := await given_up(coordinator)):
                     await anyio.sleep(0.05)
             server.answer = answer("204 No Content")
-            command = ["dlq", "retry", "--kind", "webhook", "--db", db]
-            done = await anyio.to_thread.run_sync(CliRunner().invoke, app, command)
-            assert done.exit_code == 0
-            assert f"{letters[0]}: sent to webhook 'a' again" in done.stdout
+            for name, said in (
+                ("b", f"{letters[0]}: not retried: no webhook 'a' is configured, only b;"),
+                ("a", f"{letters[0]}: published for webhook 'a' again; the letter stays"),
+            ):
+                options = {"web": {"webhooks": {name: webhook}}}
+                config = tmp_path / f"{name}.json"
+                config.write_text(json.dumps({"db": db, "options": options}), encoding="utf-8")
+                command = ["dlq", "retry", "--kind", "webhook", "--config", str(config)]
+                done = await anyio.to_thread.run_sync(CliRunner().invoke, app, command)
+                assert said in done.stdout
+                assert done.exit_code == (0 if name == "a" else 2)
             with anyio.fail_after(60):
                 while await given_up(coordinator):
                     await anyio.sleep(0.05)

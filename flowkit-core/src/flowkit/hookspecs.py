@@ -7,7 +7,7 @@ options ``tryfirst``, ``trylast`` and ``specname``.
 An error that a hook raises after the start does not end the process.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,14 @@ def flowkit_check_bus(bus: Bus, config: CommonConfig) -> Awaitable[Sequence[Chec
 
     The bus is open. A ``ConfigError`` that it raises is reported as that of the plugin, any other
     error of FlowKit as that of the bus.
+    """
+
+
+@hookspec
+def flowkit_webhooks(config: CommonConfig) -> Collection[str] | None:
+    """Return the names of the webhooks in this configuration; None for none.
+
+    If there are any, ``flowkit dlq retry`` refuses the dead letters of other webhooks.
     """
 
 

@@ -6,7 +6,7 @@ the right name of a misspelt hook.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -323,6 +323,15 @@ class Plugins:
         answer = self.first("flowkit_open_page", check=_checked_server, config=config)
         return None if answer is None else answer.value
 
+    def webhooks(self, config: CommonConfig) -> frozenset[str]:
+        """Return the names of the webhooks in a configuration.
+
+        Raises:
+            PluginError: a plugin raised, or returned something else.
+        """
+        answers = self.answers("flowkit_webhooks", check=_checked_names, config=config)
+        return frozenset(name for answer in answers for name in answer.value)
+
     def _opened(self, hook: str, protocol: type[Any], **arguments: Any) -> Any:
         first: Answer | None = None
         unused: list[str] = []
@@ -486,6 +495,12 @@ def _checked_server(server: Any) -> Any:
     if not isinstance(server, AbstractAsyncContextManager):
         raise PluginError("it returned something else than an async context manager")
     return server
+
+
+def _checked_names(names: Any) -> Any:
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise PluginError("it returned something else than names")
+    return names
 
 
 class _Clash(PluginError):

@@ -1,6 +1,6 @@
 """Retries of dead letters."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from flowkit._dead_letters.unusable_messages import message_of
@@ -67,12 +67,16 @@ class Redriver:
         events_topic: str,
         retry: Callable[[str, RetryRequested], Awaitable[object]],
         make_again: Callable[[DeadLetter], Awaitable[str]],
+        webhooks: Callable[[], Collection[str]],
     ) -> None:
-        """``make_again`` makes the task of the event of a trigger, and returns what was done."""
+        """``make_again`` makes the task of the event of a trigger, and returns what was done.
+        ``webhooks`` returns the names of those that are configured.
+        """
         self._store = store
         self._connection = connection
         self._events_topic = events_topic
         self._retry = retry
+        self._webhooks = webhooks
         self._again = {
             "message": self._message,
             "task": self._task,
@@ -126,8 +130,13 @@ class Redriver:
         return f"sent to {message.topic} again"
 
     async def _change(self, letter: DeadLetter) -> str:
-        await self._send(change_of(letter))
-        return f"sent to webhook {letter.webhook!r} again; the letter stays until it is delivered"
+        webhooks = self._webhooks()
+        await self._send(change_of(letter, webhooks))
+        unknown = "" if webhooks else ", which this configuration does not have"
+        return (
+            f"published for webhook {letter.webhook!r} again{unknown}; the letter stays until"
+            " `flowkit webhooks` has delivered it"
+        )
 
     async def _send(self, message: Message) -> None:
         """Send a message unchanged, without signing it again."""

@@ -5,6 +5,7 @@ delivered the change, so that a retry loses nothing if no process serves the web
 """
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from flowkit._dead_letters.unusable_messages import message_fields, message_of
@@ -101,8 +102,10 @@ def webhook_letter(webhook: str, delivery: Delivery, error: str, *, at: float) -
     )
 
 
-def change_of(letter: DeadLetter) -> Message:
+def change_of(letter: DeadLetter, webhooks: Collection[str]) -> Message:
     """Return the change of a letter as it is published again, for its webhook alone.
+
+    ``webhooks`` are the names of those that are configured; if there are none, any is accepted.
 
     Raises:
         TaskRefused: the change was too large to be kept in full, or its webhook is not known.
@@ -110,6 +113,12 @@ def change_of(letter: DeadLetter) -> Message:
     change = message_of(letter, "change")
     if letter.webhook is None:
         raise TaskRefused("the letter names no webhook")
+    if webhooks and letter.webhook not in webhooks:
+        known = ", ".join(sorted(webhooks))
+        raise TaskRefused(
+            f"no webhook {letter.webhook!r} is configured, only {known}; configure it, or drop the"
+            " letter"
+        )
     return replace(change, headers={**change.headers, ADDRESSEE: letter.webhook.encode()})
 
 

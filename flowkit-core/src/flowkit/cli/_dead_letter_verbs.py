@@ -138,8 +138,9 @@ def retry(
     """Retry dead letters: those named, or all of a task or kind.
 
     A message is sent again. The node of a letter or a batch runs again with all nodes downstream of
-    it. A quarantined task is processed again. A change is sent to its webhook again; its letter
-    stays until the receiver accepts it. The exit status is 2 if a letter could not be retried.
+    it. A quarantined task is processed again. A change is published for its webhook again; its
+    letter stays until the receiver accepts it. If the configuration has webhooks, the letter of
+    another one is refused. The exit status is 2 if a letter could not be retried.
     """
 
     async def main() -> list[Redriven]:

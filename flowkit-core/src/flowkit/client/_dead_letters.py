@@ -1,6 +1,7 @@
 """Dead letters, as clients list and retry them."""
 
 from collections.abc import Collection
+from functools import partial
 
 from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.redrive import Redriven, Redriver
@@ -46,5 +47,6 @@ async def retry_dead_letters(session: Session, letter_ids: Collection[str]) -> l
         events_topic=session.cfg.events_topic,
         retry=session.change,
         make_again=TriggerRuns(services_of(session)).make_again,
+        webhooks=partial(session.plugins.webhooks, session.cfg),
     )
     return await redriver.redrive(list(dict.fromkeys(letter_ids)))

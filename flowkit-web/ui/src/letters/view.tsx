@@ -15,7 +15,7 @@ import { Table, type Column } from '../shared/table'
 import { Time } from '../shared/time'
 import { showToast } from '../shared/toasts'
 import { Json, TaskLink, ViewHeading } from '../shared/view'
-import { refusalsOf, stillChosen } from './outcome'
+import { doneText, refusalsOf, stillChosen } from './outcome'
 
 const KINDS = ['node', 'batch', 'message', 'task', 'trigger', 'webhook'] as const
 const MOST_AT_ONCE = 500
@@ -127,7 +127,7 @@ function LetterActions({ ids, choose }: { ids: string[]; choose: (ids: ReadonlyS
   const retry = async (): Promise<void> => {
     const { items } = await api.post<Page<RetriedLetter>>('/dead-letters/retry', { letter_ids: ids })
     choose(stillChosen(ids, items))
-    if (items.every((item) => item.retried)) showToast(`${items.length} retried`)
+    if (items.every((item) => item.retried)) showToast(doneText(items))
     else setOutcome(items)
   }
   const drop = async (): Promise<void> => {
