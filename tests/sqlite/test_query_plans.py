@@ -4,6 +4,7 @@ import dataclasses
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,14 @@ from flowkit._records.worker_sessions import WorkerSession, end_session, session
 from flowkit.protocols import ArchivedPart, KeyedRecord, RecordChange, Stream, TaskQuery
 from flowkit.task import DeadLetter
 from flowkit_sqlite import SqliteConfig, SqliteStore
+from flowkit_sqlite._task_queries import places_in_order
 from tests.store_records import NOON, artifact, change, put_session, task
 
 pytestmark = pytest.mark.anyio
 
 STREAM = Stream("t", "n")
-SHORT = ("SCAN purged", "SCAN CONSTANT ROW", "SCAN sqlite_schema")
-"""Scans of one row."""
+SHORT = ("SCAN purged", "SCAN CONSTANT ROW", "SCAN sqlite_schema", "SCAN (subquery-1)")
+"""Scans of one row, and of the limited number of rows that are counted."""
 STATEMENTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
@@ -92,3 +94,34 @@ async def test_no_statement_reads_a_whole_table(anyio_backend: str, path: Path) 
             steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
             assert all(step in SHORT for step in steps if step.startswith("SCAN")), (text, steps)
             assert not any("TEMP B-TREE" in step for step in steps), (text, steps)
+
+
+@pytest.mark.parametrize(
+    ("others", "table"),
+    [
+        ({"tags": frozenset()}, "tags AS o"),
+        ({"labels": {}}, "labels AS o INDEXED BY labels_by_value"),
+        ({"status": "failed"}, "tasks AS t INDEXED BY tasks_by_status"),
+        ({"pipeline": None}, "tasks AS t INDEXED BY tasks_by_pipeline"),
+    ],
+    ids=["tag", "label", "status", "pipeline"],
+)
+async def test_a_list_with_several_filters_searches_the_smallest_range(
+    anyio_backend: str, path: Path, others: dict[str, Any], table: str
+) -> None:
+    query = TaskQuery(tags=["root"], labels={"a": "1"}, statuses=["queued"], pipeline="p")
+    fields: dict[str, Any] = {
+        "tags": frozenset(query.tags),
+        "labels": query.labels,
+        "status": "queued",
+        "pipeline": "p",
+    }
+    async with SqliteStore(f"sqlite:///{path}") as store:
+        await store.create([task("t", **fields)])
+        await store.create([task(f"t{number}", **fields | others) for number in range(9)])
+    statements: list[str] = []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.set_trace_callback(statements.append)
+        (found,) = places_in_order(connection, "flowkit", query, limit=50)
+    assert found.task_id == "t"
+    assert f"FROM {table} " in statements[-1]
