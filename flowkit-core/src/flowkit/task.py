@@ -215,6 +215,9 @@ class TaskEvent(_View):
 
     seq: int
     at: datetime
+    """Time of the change. Processes use their own clocks, so it may be before that of an event with
+    a lower ``seq``.
+    """
     task_id: str
     node_id: str | None = None
     kind: str
