@@ -64,6 +64,8 @@ class CachedTask:
     writer: RecordWriter
     deferred: list[DeferrableEvent] = field(default_factory=list)
     """Events that were applied and will be stored with the next commit."""
+    restored: bool = False
+    """No other process has left effects to be carried out, as far as this one knows."""
     size: int = field(init=False)
     """Number of nodes when the task was cached. Children of maps take little memory."""
 

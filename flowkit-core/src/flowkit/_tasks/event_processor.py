@@ -234,6 +234,7 @@ class EventProcessor:
     def _cache_submission(self, new: Submission) -> CachedTask:
         """Cache a task that was stored as it was submitted."""
         new.cached.writer.committed(new.cached.task, new.commit)
+        new.cached.restored = True
         self._cache.evict(new.task.task_id)
         self._cache.add(new.cached)
         return new.cached
@@ -251,7 +252,8 @@ class EventProcessor:
         self, task_ids: Collection[str], *, submitted: Mapping[str, Submission] | None = None
     ) -> Outcome:
         """Load those of these tasks that another process has changed, and return the effects that
-        they still need. One that is stored as it was ``submitted`` is cached as it is in memory.
+        they still need: also of a task that :meth:`apply` has loaded since that change. One that is
+        stored as it was ``submitted`` is cached as it is in memory.
 
         Raises:
             StoreError: as in :meth:`apply`.
@@ -263,10 +265,11 @@ class EventProcessor:
             changed: Events = {}
             for task_id, record in records.items():
                 cached = self._cache.get(task_id)
-                if cached is not None and cached.task.version == record.version:
-                    continue
                 new = None if submitted is None else submitted.get(task_id)
-                if new is not None and new.is_stored_as(record):
+                if cached is not None and cached.task.version == record.version:
+                    if cached.restored:
+                        continue
+                elif new is not None and new.is_stored_as(record):
                     cached = self._cache_submission(new)
                     if not new.evaluates:
                         call.outcome.effects.append(TaskEffects(cached, new.effects))
@@ -489,6 +492,7 @@ class EventProcessor:
         update = TaskUpdate(cached, self._clock.now(), self._settings, observers)
         if restore:
             update.add_effects(pending_effects(cached.task, claimed=False))
+            cached.restored = True
         for event in events:
             update.apply(event)
         if update.evaluations:
