@@ -23,9 +23,11 @@ from flowkit_sqlite._threads import CallThread
 if sys.platform == "darwin":
     import fcntl
 
-CHANGES_A_CHECKPOINT = 1_000
-"""Changed rows after which the log is copied into the file. Most are in a page of their own."""
-
+CHANGES_A_CHECKPOINT = 2_000
+"""Changed rows after which the log is copied into the file. About half are in a page of their own.
+"""
+LOCK_PATIENCE_MS = 100
+"""Time that a checkpoint waits for the lock for changes, before it is left to the next one."""
 
 LONGEST_UNSYNCED_SEC = 0.1
 """Time after which changes are synced that no caller waits for."""
@@ -120,13 +122,19 @@ class LogSync:
 
 
 class Checkpoints:
-    """Copies the log into the file from time to time, in a thread, so that the log stays short."""
+    """Copies the log into the file from time to time, in a thread, so that the log stays short.
+
+    The lock for changes is held meanwhile. Without it, SQLite before 3.51.3 may damage the file: if
+    a writer begins the log again just when a checkpoint begins, changes that are written later
+    count as copied, and are lost (https://sqlite.org/wal.html#walresetbug).
+    """
 
     def __init__(self, path: Path, config: SqliteConfig) -> None:
         self._path = path
         self._config = config
         self._thread = CallThread("flowkit-sqlite-checkpoints")
-        self._connection: sqlite3.Connection | None = None
+        self._connections: list[sqlite3.Connection] = []
+        """The one that takes the lock, and the one that copies."""
         self._running = False
         self._next = CHANGES_A_CHECKPOINT
 
@@ -145,15 +153,18 @@ class Checkpoints:
     def _run(self) -> None:
         # An error that lasts is raised by the next change.
         with suppress(sqlite3.Error):
-            if self._connection is None:
-                self._connection = connect(self._path, self._config)
-                self._connection.execute("PRAGMA busy_timeout = 0")
-            # The second one copies what was written during the first, without other writers.
-            # Writers begin the log again only when all of it is copied.
-            for mode in ("PASSIVE", "FULL"):
-                self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            while len(self._connections) < 2:
+                self._connections.append(connect(self._path, self._config))
+            lock, connection = self._connections
+            lock.execute(f"PRAGMA busy_timeout = {LOCK_PATIENCE_MS}")
+            lock.execute("BEGIN IMMEDIATE")
+            try:
+                # This mode waits for no reader.
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            finally:
+                lock.execute("ROLLBACK")
         self._running = False
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        for connection in self._connections:
+            connection.close()
