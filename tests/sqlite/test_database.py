@@ -22,7 +22,7 @@ from flowkit_sqlite import SqliteConfig
 from flowkit_sqlite._connections import check_sqlite
 from flowkit_sqlite._database import Database
 from flowkit_sqlite._group_commit import LONGEST_TURN_SEC
-from flowkit_sqlite._open_file import MOST_AT_ONCE
+from flowkit_sqlite._open_file import MOST_AT_ONCE, MOST_READS
 from flowkit_sqlite._wakeups import HOST, open_doorbell
 
 pytestmark = pytest.mark.anyio
@@ -353,6 +353,34 @@ async def test_a_brief_read_sees_one_state_and_the_confirmed_changes(database, p
 
     assert await database.read(job, brief=True) == (["a"], ["a"])
     assert await database.read(words, brief=True) == ["a", "b"]
+
+
+async def test_brief_reads_of_a_turn_share_one_state(database, path):
+    def job(db):
+        words(db)
+        other = sqlite3.connect(path)
+        other.execute("INSERT INTO words VALUES ('a')")
+        other.commit()
+        other.close()
+
+    def fail(db):
+        raise ValueError("a fault of this one")
+
+    jobs = [database.read(call, brief=True) for call in (job, fail, words)]
+    _, failure, found = await asyncio.gather(*jobs, return_exceptions=True)
+    assert str(failure) == "a fault of this one"
+    assert found == []
+    assert await database.read(words, brief=True) == ["a"]
+
+
+async def test_many_brief_reads_at_once_do_not_keep_the_event_loop(database):
+    done = []
+
+    async def count():
+        done.append(await database.read(lambda db: len(done), brief=True))
+
+    await asyncio.gather(*(count() for _ in range(3 * MOST_READS)))
+    assert len(set(done)) > 1
 
 
 async def test_many_brief_jobs_at_once_do_not_keep_the_event_loop(database):

@@ -136,7 +136,6 @@ class Database:
             StoreUnavailable, StoreError: as :meth:`write`.
         """
         file = self._open_file()
-        await asyncio.sleep(0)
         with self._errors:
             return await file.read(job, brief=brief)
 

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 MOST_JOBS = 500
 """Most jobs in one transaction."""
+MOST_READS = 50
+"""Most jobs that read in a turn of the event loop."""
 MOST_AT_ONCE = 2
 """Most jobs of a turn of the event loop that run at once.
 
@@ -56,6 +58,8 @@ class OpenFile:
         self._readers = Readers(path, config, self._loop)
         self._checkpoints = Checkpoints(path, config)
         self._syncs = config.synchronous == "full"
+        self._reads: list[Job] = []
+        """Brief jobs that read, and wait for the next turn of the event loop."""
         self._waiting: deque[Job] = deque()
         self._is_planned = False
         """Whether the next commit is scheduled."""
@@ -100,7 +104,7 @@ class OpenFile:
             self._presence.ring([(PROCESSES, None)])
             self._opened.set_result(None)
             await self._poll_until_left(doorbell)
-            if submitted := [job.future for job in (*self._lent, *self._waiting)]:
+            if submitted := [job.future for job in (*self._lent, *self._waiting, *self._reads)]:
                 await asyncio.wait(submitted)
             self._try(self._presence.leave)
         finally:
@@ -199,29 +203,54 @@ class OpenFile:
     # ------------------------------------------------------------ reading
 
     def read(self, call: Callable[[sqlite3.Connection], T], *, brief: bool) -> "asyncio.Future[T]":
-        """Run a call in one snapshot of the file; a brief one here, if the connection is free."""
+        """Run a call in one snapshot of the file: a brief one here, if the connection is free.
+
+        Brief calls of a turn of the event loop share a snapshot, which takes locks.
+        """
         job = Job(call, self._loop.create_future())
-        try:
-            self._place.check()
-        except StoreUnavailable as error:
-            job.fail(error)
-            job.finish()
-            return job.future
-        if not (brief and not self._lent and self._read_here(job)):
-            self._readers.submit(job)
+        if not brief:
+            self._read_elsewhere([job])
+        else:
+            if not self._reads:
+                self._loop.call_soon(self._read)
+            self._reads.append(job)
         return job.future
 
-    def _read_here(self, job: Job) -> bool:
-        """Run a job that reads, and return whether no other process locked the file."""
+    def _read(self) -> None:
+        """Run brief jobs that read, up to a limit: here, or in threads if that may take long."""
+        jobs, self._reads = self._reads[:MOST_READS], self._reads[MOST_READS:]
+        if self._reads:
+            self._loop.call_soon(self._read)
+        if not self._lent:
+            jobs = self._read_here([job for job in jobs if job.is_wanted])
+        self._read_elsewhere(jobs)
+
+    def _read_here(self, jobs: list[Job]) -> list[Job]:
+        """Run jobs that read, and return those that a lock of another process prevented."""
         try:
-            read(job, self._connection)
-        except sqlite3.Error as error:
-            job.fail(error)
-        if isinstance(job.error, sqlite3.Error) and is_busy(job.error):
-            job.error = None
-            return False
-        job.finish()
-        return True
+            self._place.check()
+            read(jobs, self._connection)
+        except (sqlite3.Error, StoreUnavailable) as error:
+            for job in jobs:
+                job.fail(error)
+        prevented: list[Job] = []
+        for job in jobs:
+            if isinstance(job.error, sqlite3.Error) and is_busy(job.error):
+                job.error = None
+                prevented.append(job)
+            else:
+                job.finish()
+        return prevented
+
+    def _read_elsewhere(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            try:
+                self._place.check()
+            except StoreUnavailable as error:
+                job.fail(error)
+                job.finish()
+            else:
+                self._readers.submit(job)
 
     # ------------------------------------------------------------ changes
 

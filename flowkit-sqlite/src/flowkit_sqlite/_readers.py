@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -54,7 +55,7 @@ class Readers:
                 try:
                     if connection is None:
                         connection = connect_reader(self._path, self._config)
-                    read(job, connection)
+                    read([job], connection)
                 except sqlite3.Error as error:
                     job.fail(error)
                 # An event loop that is closed has no tasks that wait.
@@ -66,15 +67,16 @@ class Readers:
             connection.close()
 
 
-def read(job: Job, connection: sqlite3.Connection) -> None:
-    """Run a job in one snapshot of the file.
+def read(jobs: Iterable[Job], connection: sqlite3.Connection) -> None:
+    """Run jobs in one snapshot of the file.
 
     Raises:
         sqlite3.Error: the snapshot could not be taken.
     """
     connection.execute("BEGIN")
     try:
-        job.run(connection)
+        for job in jobs:
+            job.run(connection)
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
