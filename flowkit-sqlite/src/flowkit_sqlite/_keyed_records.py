@@ -22,11 +22,16 @@ SELECT_LAST = f"{SELECT} ORDER BY key DESC"
 SELECT_BEFORE = f"{SELECT} AND key < ? ORDER BY key DESC"
 SELECT_DUE = f"{SELECT} AND due_at <= ? ORDER BY due_at, key"
 REVISION = "SELECT revision FROM records WHERE namespace = ? AND kind = ? AND key = ?"
-PUT = """
-    REPLACE INTO records (namespace, kind, key, revision, data, due_at, task_id)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT = """
+    INSERT INTO records (revision, data, due_at, task_id, namespace, kind, key)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+UPDATE = """
+    UPDATE records SET revision = ?, data = ?, due_at = ?, task_id = ?
+    WHERE namespace = ? AND kind = ? AND key = ? AND revision = ?
 """
 DELETE = "DELETE FROM records WHERE namespace = ? AND kind = ? AND key = ?"
+DELETE_REVISION = f"{DELETE} AND revision = ?"
 
 
 class SqliteRecordStore:
@@ -128,24 +133,35 @@ def _apply(
 
 
 def _apply_one(connection: sqlite3.Connection, namespace: str, change: RecordChange) -> bool:
-    for record in change.put:
-        if _revision(connection, namespace, record) != record.revision:
-            return False
-    for deletion in change.delete:
-        stored = _revision(connection, namespace, deletion)
-        if not stored or deletion.revision not in (None, stored):
-            return False
-    for deletion in change.delete:
-        connection.execute(DELETE, (namespace, deletion.kind, deletion.key))
-    for record in change.put:
-        values = (record.data, record.due_at, record.task_id)
-        connection.execute(PUT, (namespace, record.kind, record.key, change.op_id, *values))
-    return True
+    rows: list[KeyedRecord | RecordDeletion] = [*change.delete, *change.put]
+    # A change of one record needs no read before: its statement has the condition.
+    if len(rows) > 1 and not all(_fits(connection, namespace, row) for row in rows):
+        return False
+    deleted = [_delete(connection, namespace, row) for row in change.delete]
+    return all(deleted + [_put(connection, namespace, row, change.op_id) for row in change.put])
 
 
-def _revision(
-    connection: sqlite3.Connection, namespace: str, record: KeyedRecord | RecordDeletion
-) -> str:
-    """Return the revision of the stored record, or the empty text if there is none."""
-    found = connection.execute(REVISION, (namespace, record.kind, record.key)).fetchone()
-    return "" if found is None else str(found[0])
+def _fits(
+    connection: sqlite3.Connection, namespace: str, row: KeyedRecord | RecordDeletion
+) -> bool:
+    """Return whether the stored record has the revision that a row of a change names."""
+    found = connection.execute(REVISION, (namespace, row.kind, row.key)).fetchone()
+    if isinstance(row, KeyedRecord) and not row.revision:
+        return found is None
+    return found is not None and row.revision in (None, found[0])
+
+
+def _delete(connection: sqlite3.Connection, namespace: str, row: RecordDeletion) -> bool:
+    """Delete a record if it has the revision that is named, and return whether it had."""
+    name = (namespace, row.kind, row.key)
+    if row.revision is None:
+        return connection.execute(DELETE, name).rowcount == 1
+    return connection.execute(DELETE_REVISION, (*name, row.revision)).rowcount == 1
+
+
+def _put(connection: sqlite3.Connection, namespace: str, row: KeyedRecord, revision: str) -> bool:
+    """Put a record if the stored one has the revision that is named, and return whether it had."""
+    values = (revision, row.data, row.due_at, row.task_id, namespace, row.kind, row.key)
+    if row.revision:
+        return connection.execute(UPDATE, (*values, row.revision)).rowcount == 1
+    return connection.execute(INSERT, values).rowcount == 1
