@@ -26,7 +26,8 @@ class Form:
 
 def _is_text(value: Any) -> bool:
     """Return whether this is valid Unicode; bytes that are not UTF-8 are read as surrogates."""
-    return isinstance(value, str) and is_unicode(value)
+    # Most texts are ASCII, and rows have several, so the second call is avoided for these.
+    return isinstance(value, str) and (value.isascii() or is_unicode(value))
 
 
 def whole(first: int, last: int = LARGEST_COUNT) -> Form:

@@ -116,12 +116,10 @@ def _records(rows: Iterable[Sequence[Any]]) -> Iterator[KeyedRecord]:
     A record with a damaged key is left out: no page can begin after it.
     """
     for row in rows:
-        if not TEXT.fits(row[1]):
-            continue
         if (found := fault("records", row)) is None:
             kind, key, revision, data, due_at, task_id = row
             yield KeyedRecord(kind, key, data, revision, due_at, task_id)
-        else:
+        elif TEXT.fits(row[1]):
             columns = fitting("records", row) | {"data": b""}
             yield KeyedRecord(**columns, fault=found[:LONGEST_FAULT])
 

@@ -82,6 +82,11 @@ class KeyWork:
     due_at: float | None = None
     """Time for the next check of the holders, if that is to be stored."""
 
+    @property
+    def needs_step(self) -> bool:
+        """Whether there is more to do than to delete claims from the queue."""
+        return bool(self.asks or self.returned or self.serve or self.due_at is not None)
+
     def reads_queue(self, state: KeyState) -> bool:
         """Return whether the queue of a contended key matters: a claim may have a place, or the
         first one without a place may have a holder cancelled.

@@ -168,10 +168,11 @@ class Keys:
         if self.kind != "rate":
             await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
         entered = await self._store.enter_queues(work)
-        states = self._store.states(work, unproved=entered)
-        fresh = await self._store.read(work.keys() - states.keys())
+        keys = {key for key, one in work.items() if one.needs_step}
+        states = self._store.states(keys, unproved=entered)
+        fresh = await self._store.read(keys - states.keys())
         states |= fresh
-        for key in work.keys() - states.keys():  # its record is damaged, and its nodes ask again
+        for key in keys - states.keys():  # its record is damaged, and its nodes ask again
             self._asked.difference_update(ask.candidate.claimant for ask in work[key].asks)
         queues = await self._store.queues(
             {
