@@ -28,10 +28,10 @@ LAST_VERSION = 2**31 - 1
 """Highest version of a registered flow."""
 
 MOST_PARALLEL = 1000
+"""Highest number of batches of a node that may be in process at the same time."""
 MOST_SHARDS = 1000
 MAX_AHEAD = 1000
 """Number of batches that a producer may be ahead of a reader whose node names none."""
-"""Highest number of batches of a node that may be in process at the same time."""
 
 NodeId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
