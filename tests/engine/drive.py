@@ -736,6 +736,13 @@ class Play:
         where = self._address(name, attempt, token)
         return self.do(CommandWithdrawn(where["index"], where["attempt"], where["token"]))
 
+    def withdraws(self, step: Transition) -> Transition:
+        """Report that all commands that a step has withdrawn were not started."""
+        for effect in step.effects:
+            if isinstance(effect, WithdrawCommand):
+                step = self.is_withdrawn(self.task.spec.plan.ids[effect.index])
+        return step
+
     def waits(self, name: str, **other: Any) -> None:
         """Confirm that the node's command waits on the bus.
 

@@ -195,7 +195,8 @@ def test_a_child_that_stops_for_an_earlier_attempt_runs_again_when_it_has_ended(
 def test_undos_and_finally_of_a_child_run_when_it_stops_and_end_only_by_force() -> None:
     play = child("x -> y", x={"undo": {"type": "work"}}, final=FINAL)
     play.succeeds("x")
-    assert started(play.do(FollowParent(1, 0, paused=False, stop="enough"))) == ["x~undo"]
+    stopped = play.do(FollowParent(1, 0, paused=False, stop="enough"))
+    assert started(play.withdraws(stopped)) == ["x~undo"]
     assert play.do(FollowParent(1, 0, paused=False, stop="enough")).ignored
     assert started(play.succeeds("x~undo")) == ["f"]
     play.starts("f")

@@ -9,7 +9,7 @@ from flowkit._engine import FunctionReturned, TaskEnding
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.explanations import explain_node
 from flowkit.task import TaskOutput, TaskStatus
-from tests.engine.drive import NOON, ONCE, STEADY, Play, graph, record_of, started
+from tests.engine.drive import NOON, ONCE, STEADY, Play, effects, graph, record_of, started
 
 UNDO = {"undo": {"type": "undo", "retry_policy": {"max": 1, **STEADY}}}
 TIDY: tuple[dict[str, Any], ...] = ({"node_id": "tidy", "type": "tidy", **ONCE},)
@@ -116,9 +116,23 @@ def test_nothing_is_undone_in_a_task_that_finishes():
 def test_finally_runs_when_no_node_has_begun():
     play = Play(graph("a", final=TIDY))
     play.pause()
-    assert started(play.cancel()) == ["tidy"]
+    assert started(play.withdraws(play.cancel())) == ["tidy"]
     play.succeeds("tidy")
     assert play.task.status is S.CANCELLED
+
+
+def test_finally_waits_until_no_worker_can_begin_a_node_that_was_stopped():
+    play = Play(graph("a", final=TIDY))
+    assert effects(play.cancel()) == ["stop a", "withdraw a"]
+    assert effects(play.starts("a")) == ["stop a"]
+    assert started(play.stops("a")) == ["tidy"]
+
+
+def test_finally_waits_for_the_withdrawal_of_a_command_until_the_grace_is_over():
+    play = Play(graph("a", final=TIDY))
+    play.cancel()
+    assert effects(play.later(1)) == ["stop a", "withdraw a"]
+    assert started(play.later(10)) == ["tidy"]
 
 
 def test_the_end_of_the_main_phase_ends_a_pause():
@@ -188,7 +202,7 @@ def test_undos_and_finally_are_not_touched_by_the_deadline(phase: str):
 
 def test_undos_and_finally_run_after_the_deadline():
     play = saga(deadline_sec=5)
-    assert started(play.later(6)) == ["b~undo"]
+    assert started(play.withdraws(play.later(6))) == ["b~undo"]
     finish(play)
     assert (play.task.status, play.task.error) == (S.FAILED, "the task's deadline passed")
 
@@ -209,7 +223,7 @@ FORCED: dict[str, tuple[Given, str, TaskStatus]] = {
 def test_a_forced_cancel_ends_undos_and_finally(phase: str):
     given, nodes, end = FORCED[phase]
     play = given()
-    play.cancel("enough", force=True)
+    play.withdraws(play.cancel("enough", force=True))
     assert (statuses(play), play.task.status) == (nodes, end)
 
 
@@ -264,7 +278,7 @@ def test_a_failed_task_keeps_its_error_when_finally_fails():
 
 def test_a_cancelled_task_stays_cancelled_when_finally_fails():
     play = Play(graph("a", final=TIDY))
-    play.cancel()
+    play.withdraws(play.cancel())
     play.breaks("tidy")
     assert (play.task.status, play.task.error) == (S.CANCELLED, None)
 
@@ -286,7 +300,7 @@ def test_a_retry_runs_undone_nodes_and_all_below_them_again_and_finally_at_the_e
 
 def test_a_retry_keeps_nodes_whose_undo_has_not_begun():
     play = in_undo()
-    play.cancel(force=True)
+    play.withdraws(play.cancel(force=True))
     assert started(play.retry()) == ["b"]  # the undo of a waited for that of b
     play.succeeds("b")
     order = started(play.breaks("c"))
@@ -298,7 +312,7 @@ def test_an_undo_that_was_handed_back_has_begun():
     play = in_undo()
     play.starts("b~undo")
     play.is_released("b~undo")
-    play.cancel(force=True)
+    play.withdraws(play.cancel(force=True))
     assert started(play.retry()) == ["b"]
 
 

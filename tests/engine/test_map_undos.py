@@ -110,7 +110,7 @@ def test_a_child_that_did_not_finish_is_not_undone():
     play.succeeds("m[0]")
     play.breaks("m[1]")
     play.starts("m[2]")
-    play.cancel()
+    play.withdraws(play.cancel())
     step = play.stops("m[2]")
     assert [play.status(f"m[{number}]~undo") for number in range(4)] == [
         NodeStatus.QUEUED,
@@ -147,7 +147,7 @@ def test_a_map_without_finished_children_has_nothing_to_undo():
         if not size:
             play.collects("m")
         play.starts("z")
-        play.breaks("z")
+        play.withdraws(play.breaks("z"))
         assert play.status("m~undo") is NodeStatus.SKIPPED
         assert play.task.status is TaskStatus.FAILED
         why = explain_node(play.task, play.index("m~undo"), {}, now=0, unserved=None)
@@ -259,7 +259,7 @@ def test_all_children_are_new_if_a_retry_names_one_of_the_undone_ones():
 
 def test_children_whose_undo_has_not_begun_keep_their_results():
     play = in_undo()
-    play.cancel(force=True)
+    play.withdraws(play.cancel(force=True))
     play.retry()
     assert [play.status(f"m[{number}]") for number in range(3)] == [
         NodeStatus.QUEUED,

@@ -38,7 +38,7 @@ def test_a_map_in_finally_runs_when_the_others_have_ended():
 
 def test_a_map_in_finally_that_fails_makes_a_task_that_would_finish_fail():
     play = in_finally()
-    play.breaks("m[0]")
+    play.withdraws(play.breaks("m[0]"))
     assert play.task.status is TaskStatus.FAILED
     assert play.task.error is not None
     assert "map_item_failed" in play.task.error
@@ -47,7 +47,7 @@ def test_a_map_in_finally_that_fails_makes_a_task_that_would_finish_fail():
 def test_a_forced_cancel_ends_a_map_in_finally():
     play = in_finally()
     play.starts("m[0]")
-    play.cancel(force=True)
+    play.withdraws(play.cancel(force=True))
     assert play.task.status is TaskStatus.CANCELLING
     play.stops("m[0]")
     assert play.status("m") is NodeStatus.CANCELLED
@@ -56,7 +56,7 @@ def test_a_forced_cancel_ends_a_map_in_finally():
 
 def test_a_retry_evaluates_the_items_of_a_map_in_finally_again():
     play = in_finally(breaks=True)
-    play.breaks("m[1]")
+    play.withdraws(play.breaks("m[1]"))
     play.retry()
     assert play.status("m") is NodeStatus.QUEUED
     play.succeeds("a")
@@ -68,7 +68,7 @@ def test_a_retry_evaluates_the_items_of_a_map_in_finally_again():
 
 def test_the_letter_of_a_child_in_finally_runs_finally_again():
     play = in_finally()
-    play.breaks("m[0]")
+    play.withdraws(play.breaks("m[0]"))
     play.do(RetryRequested((play.index("m[0]"),)))
     play.opens("m", 1)
     play.succeeds("m[0]")
@@ -82,7 +82,7 @@ def test_undos_run_after_the_children_of_a_map_have_stopped():
     play.opens("m", 3)
     play.starts("m[0]")
     play.starts("b")
-    play.breaks("b")
+    play.withdraws(play.breaks("b"))
     assert play.status("a~undo") is NodeStatus.QUEUED
     assert started(play.stops("m[0]")) == ["a~undo"]
 

@@ -82,10 +82,10 @@ def test_each_end_of_the_attempt_ends_the_stop(end: str) -> None:
     assert started(getattr(play, end)("a")) == ["b"]
 
 
-def test_a_command_that_no_worker_has_started_is_stopped_and_the_node_ends_at_once() -> None:
+def test_a_command_that_no_worker_has_started_is_withdrawn_before_the_node_ends() -> None:
     play = Play(graph("a -> b"))
-    step = play.resolve("a", "finished")
-    assert effects(step) == ["stop a", "run b"]
+    assert effects(play.resolve("a", "finished")) == ["stop a", "withdraw a"]
+    assert started(play.is_withdrawn("a")) == ["b"]
     late = play.starts("a")
     assert late.ignored
     assert effects(late) == ["stop a"]
@@ -282,10 +282,10 @@ def test_readers_end_when_the_node_that_stores_for_them_is_skipped() -> None:
 def test_a_finished_node_is_undone_with_the_result_of_the_operator() -> None:
     undo = {"type": "undo"}
     play = Play(graph("a -> b", a={"undo": undo}, b=ONCE))
-    play.resolve("a", "finished", result="hers")
+    play.withdraws(play.resolve("a", "finished", result="hers"))
     assert started(play.fails("b")) == ["a~undo"]
     play = Play(graph("a -> b", a={"undo": undo}, b=ONCE))
-    play.resolve("a", "skipped")
+    play.withdraws(play.resolve("a", "skipped"))
     assert play.status("a~undo") is NodeStatus.SKIPPED
 
 
@@ -332,5 +332,5 @@ def test_the_first_resolution_counts_and_ended_or_stopping_nodes_ignore_it() -> 
 def test_in_a_paused_task_the_nodes_below_wait() -> None:
     play = Play(graph("a -> b"))
     play.pause()
-    assert started(play.resolve("a", "finished")) == []
+    assert started(play.withdraws(play.resolve("a", "finished"))) == []
     assert started(play.resume()) == ["b"]

@@ -256,6 +256,12 @@ def deferred() -> Play:
     return play
 
 
+def issued_again() -> Play:
+    play = deferred()
+    play.later(60)
+    return play
+
+
 def deferred_function() -> Play:
     play = running_function()
     play.function_fails("n")
@@ -535,7 +541,7 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.WAITING, Mark.FAILED): (waiting, lambda play: play.resolve("n", "failed")),
     (Mark.CHECKING, Mark.FINISHED): (checking, lambda play: play.resolve("n", "finished")),
     (Mark.READY, Mark.FAILED): (ready, lambda play: play.resolve("n", "failed")),
-    (Mark.ISSUED, Mark.FINISHED): (issued, lambda play: play.resolve("n", "finished")),
+    (Mark.ISSUED, Mark.FINISHED): (issued_again, lambda play: play.succeeds("n", attempt=1)),
     (Mark.CANCELLING, Mark.FAILED): (resolved, lambda play: play.stops("n")),
     (Mark.CLOSING, Mark.FINISHED): (
         lambda: resolved_map("finished"),
@@ -821,7 +827,7 @@ def ended_with_a_failed_undo(*, cancel: bool) -> Given:
         play = Play(graph("n -> m", n={"undo": {"type": "u", "retry_policy": {"max": 0}}}))
         play.succeeds("n")
         if cancel:
-            play.cancel()
+            play.withdraws(play.cancel())
         else:
             play.breaks("m")
         play.fails("n~undo")

@@ -109,7 +109,7 @@ def test_the_end_of_the_main_phase_ends_a_wait_at_once_and_skips_its_undo(
     tidy = {"node_id": "tidy", "type": "tidy"}
     flow = graph("w", "b", "e", w=node, b=ONCE, e=ending, final=(tidy,))
     play = Play(flow, deadline_sec=100)
-    step = act(play)
+    step = play.withdraws(act(play))
     if play.status("e") == NodeStatus.CANCELLING:
         step = play.do(FunctionReturned(play.index("e"), 1, play.token("e"), play.now))
     assert (play.status("w"), play.record("w").reason_code) == (NodeStatus.CANCELLED, reason_code)
@@ -225,7 +225,7 @@ def test_a_signal_that_came_before_finally_is_kept_for_it() -> None:
 def test_a_signal_that_no_node_took_before_a_cancel_goes_to_finally() -> None:
     play = Play(graph("a -> v", v=WAIT, final=final(**WAIT)))
     play.signal("go", 1)
-    assert started(play.cancel()) == ["last"]
+    assert started(play.withdraws(play.cancel())) == ["last"]
     assert play.record("w").result == 1
 
 

@@ -20,6 +20,7 @@ from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 from flowkit_testing._cluster import DAY
 from tests.builders import work
+from tests.coordinator.lost_messages import Recording, first
 
 QUICK = CoordinatorConfig(
     heartbeat_soft_sec=2,
@@ -53,6 +54,33 @@ async def stays_cancelled(cluster: Cluster, task_id: str) -> None:
     await client.resume(task_id)
     await cluster.clock.sleep(DAY / 24)
     assert await client.get_task(task_id) == view
+
+
+async def test_finally_waits_for_a_handler_whose_start_is_not_known_at_the_cancel() -> None:
+    began, ended = anyio.Event(), []
+
+    @handler("work")
+    async def slow(item: Any, ctx: RunContext) -> None:
+        began.set()
+        try:
+            await ctx.cancellable(anyio.sleep_forever())
+        finally:
+            await cluster.clock.sleep(1)
+            ended.append("work")
+
+    @handler("tidy")
+    async def tidy(item: Any) -> None:
+        ended.append("tidy")
+
+    bus = Recording()
+    bus.loses = first(NodeStarted)
+    async with Cluster(bus=bus, handlers=[slow, tidy], coordinator_config=QUICK) as cluster:
+        graph = one() | {"finally": [{"node_id": "last", "type": "tidy"}]}
+        task_id = await cluster.client.create_task(graph=graph)
+        await began.wait()
+        await cluster.client.cancel(task_id)
+        assert (await cluster.client.wait(task_id, timeout=30)).status == "cancelled"
+        assert ended == ["work", "tidy"]
 
 
 async def test_the_command_of_a_node_that_was_cancelled_in_the_queue_never_runs() -> None:

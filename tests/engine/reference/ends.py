@@ -62,12 +62,17 @@ def stop(state: State, node: Node) -> None:
             node.state = "closing"
         else:
             end_stopped(state, node)
-    elif node.state == "running":
+    elif node.state == "running" or (node.state == "issued" and ends_before_others(state, node)):
         node.state, node.cancel_by = "cancelling", state.now + state.settings.cancel_grace_sec
         if state.runs_child_task(node):
             state.followed.add(node)
     else:
         end_stopped(state, node)
+
+
+def ends_before_others(state: State, node: Node) -> bool:
+    """Return whether nodes that start after the stop of a node must not run beside it."""
+    return node.resolution is not None or bool(state.later_nodes())
 
 
 def stop_children(state: State, node: Node) -> None:

@@ -138,8 +138,8 @@ def question(index: int, claim: KeyClaim, kind: ClaimKind = "key") -> AskKey | N
 
 
 def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) -> list[Effect]:
-    """Return the effects that stop an attempt. If it has a place of a key or a rate, or its command
-    carries other nodes, and no worker is known to have started it, its command is withdrawn.
+    """Return the effects that stop an attempt. If no worker is known to have started it, and a
+    worker may not begin it unseen, its command is withdrawn.
     """
     token = spec.current_token(index, record)
     effects: list[Effect] = [SendCancel(index, record.attempt, token, reason)]
@@ -149,10 +149,19 @@ def stop_effects(spec: TaskSpec, index: int, record: NodeRecord, reason: str) ->
 
 
 def is_withdrawn(spec: TaskSpec, index: int, record: NodeRecord) -> bool:
-    """Return whether the command of an attempt is withdrawn before the attempt counts as stopped: a
-    worker could begin it unseen, and have a place of a key or a rate, or begin the nodes after it.
+    """Return whether the command of an attempt is withdrawn before the attempt counts as stopped.
+    Otherwise a worker could run it unseen: with a place of a key or a rate, before it begins the
+    nodes of its segment, or beside the nodes that start when it has ended (those after a resolved
+    node, undos, and the nodes of ``finally``).
     """
-    return record.promised > 0 or ends_by_proof(spec, index, record)
+    if spec.plan.nodes[index].type == COORDINATOR_FUNCTION:
+        return False
+    return (
+        record.promised > 0
+        or record.resolution is not None
+        or spec.plan.ends is not None
+        or ends_by_proof(spec, index, record)
+    )
 
 
 def ends_by_proof(spec: TaskSpec, index: int, record: NodeRecord) -> bool:

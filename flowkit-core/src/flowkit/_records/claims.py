@@ -78,13 +78,19 @@ async def _page(store: ArtifactStore, stream: Stream, after: int) -> Sequence[Ar
 async def withdraw(
     store: ArtifactStore, changes: Iterable[tuple[Task, Sequence[Effect]]], at: float
 ) -> None:
-    """Claim the attempts of cancelled nodes, so that commands without a claim never run."""
-    cancelled = [
-        (task.spec, effect)
-        for task, effects in changes
-        for effect in effects
-        if isinstance(effect, SendCancel) and was_stopped(task, effect.index)
-    ]
+    """Claim the attempts of cancelled nodes, so that commands without a claim never run. Those that
+    :func:`prove_withdrawn` claims are left out.
+    """
+    cancelled = []
+    for task, effects in changes:
+        proved = {effect.token for effect in effects if isinstance(effect, WithdrawCommand)}
+        cancelled += [
+            (task.spec, effect)
+            for effect in effects
+            if isinstance(effect, SendCancel)
+            and effect.token not in proved
+            and was_stopped(task, effect.index)
+        ]
     if not cancelled:
         return
     claim = Claim(CANCELLED, at, CANCELLED)
@@ -110,16 +116,18 @@ async def prove_withdrawn(
     workers with earlier claims have started the other attempts.
     """
     own = Claim(CANCELLED, at, CANCELLED)
-    await store.put(
+    are_new = await store.put(
         [
             claim_record(task.task_id, task.spec.plan.ids[order.index], order.token, own)
             for task, order in orders
         ]
     )
     events: dict[str, list[Event]] = {}
-    for task, order in orders:
-        node_id = task.spec.plan.ids[order.index]
-        first = await read_claim(store, task.task_id, node_id, order.token) or own
+    for (task, order), is_new in zip(orders, are_new, strict=True):
+        first = own
+        if not is_new:
+            node_id = task.spec.plan.ids[order.index]
+            first = await read_claim(store, task.task_id, node_id, order.token) or own
         events.setdefault(task.task_id, []).append(_first_claim(task, order, first))
     return events
 
