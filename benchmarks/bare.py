@@ -35,7 +35,7 @@ class Envelope(BaseModel):
     node_id: str
     step_type: str = "noop"
     attempt: int = 1
-    sent_at_ms: int
+    sent_at: float
     reply_to: str | None = None
     trace_id: str | None = None
     schema_version: str = "1"
@@ -51,7 +51,7 @@ def envelope(kind: str, task_id: str, node_id: str) -> bytes:
         correlation_id=task_id,
         task_id=task_id,
         node_id=node_id,
-        sent_at_ms=round(time.time() * 1000),
+        sent_at=time.time(),
         payload=PAYLOAD,
     )
     return made.model_dump_json().encode()
@@ -145,6 +145,19 @@ class BareCoordinator:
         await self._producer.stop()
         await self._client.drop_database(self.name)
         await self._client.close()
+
+    async def begin(self) -> float:
+        """Run a task of one node, and return the seconds from its creation until the worker had its
+        command.
+        """
+        task, created_at = uuid.uuid4().hex[:12], time.time()
+        row = {"task": task, "node": "n0", "parents": [], "status": "running", "at": created_at}
+        await self._nodes.bulk_write([InsertOne(row)])
+        await self._command([(task, "n0")])
+        while True:
+            for report in await self._reports.poll():
+                if report.task_id == task:
+                    return report.sent_at - created_at
 
     async def run(self, graphs: Mapping[str, Parents]) -> None:
         """Run these graphs to their end."""

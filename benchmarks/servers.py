@@ -39,6 +39,11 @@ async def noop(item: Any) -> dict[str, int]:
     return {"x": 1}
 
 
+@handler("begin")
+async def begin(item: Any) -> float:
+    return time.time()
+
+
 @handler("produce")
 async def produce(item: int) -> AsyncIterator[dict[str, float]]:
     for _ in range(item):
@@ -108,7 +113,7 @@ def flowkit_worker(kafka: str, mongo: str, name: str) -> None:
     async def serve() -> None:
         config = WorkerConfig(bus=f"kafka://{kafka}", namespace=name, max_concurrency=256)
         await Worker(
-            db=AsyncMongoClient(mongo)[name], cfg=config, handlers=[noop, produce, consume]
+            db=AsyncMongoClient(mongo)[name], cfg=config, handlers=[noop, begin, produce, consume]
         ).run()
 
     asyncio.run(serve())
@@ -150,12 +155,25 @@ def say(workload: str, **figures: Any) -> None:
     print(json.dumps({"workload": workload, **rounded}), flush=True)
 
 
+def say_steps(workload: str, took: Sequence[float], floor: Sequence[float]) -> None:
+    """Print the milliseconds of steps beside those of the bare loop."""
+    ours, theirs = statistics.median(took), statistics.median(floor)
+    say(
+        workload,
+        milliseconds=ours,
+        bare_milliseconds=theirs,
+        ratio=ours / theirs,
+        best=min(took),
+        bare_best=min(floor),
+    )
+
+
 async def measure(kafka: str, mongo: str, rounds: int) -> None:
     name = f"bench{uuid.uuid4().hex[:8]}"
     writes = Writes()
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo, event_listeners=[writes])
     config = CoordinatorConfig(
-        bus=f"kafka://{kafka}", namespace=name, worker_types=[ROLE, "produce", "consume"]
+        bus=f"kafka://{kafka}", namespace=name, worker_types=[ROLE, "begin", "produce", "consume"]
     )
     with (
         process(bare_worker, kafka, f"{name}-bare"),
@@ -176,6 +194,7 @@ async def measure(kafka: str, mongo: str, rounds: int) -> None:
                 for run in (run_bare, run_ours):
                     await run([chain(1) for _ in range(1000)])
                     await run([chain(10)])
+            await measure_first_step(bare, ours, rounds)
             await measure_chain(run_bare, run_ours, rounds)
             await measure_bulk(run_bare, run_ours, rounds, worker, writes)
             await measure_stream(ours)
@@ -183,20 +202,26 @@ async def measure(kafka: str, mongo: str, rounds: int) -> None:
     await client.close()
 
 
+async def measure_first_step(bare: BareCoordinator, ours: Coordinator, rounds: int) -> None:
+    """Measure from the creation of a task until the handler of its first node begins."""
+    graph = {"nodes": [{"node_id": "n", "type": "begin"}]}
+    floor, took = [], []
+    for _ in range(30 * rounds):
+        floor.append(await bare.begin() * 1000)
+        created_at = time.time()
+        task_id = await ours.create_task(graph=graph)
+        began_at = (await ours.wait(task_id, timeout=60)).nodes["n"].result
+        assert isinstance(began_at, float)
+        took.append((began_at - created_at) * 1000)
+    say_steps("the first step of a task", took, floor)
+
+
 async def measure_chain(run_bare: Run, run_ours: Run, rounds: int) -> None:
     floor, took = [], []
     for _ in range(10 * rounds):
         floor.append(await seconds(run_bare, [chain(10)]) * 100)
         took.append(await seconds(run_ours, [chain(10)]) * 100)
-    ours, theirs = statistics.median(took), statistics.median(floor)
-    say(
-        "a step of a chain of 10",
-        milliseconds=ours,
-        bare_milliseconds=theirs,
-        ratio=ours / theirs,
-        best=min(took),
-        bare_best=min(floor),
-    )
+    say_steps("a step of a chain of 10", took, floor)
 
 
 async def measure_bulk(
