@@ -7,10 +7,11 @@ import anyio
 import pytest
 
 from flowkit import hookimpl
-from flowkit.protocols import Commit
+from flowkit.protocols import Commit, RecordChange
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
 from tests.builders import DAY, chain, graph, node, work
+from tests.hooked_store import HookedStore
 
 
 class Recording(InMemoryStore):
@@ -76,3 +77,18 @@ async def test_a_commit_that_a_client_waits_for_is_durable(verb: str) -> None:
         assert not any(store.durable)
         await getattr(cluster.client, verb)(task_id)
         assert any(store.durable)
+
+
+async def test_changes_of_keys_are_durable_because_a_lost_grant_would_be_given_twice() -> None:
+    durable: dict[str, set[bool]] = {}
+
+    class RecordingChanges(HookedStore):
+        async def before_change(self, change: RecordChange) -> None:
+            for kind in {one.kind for one in change.put} | {one.kind for one in change.delete}:
+                durable.setdefault(kind, set()).add(change.durable)
+
+    async with Cluster(store=RecordingChanges(), handlers=[work]) as cluster:
+        nodes = [node(name, "work", concurrency_key="k") for name in "abc"]
+        task_id = await cluster.client.create_task(graph=graph(*nodes))
+        await cluster.client.wait(task_id, timeout=DAY)
+    assert (durable["key"], durable["key_queue"]) == ({True}, {True})
