@@ -161,6 +161,25 @@ def test_a_retry_from_a_finished_shard_runs_all_shards_from_nothing(named: str):
     assert play.record("n[0]").generation == 1
 
 
+def test_shards_that_run_from_nothing_continue_the_attempts_of_the_node():
+    play = running(n={"retry_policy": STEADY | {"max": 1}})
+    for name in ("p", "n[0]"):
+        play.succeeds(name)
+    play.fails("n[1]")
+    play.later(10)
+    play.fails("n[1]")
+    assert play.status("n") is NodeStatus.FAILED
+    play.retry("n[0]")
+    play.opens("n", 2)
+    assert [play.record(name).attempt for name in ("n[0]", "n[1]")] == [3, 3]
+    play.fails("n[0]")
+    play.later(10)
+    for name in ("n[0]", "n[1]"):
+        play.succeeds(name)
+    play.collects_shards("n")
+    assert [play.record(name).attempt for name in ("n", "n[0]", "n[1]")] == [4, 4, 3]
+
+
 def test_a_shard_that_has_a_dead_letter_keeps_the_batches_of_all():
     play = at_the_end("p -> x", x=ONCE, **GO_ON)
     play.collects_shards("n")

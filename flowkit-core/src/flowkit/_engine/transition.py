@@ -25,7 +25,7 @@ from flowkit._engine.tags import count_tags, waiting_tag
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
 from flowkit.graph import NodeSpec
-from flowkit.graph._expanded_plan import has_children, is_undo, map_of
+from flowkit.graph._expanded_plan import has_children, is_shard, is_undo, map_of
 from flowkit.task import (
     ATTEMPTED,
     CLAIM_KINDS,
@@ -489,7 +489,10 @@ class Transition:
             state.cursor = child + 1
             if self.record(child) is _NOTHING:
                 # A child that runs again has a record, and keeps what it has stored.
-                self.edit(child).generation = self.record(index).generation
+                record, owner = self.edit(child), self.record(index)
+                record.generation = owner.generation
+                if is_shard(self.task.spec.plan, child):
+                    record.first_attempt = owner.first_attempt
             self.move(child, Mark.READY)
         self.queue_map(index)
         return child
