@@ -85,7 +85,7 @@ async def test_a_producer_waits_for_a_reader_that_begins_soon(
     io = {"start_when": "first_batch", "max_ahead": 10}
     document = stream(100, None, io=io if shards is None else io | {"shards": shards})
     task_id = await flowkit_cluster.client.create_task(graph=document)
-    await flowkit_cluster.clock.sleep(8)
+    await flowkit_cluster.clock.sleep(1.5)
     assert streams.produced == 10
     await flowkit_cluster.add_worker({"c": streams.consume})
     before = flowkit_cluster.clock.monotonic()
@@ -100,9 +100,9 @@ async def test_a_reader_that_does_not_begin_holds_up_no_producer_for_long(
     streams = Streams()
     await flowkit_cluster.add_worker({"p": streams.handlers()["p"]})
     task_id = await flowkit_cluster.client.create_task(graph=stream(100, 1))
-    await flowkit_cluster.clock.sleep(9)
+    await flowkit_cluster.clock.sleep(1.5)
     assert streams.produced == 1
-    await flowkit_cluster.clock.sleep(3)
+    await flowkit_cluster.clock.sleep(1)
     assert streams.produced == 100
     await flowkit_cluster.add_worker({"c": streams.consume})
     assert (await ended(flowkit_cluster, task_id)).status == "finished"

@@ -553,7 +553,7 @@ if pending and not (broken and need == ALL_ENDED):
     Mutant(
         "a producer waits for ever for a reader that does not start",
         "StreamReaders.expect",
-        "now + FORGET_SEC",
+        "now + EXPECT_SEC",
         "now + 1e9",
         suite=(
             "tests/flows/test_flow_control.py"

@@ -73,7 +73,6 @@ def test_a_command_that_a_worker_has_started_is_not_late() -> None:
 def test_a_node_without_a_rate_is_never_late() -> None:
     play = Play(graph("n"))
     assert "withdraw n" not in effects(play.later(2.0))
-    assert play.is_withdrawn("n").ignored
 
 
 def test_a_cancelled_command_keeps_its_place_until_it_is_withdrawn() -> None:

@@ -19,6 +19,8 @@ UNCHANGED = 3
 """Number of repetitions of which one sends the positions that have not changed."""
 FORGET_SEC = 10.0
 """Time after its last message at which a reader counts as one that does not run."""
+EXPECT_SEC = 2.0
+"""Time in which a reader should begin that needs only the first batch of its producer."""
 
 
 # ---------------------------------------------------------------- of readers
@@ -184,7 +186,7 @@ class StreamReaders:
             self._forget(now)
         known = self._readers.setdefault(stream, {})
         for name, max_ahead in readers.items():
-            known.setdefault(name, _Reader(0, (0,) * shards, max_ahead, now + FORGET_SEC))
+            known.setdefault(name, _Reader(0, (0,) * shards, max_ahead, now + EXPECT_SEC))
 
     def _forget(self, now: float) -> None:
         self._forget_at = now + FORGET_SEC
