@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from flowkit._engine import EndSegments, SendCancel, pending_effects
-from flowkit._engine.node_ends import RESEND_CANCEL_SEC
 from flowkit._engine.segment_rules import (
     LINK_RULES,
     MOST_NODES,
@@ -304,65 +303,108 @@ def test_a_task_that_is_being_cancelled_starts_and_stops_the_next_node_of_a_segm
     assert (play.status("c"), play.task.status) == (NodeStatus.QUEUED, TaskStatus.CANCELLING)
 
 
+def with_stray(outcome: str = "finished", **fields: Any) -> tuple[Play, str]:
+    """Return a task whose node ``a`` was resolved while its worker began ``b``, with the token of
+    that run.
+    """
+    play = issued_chain(**fields)
+    play.starts("a")
+    start = play.next_start("b", "a")
+    assert effects(play.resolve("a", outcome)) == ["end segments", "stop a"]
+    play.succeeds("a", "own", then=start)
+    return play, start.token
+
+
 @pytest.mark.parametrize("outcome", ["finished", "skipped", "failed"])
 def test_a_resolved_node_ends_after_the_next_node_that_its_worker_has_begun(outcome: str):
-    play = chain()
-    start = play.next_start("b", "a")
-    play.resolve("a", outcome)
-    assert effects(play.succeeds("a", "own", then=start)) == ["stop b"]
-    assert [play.status(name) for name in "ab"] == [NodeStatus.CANCELLING, NodeStatus.QUEUED]
-    step = play.stops("b", attempt=1, token=start.token)
+    play, _ = with_stray(outcome)
+    assert [play.status(name) for name in "abc"] == [
+        NodeStatus.CANCELLING,
+        NodeStatus.CANCELLING,
+        NodeStatus.QUEUED,
+    ]
+    assert (play.record("b").attempt, play.record("b").worker_id) == (1, "w")
+    step = play.stops("b")
     assert play.status("a") == outcome
     assert started(step) == (["b"] if outcome == "finished" else [])
     assert play.record("b").attempt == (2 if outcome == "finished" else 1)
 
 
-@pytest.mark.parametrize("end", ["succeeds", "fails", "is_released"])
+def test_the_history_of_a_node_that_ran_after_a_resolved_one_has_its_run():
+    play, _ = with_stray()
+    assert [*changes(play.stops("b"))] == ["b queued", "a finished", "b queued"]
+    statuses = [status for _, index, kind, status, _ in play.log if (index, kind) == (1, "status")]
+    assert statuses == ["queued", "running", "cancelling", "queued", "queued"]
+
+
+@pytest.mark.parametrize("end", ["succeeds", "fails", "is_released", "is lost"])
 def test_each_end_of_a_run_after_a_resolved_node_ends_that_node(end: str):
-    play = chain()
-    start = play.next_start("b", "a")
-    play.resolve("a", "finished", result="by hand")
-    play.succeeds("a", "own", then=start)
-    assert started(getattr(play, end)("b", attempt=1, token=start.token)) == ["b"]
-    assert play.record("a").result == "by hand"
-    assert (play.record("b").attempt, play.status("b")) == (2, NodeStatus.QUEUED)
+    play, _ = with_stray()
+    if end == "is lost":
+        play.later(play.settings.cancel_grace_sec)
+    else:
+        getattr(play, end)("b")
+    assert play.status("a") is NodeStatus.FINISHED
+    assert (play.record("b").attempt, play.record("b").result) == (2, None)
+    assert play.status("b") is NodeStatus.QUEUED
 
 
 def test_a_resolved_node_ends_after_all_nodes_that_its_worker_has_begun():
-    play = chain()
-    start = play.next_start("b", "a")
-    play.resolve("a", "finished")
-    play.succeeds("a", then=start)
-    following = NextStart(
-        index=2, attempt=1, token=play.task.spec.token_after(start.token, 2, 1, 0)
-    )
-    assert effects(play.succeeds("b", attempt=1, token=start.token, then=following)) == ["stop c"]
-    assert effects(play.later(RESEND_CANCEL_SEC)) == ["stop a", "stop b", "stop c"]
-    assert started(play.stops("c", attempt=1, token=following.token)) == ["b"]
-    play.succeeds("b")
-    assert play.record("c").attempt == 2
-
-
-def test_a_repeated_report_does_not_end_a_resolved_node_before_the_next_one():
-    play = chain()
-    start = play.next_start("b", "a")
-    play.resolve("a", "finished")
-    token = play.token("a")
-    for _ in range(2):
-        play.succeeds("a", token=token, then=start)
-    assert play.status("a") is NodeStatus.CANCELLING
-    play.later(play.settings.cancel_grace_sec)
+    play, _ = with_stray()
+    goes_on(play, "b", "c")
+    assert [play.status(name) for name in "abc"] == [NodeStatus.CANCELLING] * 3
+    play.succeeds("c", "own")
     assert play.status("a") is NodeStatus.FINISHED
+    play.succeeds("b", 1)
+    play.succeeds("c", 2)
+    assert [play.record(name).result for name in "bc"] == [1, 2]
+    assert [play.record(name).attempt for name in "bc"] == [2, 2]
+
+
+def test_repeated_reports_do_not_end_a_resolved_node_before_the_next_one():
+    play = chain()
+    start, token = play.next_start("b", "a"), play.token("a")
+    play.resolve("a", "finished")
+    for _ in range(3):
+        play.succeeds("a", token=token, then=start)
+    assert [play.status(name) for name in "ab"] == [NodeStatus.CANCELLING] * 2
+    stray = play.token("b")
+    play.stops("b")
+    assert play.succeeds("b", attempt=1, token=stray).ignored
+    assert play.status("b") is NodeStatus.QUEUED
 
 
 def test_nodes_of_finally_begin_after_the_run_that_was_begun_after_a_resolved_node():
-    play = issued_chain(final=({"node_id": "f", "type": "f"},))
-    play.starts("a")
-    start = play.next_start("b", "a")
-    play.resolve("a", "skipped")
-    play.succeeds("a", then=start)
+    play, _ = with_stray("skipped", final=({"node_id": "f", "type": "f"},))
     assert started(play.cancel()) == []
-    assert started(play.stops("b", attempt=1, token=start.token)) == ["f"]
+    assert started(play.stops("b")) == ["f"]
+    assert play.status("b") is NodeStatus.CANCELLED
+
+
+def test_a_node_that_is_resolved_behind_the_run_after_a_resolved_node_ends_as_resolved():
+    play, _ = with_stray()
+    play.resolve("c", "finished", result=7)
+    goes_on(play, "b", "c")
+    play.stops("c")
+    assert (play.status("c"), play.record("c").result) == (NodeStatus.FINISHED, 7)
+    assert play.status("b") is NodeStatus.QUEUED
+    play.succeeds("b")
+    assert play.task.status is TaskStatus.FINISHED
+
+
+def test_the_explanations_of_a_resolved_node_and_of_the_run_after_it_name_each_other():
+    play, _ = with_stray("skipped")
+    of_a, of_b = (
+        explain_node(play.task, play.index(name), play.task.records, now=play.now) for name in "ab"
+    )
+    assert of_a == (
+        "'a' is being cancelled: ann resolved it as skipped. It ends after 'b', which its worker"
+        " has begun meanwhile."
+    )
+    assert of_b == (
+        "'b' is being cancelled: the node before it, 'a': ann resolved it as skipped. It has a"
+        " grace period to end by itself."
+    )
 
 
 def test_a_start_after_a_late_success_uses_up_its_number_if_the_node_waits():
@@ -515,7 +557,8 @@ def test_the_explanation_of_a_node_that_is_kept_open_says_until_when():
 
 def test_a_command_with_other_nodes_is_withdrawn_before_its_node_is_resolved():
     play = issued_chain()
-    assert effects(play.resolve("a", "skipped")) == ["stop a", "withdraw a"]
+    stopped = ["end segments", "stop a", "withdraw a"]
+    assert effects(play.resolve("a", "skipped")) == stopped
     assert play.status("a") is NodeStatus.CANCELLING
     play.is_withdrawn("a")
     assert play.status("a") is NodeStatus.SKIPPED

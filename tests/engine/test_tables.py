@@ -392,6 +392,16 @@ def resolved_map(outcome: str) -> Play:
     return play
 
 
+def begun_after_a_resolved_node() -> Play:
+    """Return a task whose node ``p`` was resolved while its worker began ``n`` in its segment."""
+    play = Play(graph("p -> n"), segments=True)
+    play.starts("p")
+    start = play.next_start("n", "p")
+    play.resolve("p", "finished")
+    play.succeeds("p", then=start)
+    return play
+
+
 def hand_back(play: Play) -> None:
     play.pause()
     play.is_released("n")
@@ -532,6 +542,7 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.DEFERRED, Mark.FAILED): (sleeping, lambda play: play.later(5)),
     (Mark.DEFERRED, Mark.FINISHED): (deferred, lambda play: play.succeeds("n")),
     (Mark.DEFERRED, Mark.CANCELLED): (deferred, lambda play: play.cancel()),
+    (Mark.CANCELLING, Mark.WAITING): (begun_after_a_resolved_node, lambda play: play.stops("n")),
     (Mark.CANCELLING, Mark.FINISHED): (cancelling, lambda play: play.succeeds("n")),
     (Mark.CANCELLING, Mark.CANCELLED): (cancelling, lambda play: play.stops("n")),
     (Mark.CANCELLING, Mark.SKIPPED): (stopped_reader, lambda play: play.stops("n")),

@@ -1632,7 +1632,7 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
     Mutant(
         "a retry repeats the number of an attempt that began in a segment",
         "start_next",
-        "draft.main_is_stopping and draft.mark(index) == Mark.WAITING",
+        "before_is_stopped and draft.mark(index) == Mark.WAITING",
         "False",
         suite="tests/engine/test_segments.py",
     ),
@@ -1641,7 +1641,7 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
         "stop_node",
         "is_withdrawn(draft.task.spec, index, record)",
         "ends_by_proof(draft.task.spec, index, record)",
-        ("chain",),
+        suite="tests/engine/test_segments.py",
     ),
     Mutant(
         "nodes that no worker begins any more keep a stopped task open",
@@ -1659,8 +1659,8 @@ await self._bus.publish([self._message(run, worker_id) for run in runs])
     ),
     Mutant(
         "a resolved node ends before the next one that its worker has begun",
-        "_end_of_resolved",
-        "isinstance(event, NodeSucceeded) and goes_on_with_stray(draft, event)",
+        "end_cancelled",
+        "stray_after(draft, index) is not None",
         "False",
         suite="tests/engine/test_segments.py",
     ),

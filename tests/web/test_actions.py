@@ -178,7 +178,7 @@ async def stopped(
     """Run a task until only time passes, call verbs, wait after each, and stop everything."""
     async with Cluster(handlers=HANDLERS) as cluster:
         task_id = await cluster.client.create_task(graph=document)
-        await cluster.clock.sleep(5)
+        await cluster.clock.sleep(wait_sec)
         for verb in verbs:
             await verb(cluster.client, task_id)
             await cluster.clock.sleep(wait_sec)

@@ -97,7 +97,7 @@ from flowkit._engine.readiness import (
 )
 from flowkit._engine.reruns import blocked_nodes
 from flowkit._engine.retries import retry_delay
-from flowkit._engine.segment_rules import carrier_of, nodes_read, promised_nodes
+from flowkit._engine.segment_rules import carrier_of, nodes_read, promised_nodes, stray_after
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.signals import MAX_KEPT
 from flowkit._engine.sources import (
@@ -245,6 +245,7 @@ __all__ = [
     "sources_of",
     "sources_progress",
     "stop_cause",
+    "stray_after",
     "tags_of",
     "undone_node",
     "waiting_tag",

@@ -26,7 +26,7 @@ from flowkit._engine.readiness import (
     readiness,
 )
 from flowkit._engine.retries import retry_delay
-from flowkit._engine.segment_rules import promised_nodes
+from flowkit._engine.segment_rules import promised_nodes, resolved_before, stray_after
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import (
     MAP_ITEM_FAILED,
@@ -241,7 +241,16 @@ def _mark_skipped(draft: Transition, index: int, reason_code: str) -> None:
 
 
 def end_cancelled(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """End a node whose cancellation is complete: as cancelled, or as an operator resolved it."""
+    """End a node whose cancellation is complete: as cancelled, or as an operator resolved it. A
+    resolved node ends after the strays that its worker has begun, which then wait again.
+    """
+    if stray_after(draft, index) is not None:
+        return
+    resolved = resolved_before(draft, index)
+    if resolved is not None:
+        _end_strays(draft, resolved)
+        end_cancelled(draft, resolved, settings)
+        return
     record = draft.edit(index)
     if record.resolution is not None:
         _end_resolved(draft, index, record.resolution, settings)
@@ -249,6 +258,24 @@ def end_cancelled(draft: Transition, index: int, settings: EngineSettings) -> No
     record.finished_at = draft.now
     _end_stopped(draft, index, record)
     pass_on(draft, [index], settings)
+
+
+def _end_strays(draft: Transition, resolved: int) -> None:
+    """Let the nodes wait again that a worker has begun after a resolved node. If the task is being
+    stopped, they are cancelled.
+    """
+    stray = stray_after(draft, resolved)
+    while stray is not None:
+        following = stray_after(draft, stray)
+        record = draft.edit(stray)
+        draft.due[stray] = None
+        if draft.main_is_stopping:
+            record.reason_code, record.finished_at = task_stop_code(draft), draft.now
+            _end_stopped(draft, stray, record)
+        else:
+            record.reason_code, record.first_attempt = None, record.attempt + 1
+            draft.move(stray, Mark.WAITING)
+        stray = following
 
 
 def _end_stopped(

@@ -10,16 +10,13 @@ from flowkit._engine.node_ends import (
     fail_attempt,
     fail_overdue,
     finish_node,
-    give_grace,
     stop_everything,
 )
 from flowkit._engine.node_starts import record_start, start_time
 from flowkit._engine.pending_effects import stop_effects
-from flowkit._engine.segment_rules import is_called_back
+from flowkit._engine.segment_rules import is_called_back, resolved_before
 from flowkit._engine.segments import (
-    goes_on_with_stray,
     refuse_next,
-    resolved_before_stray,
     start_next,
 )
 from flowkit._engine.settings import EngineSettings
@@ -43,8 +40,6 @@ from flowkit.messages import (
     WorkerReport,
 )
 from flowkit.task import ATTEMPTED, Mark, NodeRecord, TaskOutput, TaskSpec, TaskStatus
-
-End = NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
@@ -163,22 +158,23 @@ def node_held_up(draft: Transition, event: NodeHeldUp, settings: EngineSettings)
 
 
 def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
-    """Finish a node with the result of any attempt that was issued. If this result counts, start
-    the node with which its worker goes on.
+    """Finish a node with the result of any attempt that was issued, and start the node with which
+    its worker goes on. The end of a node that is being stopped for a resolution counts, and its
+    result does not.
     """
     counts = _attempt_succeeded(draft, event, settings)
     if event.next is not None and counts:
         start_next(draft, event, event.next, settings)
     elif event.next is not None:
         refuse_next(draft, event, event.next)
+    if counts and draft.mark(event.index) == Mark.CANCELLING:
+        end_cancelled(draft, event.index, settings)
 
 
 def _attempt_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> bool:
-    """Finish a node, and return whether this result counts. The current attempt fails if it has
-    exceeded a limit.
+    """Finish a node, and return whether this success counts. The current attempt fails if it has
+    exceeded a limit. A node that is being stopped for a resolution is not finished.
     """
-    if _ends_stray(draft, event, settings):
-        return False
     if (
         _is_foreign(draft, event)
         or _is_beside_holder(draft, event)
@@ -189,9 +185,10 @@ def _attempt_succeeded(draft: Transition, event: NodeSucceeded, settings: Engine
         draft.ignored = True
         return False
     index = event.index
-    if draft.record(index).resolution is not None:
-        _end_of_resolved(draft, event, settings)
-        return False
+    is_resolved = draft.record(index).resolution is not None
+    if is_resolved or resolved_before(draft, index) is not None:
+        draft.ignored = event.attempt != draft.record(index).attempt
+        return not draft.ignored
     record = record_start(draft, index, event.worker_id, event.started_at, settings)
     if _is_overdue(draft, event):
         record.metrics = event.metrics or record.metrics
@@ -226,8 +223,12 @@ def function_returned(draft: Transition, event: FunctionReturned, settings: Engi
     if _is_foreign(draft, event):
         draft.ignored = True
         return
-    if draft.record(event.index).resolution is not None:
-        _end_of_resolved(draft, event, settings)
+    record = draft.record(event.index)
+    if record.resolution is not None:
+        if event.attempt == record.attempt:
+            end_cancelled(draft, event.index, settings)
+        else:
+            draft.ignored = True
         return
     if _is_overdue(draft, event):
         fail_overdue(draft, event.index, settings)
@@ -265,34 +266,6 @@ def _is_overdue(draft: Transition, event: NodeSucceeded | FunctionReturned) -> b
     return record.overdue and event.attempt == record.attempt
 
 
-def _end_of_resolved(
-    draft: Transition, event: NodeSucceeded | FunctionReturned, settings: EngineSettings
-) -> None:
-    """End a node that is being stopped, because its current attempt has ended, and its worker has
-    not begun another node after it. Its outcome is the one that an operator has chosen.
-    """
-    if event.attempt != draft.record(event.index).attempt:
-        draft.ignored = True
-    elif isinstance(event, NodeSucceeded) and goes_on_with_stray(draft, event):
-        give_grace(draft, event.index, settings)
-    else:
-        end_cancelled(draft, event.index, settings)
-
-
-def _ends_stray(draft: Transition, event: End, settings: EngineSettings) -> bool:
-    """Return whether a stray run has ended. Then the resolved node before it ends, unless the
-    worker goes on with another stray run.
-    """
-    resolved = resolved_before_stray(draft, event.index, event.token)
-    if resolved is None:
-        return False
-    if isinstance(event, NodeSucceeded) and goes_on_with_stray(draft, event):
-        give_grace(draft, resolved, settings)
-    else:
-        end_cancelled(draft, resolved, settings)
-    return True
-
-
 def _set_outcome(draft: Transition, event: FunctionReturned, ending: TaskEnding) -> None:
     """End the main phase as a coordinator function requests."""
     draft.outcome = ending.status
@@ -307,8 +280,6 @@ def _set_outcome(draft: Transition, event: FunctionReturned, ending: TaskEnding)
 
 def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) -> None:
     """Fail the current attempt."""
-    if _ends_stray(draft, event, settings):
-        return
     if not _is_current(draft, event):
         draft.ignored = True
         return
@@ -337,8 +308,6 @@ def function_failed(draft: Transition, event: FunctionFailed, settings: EngineSe
 
 def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings) -> None:
     """Fail an attempt that its worker stopped, or end a node that was being cancelled."""
-    if _ends_stray(draft, event, settings):
-        return
     if not _is_current(draft, event):
         draft.ignored = True
     else:
@@ -355,8 +324,6 @@ def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings
 
 def node_released(draft: Transition, event: NodeReleased, settings: EngineSettings) -> None:
     """Queue a node again whose attempt was handed back. It keeps its progress."""
-    if _ends_stray(draft, event, settings):
-        return
     if not _is_current(draft, event):
         draft.ignored = True
         return

@@ -14,7 +14,7 @@ from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import RESOLVED
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
-from flowkit.task import Mark
+from flowkit.task import ATTEMPTED, Mark
 
 
 def node_resolved(draft: Transition, event: NodeResolved, settings: EngineSettings) -> None:
@@ -32,9 +32,10 @@ def node_resolved(draft: Transition, event: NodeResolved, settings: EngineSettin
     data = {"outcome": chosen.outcome, "by": chosen.by, "reason": chosen.reason}
     draft.note(index, "resolution", None, data)
     carrier = carrier_of(draft, index) if mark == Mark.WAITING else None
+    if carrier is not None or (mark in ATTEMPTED and draft.record(index).promised):
+        draft.effects.append(EndSegments())
     if carrier is None:
         stop_node(draft, index, mark, RESOLVED, settings)
         return
-    draft.effects.append(EndSegments())
     if draft.mark(carrier) == Mark.ISSUED:
         draft.effects.append(withdrawal_of(draft, carrier))

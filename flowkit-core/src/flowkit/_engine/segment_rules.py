@@ -166,6 +166,32 @@ def carrier_of(task: TaskState, index: int) -> int | None:
     return None
 
 
+def stray_after(task: TaskState, index: int) -> int | None:
+    """Return the node that the worker of a resolved node has begun after it and that has not ended;
+    None if there is none.
+    """
+    plan = task.spec.plan
+    if index >= plan.main or task.mark(index) != Mark.CANCELLING or not plan.children[index]:
+        return None
+    child = plan.children[index][0].node
+    is_stray = task.mark(child) == Mark.CANCELLING and task.record(child).in_segment
+    return child if is_stray else None
+
+
+def resolved_before(task: TaskState, index: int) -> int | None:
+    """Return the resolved node that ends after this one, which its worker has begun although the
+    result that it has read does not count; None if this is no such node.
+    """
+    plan = task.spec.plan
+    while index < plan.main and task.mark(index) == Mark.CANCELLING:
+        if not task.record(index).in_segment:
+            return None
+        index = plan.parents[index][0].node
+        if task.mark(index) == Mark.CANCELLING and task.record(index).resolution is not None:
+            return index
+    return None
+
+
 def is_called_back(task: TaskState, index: int) -> bool:
     """Return whether the worker of a node must not begin those that its command carries: the task
     is paused, or an operator has resolved one of them.

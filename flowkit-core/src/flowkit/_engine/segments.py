@@ -9,6 +9,10 @@ The record of a node says how many nodes its worker may begin after it: a *promi
 being stopped keeps these open, and one that an operator resolves stays open too, until it is known
 whether the worker has begun them: the worker says so with the end of the node before them, and also
 when it hears that it must begin none.
+
+A worker may have begun the next node when it hears that an operator has resolved the one before.
+This *stray* run has read a result that does not count. It is stopped, and the resolved node ends
+after it. Then its node waits again, and its next attempt has another number.
 """
 
 from collections.abc import Iterator
@@ -17,7 +21,6 @@ from hmac import compare_digest
 from flowkit._engine.effects import EndSegments, SendCancel
 from flowkit._engine.node_ends import stop_node
 from flowkit._engine.node_starts import begin_attempt, record_start
-from flowkit._engine.segment_rules import carrier_of, promised_nodes
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import RESOLVED, task_stop_code
 from flowkit._engine.transition import Transition
@@ -30,13 +33,14 @@ def start_next(
 ) -> None:
     """Start the node with which the worker goes on after a success that counts. A task that was
     paused meanwhile ends its segments. One that is being stopped stops the node as well, and so
-    does an operator who has resolved it.
+    does an operator who has resolved this node, or the one before.
     """
     index = start.index
     if index >= len(draft.task.marks):
         return
     issue = _issue_of(draft, event, start)
-    stops = draft.main_is_stopping and draft.mark(index) == Mark.WAITING
+    before_is_stopped = draft.main_is_stopping or draft.mark(event.index) == Mark.CANCELLING
+    stops = before_is_stopped and draft.mark(index) == Mark.WAITING
     if issue is None or not (stops or draft.mark(index) == Mark.READY):
         refuse_next(draft, event, start)
         return
@@ -50,7 +54,7 @@ def start_next(
     record.issued_at = record.first_issued_at = min(max(event.at, before.issued_at), draft.now)
     record_start(draft, index, event.worker_id, event.at, settings)
     if stops or record.resolution is not None:
-        code = task_stop_code(draft) if stops else RESOLVED
+        code = task_stop_code(draft) if draft.main_is_stopping else RESOLVED
         stop_node(draft, index, Mark.RUNNING, code, settings)
     if stops or draft.paused:
         draft.effects.append(EndSegments())
@@ -102,7 +106,9 @@ def refuse_next(draft: Transition, event: NodeSucceeded, start: NextStart) -> No
     counted = draft.record(index).segment
     if counted is not None and compare_digest(counted.token, start.token):
         return
-    draft.effects.append(_cancel_of(index, start.attempt, start.token))
+    draft.effects.append(
+        SendCancel(index, start.attempt, start.token, "the node before has another end")
+    )
     issue, mark = _issue_of(draft, event, start), draft.mark(index)
     is_stopped = mark in STOPPED
     if issue is None or draft.record(index).attempt or draft.status.terminal:
@@ -121,10 +127,6 @@ def refuse_next(draft: Transition, event: NodeSucceeded, start: NextStart) -> No
 _NOT_BEGUN = frozenset({Mark.WAITING, Mark.READY})
 
 
-def _cancel_of(index: int, attempt: int, token: str) -> SendCancel:
-    return SendCancel(index, attempt, token, "the node before has another end")
-
-
 def _issue_of(draft: Transition, event: NodeSucceeded, start: NextStart) -> SegmentIssue | None:
     """Return the issue of the attempt that a worker began after this success; None if the next
     attempt of the node would be another one.
@@ -134,56 +136,3 @@ def _issue_of(draft: Transition, event: NodeSucceeded, start: NextStart) -> Segm
     token = draft.spec.token_after(event.token, start.index, *issued)
     is_right = start.attempt == issued[0] and compare_digest(token, start.token)
     return SegmentIssue(*issued, token) if is_right else None
-
-
-# ---------------------------------------------------------------- strays
-
-
-def goes_on_with_stray(draft: Transition, event: NodeSucceeded) -> bool:
-    """Return whether a worker has begun the next node after this success of a node that was
-    resolved meanwhile. This *stray* run has read a result that does not count. The resolved node
-    ends after it, so that nothing begins beside it.
-    """
-    start = event.next
-    if start is None or start.index >= len(draft.task.marks):
-        return False
-    handovers = draft.record(start.index).handovers
-    token = draft.spec.token_after(event.token, start.index, start.attempt, handovers)
-    return draft.mark(start.index) == Mark.WAITING and compare_digest(token, start.token)
-
-
-def resolved_before_stray(draft: Transition, index: int, token: str) -> int | None:
-    """Return the resolved node that ends after the stray run with this token; None if there is no
-    such run.
-    """
-    if index >= len(draft.task.marks) or draft.mark(index) != Mark.WAITING:
-        return None
-    carrier = carrier_of(draft, index)
-    if carrier is None or draft.mark(carrier) != Mark.CANCELLING:
-        return None
-    strays = (
-        one == index and compare_digest(known, token) for one, known in _strays(draft, carrier)
-    )
-    return carrier if any(strays) else None
-
-
-def cancels_of_strays(draft: Transition, index: int) -> list[SendCancel]:
-    """Return the effects that cancel the stray runs after a resolved node once more."""
-    return [
-        _cancel_of(one, draft.record(one).attempt, token) for one, token in _strays(draft, index)
-    ]
-
-
-def _strays(draft: Transition, index: int) -> Iterator[tuple[int, str]]:
-    """Yield the nodes that the worker of a node has begun although they do not count, with the
-    tokens of these runs.
-    """
-    if draft.record(index).resolution is None:
-        return
-    token = draft.spec.current_token(index, draft.record(index))
-    for one in promised_nodes(draft, index):
-        record = draft.record(one)
-        if not record.attempt:
-            return
-        token = draft.spec.token_after(token, one, record.attempt, record.handovers)
-        yield one, token

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from flowkit._engine.segment_rules import resolved_before
 from flowkit.graph._expanded_plan import map_of, node_of
 from flowkit.task import STOPPED, UNBEGUN, KeyClaim, NodeRecord, TaskSpec, TaskStatus
 
@@ -25,6 +26,7 @@ DEADLINE_PASSED = "the task's deadline passed"
 class TaskState(Protocol):
     """State of a task, stored or in transition."""
 
+    paused: bool
     outcome: TaskStatus | None
     error: str | None
     reason: str | None
@@ -69,7 +71,10 @@ def stop_cause(
         case "resolved":
             of_node = record_of(index).resolution
             resolution = of_node or record_of(node_of(plan, index)).resolution
+            before = resolved_before(state, index) if resolution is None else None
             text = None if resolution is None else str(resolution)
+            if before is not None:
+                text = f"the node before it, {plan.ids[before]!r}: {record_of(before).resolution}"
         case "not_needed":
             text = _satisfied_child(state, node_of(plan, index))
         case _:

@@ -31,7 +31,6 @@ from flowkit._engine.pending_effects import (
 )
 from flowkit._engine.publications import ended_task_woke
 from flowkit._engine.segment_rules import is_called_back
-from flowkit._engine.segments import cancels_of_strays
 from flowkit._engine.settings import MAX_LEASE_DOUBLINGS, EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.time_limits import time_limits
@@ -181,7 +180,6 @@ def _stop_again(draft: Transition, index: int, reason: str) -> None:
     """Repeat the stop of an attempt. After its grace, ask its worker whether it has ended."""
     record = draft.record(index)
     draft.effects += stop_effects(draft.task.spec, index, record, reason)
-    draft.effects += cancels_of_strays(draft, index)
     if record.worker_id is not None and draft.now >= (record.cancel_by or draft.now):
         token = draft.task.spec.current_token(index, record)
         draft.effects.append(AskWorker(index, record.attempt, token, record.worker_id))

@@ -112,7 +112,7 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.DEFERRED: _marks(
         "ready asking issued running deferred finished failed cancelled skipped upstream_failed"
     ),
-    Mark.CANCELLING: _marks("finished failed cancelled skipped"),
+    Mark.CANCELLING: _marks("waiting finished failed cancelled skipped"),
     Mark.FINISHED: _marks(""),
     Mark.FAILED: _marks(""),
     Mark.CANCELLED: _marks(""),

@@ -14,6 +14,7 @@ from flowkit._engine import (
     path_to_failure,
     sources_progress,
     stop_cause,
+    stray_after,
     undone_node,
 )
 from flowkit._records.task_records import last_change_at
@@ -127,6 +128,11 @@ def explain_node(
         case Mark.CANCELLING if record is not None and task.spec.holds_place(index, record):
             return (
                 f"{name} is being cancelled: {_stop(task, index, records)}. {_holds_place(record)}."
+            )
+        case Mark.CANCELLING if (stray := stray_after(task, index)) is not None:
+            return (
+                f"{name} is being cancelled: {_stop(task, index, records)}. It ends after"
+                f" {plan.ids[stray]!r}, which its worker has begun meanwhile."
             )
         case Mark.CANCELLING:
             return (

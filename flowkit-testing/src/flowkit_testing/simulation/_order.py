@@ -138,9 +138,10 @@ class Order:
                 return True  # the attempt that holds a place decides
             if has_exceeded_limit(task.spec, report, task.marks[report.index], record):
                 return True  # its end was stored as a failure
-            if record.resolution is not None and report.next is not None:
-                # It ends after the next node, which its worker has begun.
-                return task.record(report.next.index).attempt >= report.next.attempt
+            following = None if report.next is None else task.records.get(report.next.index)
+            if report.next is not None and following is not None:
+                # A resolved node ends after the next one, which its worker has begun.
+                return following.attempt >= report.next.attempt
             return not self._may_count(report) or (
                 record.segment is not None
                 and record.segment.token == report.token
