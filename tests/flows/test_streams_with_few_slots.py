@@ -343,3 +343,13 @@ async def test_short_streams_do_not_wait_in_a_slot_that_they_share() -> None:
         for task_id in tasks:
             assert (await cluster.client.wait(task_id, timeout=60)).status == "finished"
         assert cluster.clock.monotonic() - before < 20 * 0.05
+
+
+async def test_a_reader_starts_in_the_slot_of_the_producer_that_waits_for_it() -> None:
+    work = Work(seconds=0.01)
+    async with Cluster(worker_config=ONE_SLOT) as cluster:
+        await cluster.add_worker(work.handlers())
+        before = cluster.clock.monotonic()
+        view = await cluster.run(graph(producer(5), reader("c", "c", "p", max_ahead=2)))
+        assert view.status == "finished"
+        assert work.read_at["c"][0] - before < 1

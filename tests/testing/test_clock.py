@@ -210,7 +210,8 @@ async def test_time_does_not_run_ahead_of_a_thread():
 async def test_time_does_not_run_ahead_of_a_subprocess():
     async with ManualClock().auto() as clock, anyio.create_task_group() as tasks:
         tasks.start_soon(clock.sleep, DAY)
-        await anyio.run_process([sys.executable, "-S", "-c", "pass"])
+        silent = "import os, time; os.close(1); os.close(2); time.sleep(0.1)"
+        await anyio.run_process([sys.executable, "-S", "-c", silent])
         assert clock.monotonic() < 60
 
 

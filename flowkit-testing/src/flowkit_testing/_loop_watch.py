@@ -36,8 +36,8 @@ class LoopWatch:
             or self._executor_works()
             or bool(self._open_descriptors() - self._descriptors)
             # Python 3.11 waits for subprocesses in this way; later versions have a file descriptor
-            # for each.
-            or any(thread.name.startswith("asyncio-waitpid-") for thread in threading.enumerate())
+            # for each. Its first releases named the threads without "asyncio-".
+            or any("waitpid-" in thread.name for thread in threading.enumerate())
         )
 
     def _timer_is_near(self) -> bool:
