@@ -240,7 +240,7 @@ async def test_explain_says_whose_artifacts_a_reader_has_no_slot_for() -> None:
     async with reader_that_waits(Work()) as (cluster, task_id):
         said = await cluster.client.explain(task_id, "c")
         assert said.endswith(
-            " is running on 'b', and has no slot while it waits for artifacts of 'p'."
+            " is running on 'b'. When it waits for artifacts of 'p', it needs no slot."
         )
         assert " waits " not in await cluster.client.explain(task_id, "p")
 

@@ -213,7 +213,8 @@ def _held_up(record: NodeRecord) -> str:
     if record.held_up_by is None:
         return ""
     reader, batches = record.held_up_by
-    return f", and waits for {reader!r}, {batches:,} batches behind"
+    counted = "1 batch" if batches == 1 else f"{batches:,} batches"
+    return f", and waits for {reader!r}, {counted} behind"
 
 
 def _follows(task: Task, index: int) -> str:
@@ -221,7 +222,7 @@ def _follows(task: Task, index: int) -> str:
     ids = [task.spec.plan.ids[source] for source in open_sources(task, index)]
     if not ids:
         return ""
-    return f", and has no slot while it waits for artifacts of {_some(ids)}"
+    return f". When it waits for artifacts of {_some(ids)}, it needs no slot"
 
 
 def _holds_place(record: NodeRecord) -> str:
