@@ -11,7 +11,7 @@ from flowkit_testing import Cluster
 from tests.builders import ONE, die, work
 from tests.store_records import put_session
 
-QUICK = WorkerConfig(worker_id="b", hb_interval_sec=1, announce_interval_sec=1, max_concurrency=3)
+QUICK = WorkerConfig(worker_id="b", hb_interval_sec=1, max_concurrency=3)
 
 
 async def test_workers_are_listed_by_id_with_their_load() -> None:

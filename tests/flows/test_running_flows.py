@@ -478,9 +478,7 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
             ", and waits for a worker: no heartbeat of killed, which serves the role 'work': a"
             " handler blocks the event loop, or the process has ended."
         ) in await client.explain(task_id, "a")
-        await cluster.add_worker(
-            [hold], WorkerConfig(max_concurrency=1, hb_interval_sec=1, announce_interval_sec=1)
-        )
+        await cluster.add_worker([hold], WorkerConfig(max_concurrency=1, hb_interval_sec=1))
         with pytest.raises(TimeoutError):
             await client.wait(task_id, timeout=10)
         began = clock.monotonic()
@@ -491,7 +489,7 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
     (waits,) = [text for text in explained if "was issued" in text]
     assert re.search(
         r"waits until a worker that serves the role 'work' has a free slot\."
-        r" Slots in use when last announced: '[^']+' 1 of 1\.$",
+        r" Slots in use at the last heartbeat: '[^']+' 1 of 1\.$",
         waits,
     )
 

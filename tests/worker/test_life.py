@@ -58,7 +58,7 @@ async def test_it_may_be_started_and_stopped_several_times_and_from_different_ta
 
 async def test_the_session_is_renewed_while_runs_go_on(bench: Bench) -> None:
     gate = Gate()
-    async with bench.worker({"work": gate}, hb_interval_sec=3, announce_interval_sec=10):
+    async with bench.worker({"work": gate}, hb_interval_sec=3):
         await bench.started(await bench.send("x"))
         await bench.clock.sleep(31)
         (session,) = await sessions_of(bench.store)

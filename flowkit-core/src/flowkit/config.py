@@ -446,7 +446,7 @@ class WorkerConfig(ServiceConfig):
         3.0, description="Interval of the heartbeats, which renew the worker's session."
     )
     announce_interval_sec: PositiveSeconds = Field(
-        30.0, description="Interval in which the session reports the worker's load."
+        30.0, description="Longest pause between two offers of waiting nodes to idle workers."
     )
     max_concurrency: int = Field(
         32,

@@ -285,7 +285,7 @@ class WorkerView(_View):
     id: str
     roles: list[str]
     running: int
-    """Nodes that it ran when it last announced its load, every ``announce_interval_sec``."""
+    """Nodes that it ran at its last heartbeat."""
     waiting: int
     """Nodes beside these that held no slot then: they waited for batches of other nodes, for their
     readers, or to get a slot back.

@@ -125,8 +125,8 @@ def unserved(role: str, silent: Collection[WorkerSession]) -> str:
 
 
 def slots_in_use(sessions: Collection[WorkerSession], role: str, now: float) -> str:
-    """Return how many slots of each live worker with this role were in use when it last announced
-    its load, such as ``'ada' 4 of 4``, those with most free slots first. Empty if there is none.
+    """Return how many slots of each live worker with this role were in use at its last
+    heartbeat, such as ``'ada' 4 of 4``, those with most free slots first. Empty if there is none.
     """
     serving = [one for one in sessions if role in one.roles and not is_silent(one, now)]
     serving.sort(key=lambda one: (one.running - one.slots, one.worker_id))

@@ -52,12 +52,12 @@ class WorkerSession:
 
     @property
     def running(self) -> int:
-        """Nodes that it ran when it last announced its load."""
+        """Nodes that it ran at its last heartbeat."""
         return _number(self.info.get("running"))
 
     @property
     def waiting(self) -> int:
-        """Nodes that it had begun and that had no slot, when it last announced its load."""
+        """Nodes that it had begun and that had no slot, at its last heartbeat."""
         return _number(self.info.get("waiting"))
 
     @property

@@ -201,7 +201,7 @@ def explain_node(
             )
     if unserved is not None:
         return f"{name} was issued {_ago(record, now)}, and waits for a worker: {unserved}."
-    load = f" Slots in use when last announced: {slots}." if slots else ""
+    load = f" Slots in use at the last heartbeat: {slots}." if slots else ""
     return (
         f"{name} was issued {_ago(record, now)} and waits until a worker that serves the role"
         f" {plan.nodes[index].type!r} has a free slot.{load}"

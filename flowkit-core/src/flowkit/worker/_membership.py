@@ -44,9 +44,11 @@ class Membership:
         self._clock = clock
         self._beat = 0
         self._started_at = clock.now()
-        self._incarnation = secrets.token_hex(8)
-        self._announced_at: float | None = None
-        self._info: dict[str, str] = {}
+        self._info = {
+            "max_concurrency": str(cfg.max_concurrency),
+            "incarnation": secrets.token_hex(8),
+            **process_info(cfg.hb_interval_sec),
+        }
         self._superseded = False
 
     async def join(self) -> None:
@@ -93,21 +95,12 @@ class Membership:
             WorkerIdTaken: a worker that started later has taken the id. The one that started
                 first has to stop.
         """
-        now = self._clock.monotonic()
-        if (
-            self._announced_at is None
-            or now - self._announced_at >= self._cfg.announce_interval_sec
-        ):
-            self._announced_at = now
-            self._info = {
-                "running": str(self._running()),
-                "waiting": str(self._waiting()),
-                "max_concurrency": str(self._cfg.max_concurrency),
-                "incarnation": self._incarnation,
-                **process_info(self._cfg.hb_interval_sec),
-            }
         self._beat += 1
-        info = self._info | {"renewed_at": str(self._clock.now())}
+        info = self._info | {
+            "running": str(self._running()),
+            "waiting": str(self._waiting()),
+            "renewed_at": str(self._clock.now()),
+        }
         mine = WorkerSession(
             self._worker_id, self._roles, self._beat, started_at=self._started_at, info=info
         )
