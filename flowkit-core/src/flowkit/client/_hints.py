@@ -71,7 +71,11 @@ class Hints:
             await bus.publish(messages)
         except (BusError, MessageError, PayloadError) as error:
             self._notices.trouble(
-                logger, "hints", "Hints cannot be sent", error, action="hint_lost"
+                logger,
+                "hints",
+                "Changes cannot be reported to coordinators, which find them in the store later",
+                error,
+                action="hint_lost",
             )
         else:
             if self._notices.open:
