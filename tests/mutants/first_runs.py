@@ -4,9 +4,6 @@ It is tried first. If it catches nothing, the whole search follows.
 """
 
 FIRST_RUNS = {
-    "a command that carries other nodes counts as ended when its task is stopped": (
-        "stops_wait_for_what_began"
-    ),
     "the successes of a segment are sent in another order": "segments_go_on_at_once",
     "a place has two owners": "a_key_excludes_runs",
     "compare-and-set is off": "the_first_success_counts",
