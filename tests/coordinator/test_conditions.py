@@ -8,7 +8,6 @@ from flowkit import Graph
 from flowkit._engine import (
     ConditionDelayed,
     ConditionEvaluated,
-    EngineSettings,
     EvaluateCondition,
     SendCommand,
     Woke,
@@ -21,16 +20,15 @@ from flowkit._tasks.conditions import (
     evaluate_delayed,
 )
 from flowkit._tasks.evaluation import Evaluations
-from flowkit._tasks.event_processor import EventProcessor
 from flowkit.graph._nodes_read import nodes_needed
 from flowkit.graph._parser import restore_document
 from flowkit.graph._plan import make_plan
 from flowkit.graph._templates import CHARACTERS_AT_ONCE
-from flowkit.plugins import Plugins
 from flowkit.task import Mark, Task, TaskSpec
 from flowkit.worker import handler
-from flowkit_testing import Cluster, InMemoryStore, ManualClock
+from flowkit_testing import Cluster, InMemoryStore
 from tests.builders import graph, node, turns_during
+from tests.coordinator.processors import processor_of
 from tests.engine.drive import new_task
 
 ROWS = {"rows": list(range(200))}
@@ -93,14 +91,7 @@ async def test_a_long_condition_is_decided_and_a_bomb_fails_its_node_while_other
 
 async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
     store = InMemoryStore()
-    processor = EventProcessor(
-        store=store,
-        clock=ManualClock(),
-        plugins=Plugins(),
-        settings=EngineSettings(),
-        keep_nodes=100,
-        patience_sec=0,
-    )
+    processor = processor_of(store, sends=False)
     for task_id, when in (("slow", BOMB), ("quick", "params.rows.size() == 200")):
         document = Graph.parse(continuing(node("a", when=when)))
         spec = TaskSpec(task_id, document.plan, created_at=1.0, secret=b"key", params=ROWS)

@@ -3,7 +3,6 @@
 from flowkit._engine import (
     CommandsSent,
     CommandWaiting,
-    EngineSettings,
     PauseRequested,
     SentCommand,
     Woke,
@@ -11,22 +10,11 @@ from flowkit._engine import (
 from flowkit._records.queries import load_task
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit.graph import Graph
-from flowkit.plugins import Plugins
 from flowkit.task import NodeRecord, TaskSpec
-from flowkit_testing import InMemoryStore, ManualClock
+from flowkit_testing import InMemoryStore
+from tests.coordinator.processors import processor_of
 
 SENT = SentCommand(0, 1, 0, (2, 7))
-
-
-def processor_of(store: InMemoryStore) -> EventProcessor:
-    return EventProcessor(
-        store=store,
-        clock=ManualClock(),
-        plugins=Plugins(),
-        settings=EngineSettings(sends=True),
-        keep_nodes=100,
-        patience_sec=0,
-    )
 
 
 async def submitted(processor: EventProcessor) -> None:

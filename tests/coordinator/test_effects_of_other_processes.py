@@ -2,25 +2,14 @@
 
 from collections.abc import Sequence
 
-from flowkit._engine import Effect, EngineSettings, NodeResolved, SendCommand
-from flowkit._tasks.event_processor import EventProcessor, Outcome
+from flowkit._engine import Effect, NodeResolved, SendCommand
+from flowkit._tasks.event_processor import Outcome
 from flowkit.graph import Graph
 from flowkit.messages import NodeStarted
-from flowkit.plugins import Plugins
 from flowkit.task import Resolution, TaskSpec
-from flowkit_testing import InMemoryStore, ManualClock
+from flowkit_testing import InMemoryStore
 from tests.builders import graph, node
-
-
-def processor_of(store: InMemoryStore, *, sends: bool) -> EventProcessor:
-    return EventProcessor(
-        store=store,
-        clock=ManualClock(),
-        plugins=Plugins(),
-        settings=EngineSettings(sends=sends),
-        keep_nodes=100,
-        patience_sec=0,
-    )
+from tests.coordinator.processors import processor_of
 
 
 def effects_of(outcome: Outcome) -> Sequence[Effect]:

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from flowkit import CoordinatorConfig, Graph
 from flowkit._engine import EngineSettings
 from flowkit._tasks.cached_tasks import TaskUpdate
-from flowkit._tasks.event_processor import EventProcessor
 from flowkit.coordinator._command_watch import CommandWatch
 from flowkit.coordinator._outbox import Outbox
 from flowkit.messages import NodeReleased, NodeStarted, RunNode, decode
-from flowkit.plugins import Plugins
 from flowkit.protocols import Message, Place
 from flowkit.task import TaskSpec
 from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
 from tests.builders import graph, node
+from tests.coordinator.processors import processor_of
 
 
 class Recording(InMemoryBus):
@@ -31,15 +30,7 @@ async def tokens_sent(*, ahead: bool) -> tuple[list[str], TaskSpec]:
     return the tokens of the commands on the bus.
     """
     bus, store, clock, config = Recording(), InMemoryStore(), ManualClock(), CoordinatorConfig()
-    settings = EngineSettings(sends=True)
-    processor = EventProcessor(
-        store=store,
-        clock=clock,
-        plugins=Plugins(),
-        settings=settings,
-        keep_nodes=100,
-        patience_sec=0,
-    )
+    processor = processor_of(store, clock=clock)
     watch = CommandWatch(bus=bus, clock=clock, config=config, processor=processor)
     outbox = Outbox(
         bus=bus, store=store, clock=clock, config=config, processor=processor, commands=watch
@@ -49,7 +40,7 @@ async def tokens_sent(*, ahead: bool) -> tuple[list[str], TaskSpec]:
     await processor.create([processor.submit(spec, document.source, certainly_new=False)])
     (todo,) = (await processor.refresh(["t"])).effects
     if ahead:
-        update = TaskUpdate(todo.cached, clock.now(), settings)
+        update = TaskUpdate(todo.cached, clock.now(), EngineSettings(sends=True))
         report = {"task_id": "t", "index": 0, "attempt": 1, "token": spec.token(0, 1, 0)}
         update.apply(NodeStarted(**report, worker_id="w", at=1.0))
         update.apply(NodeReleased(**report, worker_id="w", at=1.0))
