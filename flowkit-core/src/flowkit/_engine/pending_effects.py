@@ -160,7 +160,7 @@ def is_withdrawn(spec: TaskSpec, index: int, record: NodeRecord) -> bool:
         record.promised > 0
         or record.resolution is not None
         or spec.plan.ends is not None
-        or ends_by_proof(spec, index, record)
+        or spec.holds_place(index, record)
     )
 
 

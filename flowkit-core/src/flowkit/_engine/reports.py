@@ -15,10 +15,7 @@ from flowkit._engine.node_ends import (
 from flowkit._engine.node_starts import record_start, start_time
 from flowkit._engine.pending_effects import stop_effects
 from flowkit._engine.segment_rules import is_called_back, resolved_before
-from flowkit._engine.segments import (
-    refuse_next,
-    start_next,
-)
+from flowkit._engine.segments import refuse_next, start_next
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause, task_stop_code, was_stopped
 from flowkit._engine.time_limits import LIMIT_CODES

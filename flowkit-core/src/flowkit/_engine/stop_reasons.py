@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from flowkit._engine.segment_rules import TaskState as OpenTask
 from flowkit._engine.segment_rules import resolved_before
 from flowkit.graph._expanded_plan import map_of, node_of
-from flowkit.task import STOPPED, UNBEGUN, KeyClaim, NodeRecord, TaskSpec, TaskStatus
+from flowkit.task import STOPPED, UNBEGUN, KeyClaim, NodeRecord, TaskStatus
 
 MAP_ITEM_FAILED = "map_item_failed"
 """Reason code of a map of which a child failed, and of the other children of the map."""
@@ -23,19 +24,13 @@ _NONE: Mapping[int, NodeRecord] = {}
 DEADLINE_PASSED = "the task's deadline passed"
 
 
-class TaskState(Protocol):
-    """State of a task, stored or in transition."""
+class TaskState(OpenTask, Protocol):
+    """State of a task, stored or in transition, with the reasons why it is being stopped."""
 
-    paused: bool
     outcome: TaskStatus | None
     error: str | None
     reason: str | None
     key: KeyClaim | None
-
-    @property
-    def spec(self) -> TaskSpec: ...
-    def mark(self, index: int) -> int: ...
-    def record(self, index: int) -> NodeRecord: ...
 
 
 def stop_cause(

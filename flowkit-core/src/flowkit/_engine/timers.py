@@ -10,7 +10,6 @@ from flowkit._engine.effects import (
     CheckCommand,
     EvaluateCondition,
     SendCancel,
-    WithdrawCommand,
 )
 from flowkit._engine.events import Woke
 from flowkit._engine.keys import let_overdue_end
@@ -28,6 +27,7 @@ from flowkit._engine.pending_effects import (
     node_question,
     question,
     stop_effects,
+    withdrawal_of,
 )
 from flowkit._engine.publications import ended_task_woke
 from flowkit._engine.segment_rules import is_called_back
@@ -129,8 +129,7 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
         elif mark == Mark.ISSUED and (
             now >= (late_at(record) or math.inf) or is_called_back(draft, index)
         ):
-            token = draft.task.spec.current_token(index, record)
-            draft.effects.append(WithdrawCommand(index, record.attempt, token))
+            draft.effects.append(withdrawal_of(draft, index))
         elif now - record.issued_at >= settings.resend_sec or record.worker_id in event.restarted:
             _check_attempt(draft, index, mark, event, settings)
 

@@ -429,7 +429,7 @@ class BatchProcessor:
     async def wait_for_readers(self, context: RunContext) -> None:
         """Wait while a running node that reads the artifacts of this one is too far behind.
 
-        The wait needs no slot, and is reported if it is longer.
+        The wait needs no slot. A longer one is reported.
         """
         readers, clock = self._services.readers, self._services.clock
         if self._expected and self._stored.produced:

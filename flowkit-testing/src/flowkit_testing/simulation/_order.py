@@ -8,6 +8,7 @@ from flowkit._records.task_records import decode_task
 from flowkit.errors import DecodeError
 from flowkit.messages import (
     ADDRESSEE,
+    NextStart,
     NodeFailed,
     NodeReleased,
     NodeStarted,
@@ -138,10 +139,8 @@ class Order:
                 return True  # the attempt that holds a place decides
             if has_exceeded_limit(task.spec, report, task.marks[report.index], record):
                 return True  # its end was stored as a failure
-            following = None if report.next is None else task.records.get(report.next.index)
-            if report.next is not None and following is not None:
-                # A resolved node ends after the next one, which its worker has begun.
-                return following.attempt >= report.next.attempt
+            if report.next is not None and _has_begun(task, report.next):
+                return True  # a resolved node ends after the next one, which its worker has begun
             return not self._may_count(report) or (
                 record.segment is not None
                 and record.segment.token == report.token
@@ -161,6 +160,11 @@ class Order:
         ):
             return False
         return task.spec.current_token(command.index, record) == command.token
+
+
+def _has_begun(task: Task, start: NextStart) -> bool:
+    record = task.records.get(start.index)
+    return record is not None and record.attempt >= start.attempt
 
 
 def _decoded(message: Message) -> object:
