@@ -47,6 +47,14 @@ async def test_what_comes_while_a_call_is_on_its_way_goes_together() -> None:
     assert doubling.calls == [[1], [2, 3, 4]]
 
 
+async def test_requests_of_one_turn_go_together_if_the_first_waits_for_a_turn() -> None:
+    doubling = Doubling()
+    tasks = await started(Gathered(doubling, for_a_turn=True), 1, 2, 3)
+    doubling.go_on.set()
+    assert [await task for task in tasks] == [2, 4, 6]
+    assert doubling.calls == [[1, 2, 3]]
+
+
 async def test_the_fault_of_one_caller_does_not_affect_the_others() -> None:
     doubling = Doubling()
     first, second, unlucky, last = await started(Gathered(doubling), 1, 2, 13, 4)

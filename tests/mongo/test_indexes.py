@@ -1,5 +1,6 @@
 """Every query uses an index."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -134,6 +135,7 @@ async def change_records(store: MongoStore) -> None:
     for last in (False, True):
         await records.scan("kind", last=last)
         await records.scan("kind", prefix="a", after="a", last=last)
+    await asyncio.gather(*(records.scan("kind", prefix=prefix) for prefix in "abc"))
     await records.due("kind", before=NOON, limit=10)
 
 
@@ -158,6 +160,12 @@ def explainable(name: str, command: dict[str, Any]) -> Iterator[dict[str, Any]]:
         searches = "$jsonSchema" in str(plain["filter"])
         if not searches and (plain["filter"] or plain.get("limit") != 1):
             yield plain
+    elif name == "aggregate" and "$unionWith" in str(plain["pipeline"]):
+        first = plain["pipeline"]
+        unions = [each["$unionWith"]["pipeline"] for each in first if "$unionWith" in each]
+        for match, sort, limit, *_ in [first, *unions]:
+            where, order = match["$match"], sort["$sort"]
+            yield {"find": plain[name], "filter": where, "sort": order, "limit": limit["$limit"]}
     elif name in ("update", "delete"):
         for statement in plain[name + "s"]:
             yield {name: plain[name], name + "s": [statement]}

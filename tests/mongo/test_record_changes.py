@@ -1,5 +1,6 @@
 """Changes of several keyed records, whose writer is stopped between two steps."""
 
+import asyncio
 import secrets
 from dataclasses import replace
 from typing import Any
@@ -221,7 +222,7 @@ async def test_a_change_of_one_record_is_one_write(store: MongoStore, commands: 
     assert commands.names() == ["insert", "update", "delete"]
 
 
-# ---------------------------------------------------------------- updates together
+# ---------------------------------------------------------------- changes together
 
 
 async def put_some(store: MongoStore) -> list[RecordChange]:
@@ -231,6 +232,14 @@ async def put_some(store: MongoStore) -> list[RecordChange]:
     return [
         RecordChange(f"two {each.key}", [replace(each, data=b"2", revision=f"one {each.key}")])
         for each in records
+    ]
+
+
+def deletions(*revisions: str | None) -> list[RecordChange]:
+    """Return deletions of the first records in these revisions."""
+    return [
+        RecordChange(f"gone {key}", delete=[RecordDeletion("kind", key, revision)])
+        for key, revision in zip("abc", revisions, strict=False)
     ]
 
 
@@ -249,39 +258,127 @@ async def test_changes_of_one_record_each_are_one_read_and_one_write(
     assert await store.records.change(changes) == [True, True, True]
 
 
+async def test_deletions_of_one_record_each_are_one_read_and_one_write(
+    store: MongoStore, commands: Any
+) -> None:
+    await put_some(store)
+    gone = deletions("one a", None, "one c")
+    missing = RecordChange("gone d", delete=[RecordDeletion("kind", "d")])
+    commands.sent.clear()
+    assert await store.records.change([*gone, missing]) == [True, True, True, False]
+    assert commands.names() == ["find", "delete"]
+    commands.sent.clear()
+    assert await store.records.change(gone) == [False, False, False]
+    assert commands.names() == ["find"]
+
+
+async def test_new_changed_and_deleted_records_are_one_write_of_each_kind(
+    store: MongoStore, commands: Any
+) -> None:
+    changes = await put_some(store)
+    await store.records.change([RecordChange("one e", [KeyedRecord("kind", "e", b"1")])])
+    new = [RecordChange(f"new {key}", [KeyedRecord("kind", key, b"1")]) for key in "de"]
+    gone = deletions("one a", "other")
+    commands.sent.clear()
+    answers = await store.records.change([*new, *changes[2:], *gone])
+    assert answers == [True, False, True, True, False]
+    assert commands.names()[0] == "insert"
+    assert sorted(commands.names()[:4]) == ["delete", "find", "insert", "update"]
+    assert await contents(store) == {"b": b"1", "c": b"2", "d": b"1", "e": b"1"}
+
+
 class Meddling(MarkedChanges):
     """Changes with another writer, who is at work after the read and after the write."""
 
-    def __init__(self, store: MongoStore, *, again: bool) -> None:
+    def __init__(
+        self, store: MongoStore, *, again: bool = False, meddle: RecordChange | None = None
+    ) -> None:
         super().__init__(store._life.resource.context)
-        self._store, self._again, self._updates = store, again, 0
+        self._store, self._again, self._writes = store, again, 0
+        self._meddle = meddle or put("a", "one a", "other a")
 
     async def states(self, concerned: Any) -> Any:
         found = await super().states(concerned)
-        if not self._updates:
-            await self._put("a", "one a", "other a")
+        if not self._writes:
+            assert await self._store.records.change([self._meddle]) == [True]
         return found
 
     async def update(self, changes: Any) -> int:
         matched = await super().update(changes)
-        self._updates += 1
-        if self._again and self._updates == 1:
-            await self._put("b", "two b", "other b")
+        self._writes += 1
+        if self._again and self._writes == 1:
+            again = put("b", "two b", "other b")
+            assert await self._store.records.change([again]) == [True]
         return matched
 
-    async def _put(self, key: str, revision: str, op_id: str) -> None:
-        change = RecordChange(op_id, [KeyedRecord("kind", key, b"9", revision)])
-        assert await self._store.records.change([change]) == [True]
+    async def delete(self, conditions: Any) -> int:
+        self._writes += 1
+        return await super().delete(conditions)
+
+
+def put(key: str, revision: str, op_id: str) -> RecordChange:
+    return RecordChange(op_id, [KeyedRecord("kind", key, b"9", revision)])
 
 
 async def test_a_record_that_another_writer_changes_meanwhile_is_refused_alone(
     store: MongoStore,
 ) -> None:
     changes = await put_some(store)
-    steps = Meddling(store, again=False)
+    steps = Meddling(store)
     applied = await RecordChanges(store._life.resource.context, steps).apply(changes)
     assert applied == [False, True, True]
     assert await contents(store) == {"a": b"9", "b": b"2", "c": b"2"}
+
+
+async def test_a_record_that_is_to_be_deleted_and_another_writer_changes_is_refused_alone(
+    store: MongoStore,
+) -> None:
+    await put_some(store)
+    steps = Meddling(store)
+    gone = deletions("one a", "one b", None)
+    applied = await RecordChanges(store._life.resource.context, steps).apply(gone)
+    assert applied == [False, True, True]
+    assert await contents(store) == {"a": b"9"}
+
+
+async def test_it_is_never_guessed_who_deleted_a_record(store: MongoStore) -> None:
+    await put_some(store)
+    steps = Meddling(store, meddle=deletions("one a")[0])
+    with pytest.raises(StoreUnavailable, match="the outcome of some deletions .* is unknown"):
+        await RecordChanges(store._life.resource.context, steps).apply(
+            deletions("one a", "one b", None)
+        )
+    assert await contents(store) == {}
+
+
+# ---------------------------------------------------------------- scans together
+
+
+async def test_scans_at_the_same_time_are_one_call(store: MongoStore, commands: Any) -> None:
+    keys = [*(f"a{number}" for number in range(5)), "ab", "b", "b1", "c"]
+    records = [KeyedRecord("kind", key, key.encode()) for key in keys]
+    await store.records.change([RecordChange(each.key, [each]) for each in records])
+    wanted = {"a": 3, "ab": 3, "b": 1, "": 9, "d": 3}
+    commands.sent.clear()
+    found = await asyncio.gather(
+        *(store.records.scan("kind", prefix=each, limit=most) for each, most in wanted.items()),
+        store.records.scan("other"),
+    )
+    assert commands.names() == ["aggregate"]
+    first = ["a0", "a1", "a2"]
+    names = [[each.data.decode() for each in some] for some in found]
+    assert names == [first, ["ab"], ["b"], sorted(keys), [], []]
+
+
+async def test_a_scan_fills_its_page_beside_records_that_do_not_exist_yet(
+    store: MongoStore,
+) -> None:
+    records = [KeyedRecord("kind", key, b"1") for key in "bdfh"]
+    await store.records.change([RecordChange("one", records)])
+    new = [KeyedRecord("kind", key, b"2") for key in "aceg"]
+    await stopped(store, RecordChange("two", new), "commit", after=False)
+    found = await store.records.scan("kind", limit=4)
+    assert [each.key for each in found] == ["b", "d", "f", "h"]
 
 
 async def test_it_is_never_guessed_whether_a_record_was_changed_that_is_changed_again(

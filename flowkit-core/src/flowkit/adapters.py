@@ -1,8 +1,8 @@
 """Tools for authors of buses and stores.
 
-They are a life cycle, settings, retries, log lines about outages, names of topics, cursors and
-ranges of texts, a reader of documents, and redaction. The adapters for Kafka, MongoDB and SQLite
-use them.
+They are a life cycle, settings, retries, calls that are made together, log lines about outages,
+names of topics, cursors and ranges of texts, a reader of documents, and redaction. The adapters for
+Kafka, MongoDB and SQLite use them.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from flowkit._json.documents import DocumentError, read_document
 from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
 from flowkit._json.values import is_unicode
+from flowkit._runtime.concurrency import Gathered
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, Notices, retry
 from flowkit._runtime.topic_names import checked_topic
@@ -103,6 +104,7 @@ __all__ = [
     "LAST_MOMENT",
     "Backoff",
     "DocumentError",
+    "Gathered",
     "LifeState",
     "Lifecycle",
     "Notices",

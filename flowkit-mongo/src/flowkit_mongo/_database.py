@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import isawaitable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
+from pymongo import AsyncMongoClient, DeleteOne, ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 
@@ -22,6 +23,9 @@ BATCH = 10_000
 
 By default, the server sends the first hundred and waits for another request.
 """
+
+MOST_RANGES = 50
+"""Ranges of ids that are read in one call, because a pipeline has at most a thousand stages."""
 
 NOT_A_REPLICA_SET = 123
 
@@ -69,6 +73,14 @@ class Change:
     where: Document
     update: Document
     upsert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The first documents of a range of ids."""
+
+    where: Document
+    limit: int
 
 
 class Database:
@@ -148,6 +160,15 @@ class Database:
             return 0
         return int(result.matched_count)
 
+    async def delete(self, name: str, conditions: Sequence[Document]) -> int:
+        """Delete at most one document for each condition, and return the number of all."""
+        collection = self.handle[name]
+        if not self.driver.has_server or len(conditions) == 1:
+            results = [await collection.delete_one(where) for where in conditions]
+            return sum(int(result.deleted_count) for result in results)
+        result = await collection.bulk_write(list(map(DeleteOne, conditions)), ordered=False)
+        return int(result.deleted_count)
+
     async def replace(self, name: str, change: Change) -> Document | None:
         """Change one document and return its previous state; None if it was inserted."""
         try:
@@ -189,6 +210,25 @@ class Database:
             self._standalone = True
             return await self._find(self.handle[name], where, fields, sort=sort, limit=limit)
 
+    async def find_in(self, name: str, ranges: Sequence[Range]) -> list[list[Document]]:
+        """Return the documents of each range in the order of their ids, in few calls."""
+        by_id = [("_id", 1)]
+        if len(ranges) == 1 or not self.driver.has_server:
+            return [
+                await self.find(name, each.where, sort=by_id, limit=each.limit) for each in ranges
+            ]
+        found: list[list[Document]] = [[] for _ in ranges]
+        for first in range(0, len(ranges), MOST_RANGES):
+            part = range(first, min(first + MOST_RANGES, len(ranges)))
+            start, *others = [_stages(number, ranges[number]) for number in part]
+            unions = [{"$unionWith": {"coll": name, "pipeline": stages}} for stages in others]
+            cursor = self.handle[name].aggregate([*start, *unions], batchSize=BATCH)
+            if isawaitable(cursor):  # Motor's is not
+                cursor = await cursor
+            for answer in await cursor.to_list(None):
+                found[answer["range"]].append(answer["document"])
+        return found
+
     @staticmethod
     async def _find(
         collection: Any,
@@ -205,3 +245,13 @@ class Database:
             cursor = cursor.limit(limit)
         found: list[Document] = await cursor.to_list(None)
         return found
+
+
+def _stages(number: int, wanted: Range) -> list[Document]:
+    """Return the stages of a pipeline that find the documents of a range, with its number."""
+    return [
+        {"$match": wanted.where},
+        {"$sort": {"_id": 1}},
+        {"$limit": wanted.limit},
+        {"$replaceWith": {"range": number, "document": "$$ROOT"}},
+    ]

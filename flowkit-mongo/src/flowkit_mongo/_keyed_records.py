@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from flowkit.adapters import end_of_prefix
+from flowkit.adapters import Gathered, end_of_prefix
 from flowkit.protocols import KeyedRecord, RecordChange
 from flowkit_mongo._context import Context, none_missed
-from flowkit_mongo._database import Document
+from flowkit_mongo._database import Document, Range
 from flowkit_mongo._document_schemas import SHAPES
 from flowkit_mongo._documents import (
     AFTER_ALL_TEXTS,
@@ -30,6 +30,7 @@ class MongoRecordStore:
         self._context = context
         self._steps = steps
         self._changes = RecordChanges(context, steps)
+        self._find_in = Gathered(self._find_in_ranges, for_a_turn=True)
 
     async def change(self, changes: Sequence[RecordChange]) -> list[bool]:
         return await self._changes.apply(changes) if changes else []
@@ -54,17 +55,23 @@ class MongoRecordStore:
                 until = {"$lt": record_id(kind, after if end is None else min(after, end))}
             elif after >= prefix:
                 first = {"$gt": record_id(kind, after)}
-            page = await self._context.find(
-                "records",
-                {"_id": first | until},
-                sort=[("_id", -1 if last else 1)],
-                limit=limit - len(found),
-            )
+            where, left = {"_id": first | until}, limit - len(found)
+            if last:
+                by_id = [("_id", -1)]
+                page = await self._context.find("records", where, sort=by_id, limit=left)
+            else:
+                page = await self._find_in(Range(where, left))
             found += [record for record in await self._current(page) if record is not None]
-            if len(page) < limit or not TEXT.fits(page[-1]["_id"].get("key")):
+            if len(page) < left or not TEXT.fits(page[-1]["_id"].get("key")):
                 break
             after = page[-1]["_id"]["key"]
         return found
+
+    async def _find_in_ranges(self, ranges: Sequence[Range]) -> list[list[Document]]:
+        name = self._context.name("records")
+        return await self._context.calls.patiently(
+            lambda: self._context.database.find_in(name, ranges)
+        )
 
     async def due(self, kind: str, *, before: float, limit: int) -> list[KeyedRecord]:
         # The times in changes that a killed process has left are not in the index.

@@ -21,7 +21,7 @@ from datetime import timedelta
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion, utc
 from flowkit_mongo._context import Context
-from flowkit_mongo._database import Change, Document
+from flowkit_mongo._database import BATCH, Change, Document
 from flowkit_mongo._document_schemas import SHAPES
 from flowkit_mongo._documents import (
     NOT_YET,
@@ -179,7 +179,7 @@ class MarkedChanges:
         where = {"_id": {"$in": [id_of(each) for each in concerned]}}
         fields = {"revision": 1, "next.change": 1}
         found = await self._context.calls.patiently(
-            lambda: collection.find(where, fields).to_list(None)
+            lambda: collection.find(where, fields, batch_size=BATCH).to_list(None)
         )
         return {name_of(document["_id"]): document for document in found}
 
@@ -217,6 +217,12 @@ class MarkedChanges:
         """Repeat updates until they are answered, and return how many records matched."""
         return await self._context.calls.patiently(
             lambda: self._context.database.change(self._context.name("records"), changes)
+        )
+
+    async def delete(self, conditions: Sequence[Document]) -> int:
+        """Repeat deletions until they are answered, and return how many records matched."""
+        return await self._context.calls.patiently(
+            lambda: self._context.database.delete(self._context.name("records"), conditions)
         )
 
 

@@ -3,11 +3,10 @@
 import random
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import anyio
 
@@ -33,6 +32,8 @@ FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.002, 0.2
 PATIENCE_SEC = 1.0
 """Time after which the change of another writer is prevented that has not committed it."""
 
+Send = Callable[[Sequence[RecordChange]], Awaitable[Collection[str]]]
+
 
 class RecordChanges:
     """Applies changes to the collection ``{namespace}_records``."""
@@ -47,18 +48,25 @@ class RecordChanges:
             for record in change.put:
                 _check_size(record)
         applied: dict[int, bool | None] = {}
-        new = [number for number, change in enumerate(changes) if _is_new(change)]
-        if new:
-            taken = await self._insert([changes[number] for number in new])
-            applied |= {number: True for place, number in enumerate(new) if place not in taken}
-        known = [number for number, change in enumerate(changes) if _is_update(change)]
-        if len(known) > 1:
-            outcomes = await self._update_together([changes[number] for number in known])
-            applied |= dict(zip(known, outcomes, strict=True))
+
+        async def insert(numbers: Sequence[int]) -> None:
+            taken = await self._insert([changes[number] for number in numbers])
+            applied.update({n: True for place, n in enumerate(numbers) if place not in taken})
+
+        async def replace_or_delete(numbers: Sequence[int]) -> None:
+            outcomes = await self._change_together([changes[number] for number in numbers])
+            applied.update(zip(numbers, outcomes, strict=True))
 
         async def apply_one(number: int) -> None:
             applied[number] = await _Application(self, self._steps, changes[number]).outcome()
 
+        single = [number for number, change in enumerate(changes) if _concerned_is_one(change)]
+        new = [number for number in single if _is_new(changes[number])]
+        known = [number for number in single if not _is_new(changes[number])]
+        groups = [partial(insert, new)] if new else []
+        if len(known) > 1:
+            groups.append(partial(replace_or_delete, known))
+        await side_by_side(groups, at_a_time=len(groups))
         left = [number for number in range(len(changes)) if applied.get(number) is None]
         await side_by_side([partial(apply_one, number) for number in left], at_a_time=AT_A_TIME)
         return [bool(applied[number]) for number in range(len(changes))]
@@ -72,26 +80,37 @@ class RecordChanges:
             lambda: self._context.database.insert(self._context.name("records"), documents)
         )
 
-    async def _update_together(self, changes: Sequence[RecordChange]) -> list[bool | None]:
-        """Update records in one call. Return the outcomes, None for those that are not known yet.
+    async def _change_together(self, changes: Sequence[RecordChange]) -> list[bool | None]:
+        """Replace or delete one record for each change, in few calls. Return the outcomes, None for
+        those that are not known yet.
 
         Raises:
             StoreUnavailable: the outcome of one is unknown.
         """
         # MongoDB answers with the number of matches alone. So what does not fit is not sent.
-        found = await self._steps.states([change.put[0] for change in changes])
-        documents = [found.get(name_of(id_of(change.put[0])), {}) for change in changes]
+        found = await self._steps.states([_record_of(change) for change in changes])
+        documents = [found.get(name_of(id_of(_record_of(change))), {}) for change in changes]
         sent = [
             one for one, document in zip(changes, documents, strict=True) if _is_free(one, document)
         ]
-        applied = await self._send(sent) if sent else ()
+        applied = set[str]()
+
+        async def send(part: Sequence[RecordChange], how: Send) -> None:
+            applied.update(await how(part))
+
+        parts = [
+            ([change for change in sent if change.put], self._replace),
+            ([change for change in sent if change.delete], self._delete),
+        ]
+        sends = [partial(send, part, how) for part, how in parts if part]
+        await side_by_side(sends, at_a_time=len(sends))
         return [
             True if change.op_id in applied else False if _has_another(change, document) else None
             for change, document in zip(changes, documents, strict=True)
         ]
 
-    async def _send(self, changes: Sequence[RecordChange]) -> Collection[str]:
-        """Update records, and return the operations that were applied.
+    async def _replace(self, changes: Sequence[RecordChange]) -> Collection[str]:
+        """Replace records, and return the operations that were applied.
 
         Raises:
             StoreUnavailable: some records were changed again before it was known which matched.
@@ -105,6 +124,21 @@ class RecordChanges:
             raise StoreUnavailable("the outcome of some changes of keyed records is unknown")
         return applied
 
+    async def _delete(self, changes: Sequence[RecordChange]) -> Collection[str]:
+        """Delete records, and return the operations that were applied.
+
+        Raises:
+            StoreUnavailable: others deleted some of the records, and it is not known which.
+        """
+        deleted = await self._steps.delete([_deletion_of(change.delete[0]) for change in changes])
+        if deleted == len(changes):
+            return [change.op_id for change in changes]
+        there = await self._steps.states(list(map(_record_of, changes)))
+        gone = [change for change in changes if name_of(id_of(_record_of(change))) not in there]
+        if len(gone) != deleted:
+            raise StoreUnavailable("the outcome of some deletions of keyed records is unknown")
+        return [change.op_id for change in gone]
+
     async def apply_alone(self, change: RecordChange) -> bool:
         """Apply a change of one record, and return whether the record matched."""
         if change.delete:
@@ -115,11 +149,8 @@ class RecordChanges:
         return await self._steps.update([_update_of(change)]) > 0
 
     async def _delete_one(self, deletion: RecordDeletion) -> bool:
-        where: Document = {"_id": id_of(deletion), "revision": {"$ne": ""}} | UNMARKED
-        if deletion.revision is not None:
-            where["revision"] = deletion.revision
-        collection = self._context.database.handle[self._context.name("records")]
-        return await self._steps.matched(lambda: _deleted(collection, where))
+        name, where = self._context.name("records"), _deletion_of(deletion)
+        return await self._steps.matched(lambda: self._context.database.delete(name, [where]))
 
 
 class _Application:
@@ -214,14 +245,19 @@ def _is_in_the_way(document: Document) -> bool:
     )
 
 
+def _concerned_is_one(change: RecordChange) -> bool:
+    """Return whether a change concerns one record."""
+    return len(change.put) + len(change.delete) == 1
+
+
+def _record_of(change: RecordChange) -> Concerned:
+    """Return what a change of one record puts or deletes."""
+    return change.put[0] if change.put else change.delete[0]
+
+
 def _is_new(change: RecordChange) -> bool:
-    """Return whether a change puts one new record."""
-    return len(change.put) == 1 and not change.delete and not change.put[0].revision
-
-
-def _is_update(change: RecordChange) -> bool:
-    """Return whether a change puts one record in place of another."""
-    return len(change.put) == 1 and not change.delete and bool(change.put[0].revision)
+    """Return whether a change of one record puts a new one."""
+    return bool(change.put) and not change.put[0].revision
 
 
 def _update_of(change: RecordChange) -> Change:
@@ -230,19 +266,32 @@ def _update_of(change: RecordChange) -> Change:
     return Change(where, record_update(record, change.op_id))
 
 
+def _deletion_of(deletion: RecordDeletion) -> Document:
+    """Return the condition of the document that is deleted."""
+    revision = {"$ne": ""} if deletion.revision is None else deletion.revision
+    return {"_id": id_of(deletion), "revision": revision} | UNMARKED
+
+
 def _is_free(change: RecordChange, document: Document) -> bool:
-    """Return whether a document has the record that a change replaces, and no mark."""
-    return not _is_in_the_way(document) and document.get("revision") == change.put[0].revision
+    """Return whether a document has the record that a change replaces or deletes, and no mark."""
+    return (
+        bool(document)
+        and not _is_in_the_way(document)
+        and _record_of(change).revision in (None, document.get("revision"))
+    )
 
 
 def _has_another(change: RecordChange, document: Document) -> bool:
-    """Return whether a document certainly has neither the record that a change replaces, nor the
-    one that it puts.
+    """Return whether a document certainly has neither the record that a change replaces or deletes,
+    nor the one that it puts.
     """
-    revision = document.get("revision", "")
-    return not _is_in_the_way(document) and revision not in (
-        change.put[0].revision,
-        change.op_id,
+    if not document:
+        return True
+    wanted = _record_of(change).revision
+    return (
+        wanted is not None
+        and not _is_in_the_way(document)
+        and document.get("revision", "") not in (wanted, change.op_id)
     )
 
 
@@ -260,8 +309,3 @@ def _check_size(record: KeyedRecord) -> None:
             f"the {record.kind} record {record.key!r} has {size} bytes; the limit is"
             f" {LARGEST_BYTES}"
         )
-
-
-async def _deleted(collection: Any, where: Document) -> int:
-    result = await collection.delete_one(where)
-    return int(result.deleted_count)

@@ -121,27 +121,38 @@ class Gathered(Generic[T, R]):
     repeat. If the store is unavailable, all callers get that error at once.
     """
 
-    def __init__(self, call: Callable[[list[T]], Awaitable[Sequence[R]]]) -> None:
-        """Take ``call``, which takes items and returns an answer for each."""
+    def __init__(
+        self, call: Callable[[list[T]], Awaitable[Sequence[R]]], *, for_a_turn: bool = False
+    ) -> None:
+        """Take ``call``, which takes items and returns an answer for each.
+
+        With ``for_a_turn``, the first request also waits, for a turn of the event loop: those that
+        are made at the same time are then in one call.
+        """
         self._call = call
+        self._for_a_turn = for_a_turn
         self._busy = False
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._draining: asyncio.Task[None] | None = None
 
     async def __call__(self, item: T) -> R:
-        if self._busy:
+        if self._busy or self._for_a_turn:
             answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
             self._waiting.append((item, answer))
+            self._start_draining()
             return await answer
         self._busy = True
         try:
             return (await self._call([item]))[0]
         finally:
             self._busy = False
-            if self._waiting:
-                self._busy = True
-                # The reference keeps the task from being collected.
-                self._draining = asyncio.create_task(self._drain())
+            self._start_draining()
+
+    def _start_draining(self) -> None:
+        if self._waiting and not self._busy:
+            self._busy = True
+            # The reference keeps the task from being collected.
+            self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
         try:
