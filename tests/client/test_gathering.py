@@ -28,15 +28,38 @@ class Doubling:
 
 
 async def started(gathered: Gathered[int, int], *items: int) -> list[asyncio.Task[int]]:
-    tasks = [asyncio.create_task(gathered(item)) for item in items]
-    await anyio.lowlevel.checkpoint()
+    """Start a call for the first item, and ask for the others while it is on its way."""
+    tasks = []
+    for some in (items[:1], items[1:]):
+        tasks += [asyncio.create_task(gathered(item)) for item in some]
+        for _ in range(2):
+            await anyio.lowlevel.checkpoint()
     return tasks
 
 
-async def test_a_single_caller_is_served_at_once() -> None:
+async def test_a_single_caller_is_served_in_the_next_turn() -> None:
+    doubling = Doubling()
+    await started(Gathered(doubling), 4)
+    assert doubling.calls == [[4]]
+
+
+async def test_what_comes_in_the_same_turn_goes_together() -> None:
     doubling = Doubling()
     doubling.go_on.set()
-    assert await Gathered(doubling)(4) == 8
+    gathered = Gathered(doubling)
+    assert await asyncio.gather(*(gathered(item) for item in (1, 2, 3))) == [2, 4, 6]
+    assert doubling.calls == [[1, 2, 3]]
+
+
+async def test_a_cancelled_first_caller_does_not_cancel_those_of_the_same_turn() -> None:
+    doubling = Doubling()
+    doubling.go_on.set()
+    gathered = Gathered(doubling)
+    first, second = [asyncio.create_task(gathered(item)) for item in (1, 2)]
+    await anyio.lowlevel.checkpoint()
+    first.cancel()
+    assert await second == 4
+    assert doubling.calls == [[2]]
 
 
 async def test_what_comes_while_a_call_is_on_its_way_goes_together() -> None:
@@ -45,14 +68,6 @@ async def test_what_comes_while_a_call_is_on_its_way_goes_together() -> None:
     doubling.go_on.set()
     assert [await task for task in tasks] == [2, 4, 6, 8]
     assert doubling.calls == [[1], [2, 3, 4]]
-
-
-async def test_requests_of_one_turn_go_together_if_the_first_waits_for_a_turn() -> None:
-    doubling = Doubling()
-    tasks = await started(Gathered(doubling, for_a_turn=True), 1, 2, 3)
-    doubling.go_on.set()
-    assert [await task for task in tasks] == [2, 4, 6]
-    assert doubling.calls == [[1, 2, 3]]
 
 
 async def test_the_fault_of_one_caller_does_not_affect_the_others() -> None:

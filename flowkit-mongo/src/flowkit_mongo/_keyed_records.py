@@ -30,7 +30,7 @@ class MongoRecordStore:
         self._context = context
         self._steps = steps
         self._changes = RecordChanges(context, steps)
-        self._find_in = Gathered(self._find_in_ranges, for_a_turn=True)
+        self._find_in = Gathered(self._find_in_ranges)
 
     async def change(self, changes: Sequence[RecordChange]) -> list[bool]:
         return await self._changes.apply(changes) if changes else []

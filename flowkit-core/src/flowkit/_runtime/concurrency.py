@@ -114,45 +114,37 @@ def _count_down(loop: asyncio.AbstractEventLoop, over: "asyncio.Future[None]", t
 
 
 class Gathered(Generic[T, R]):
-    """Batch requests that arrive during a call into the next call.
+    """Batch requests that arrive in one turn of the event loop, or during a call, into one call.
 
-    A single caller is served at once and has no extra cost. If a batched call fails, each of its
-    items is tried separately, so that one item cannot fail the others: the call must be harmless to
-    repeat. If the store is unavailable, all callers get that error at once.
+    A single caller is served in the next turn. If a batched call fails, each of its items is tried
+    separately, so that one item cannot fail the others: the call must be harmless to repeat. If the
+    store is unavailable, all callers get that error at once.
     """
 
-    def __init__(
-        self, call: Callable[[list[T]], Awaitable[Sequence[R]]], *, for_a_turn: bool = False
-    ) -> None:
-        """Take ``call``, which takes items and returns an answer for each.
-
-        With ``for_a_turn``, the first request also waits, for a turn of the event loop: those that
-        are made at the same time are then in one call.
-        """
+    def __init__(self, call: Callable[[list[T]], Awaitable[Sequence[R]]]) -> None:
+        """Take ``call``, which takes items and returns an answer for each."""
         self._call = call
-        self._for_a_turn = for_a_turn
         self._busy = False
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._draining: asyncio.Task[None] | None = None
 
     async def __call__(self, item: T) -> R:
-        if self._busy or self._for_a_turn:
-            answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        if self._busy:
             self._waiting.append((item, answer))
-            self._start_draining()
             return await answer
         self._busy = True
         try:
-            return (await self._call([item]))[0]
+            await asyncio.sleep(0)  # Others may ask in this turn.
+            if not self._waiting:
+                return (await self._call([item]))[0]
+            self._waiting.insert(0, (item, answer))
         finally:
-            self._busy = False
-            self._start_draining()
-
-    def _start_draining(self) -> None:
-        if self._waiting and not self._busy:
-            self._busy = True
-            # The reference keeps the task from being collected.
-            self._draining = asyncio.create_task(self._drain())
+            self._busy = bool(self._waiting)
+            if self._busy:
+                # The reference keeps the task from being collected.
+                self._draining = asyncio.create_task(self._drain())
+        return await answer
 
     async def _drain(self) -> None:
         try:
