@@ -7,7 +7,7 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from flowkit.errors import StoreError, StoreUnavailable
-from flowkit.protocols import TaskQuery
+from flowkit.protocols import ArchivedPart, TaskQuery
 from flowkit_mongo import MongoStore
 from flowkit_mongo._commits import _was_applied
 from flowkit_mongo._documents import RECENT
@@ -94,6 +94,23 @@ async def test_a_bulk_is_one_command_and_its_losers_one_more(
         == 250
     )
     assert commands.names() == ["update", "update", "find"]
+
+
+@pytest.mark.services
+async def test_new_archived_parts_are_inserted_together_and_known_ones_updated(
+    store: MongoStore, commands: Commands
+) -> None:
+    await store.create([task("t")])
+    commands.sent.clear()
+    await store.commit([change("t", archive=[ArchivedPart(name, 1, b"1") for name in "ab"])])
+    assert commands.names() == ["insert", "update"]
+    commands.sent.clear()
+    await store.commit([change("t", 2, archive=[ArchivedPart(name, 2, b"2") for name in "bc"])])
+    (_, inserts), (_, updates), _ = commands.sent
+    assert [inserts["insert"], updates["update"]] == ["flowkit_archive"] * 2
+    assert [each["q"]["_id"]["name"] for each in updates["updates"]] == ["b"]
+    found = await store.read_archive("t", ["a", "b", "c"])
+    assert found == {"a": b"1", "b": b"2", "c": b"2"}
 
 
 @pytest.mark.services

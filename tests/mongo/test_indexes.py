@@ -70,6 +70,7 @@ async def use_everything(store: MongoStore) -> None:
         ]
     )
     await store.commit([change("t2", put={"state": LARGE}, archive=[part])])
+    await store.commit([change("t2", 2, archive=[replace(part, rank=2)])])
     await store.read_archive("t1", ["a.b", "c"])
     for after in ("", "a"):
         await store.scan_archive("t1", prefix="a", after=after)

@@ -215,20 +215,26 @@ def archive_id(task_id: str, name: Any) -> Document:
     return {"task": task_id, "name": name}
 
 
-def archive_change(task_id: str, part: ArchivedPart, value: Value) -> Change:
+def archive_document(task_id: str, part: ArchivedPart, value: Value) -> Document:
+    return {
+        "_id": archive_id(task_id, part.name),
+        "schema_version": SCHEMA_VERSION,
+        "rank": part.rank,
+        "data": value,
+    }
+
+
+def archive_change(document: Document) -> Change:
     """Return the change that stores a part unless the stored one has the same or a higher rank.
 
     In that case, the upsert finds its key taken and has no effect.
     """
+    fields = dict(document)
     where = {
-        "_id": archive_id(task_id, part.name),
-        "rank": {"$not": {"$gte": part.rank, "$lte": LARGEST_COUNT}},
+        "_id": fields.pop("_id"),
+        "rank": {"$not": {"$gte": document["rank"], "$lte": LARGEST_COUNT}},
     }
-    return Change(
-        where,
-        {"$set": {"schema_version": SCHEMA_VERSION, "rank": part.rank, "data": value}},
-        upsert=True,
-    )
+    return Change(where, {"$set": fields}, upsert=True)
 
 
 # ---------------------------------------------------------------- artifacts
