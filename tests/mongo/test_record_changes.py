@@ -58,6 +58,9 @@ class StoppingChanges(MarkedChanges):
     async def abort(self, *args: Any) -> None:
         await self._do("abort", *args)
 
+    async def remove_gone(self, *args: Any) -> None:
+        await self._do("remove_gone", *args)
+
 
 BEFORE = {"a": b"1", "b": b"1"}
 AFTER = {"a": b"2", "c": b"2"}
@@ -258,7 +261,7 @@ async def test_changes_of_one_record_each_are_one_read_and_one_write(
     assert await store.records.change(changes) == [True, True, True]
 
 
-async def test_deletions_of_one_record_each_are_one_read_and_one_write(
+async def test_deletions_of_one_record_each_are_one_read_and_two_writes(
     store: MongoStore, commands: Any
 ) -> None:
     await put_some(store)
@@ -266,13 +269,13 @@ async def test_deletions_of_one_record_each_are_one_read_and_one_write(
     missing = RecordChange("gone d", delete=[RecordDeletion("kind", "d")])
     commands.sent.clear()
     assert await store.records.change([*gone, missing]) == [True, True, True, False]
-    assert commands.names() == ["find", "delete"]
+    assert commands.names() == ["find", "update", "delete"]
     commands.sent.clear()
     assert await store.records.change(gone) == [False, False, False]
     assert commands.names() == ["find"]
 
 
-async def test_new_changed_and_deleted_records_are_one_write_of_each_kind(
+async def test_new_changed_and_deleted_records_are_written_together(
     store: MongoStore, commands: Any
 ) -> None:
     changes = await put_some(store)
@@ -282,8 +285,7 @@ async def test_new_changed_and_deleted_records_are_one_write_of_each_kind(
     commands.sent.clear()
     answers = await store.records.change([*new, *changes[2:], *gone])
     assert answers == [True, False, True, True, False]
-    assert commands.names()[0] == "insert"
-    assert sorted(commands.names()[:4]) == ["delete", "find", "insert", "update"]
+    assert sorted(commands.names()[:5]) == ["delete", "find", "insert", "update", "update"]
     assert await contents(store) == {"b": b"1", "c": b"2", "d": b"1", "e": b"1"}
 
 
@@ -291,29 +293,29 @@ class Meddling(MarkedChanges):
     """Changes with another writer, who is at work after the read and after the write."""
 
     def __init__(
-        self, store: MongoStore, *, again: bool = False, meddle: RecordChange | None = None
+        self,
+        store: MongoStore,
+        *,
+        before: RecordChange | None = None,
+        after: RecordChange | None = None,
     ) -> None:
         super().__init__(store._life.resource.context)
-        self._store, self._again, self._writes = store, again, 0
-        self._meddle = meddle or put("a", "one a", "other a")
+        self._store, self._writes = store, 0
+        self._before = before or put("a", "one a", "other a")
+        self._after = after
 
     async def states(self, concerned: Any) -> Any:
         found = await super().states(concerned)
         if not self._writes:
-            assert await self._store.records.change([self._meddle]) == [True]
+            assert await self._store.records.change([self._before]) == [True]
         return found
 
     async def update(self, changes: Any) -> int:
         matched = await super().update(changes)
         self._writes += 1
-        if self._again and self._writes == 1:
-            again = put("b", "two b", "other b")
-            assert await self._store.records.change([again]) == [True]
+        if self._after is not None and self._writes == 1:
+            assert await self._store.records.change([self._after]) == [True]
         return matched
-
-    async def delete(self, conditions: Any) -> int:
-        self._writes += 1
-        return await super().delete(conditions)
 
 
 def put(key: str, revision: str, op_id: str) -> RecordChange:
@@ -341,14 +343,59 @@ async def test_a_record_that_is_to_be_deleted_and_another_writer_changes_is_refu
     assert await contents(store) == {"a": b"9"}
 
 
-async def test_it_is_never_guessed_who_deleted_a_record(store: MongoStore) -> None:
+async def test_of_two_writers_one_deletes_a_record(store: MongoStore) -> None:
     await put_some(store)
-    steps = Meddling(store, meddle=deletions("one a")[0])
-    with pytest.raises(StoreUnavailable, match="the outcome of some deletions .* is unknown"):
+    steps = Meddling(store, before=RecordChange("x", delete=[RecordDeletion("kind", "b", "one b")]))
+    gone = deletions("one a", "one b", None)
+    applied = await RecordChanges(store._life.resource.context, steps).apply(gone)
+    assert applied == [True, False, True]
+    assert await contents(store) == {}
+
+
+async def test_it_is_never_guessed_who_deleted_a_record_that_is_made_anew(
+    store: MongoStore,
+) -> None:
+    await put_some(store)
+    deleted = RecordChange("x", delete=[RecordDeletion("kind", "b", "one b")])
+    steps = Meddling(store, before=deleted, after=put("a", "", "new a"))
+    with pytest.raises(StoreUnavailable, match="the outcome of some changes .* is unknown"):
         await RecordChanges(store._life.resource.context, steps).apply(
             deletions("one a", "one b", None)
         )
-    assert await contents(store) == {}
+    assert await contents(store) == {"a": b"9"}
+
+
+async def test_a_record_is_made_anew_while_the_document_of_the_deleted_one_is_removed(
+    store: MongoStore,
+) -> None:
+    new = [KeyedRecord("kind", key, b"9") for key in "ax"]
+
+    class Overtaken(MarkedChanges):
+        async def remove_gone(self, *args: Any) -> None:
+            await stopped(store, RecordChange("new", new), "roll_forward", after=False)
+            await super().remove_gone(*args)
+
+    await put_some(store)
+    context = store._life.resource.context
+    applied = await RecordChanges(context, Overtaken(context)).apply(deletions("one a", "one b"))
+    assert applied == [True, True]
+    assert await contents(store) == {"a": b"9", "c": b"1", "x": b"9"}
+
+
+async def test_a_writer_that_is_stopped_while_it_deletes_leaves_nothing_in_the_way(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
+    await put_some(store)
+    steps = StoppingChanges(store, "remove_gone")
+    with pytest.raises(Stopped):
+        await RecordChanges(store._life.resource.context, steps).apply(
+            deletions("one a", "one b", None)
+        )
+    assert await contents(store) == await store.records.get("kind", "abc") == {}
+    assert await store.records.change([put("a", "", "new a")]) == [True]
+    assert await contents(store) == {"a": b"9"}
+    await store.purge(finished_before=2.0)
+    assert await database["flowkit_records"].count_documents({}) == 1
 
 
 # ---------------------------------------------------------------- scans together
@@ -385,7 +432,7 @@ async def test_it_is_never_guessed_whether_a_record_was_changed_that_is_changed_
     store: MongoStore,
 ) -> None:
     changes = await put_some(store)
-    steps = Meddling(store, again=True)
+    steps = Meddling(store, after=put("b", "two b", "other b"))
     with pytest.raises(StoreUnavailable, match="the outcome of some changes .* is unknown"):
         await RecordChanges(store._life.resource.context, steps).apply(changes)
     assert await contents(store) == {"a": b"9", "b": b"9", "c": b"2"}

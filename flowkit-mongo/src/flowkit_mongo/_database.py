@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import AsyncMongoClient, DeleteOne, ReadPreference, UpdateOne, WriteConcern
+from pymongo import AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 
@@ -160,14 +160,9 @@ class Database:
             return 0
         return int(result.matched_count)
 
-    async def delete(self, name: str, conditions: Sequence[Document]) -> int:
-        """Delete at most one document for each condition, and return the number of all."""
-        collection = self.handle[name]
-        if not self.driver.has_server or len(conditions) == 1:
-            results = [await collection.delete_one(where) for where in conditions]
-            return sum(int(result.deleted_count) for result in results)
-        result = await collection.bulk_write(list(map(DeleteOne, conditions)), ordered=False)
-        return int(result.deleted_count)
+    async def delete_one(self, name: str, where: Document) -> int:
+        """Delete at most one document, and return the number of deleted ones."""
+        return int((await self.handle[name].delete_one(where)).deleted_count)
 
     async def replace(self, name: str, change: Change) -> Document | None:
         """Change one document and return its previous state; None if it was inserted."""

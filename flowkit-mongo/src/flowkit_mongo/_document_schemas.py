@@ -135,7 +135,7 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "records": Shape(
         {"_id": _RECORD_ID, "revision": TEXT, "data": either(TEXT, BINARY)},
-        _VERSIONED | {"due_at": MOMENT, "task_id": TEXT, "next": _NEXT},
+        _VERSIONED | {"due_at": MOMENT, "task_id": TEXT, "next": _NEXT, "gone": TEXT},
     ),
     "record_changes": Shape(
         {"_id": TEXT, "at": DATE, "records": many(_RECORD_ID)}, _VERSIONED | {"committed": FLAG}

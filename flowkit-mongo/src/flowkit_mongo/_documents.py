@@ -295,6 +295,14 @@ NOT_YET: Document = {"schema_version": SCHEMA_VERSION, "data": ""}
 """Fields of a document whose record does not exist before a change."""
 
 
+def gone_update(op_id: str) -> Document:
+    """Return the update that leaves a document without a record, which names the deletion."""
+    return {
+        "$set": NOT_YET | {"revision": "", "gone": op_id},
+        "$unset": {"due_at": "", "task_id": "", "next": ""},
+    }
+
+
 def record_id(kind: str, key: Any) -> Document:
     return {"kind": kind, "key": key}
 
@@ -330,7 +338,7 @@ def following_fields(record: KeyedRecord | RecordDeletion, mark: str, op_id: str
 def current_fields(following: Document) -> Document:
     """Return the update that makes the next contents of a record the current ones."""
     optional = {name: following[name] for name in ("due_at", "task_id")}
-    gone = ["next", *(name for name, value in optional.items() if value is None)]
+    gone = ["next", "gone", *(name for name, value in optional.items() if value is None)]
     put = {"schema_version": SCHEMA_VERSION}
     put |= {name: following[name] for name in ("revision", "data")}
     put |= {name: value for name, value in optional.items() if value is not None}

@@ -68,6 +68,7 @@ INDEXES: tuple[Index, ...] = (
     Index("artifacts", "made", ascending("task_id", "created_at", "order")),
     Index("records", "due", ascending("_id.kind", "due_at", "_id"), partial=present("due_at")),
     Index("records", "task", ascending("task_id"), partial=present("task_id")),
+    Index("records", "gone", ascending("gone"), partial=present("gone")),
     Index("record_changes", "committed", ascending("committed"), partial=present("committed")),
     Index("record_changes", "at", ascending("at")),
     Index("purged", "at", ascending("at")),

@@ -167,9 +167,12 @@ class MarkedChanges:
             await self.complete_one(document["_id"], document["records"])
 
     async def forget_old(self, now: float) -> None:
-        """Delete changes that killed processes have not committed."""
+        """Delete changes that killed processes have not committed, and documents of deleted records
+        that they have left.
+        """
         old = {"at": {"$lt": utc(now) - NOTE_KEPT}} | UNCOMMITTED
         await self._context.delete("record_changes", old)
+        await self._context.delete("records", {"gone": {"$gte": ""}, "revision": ""} | UNMARKED)
 
     # ------------------------------------------------------------ reading
 
@@ -184,15 +187,12 @@ class MarkedChanges:
         return {name_of(document["_id"]): document for document in found}
 
     async def confirmed(
-        self, records: Sequence[KeyedRecord], operations: Sequence[str]
+        self, ids: Sequence[Document], operations: Sequence[str], *, named_in: str = "revision"
     ) -> Collection[str]:
-        """Return those operations with whose records the majority agrees."""
-        where = {
-            "_id": {"$in": list(map(id_of, records))},
-            "revision": {"$in": list(operations)},
-        }
-        found = await self._context.find("records", where, {"revision": 1})
-        return {document["revision"] for document in found}
+        """Return those operations that the documents name in a field, as the majority confirms."""
+        where = {"_id": {"$in": list(ids)}, named_in: {"$in": list(operations)}}
+        found = await self._context.find("records", where, {named_in: 1})
+        return {document[named_in] for document in found}
 
     async def matched(self, write: Callable[[], Awaitable[int]]) -> bool:
         """Repeat a write until it is answered, and return whether a document matched.
@@ -213,16 +213,17 @@ class MarkedChanges:
             raise StoreUnavailable("the outcome of a change of keyed records is unknown")
         return matched > 0
 
+    async def remove_gone(self, ids: Sequence[Document], operations: Collection[str]) -> None:
+        """Delete documents whose records these operations have deleted, unless another change has
+        marked them meanwhile.
+        """
+        gone = {"_id": {"$in": list(ids)}, "gone": {"$in": list(operations)}}
+        await self._context.delete("records", gone | {"revision": ""} | UNMARKED)
+
     async def update(self, changes: Sequence[Change]) -> int:
         """Repeat updates until they are answered, and return how many records matched."""
         return await self._context.calls.patiently(
             lambda: self._context.database.change(self._context.name("records"), changes)
-        )
-
-    async def delete(self, conditions: Sequence[Document]) -> int:
-        """Repeat deletions until they are answered, and return how many records matched."""
-        return await self._context.calls.patiently(
-            lambda: self._context.database.delete(self._context.name("records"), conditions)
         )
 
 

@@ -16,6 +16,7 @@ from flowkit_mongo._calls import side_by_side
 from flowkit_mongo._context import Context
 from flowkit_mongo._database import Change, Document
 from flowkit_mongo._documents import (
+    gone_update,
     mark_of,
     name_of,
     record_document,
@@ -110,34 +111,40 @@ class RecordChanges:
         ]
 
     async def _replace(self, changes: Sequence[RecordChange]) -> Collection[str]:
-        """Replace records, and return the operations that were applied.
-
-        Raises:
-            StoreUnavailable: some records were changed again before it was known which matched.
-        """
-        operations = [change.op_id for change in changes]
-        matched = await self._steps.update(list(map(_update_of, changes)))
-        if matched == len(changes):
-            return operations
-        applied = await self._steps.confirmed([change.put[0] for change in changes], operations)
-        if len(applied) < matched:
-            raise StoreUnavailable("the outcome of some changes of keyed records is unknown")
-        return applied
+        """Replace records, and return the operations that were applied."""
+        return await self._updated(changes, list(map(_update_of, changes)), named_in="revision")
 
     async def _delete(self, changes: Sequence[RecordChange]) -> Collection[str]:
         """Delete records, and return the operations that were applied.
 
-        Raises:
-            StoreUnavailable: others deleted some of the records, and it is not known which.
+        The number of deleted documents would not say which ones. So each document gets the name of
+        its deletion first, and has no record from then on.
         """
-        deleted = await self._steps.delete([_deletion_of(change.delete[0]) for change in changes])
-        if deleted == len(changes):
-            return [change.op_id for change in changes]
-        there = await self._steps.states(list(map(_record_of, changes)))
-        gone = [change for change in changes if name_of(id_of(_record_of(change))) not in there]
-        if len(gone) != deleted:
-            raise StoreUnavailable("the outcome of some deletions of keyed records is unknown")
-        return [change.op_id for change in gone]
+        updates = [
+            Change(_deletion_of(change.delete[0]), gone_update(change.op_id)) for change in changes
+        ]
+        applied = await self._updated(changes, updates, named_in="gone")
+        await self._steps.remove_gone([id_of(_record_of(change)) for change in changes], applied)
+        return applied
+
+    async def _updated(
+        self, changes: Sequence[RecordChange], updates: Sequence[Change], *, named_in: str
+    ) -> Collection[str]:
+        """Update documents, which have the names of the operations in a field then. Return the
+        operations that were applied.
+
+        Raises:
+            StoreUnavailable: some documents were changed again before it was known which matched.
+        """
+        operations = [change.op_id for change in changes]
+        matched = await self._steps.update(updates)
+        if matched == len(changes):
+            return operations
+        ids = [id_of(_record_of(change)) for change in changes]
+        applied = await self._steps.confirmed(ids, operations, named_in=named_in)
+        if len(applied) < matched:
+            raise StoreUnavailable("the outcome of some changes of keyed records is unknown")
+        return applied
 
     async def apply_alone(self, change: RecordChange) -> bool:
         """Apply a change of one record, and return whether the record matched."""
@@ -150,7 +157,7 @@ class RecordChanges:
 
     async def _delete_one(self, deletion: RecordDeletion) -> bool:
         name, where = self._context.name("records"), _deletion_of(deletion)
-        return await self._steps.matched(lambda: self._context.database.delete(name, [where]))
+        return await self._steps.matched(lambda: self._context.database.delete_one(name, where))
 
 
 class _Application:
@@ -222,7 +229,7 @@ class _Application:
         for record in self._change.put:
             if found.get(name_of(id_of(record)), {}).get("revision") == op_id:
                 # It was applied, and the answer was lost.
-                return True if await self._steps.confirmed([record], [op_id]) else None
+                return True if await self._steps.confirmed([id_of(record)], [op_id]) else None
         marked = [document for document in found.values() if _is_in_the_way(document)]
         for document in marked:
             mark = mark_of(document)
