@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 
 from flowkit.errors import StoreUnavailable
-from flowkit_mongo._changes import Changes, State
+from flowkit_mongo._changes import LONGEST_REST_SEC, REST, Changes, State, rest_sec
 
 
 class Versions:
@@ -44,6 +44,11 @@ async def until(condition: Callable[[], object]) -> None:
     with anyio.fail_after(60):
         while not condition():
             await anyio.lowlevel.checkpoint()
+
+
+def test_the_pause_after_a_query_follows_from_its_cost_and_not_from_an_outage() -> None:
+    assert rest_sec(0.1) == pytest.approx(REST * 0.1)
+    assert rest_sec(20) == LONGEST_REST_SEC <= 1
 
 
 async def test_a_thousand_who_wait_are_one_query() -> None:

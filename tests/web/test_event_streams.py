@@ -10,15 +10,19 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import httpx
+import pytest
 
 from flowkit import TaskEvent
+from flowkit.errors import StoreUnavailable
 from flowkit_testing import Cluster
 from flowkit_web import WebConfig
 from flowkit_web._access import FRESH_SEC
 from flowkit_web._app import WebApp, guarded
 from flowkit_web._event_streams import EventStream, Streams
+from flowkit_web._tokens import KIND as TOKEN
 from flowkit_web._tokens import Role, add_token, remove_token
 from tests.builders import graph, node
+from tests.hooked_store import HookedStore
 from tests.web.api import cluster_with_api, problem, work
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -190,6 +194,41 @@ async def test_a_stream_ends_when_its_token_is_removed() -> None:
         await remove_token(cluster.client.store.records, "ann")
         async for _ in follower.parts:
             pass
+        await ended.wait()
+
+
+class Interrupted(HookedStore):
+    """Store that cannot read tokens while it is away."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        super().__init__()
+        self.hangs = hangs
+        self.back = anyio.Event()
+        self.back.set()
+
+    async def before_read(self, kind: str) -> None:
+        if kind == TOKEN and not self.back.is_set():
+            if not self.hangs:
+                raise StoreUnavailable("no server")
+            await self.back.wait()
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["refused", "silent"])
+async def test_a_stream_goes_on_and_sends_heartbeats_while_the_store_is_away(hangs: bool) -> None:
+    store = Interrupted(hangs=hangs)
+    async with (
+        Cluster(handlers=[work], store=store) as cluster,
+        following(cluster, heartbeat_sec=FRESH_SEC) as (_, follower, ended),
+    ):
+        await follower.parts.receive()
+        store.back = anyio.Event()
+        comments = 0
+        while comments < 5:
+            comments += await follower.parts.receive() == ":\n\n"
+        store.back.set()
+        await cluster.client.cancel("t")
+        shown = [part async for part in follower.parts]
+        assert shown[-1].startswith("event: end\n")
         await ended.wait()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 from flowkit import Client, errors
@@ -68,8 +69,11 @@ class Away(InMemoryStore):
     """Store that can be away."""
 
     away = False
+    hangs = False
 
     async def list_tasks(self, query: Any) -> Any:
+        if self.hangs:
+            await anyio.sleep_forever()
         if self.away:
             raise errors.StoreUnavailable("no server at mongodb://ann:secret@db")
         return await super().list_tasks(query)
@@ -92,6 +96,14 @@ async def test_a_store_that_is_away_is_a_problem_without_its_password() -> None:
         assert problem(answer) == (503, "store_unavailable")
         assert "secret" not in answer.text
         assert (await anyone.get("/healthz")).status_code == 200
+
+
+async def test_a_server_is_not_ready_if_the_store_does_not_answer_for_two_seconds() -> None:
+    store = Away()
+    async with Cluster(store=store) as cluster, to(create_app(cluster.client)) as anyone:
+        store.hangs, begin = True, cluster.clock.now()
+        assert problem(await anyone.get("/readyz")) == (503, "store_unavailable")
+        assert cluster.clock.now() - begin == pytest.approx(2, abs=0.1)
 
 
 async def test_the_caller_is_named_with_its_role() -> None:

@@ -225,7 +225,7 @@ async def test_a_request_has_the_body_and_its_signature(pem: Path) -> None:
         (answer("500 Internal Server Error", body=b"secret"), "it answered with status 500"),
         (answer("400 Bad Request"), "it answered with status 400"),
         (answer("302 Found", "location: https://127.0.0.1/else"), "it answered with status 302"),
-        (b"nonsense\r\n\r\n", "illegal status line"),
+        (b"nonsense\r\n\r\n", "its answer is not HTTP, or too large: illegal status line"),
         (b"", "disconnected"),
     ],
 )

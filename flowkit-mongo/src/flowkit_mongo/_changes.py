@@ -21,8 +21,10 @@ States = Callable[[Collection[str]], Awaitable[Mapping[str, State]]]
 
 GONE = State(sys.maxsize, ended=True)
 """State of a task that does not exist: all its waiters return."""
-REST = 3
-"""The pause after a query is at least this multiple of its duration."""
+REST, LONGEST_REST_SEC = 3, 1.0
+"""The pause after a query is at least this multiple of its duration, up to this time. A query that
+the server did not answer for long says nothing about its cost.
+"""
 SLOWDOWN = 1.5
 
 
@@ -37,6 +39,11 @@ class _Waiter:
 
     def is_met_by(self, state: State) -> bool:
         return state.version > self.version and (state.ended or not self.ended)
+
+
+def rest_sec(took_sec: float) -> float:
+    """Return the least pause after a query that took this long."""
+    return min(REST * took_sec, LONGEST_REST_SEC)
 
 
 class Changes:
@@ -126,7 +133,7 @@ class Changes:
         if for_all:
             self._pause = self._min_sec if changed else min(self._pause * SLOWDOWN, self._max_sec)
             ended = time.monotonic()
-            self._next_query = ended + max(self._pause, REST * (ended - began))
+            self._next_query = ended + max(self._pause, rest_sec(ended - began))
 
     def _notify(self, states: Iterable[tuple[str, State]]) -> bool:
         """Notify the waiters whose condition is met, and return whether there were any."""

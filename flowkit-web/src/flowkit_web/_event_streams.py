@@ -1,7 +1,7 @@
 """Streams of server-sent events."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import cast
 
 import anyio
@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
 from flowkit import LogLine, TaskEvent
-from flowkit.errors import FlowKitError
+from flowkit.errors import FlowKitError, StoreUnavailable
 from flowkit.protocols import Clock
 from flowkit_web._problems import problem_of
 
@@ -56,7 +56,7 @@ class EventStream(Response):
         heartbeat_sec: float,
         is_allowed: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Follow ``items``. After each heartbeat, the stream goes on if it ``is_allowed``."""
+        """Follow ``items``, as long as it ``is_allowed``, which is asked at each heartbeat."""
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._items = cast("AsyncGenerator[TaskEvent | LogLine, None]", items)
@@ -85,7 +85,8 @@ class EventStream(Response):
                     self._followed(write),
                     self._left(receive),
                     self._streams.stopping.wait(),
-                    self._refused(write),
+                    self._heartbeats(write),
+                    self._refused(),
                 ):
                     tasks.start_soon(_then_cancel, end, tasks.cancel_scope)
             await write(b"", more=False)
@@ -108,13 +109,20 @@ class EventStream(Response):
         else:
             await write(END)
 
-    async def _refused(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Write heartbeats. Return when the caller's token is removed."""
+    async def _heartbeats(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Write comments, also while the store does not answer."""
         while True:
             await self._clock.sleep(self._heartbeat_sec)
-            if not await self._is_allowed():
-                return
             await write(COMMENT)
+
+    async def _refused(self) -> None:
+        """Return when the caller's token is removed."""
+        while True:
+            await self._clock.sleep(self._heartbeat_sec)
+            # While the store is away it has nothing to show, and the token is checked again later.
+            with suppress(StoreUnavailable):
+                if not await self._is_allowed():
+                    return
 
     @staticmethod
     async def _left(receive: Receive) -> None:

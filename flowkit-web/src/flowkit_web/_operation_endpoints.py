@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from flowkit import Approval, FlowKitError, Page, WorkerView
-from flowkit.adapters import redacted
+from flowkit.adapters import redacted, within
 from flowkit.protocols import METRICS_TYPE, MetricsPage, TaskQuery
 from flowkit.task import LetterKind
 from flowkit_web import _bodies as bodies
@@ -16,6 +16,9 @@ from flowkit_web._routing import Id, OfCaller, OfClient
 from flowkit_web._stats import Stats, StatsReader
 
 logger = logging.getLogger(__name__)
+
+READY_SEC = 2.0
+"""Time in which the store answers a server that is ready."""
 
 
 async def list_approvals(
@@ -111,11 +114,19 @@ async def check_health() -> dict[str, str]:
 
 
 async def check_ready(client: OfClient) -> dict[str, str]:
-    """Answer that the server reads the store. Anyone may ask, so that only the log says why not."""
-    try:
+    """Answer that the store answers the server within two seconds. Anyone may ask, so that only the
+    log says why not.
+    """
+
+    async def read() -> None:
         await client.store.list_tasks(TaskQuery(limit=1))
+
+    why_not = f"the store has not answered for {READY_SEC:g} s"
+    try:
+        if await within(READY_SEC, read, clock=client.clock):
+            return {"status": "ok"}
     except FlowKitError as error:
-        logger.warning("Not ready: %s", redacted(str(error)), extra={"action": "web_not_ready"})
-        detail = "the server cannot read its store; its log says why"
-        raise Problem(503, "store_unavailable", detail) from None
-    return {"status": "ok"}
+        why_not = redacted(str(error))
+    logger.warning("Not ready: %s", why_not, extra={"action": "web_not_ready"})
+    detail = "the server cannot read its store; its log says why"
+    raise Problem(503, "store_unavailable", detail)

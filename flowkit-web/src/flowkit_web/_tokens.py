@@ -58,8 +58,10 @@ async def add_token(records: RecordStore, name: str, role: Role, clock: Clock) -
     Raises:
         ConfigError: the name is not valid or is taken, or there are too many tokens.
     """
-    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-        raise ConfigError(f"the name of a token has 1 to {LONGEST_NAME} printable characters")
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise ConfigError(
+            f"the name of a token has 1 to {LONGEST_NAME} printable characters, and not only spaces"
+        )
     if len(await records.scan(KIND, limit=MAX_TOKENS)) == MAX_TOKENS:
         raise ConfigError(f"there are {MAX_TOKENS:,} tokens; remove one")
     secret = PREFIX + secrets.token_urlsafe(32)

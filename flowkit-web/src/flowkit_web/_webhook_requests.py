@@ -45,7 +45,10 @@ class Receiver:
         except TimeoutError:
             text = f"it did not answer within {self._config.timeout_sec:g} s"
             raise NotDelivered(text) from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+        except httpcore.ProtocolError as error:
+            text = f"its answer is not HTTP, or too large: {error}"
+            raise NotDelivered(text[:LONGEST_REASON]) from error
+        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
             text = str(error) or type(error).__name__
             raise NotDelivered(text[:LONGEST_REASON]) from error
         if not 200 <= status < 300:
