@@ -352,7 +352,7 @@ async def test_of_two_writers_one_deletes_a_record(store: MongoStore) -> None:
     assert await contents(store) == {}
 
 
-async def test_it_is_never_guessed_who_deleted_a_record_that_is_made_anew(
+async def test_it_is_never_guessed_who_deleted_a_record_that_is_made_again(
     store: MongoStore,
 ) -> None:
     await put_some(store)
@@ -365,7 +365,7 @@ async def test_it_is_never_guessed_who_deleted_a_record_that_is_made_anew(
     assert await contents(store) == {"a": b"9"}
 
 
-async def test_a_record_is_made_anew_while_the_document_of_the_deleted_one_is_removed(
+async def test_a_record_is_made_again_while_the_document_of_the_deleted_one_is_removed(
     store: MongoStore,
 ) -> None:
     new = [KeyedRecord("kind", key, b"9") for key in "ax"]

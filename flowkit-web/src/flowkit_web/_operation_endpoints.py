@@ -114,8 +114,8 @@ async def check_health() -> dict[str, str]:
 
 
 async def check_ready(client: OfClient) -> dict[str, str]:
-    """Answer that the store answers the server within two seconds. Anyone may ask, so that only the
-    log says why not.
+    """Say whether the store answers within two seconds. Anyone may ask, so that only the log says
+    why not.
     """
 
     async def read() -> None:
