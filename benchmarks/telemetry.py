@@ -2,6 +2,7 @@
 
     python -m benchmarks.telemetry                 every workload, one JSON object a line
     python -m benchmarks.telemetry chain           only this one
+    python -m benchmarks.telemetry --servers       on a real Kafka and MongoDB, which it starts
 
 Processes without telemetry, with metrics, with traces of which every one or every tenth is sampled,
 and with metrics and all traces run in turns, and the figures are medians. ``ratio`` is the time
@@ -36,6 +37,8 @@ from flowkit_telemetry._config import TelemetryConfig
 from flowkit_telemetry._process_metrics import ProcessMetrics
 from flowkit_telemetry._provider import provider
 from flowkit_telemetry._traces import Traces
+from tests.servers.kafka import KafkaServer
+from tests.servers.mongod import MongoServers
 
 LENGTH = 10
 WIDTH = 1_000
@@ -60,10 +63,21 @@ def tracing(sample_ratio: float = 1.0) -> TracerProvider:
     return found
 
 
-async def open_all(stack: AsyncExitStack, place: str) -> dict[str, Coordinator]:
-    """Open a coordinator and a worker for each kind of telemetry. ``place`` is an address with a
-    place for the kind.
-    """
+Place = tuple[str, str, str]
+"""The addresses of a store and a bus, and a namespace."""
+
+
+def place_at(address: str, number: int) -> Place:
+    """Return a place of its own for a kind of telemetry, in memory or in a file."""
+    return address.format(number), address.format(number), "telemetry"
+
+
+def place_on_servers(kafka: str, mongo: str, number: int) -> Place:
+    return mongo.replace("/?", f"/telemetry{number}?"), f"kafka://{kafka}", f"telemetry{number}"
+
+
+async def open_all(stack: AsyncExitStack, place: Callable[[int], Place]) -> dict[str, Coordinator]:
+    """Open a coordinator and a worker for each kind of telemetry."""
     traces = Traces(tracing())
     kinds: dict[str, list[object]] = {
         "none": [],
@@ -73,20 +87,20 @@ async def open_all(stack: AsyncExitStack, place: str) -> dict[str, Coordinator]:
         "both": [ProcessMetrics(), traces],
     }
     opened = {}
-    for kind, plugins in kinds.items():
-        address = place.format(kind)
-        coordinating = CoordinatorConfig(bus=address, worker_types=[ROLE])
-        working = WorkerConfig(bus=address, max_concurrency=256)
+    for number, (kind, plugins) in enumerate(kinds.items()):
+        db, bus, namespace = place(number)
+        coordinating = CoordinatorConfig(bus=bus, namespace=namespace, worker_types=[ROLE])
+        working = WorkerConfig(bus=bus, namespace=namespace, max_concurrency=256)
         opened[kind] = await stack.enter_async_context(
-            Coordinator(db=address, cfg=coordinating, plugins=plugins)
+            Coordinator(db=db, cfg=coordinating, plugins=plugins)
         )
         await stack.enter_async_context(
-            Worker(db=address, cfg=working, handlers={ROLE: noop}, plugins=plugins)
+            Worker(db=db, cfg=working, handlers={ROLE: noop}, plugins=plugins)
         )
     return opened
 
 
-async def measure(title: str, place: str, name: str, rounds: int) -> None:
+async def measure(title: str, place: Callable[[int], Place], name: str, rounds: int) -> None:
     graph, nodes, tasks = WORKLOADS[name]
 
     async def work(coordinator: Coordinator) -> None:
@@ -138,7 +152,7 @@ async def floor(rounds: int) -> None:
         say(f"floor, span of the SDK, {title}", microseconds=middle / WIDTH * 1e6)
 
 
-async def main(names: Sequence[str], rounds: int) -> None:
+async def embedded(names: Sequence[str], rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="flowkit-telemetry-") as folder:
         places = {
             "memory": "memory://telemetry-{}",
@@ -146,14 +160,25 @@ async def main(names: Sequence[str], rounds: int) -> None:
         }
         for name in names:
             for title, place in places.items():
-                await measure(title, place, name, rounds)
+                await measure(title, partial(place_at, place), name, rounds)
     await floor(rounds)
+
+
+async def on_servers(kafka: str, mongo: str, names: Sequence[str], rounds: int) -> None:
+    for name in names:
+        await measure("servers", partial(place_on_servers, kafka, mongo), name, rounds)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--servers", action="store_true", help="on a real Kafka and MongoDB")
     arguments = parser.parse_args()
+    names = arguments.workloads or list(WORKLOADS)
     with rare_collections():
-        asyncio.run(main(arguments.workloads or list(WORKLOADS), arguments.rounds))
+        if not arguments.servers:
+            asyncio.run(embedded(names, arguments.rounds))
+        else:
+            with KafkaServer.start() as kafka, MongoServers() as mongo:
+                asyncio.run(on_servers(kafka.address, mongo.address, names, arguments.rounds))
