@@ -63,20 +63,22 @@ def tracing(sample_ratio: float = 1.0) -> TracerProvider:
     return found
 
 
-Place = tuple[str, str, str]
-"""The addresses of a store and a bus, and a namespace."""
+Addresses = tuple[str, str, str]
+"""Those of a store and a bus, and a namespace."""
 
 
-def place_at(address: str, number: int) -> Place:
-    """Return a place of its own for a kind of telemetry, in memory or in a file."""
+def embedded_at(address: str, number: int) -> Addresses:
+    """Return addresses in memory or in a file, for one kind of telemetry."""
     return address.format(number), address.format(number), "telemetry"
 
 
-def place_on_servers(kafka: str, mongo: str, number: int) -> Place:
+def servers_at(kafka: str, mongo: str, number: int) -> Addresses:
     return mongo.replace("/?", f"/telemetry{number}?"), f"kafka://{kafka}", f"telemetry{number}"
 
 
-async def open_all(stack: AsyncExitStack, place: Callable[[int], Place]) -> dict[str, Coordinator]:
+async def open_all(
+    stack: AsyncExitStack, place: Callable[[int], Addresses]
+) -> dict[str, Coordinator]:
     """Open a coordinator and a worker for each kind of telemetry."""
     traces = Traces(tracing())
     kinds: dict[str, list[object]] = {
@@ -100,7 +102,7 @@ async def open_all(stack: AsyncExitStack, place: Callable[[int], Place]) -> dict
     return opened
 
 
-async def measure(title: str, place: Callable[[int], Place], name: str, rounds: int) -> None:
+async def measure(title: str, place: Callable[[int], Addresses], name: str, rounds: int) -> None:
     graph, nodes, tasks = WORKLOADS[name]
 
     async def work(coordinator: Coordinator) -> None:
@@ -160,13 +162,13 @@ async def embedded(names: Sequence[str], rounds: int) -> None:
         }
         for name in names:
             for title, place in places.items():
-                await measure(title, partial(place_at, place), name, rounds)
+                await measure(title, partial(embedded_at, place), name, rounds)
     await floor(rounds)
 
 
 async def on_servers(kafka: str, mongo: str, names: Sequence[str], rounds: int) -> None:
     for name in names:
-        await measure("servers", partial(place_on_servers, kafka, mongo), name, rounds)
+        await measure("servers", partial(servers_at, kafka, mongo), name, rounds)
 
 
 if __name__ == "__main__":
