@@ -8,17 +8,12 @@ from typing import Any, Self
 from flowkit._codecs.bus_codec import sealed
 from flowkit._codecs.store_codec import encoded
 from flowkit._runtime.bus_connection import BusConnection
-from flowkit._runtime.concurrency import within
 from flowkit._runtime.probe_server import ProbeServer, WhyNotReady
-from flowkit._text.redaction import redacted
 from flowkit.clock import StoreClock
 from flowkit.config import CommonConfig, CoordinatorConfig, ServiceConfig
-from flowkit.errors import ConfigError, FlowKitError
+from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
-from flowkit.protocols import Bus, Clock, Store, TaskQuery, TopicSpec
-
-READY_SEC = 2.0
-"""Time in which the store answers a process that is ready."""
+from flowkit.protocols import Bus, Clock, Store, TopicSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +128,6 @@ class Backends:
 
     def _bus_or_address(self) -> Bus | str:
         return self.bus or self.cfg.bus_address(self.db)
-
-
-async def why_unreadable(store: Store, clock: Clock) -> str | None:
-    """Return why a store cannot be read now, or None if it can."""
-
-    async def read() -> None:
-        await store.list_tasks(TaskQuery(limit=1))
-
-    try:
-        if await within(READY_SEC, read, clock=clock):
-            return None
-    except FlowKitError as error:
-        return redacted(str(error))
-    return f"the store has not answered for {READY_SEC:g} s"
 
 
 def coordinator_topics(cfg: CoordinatorConfig) -> list[TopicSpec]:

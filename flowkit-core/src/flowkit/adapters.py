@@ -1,8 +1,8 @@
 """Tools for authors of buses and stores.
 
-They are a life cycle, settings, retries, time limits, calls that are made together, log lines about
-outages, names of topics, cursors and ranges of texts, a reader of documents, and redaction. The
-adapters for Kafka, MongoDB and SQLite use them.
+They are a life cycle, settings, retries, calls that are made together, a probe of a store, log
+lines about outages, names of topics, cursors and ranges of texts, a reader of documents, and
+redaction. The adapters for Kafka, MongoDB and SQLite use them.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,10 @@ from pydantic import BaseModel, ValidationError
 from flowkit._json.documents import DocumentError, read_document
 from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
 from flowkit._json.values import is_unicode
-from flowkit._runtime.concurrency import Gathered, within
+from flowkit._runtime.concurrency import Gathered
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, Notices, retry
+from flowkit._runtime.store_probe import why_unreadable
 from flowkit._runtime.topic_names import checked_topic
 from flowkit._text.redaction import labelled, redacted
 from flowkit._text.validation_errors import plain_message_of
@@ -118,5 +119,5 @@ __all__ = [
     "read_page_cursor",
     "redacted",
     "retry",
-    "within",
+    "why_unreadable",
 ]

@@ -5,9 +5,9 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from flowkit import Approval, FlowKitError, Page, WorkerView
-from flowkit.adapters import redacted, within
-from flowkit.protocols import METRICS_TYPE, MetricsPage, TaskQuery
+from flowkit import Approval, Page, WorkerView
+from flowkit.adapters import why_unreadable
+from flowkit.protocols import METRICS_TYPE, MetricsPage
 from flowkit.task import LetterKind
 from flowkit_web import _bodies as bodies
 from flowkit_web._bodies import After, Limit
@@ -16,9 +16,6 @@ from flowkit_web._routing import Id, OfCaller, OfClient
 from flowkit_web._stats import Stats, StatsReader
 
 logger = logging.getLogger(__name__)
-
-READY_SEC = 2.0
-"""Time in which the store answers a server that is ready."""
 
 
 async def list_approvals(
@@ -117,16 +114,9 @@ async def check_ready(client: OfClient) -> dict[str, str]:
     """Say whether the store answers within two seconds. Anyone may ask, so that only the log says
     why not.
     """
-
-    async def read() -> None:
-        await client.store.list_tasks(TaskQuery(limit=1))
-
-    why_not = f"the store has not answered for {READY_SEC:g} s"
-    try:
-        if await within(READY_SEC, read, clock=client.clock):
-            return {"status": "ok"}
-    except FlowKitError as error:
-        why_not = redacted(str(error))
-    logger.warning("Not ready: %s", why_not, extra={"action": "web_not_ready"})
-    detail = "the server cannot read its store; its log says why"
-    raise Problem(503, "store_unavailable", detail)
+    why_not = await why_unreadable(client.store, client.clock)
+    if why_not is not None:
+        logger.warning("Not ready: %s", why_not, extra={"action": "web_not_ready"})
+        detail = "the server cannot read its store; its log says why"
+        raise Problem(503, "store_unavailable", detail)
+    return {"status": "ok"}

@@ -11,10 +11,11 @@ from typing import Any
 
 import anyio
 
-from flowkit._backends import Backends, coordinator_topics, why_unreadable
+from flowkit._backends import Backends, coordinator_topics
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.lifecycle import LifeState
 from flowkit._runtime.services import Service, run_until_signalled
+from flowkit._runtime.store_probe import why_unreadable
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit.client import TaskVerbs
 from flowkit.client._hints import Hints

@@ -11,10 +11,11 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from flowkit._backends import Backends, topics_for, why_unreadable
+from flowkit._backends import Backends, topics_for
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import keep_alive, owner_leaves
+from flowkit._runtime.store_probe import why_unreadable
 from flowkit._user_code.child_processes import child_processes, log_children
 from flowkit._user_code.containment import error_text, loggable
 from flowkit._user_code.threads import Calls, counted
