@@ -81,6 +81,8 @@ class Range:
 
     where: Document
     limit: int
+    order: int
+    """1 for the order of the ids, -1 for the opposite."""
 
 
 class Database:
@@ -206,11 +208,11 @@ class Database:
             return await self._find(self.handle[name], where, fields, sort=sort, limit=limit)
 
     async def find_in(self, name: str, ranges: Sequence[Range]) -> list[list[Document]]:
-        """Return the documents of each range in the order of their ids, in few calls."""
-        by_id = [("_id", 1)]
+        """Return the documents of each range in its order, in few calls."""
         if len(ranges) == 1 or not self.driver.has_server:
             return [
-                await self.find(name, each.where, sort=by_id, limit=each.limit) for each in ranges
+                await self.find(name, each.where, sort=[("_id", each.order)], limit=each.limit)
+                for each in ranges
             ]
         found: list[list[Document]] = [[] for _ in ranges]
         for first in range(0, len(ranges), MOST_RANGES):
@@ -246,7 +248,7 @@ def _stages(number: int, wanted: Range) -> list[Document]:
     """Return the stages of a pipeline that find the documents of a range, with its number."""
     return [
         {"$match": wanted.where},
-        {"$sort": {"_id": 1}},
+        {"$sort": {"_id": wanted.order}},
         {"$limit": wanted.limit},
         {"$replaceWith": {"range": number, "document": "$$ROOT"}},
     ]

@@ -55,12 +55,8 @@ class MongoRecordStore:
                 until = {"$lt": record_id(kind, after if end is None else min(after, end))}
             elif after >= prefix:
                 first = {"$gt": record_id(kind, after)}
-            where, left = {"_id": first | until}, limit - len(found)
-            if last:
-                by_id = [("_id", -1)]
-                page = await self._context.find("records", where, sort=by_id, limit=left)
-            else:
-                page = await self._find_in(Range(where, left))
+            left = limit - len(found)
+            page = await self._find_in(Range({"_id": first | until}, left, -1 if last else 1))
             found += [record for record in await self._current(page) if record is not None]
             if len(page) < left or not TEXT.fits(page[-1]["_id"].get("key")):
                 break
