@@ -187,12 +187,15 @@ class MarkedChanges:
         return {name_of(document["_id"]): document for document in found}
 
     async def confirmed(
-        self, ids: Sequence[Document], operations: Sequence[str], *, named_in: str = "revision"
+        self, ids: Sequence[Document], operations: Collection[str]
     ) -> Collection[str]:
-        """Return those operations that the documents name in a field, as the majority confirms."""
-        where = {"_id": {"$in": list(ids)}, named_in: {"$in": list(operations)}}
-        found = await self._context.find("records", where, {named_in: 1})
-        return {document[named_in] for document in found}
+        """Return those of these operations that changed the documents last, and with which the
+        majority agrees.
+        """
+        names = {"$in": list(operations)}
+        changed = {"_id": {"$in": list(ids)}, "$or": [{"revision": names}, {"gone": names}]}
+        found = await self._context.find("records", changed, {"revision": 1, "gone": 1})
+        return {document["revision"] or document["gone"] for document in found}
 
     async def matched(self, write: Callable[[], Awaitable[int]]) -> bool:
         """Repeat a write until it is answered, and return whether a document matched.

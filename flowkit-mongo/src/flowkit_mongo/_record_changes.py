@@ -3,7 +3,7 @@
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -32,8 +32,6 @@ TRIES = 100
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.002, 0.2
 PATIENCE_SEC = 1.0
 """Time after which the change of another writer is prevented that has not committed it."""
-
-Send = Callable[[Sequence[RecordChange]], Awaitable[Collection[str]]]
 
 
 class RecordChanges:
@@ -94,64 +92,38 @@ class RecordChanges:
         sent = [
             one for one, document in zip(changes, documents, strict=True) if _is_free(one, document)
         ]
-        applied = set[str]()
-
-        async def send(part: Sequence[RecordChange], how: Send) -> None:
-            applied.update(await how(part))
-
-        parts = [
-            ([change for change in sent if change.put], self._replace),
-            ([change for change in sent if change.delete], self._delete),
-        ]
-        sends = [partial(send, part, how) for part, how in parts if part]
-        await side_by_side(sends, at_a_time=len(sends))
+        applied = await self._send(sent) if sent else ()
         return [
             True if change.op_id in applied else False if _has_another(change, document) else None
             for change, document in zip(changes, documents, strict=True)
         ]
 
-    async def _replace(self, changes: Sequence[RecordChange]) -> Collection[str]:
-        """Replace records, and return the operations that were applied."""
-        return await self._updated(changes, list(map(_update_of, changes)), named_in="revision")
+    async def _send(self, changes: Sequence[RecordChange]) -> Collection[str]:
+        """Replace or delete records, and return the operations that were applied.
 
-    async def _delete(self, changes: Sequence[RecordChange]) -> Collection[str]:
-        """Delete records, and return the operations that were applied.
-
-        The number of deleted documents would not say which ones. So each document gets the name of
-        its deletion first, and has no record from then on.
-        """
-        updates = [
-            Change(_deletion_of(change.delete[0]), gone_update(change.op_id)) for change in changes
-        ]
-        applied = await self._updated(changes, updates, named_in="gone")
-        await self._steps.remove_gone([id_of(_record_of(change)) for change in changes], applied)
-        return applied
-
-    async def _updated(
-        self, changes: Sequence[RecordChange], updates: Sequence[Change], *, named_in: str
-    ) -> Collection[str]:
-        """Update documents, which have the names of the operations in a field then. Return the
-        operations that were applied.
+        The number of deleted documents would not say which ones. So a document is first updated to
+        one without a record, which names the deletion.
 
         Raises:
-            StoreUnavailable: some documents were changed again before it was known which matched.
+            StoreUnavailable: some records were changed again before it was known which matched.
         """
-        operations = [change.op_id for change in changes]
-        matched = await self._steps.update(updates)
-        if matched == len(changes):
-            return operations
         ids = [id_of(_record_of(change)) for change in changes]
-        applied = await self._steps.confirmed(ids, operations, named_in=named_in)
-        if len(applied) < matched:
-            raise StoreUnavailable("the outcome of some changes of keyed records is unknown")
+        applied: Collection[str] = [change.op_id for change in changes]
+        matched = await self._steps.update(list(map(_update_of, changes)))
+        if matched < len(changes):
+            applied = await self._steps.confirmed(ids, applied)
+            if len(applied) < matched:
+                raise StoreUnavailable("the outcome of some changes of keyed records is unknown")
+        gone = [one.op_id for one in changes if one.delete and one.op_id in applied]
+        if gone:
+            await self._steps.remove_gone(ids, gone)
         return applied
 
     async def apply_alone(self, change: RecordChange) -> bool:
         """Apply a change of one record, and return whether the record matched."""
         if change.delete:
             return await self._delete_one(change.delete[0])
-        (record,) = change.put
-        if not record.revision:
+        if _is_new(change):
             return not await self._insert([change])
         return await self._steps.update([_update_of(change)]) > 0
 
@@ -177,7 +149,7 @@ class _Application:
         Raises:
             StoreUnavailable: other changes are in the way at each try, or the outcome is unknown.
         """
-        step = self._alone if len(self._concerned) == 1 else self._together
+        step = self._alone if _concerned_is_one(self._change) else self._together
         pause_sec = FIRST_PAUSE_SEC
         for _ in range(TRIES):
             if (applied := await step()) is not None:
@@ -268,6 +240,9 @@ def _is_new(change: RecordChange) -> bool:
 
 
 def _update_of(change: RecordChange) -> Change:
+    """Return the update that replaces a record, or leaves its document without one."""
+    if change.delete:
+        return Change(_deletion_of(change.delete[0]), gone_update(change.op_id))
     (record,) = change.put
     where = {"_id": id_of(record), "revision": record.revision} | UNMARKED
     return Change(where, record_update(record, change.op_id))
