@@ -67,8 +67,10 @@ def start_services(
     return running
 
 
-def measured(system: System, running: Mapping[str, Service], workloads: Sequence[str]) -> str:
-    """Measure a system in a process of its own, and return the lines that it printed."""
+def measured(
+    system: System, running: Mapping[str, Service], workloads: Sequence[str]
+) -> dict[str, Figure]:
+    """Measure a system in a process of its own, and return the figures by workload."""
     with TemporaryDirectory(prefix="flowkit-peers-") as folder:
         settings = Settings(
             system=system.name,
@@ -80,21 +82,27 @@ def measured(system: System, running: Mapping[str, Service], workloads: Sequence
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.peers", "--measure", *workloads],
             env={**os.environ, VARIABLE: settings.to_json()},
-            stdout=subprocess.PIPE,
-            text=True,
             start_new_session=True,
         )
         try:
-            output, _ = process.communicate(timeout=MOST_SEC)
+            process.wait(MOST_SEC)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
+            process.wait()
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # workers that did not end
         if process.returncode:
             print(f"{system.name}: ended with status {process.returncode}", file=sys.stderr)
-        return output
+        return figures(settings.figures)
+
+
+def figures(path: Path) -> dict[str, Figure]:
+    """Return the figures of a measurement; there are none if it failed before its first."""
+    if not path.exists():
+        return {}
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return {line["workload"]: Figure(**line["figure"]) for line in lines}
 
 
 def one_round(
@@ -106,8 +114,7 @@ def one_round(
         if system.name in results.left_out or results.has(system.name, number):
             continue
         load, calibration = os.getloadavg()[0], NODES / bare_loop(NODES)
-        lines = measured(system, running, workloads).splitlines()
-        found = {line["workload"]: Figure(**line["figure"]) for line in map(json.loads, lines)}
+        found = measured(system, running, workloads)
         print(f"round {number}, {system.title}: {describe(found)}", flush=True)
         if found:
             yield Round(system.name, number, load, calibration, found)

@@ -49,7 +49,7 @@ async def warm_up(session: Session) -> None:
 
 
 async def measure(settings: Settings, workloads: Sequence[Workload]) -> None:
-    """Measure a system, and print a line for each workload as soon as it has run."""
+    """Measure a system, and write a line for each workload as soon as it has run."""
     system = SYSTEMS[settings.system]
     took: dict[str, float] = {}
     async with import_module(f"benchmarks.peers.{system.module}").opened(settings) as session:
@@ -69,4 +69,5 @@ async def measure(settings: Settings, workloads: Sequence[Workload]) -> None:
                 "own": used.own / workload.repeats,
                 "servers": used.servers / workload.repeats,
             }
-            print(json.dumps({"workload": workload.name, "figure": figure}), flush=True)
+            with settings.figures.open("a") as file:
+                print(json.dumps({"workload": workload.name, "figure": figure}), file=file)

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 VARIABLE = "PEERS_SETTINGS"
 
@@ -25,6 +26,11 @@ class Settings:
     """Processes of each service."""
     folder: str
     """Folder for files, which is empty at first."""
+
+    @property
+    def figures(self) -> Path:
+        """File of the figures. What systems print themselves does not mix with them there."""
+        return Path(self.folder, "figures.jsonl")
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
