@@ -217,7 +217,12 @@ def test_ls_filters_by_what_nodes_do(cli: Cli, installation: Installation):
     ]
     assert listed(*times) == ["asks"]
     assert listed(*times, "--waiting", "timer") == []
-    for wrong in (("--waiting", "lunch"), ("--created-after", "yesterday")):
+    for wrong in (
+        ("--waiting", "lunch"),
+        ("--created-after", "yesterday"),
+        ("--label", "=x"),
+        ("--label", "a=1", "--label", "a=2"),
+    ):
         assert cli("ls", "--db", installation.address, *wrong).exit_code == 2
 
 

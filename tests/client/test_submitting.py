@@ -37,6 +37,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "labels in a list": ({"labels": ["x"]}, "labels must be an object, not a list"),
     "labels as text": ({"labels": "ab"}, "labels must be an object, not 'ab'"),
     "a label that is a number": ({"labels": {"a": 7}}, "labels.a must be a string, not 7"),
+    "the key of a label with an equals sign": (
+        {"labels": {"a=b": "c"}},
+        "labels: 'a=b' cannot be the key of a label: a key is not empty and contains no '='",
+    ),
+    "an empty key of a label": ({"labels": {"": "c"}}, "labels: '' cannot be the key of a label"),
+    "a key of a label of a million characters": (
+        {"labels": {"x" * 10**6: "a"}},
+        "a key of labels must have at most 1000 characters",
+    ),
     "a label of a million characters": (
         {"labels": {"a": "x" * 10**6}},
         "labels.a must have at most 1000 characters",

@@ -1086,6 +1086,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"labels": {"x": 1}}),
         "node 'a': labels.x must be a string, not 1",
     ),
+    "the key of a label with an equals sign": (
+        chain({"labels": {"x=y": "z"}}),
+        "node 'a': labels: 'x=y' cannot be the key of a label",
+    ),
     # policies
     "negative retries": (
         chain({"retry_policy": {"max": -1}}),

@@ -36,6 +36,7 @@ NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
         ({"every_sec": 5, "priority": 1.5}, "priority"),
         ({"every_sec": 5, "deadline_sec": 0}, "deadline_sec"),
         ({"every_sec": 5, "labels": {"a": 1}}, "labels"),
+        ({"every_sec": 5, "labels": {"a=b": "c"}}, "labels.*'a=b' cannot be the key of a label"),
         (
             {"every_sec": 5, "labels": {"day": "${schedule.at}"}},
             "expressions .* not supported here",

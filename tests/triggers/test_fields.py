@@ -26,6 +26,7 @@ def trigger(**fields: Any) -> Trigger:
         ({"source": "task:"}, "source names no pipeline; write task:PIPELINE"),
         ({"source": "task:a\nb"}, "cannot be printed"),
         ({"sources": "x"}, "sources"),
+        ({"labels": {"a=b": "c"}}, "'a=b' cannot be the key of a label"),
         ({"labels": {"${event.key}": "x"}}, "expressions .* not supported here; write the text"),
         ({"pipeline": "${event.key}"}, "expressions .* not supported here; write the text"),
     ],

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -174,7 +175,16 @@ class Filters(BaseModel):
     reason_code: str | None = None
 
 
-Label = Annotated[str, Field(pattern="^[^=]+=")]
+def _check_label(text: str) -> str:
+    key, equals, _ = text.partition("=")
+    if not key or not equals:
+        raise ValueError(f"must have the form KEY=VALUE, not {text!r}")
+    return text
+
+
+Label = Annotated[
+    str, AfterValidator(_check_label), Field(json_schema_extra={"pattern": "^[^=]+="})
+]
 
 
 class TasksQuery(Filters):

@@ -24,7 +24,7 @@ export function usePath(): string {
   return useSyncExternalStore(subscribe, () => window.location.pathname)
 }
 
-export type Search = Record<string, string | null>
+export type Search = Record<string, string | readonly string[] | null>
 
 /** Return the query of the address, and a function that changes some of its values. */
 export function useSearch(): [URLSearchParams, (changes: Search) => void] {
@@ -36,8 +36,10 @@ export function useSearch(): [URLSearchParams, (changes: Search) => void] {
 function changeSearch(changes: Search): void {
   const next = new URLSearchParams(window.location.search)
   for (const [name, value] of Object.entries(changes)) {
-    if (value === null || value === '') next.delete(name)
-    else next.set(name, value)
+    next.delete(name)
+    for (const one of typeof value === 'string' ? [value] : value ?? []) {
+      if (one !== '') next.append(name, one)
+    }
   }
   const text = next.toString()
   navigate(window.location.pathname + (text && `?${text}`), { replace: true })

@@ -8,7 +8,9 @@ import re
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+from flowkit._text.redaction import shortened
 
 MAX_BYTES = 16 * 1024 * 1024
 """Length of a message on a bus that has no limit of its own."""
@@ -174,3 +176,22 @@ def addressable(text: str) -> str:
     if text in (".", ".."):
         raise ValueError("'.' and '..' cannot be parts of a URL; choose another name")
     return text
+
+
+def label_key(text: str) -> str:
+    """Return the key of a label.
+
+    Raises:
+        ValueError: it is empty, or contains ``=``: a filter ``KEY=VALUE`` could not name it.
+    """
+    if not text or "=" in text:
+        raise ValueError(
+            f"{shortened(text)!r} cannot be the key of a label: a key is not empty and contains no"
+            " '='"
+        )
+    return text
+
+
+LabelText = Annotated[str, Field(max_length=1_000)]
+LabelKey = Annotated[LabelText, AfterValidator(label_key)]
+"""Key of a label. So the text before the first ``=`` of ``KEY=VALUE`` is the key."""

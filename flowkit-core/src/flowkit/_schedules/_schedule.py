@@ -15,7 +15,15 @@ from pydantic import (
 )
 
 from flowkit._expressions.templates import OPENING
-from flowkit._json.limits import LONGEST_SEC, MAX_ID_CHARS, PositiveSeconds, Priority, addressable
+from flowkit._json.limits import (
+    LONGEST_SEC,
+    MAX_ID_CHARS,
+    LabelKey,
+    LabelText,
+    PositiveSeconds,
+    Priority,
+    addressable,
+)
 from flowkit._schedules._cron import CronLine, zone_of
 from flowkit.graph._models import LAST_VERSION
 
@@ -55,7 +63,9 @@ ScheduleId = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(printable)]
 Pipeline = Annotated[Name, AfterValidator(literal)]
-Label = Annotated[str, Field(max_length=1_000), AfterValidator(literal)]
+Labels = dict[
+    Annotated[LabelKey, AfterValidator(literal)], Annotated[LabelText, AfterValidator(literal)]
+]
 Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_time)]
 """Time with a zone. A text in ISO 8601 is also accepted."""
 
@@ -115,7 +125,7 @@ class Schedule(BaseModel):
     """Whether the schedule begins as paused. If it is given for a schedule that exists, it pauses
     or resumes it.
     """
-    labels: dict[Label, Label] = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
     priority: Priority = 0
     deadline_sec: PositiveSeconds | None = None
     """Time limit of each task. The default is the graph's own."""

@@ -11,6 +11,8 @@ from flowkit._json.limits import (
     LONGEST_REASON,
     MAX_ID_CHARS,
     MAX_VALUE_LEVELS,
+    LabelKey,
+    LabelText,
     PositiveSeconds,
     Priority,
     addressable,
@@ -49,7 +51,6 @@ def _printable(text: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(_printable)]
-Label = Annotated[str, Field(max_length=1_000)]
 
 
 class TaskOptions(BaseModel):
@@ -60,7 +61,7 @@ class TaskOptions(BaseModel):
     task_id: Annotated[Name, AfterValidator(addressable)] | None
     idempotency_key: Name | None
     pipeline: Name | None
-    labels: Annotated[dict[Label, Label], BeforeValidator(_object)]
+    labels: Annotated[dict[LabelKey, LabelText], BeforeValidator(_object)]
     priority: Priority
     deadline_sec: PositiveSeconds | None
 

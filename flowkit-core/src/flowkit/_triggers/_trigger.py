@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from flowkit._json.limits import PositiveSeconds, Priority
-from flowkit._schedules._schedule import Label, Name, Pipeline, ScheduleId, printable
+from flowkit._schedules._schedule import Labels, Name, Pipeline, ScheduleId, printable
 from flowkit.graph._models import LAST_VERSION
 
 TASK_SOURCE = "task:"
@@ -38,7 +38,7 @@ class Trigger(BaseModel):
     """Params of the tasks. ``${ … }`` is an expression, which sees the ``event``."""
     when: str | None = None
     """Condition, an expression that sees the ``event``. If it is false, no task is made."""
-    labels: dict[Label, Label] = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
     priority: Priority = 0
     deadline_sec: PositiveSeconds | None = None
     """Time limit of each task. The default is the graph's own."""

@@ -73,7 +73,7 @@ def export(
         task_ids=tuple(task_id or ()),
         statuses=tuple(status or ()),
         pipeline=pipeline,
-        labels=options.pairs(label, "--label"),
+        labels=options.labels(label),
         created_after=_seconds(created_after, "--created-after"),
         created_before=_seconds(created_before, "--created-before"),
     )

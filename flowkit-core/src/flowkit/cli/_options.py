@@ -87,7 +87,12 @@ Params = Annotated[
     ),
 ]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="KEY=VALUE",
+        help="Label; repeatable with other keys. The value may contain `=`.",
+    ),
 ]
 After = Annotated[
     str | None,
@@ -163,6 +168,17 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
     return found
 
 
+def labels(items: Iterable[str] | None) -> dict[str, str]:
+    """Parse the labels of ``--label``. A key is given once."""
+    found: dict[str, str] = {}
+    for item in items or ():
+        ((key, value),) = pairs([item], "--label").items()
+        if key in found:
+            raise typer.BadParameter(f"the label {key!r} is given twice", param_hint="--label")
+        found[key] = value
+    return found
+
+
 def filters(
     status: Statuses = None,
     pipeline: Pipeline = None,
@@ -179,7 +195,7 @@ def filters(
     return {
         "status": status or None,
         "pipeline": pipeline,
-        "labels": pairs(label, "--label"),
+        "labels": labels(label),
         "parent": parent,
         "root": root or None,
         "waiting": waiting,

@@ -260,7 +260,7 @@ def submit(
         raise typer.BadParameter("needs --flow", param_hint="--version")
     loaded = None if file is None else load_flow(file, Plugins())
     values = options.read_params(params)
-    labels = options.pairs(label, "--label")
+    labels = options.labels(label)
 
     async def main() -> TaskView | None:
         async with connected(config, db, bus) as client:

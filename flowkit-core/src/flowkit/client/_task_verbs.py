@@ -133,7 +133,8 @@ class TaskVerbs(ABC):
         ``deadline_sec`` counts from now, and the task fails when it passes; the default is the
         graph's own ``deadline_sec``. Nodes of a task with a higher ``priority`` (a whole number of
         32 bits) start first. ``pipeline``, ``task_id`` and ``idempotency_key`` have 1 to 200
-        printable characters. ``labels`` maps names to texts, each of at most 1,000 characters.
+        printable characters. ``labels`` maps keys to texts, each of at most 1,000
+        characters; a key is not empty and contains no ``=``.
 
         Raises:
             GraphError: the graph or the submission has faults. The error lists all of them, and

@@ -146,8 +146,12 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
     """Return a sentence about a rejected value that begins with its path."""
     path = item["loc"] if path is None else path
     name, kind, value = place(path), item["type"], item["input"]
-    if path[-1] == "[key]" and kind == "string_type":
-        return f"{place(path[:-2])} has {wrong_key(value)}"
+    if path[-1] == "[key]":
+        name = place(path[:-2])
+        if kind == "string_type":
+            return f"{name} has {wrong_key(value)}"
+        if kind != "value_error":
+            name = f"a key of {name}"
     if kind == "value_error":
         message = message_of(item)
         return (

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flowkit._expressions.templates import OPENING
+from flowkit._json.limits import label_key
 from flowkit._json.values import short
 from flowkit.graph._control_checks import WITHOUT_EFFECT, check_control_node
 from flowkit.graph._control_types import CONTROL_TYPES, runs_on_worker
@@ -65,6 +66,7 @@ def check_nodes(
         _check_pauses(faults, node)
         for text in literal_field_faults(node, is_undo=node.node_id in faults.undos):
             faults.add(node.node_id, text)
+        _check_labels(faults, node)
         if node.concurrency is not None and node.concurrency_key is not None:
             faults.add(
                 node.node_id, "concurrency and concurrency_key both name a key; remove one of them"
@@ -84,6 +86,15 @@ def check_nodes(
             )
 
     return expressions
+
+
+def _check_labels(faults: Faults, node: NodeSpec) -> None:
+    """Check the keys of the labels, which those of a child task are."""
+    for key in node.labels:
+        try:
+            label_key(key)
+        except ValueError as error:
+            faults.add(node.node_id, f"labels: {error}")
 
 
 def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | None) -> None:

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { faultsOf, isOneOf, isText } from './filters'
+import { faultsOf, isOneOf, isText, listOf } from './filters'
 
 const of = (text: string) =>
-  faultsOf(new URLSearchParams(text), { kind: isOneOf(['node', 'task']), name: isText, tags: isText }, ['tags'])
+  faultsOf(new URLSearchParams(text), { kind: isOneOf(['node', 'task']), name: isText, tags: isText }, { tags: listOf })
 
 test('an address with known filters has no faults', () => {
   expect(of('')).toEqual([])

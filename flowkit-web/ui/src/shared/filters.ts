@@ -16,16 +16,21 @@ export function listOf(search: URLSearchParams, name: string): string[] {
   return search.getAll(name).flatMap((text) => text.split(','))
 }
 
+/** Return the values of a filter that takes several. Each may contain commas. */
+export function allOf(search: URLSearchParams, name: string): string[] {
+  return search.getAll(name)
+}
+
 /** Return what is wrong with the filters of an address. Those of `lists` take several values. */
 export function faultsOf(
-  search: URLSearchParams, checks: Record<string, Check>, lists: readonly string[] = [],
+  search: URLSearchParams, checks: Record<string, Check>, lists: Record<string, typeof allOf> = {},
 ): string[] {
   const known = new Map(Object.entries(checks))
   return [...new Set(search.keys())].flatMap((name) => {
     const check = known.get(name)
     if (!check) return `${name} is not a filter here. Filters are ${[...known.keys()].join(', ')}.`
-    const values = lists.includes(name) ? listOf(search, name) : search.getAll(name)
-    if (values.length > 1 && !lists.includes(name)) return `${name} has ${values.length} values. It takes one.`
+    const values = (lists[name] ?? allOf)(search, name)
+    if (values.length > 1 && !(name in lists)) return `${name} has ${values.length} values. It takes one.`
     return values.map(check).filter((fault) => fault !== null).map((fault) => `${name} ${fault}.`)
   })
 }

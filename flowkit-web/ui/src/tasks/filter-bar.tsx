@@ -2,7 +2,7 @@
 
 import { useState, type ReactNode } from 'react'
 import { useSearch } from '../router'
-import { listOf } from '../shared/filters'
+import { allOf, listOf } from '../shared/filters'
 import { STATUSES, WAIT_NAMES } from './filter'
 
 export function FilterBar() {
@@ -44,7 +44,7 @@ export function FilterBar() {
         </label>
         {isOpen && (
           <>
-            <Field name="labels" label="Label" hint="key=value" />
+            <Labels />
             <Field name="reason_code" label="Reason" hint="lease_expired" />
             <Field name="parent" label="Parent task" />
             <Field name="created_after" label="Created after" type="datetime-local" />
@@ -69,7 +69,6 @@ function Toggle({ name, children }: { name: string; children: ReactNode }) {
   )
 }
 
-/** Field that changes the address when it is left, or with Enter. */
 function Field({ name, label, hint, type = 'text' }: {
   name: string
   label: string
@@ -77,20 +76,50 @@ function Field({ name, label, hint, type = 'text' }: {
   type?: string
 }) {
   const [search, change] = useSearch()
-  const value = search.getAll(name).join(',')
+  const value = search.get(name) ?? ''
   const keep = (text: string): void => {
     if (text !== value) change({ [name]: text.trim() })
   }
+  return <label>{label}<Input key={value} type={type} value={value} hint={hint} keep={keep} /></label>
+}
+
+/** The labels of the filter, and a field that adds one. Values of labels may contain commas. */
+function Labels() {
+  const [search, change] = useSearch()
+  const labels = allOf(search, 'labels')
+  const add = (text: string): void => {
+    const next = text.trim()
+    if (next && !labels.includes(next)) change({ labels: [...labels, next] })
+  }
   return (
-    <label>
-      {label}
-      <input
-        key={value} type={type} defaultValue={value} placeholder={hint} autoComplete="off"
-        onBlur={(event) => keep(event.target.value)}
-        onKeyDown={(event) => {
-          if (event.key === 'Enter') keep(event.currentTarget.value)
-        }}
-      />
-    </label>
+    <>
+      <label>Label<Input key={labels.join()} value="" hint="key=value" keep={add} /></label>
+      {labels.map((one) => (
+        <button
+          key={one} type="button" className="label" title="Remove this label from the filter"
+          onClick={() => change({ labels: labels.filter((other) => other !== one) })}
+        >
+          {one} <span aria-hidden>×</span>
+        </button>
+      ))}
+    </>
+  )
+}
+
+/** Input that keeps its text when it is left, or with Enter. */
+function Input({ value, hint, keep, type = 'text' }: {
+  value: string
+  hint?: string | undefined
+  keep: (text: string) => void
+  type?: string
+}) {
+  return (
+    <input
+      type={type} defaultValue={value} placeholder={hint} autoComplete="off"
+      onBlur={(event) => keep(event.target.value)}
+      onKeyDown={(event) => {
+        if (event.key === 'Enter') keep(event.currentTarget.value)
+      }}
+    />
   )
 }

@@ -12,6 +12,7 @@ test('a filter is the body of a change of all tasks that match', () => {
   expect(bodyOf(of('status=failed,queued&pipeline=order&labels=a=b=c&retrying=true&root=false'))).toEqual({
     status: ['failed', 'queued'], pipeline: 'order', labels: { a: 'b=c' }, retrying: true, root: false,
   })
+  expect(bodyOf(of('labels=a=1,2&labels=b='))).toEqual({ labels: { a: '1,2', b: '' } })
   expect(bodyOf(of('created_after=2026-01-01T00:00:00Z')))
     .toEqual({ created_after: '2026-01-01T00:00:00.000Z' })
 })

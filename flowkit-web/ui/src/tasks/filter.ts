@@ -5,7 +5,7 @@
 
 import { jsonText } from '../api/json'
 import type { TaskStatus, WaitingFor } from '../api/types'
-import { faultsOf, isOneOf, isText, listOf, type Check } from '../shared/filters'
+import { allOf, faultsOf, isOneOf, isText, listOf, type Check } from '../shared/filters'
 
 export const STATUSES: readonly TaskStatus[] = [
   'queued', 'running', 'deferred', 'paused', 'cancelling', 'finished', 'failed', 'cancelled',
@@ -43,10 +43,10 @@ const CHECKS: Record<keyof Filter, Check> = {
 
 /** Return what is wrong with the filter of an address. Such a filter must not be used. */
 export function filterFaults(search: URLSearchParams): string[] {
-  const keys = listOf(search, 'labels').map((pair) => pair.split('=')[0])
+  const keys = search.getAll('labels').map((pair) => pairOf(pair)[0])
   const twice = new Set(keys.filter((key, place) => keys.indexOf(key) !== place))
   return [
-    ...faultsOf(search, CHECKS, ['status', 'labels']),
+    ...faultsOf(search, CHECKS, { status: listOf, labels: allOf }),
     ...[...twice].map((key) => `labels has more than one value of ${jsonText(key)}.`),
   ]
 }
@@ -57,7 +57,7 @@ export function filterOf(search: URLSearchParams): Filter {
   return {
     status: listOf(search, 'status'),
     pipeline: search.get('pipeline'),
-    labels: listOf(search, 'labels'),
+    labels: allOf(search, 'labels'),
     reason_code: search.get('reason_code'),
     waiting: search.get('waiting'),
     retrying: flag('retrying'),
@@ -68,6 +68,12 @@ export function filterOf(search: URLSearchParams): Filter {
   }
 }
 
+/** Return the key and the value of a label `key=value`. The key contains no `=`. */
+function pairOf(label: string): [string, string] {
+  const end = label.indexOf('=')
+  return [label.slice(0, end), label.slice(end + 1)]
+}
+
 /** Return a time of the address, which is in the viewer's zone unless it names one. */
 function timeOf(text: string | null): string | null {
   const at = text && TIME.test(text) ? new Date(text) : null
@@ -76,14 +82,10 @@ function timeOf(text: string | null): string | null {
 
 /** Return the filter as a body of a request that changes all tasks that match. */
 export function bodyOf(filter: Filter): Record<string, unknown> {
-  const labels = filter.labels.map((pair): [string, string] => {
-    const [key = '', ...rest] = pair.split('=')
-    return [key, rest.join('=')]
-  })
   const all = {
     ...filter,
     status: filter.status.length ? filter.status : null,
-    labels: labels.length ? Object.fromEntries(labels) : null,
+    labels: filter.labels.length ? Object.fromEntries(filter.labels.map(pairOf)) : null,
   }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null))
 }
