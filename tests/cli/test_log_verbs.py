@@ -24,7 +24,7 @@ def texts(**fields: Any) -> list[str]:
         "text": "hello",
         "number": 1,
     }
-    at = f"{NOON.astimezone():%Y-%m-%d %H:%M:%S}.000 "
+    at = "2026-01-01 12:00:00.000Z "
     return [text.removeprefix(at) for text in line_texts(LogLine(**line | fields))]
 
 

@@ -44,6 +44,11 @@ async def test_a_schedule_is_stored_paused_triggered_backfilled_and_deleted() ->
             "s@2020-01-01T05:00:00Z",
             "s@2020-01-02T05:00:00Z",
         ]
+        days = {"start": "2020-01-01", "end": "2020-01-02T06:00"}
+        same = await http.post("/schedules/s/backfill", json=days)
+        assert same.json() == filled.json()
+        early = await http.post("/schedules/s/backfill", json={**days, "end": "2020-01-02T05:59"})
+        assert early.json()["items"] == filled.json()["items"][:1]
         assert (await http.delete("/schedules/s")).status_code == 204
         assert problem(await http.get("/schedules/s")) == (404, "schedule_not_found")
 

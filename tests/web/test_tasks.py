@@ -67,6 +67,9 @@ async def test_lists_have_the_filters_and_pages_of_list_tasks() -> None:
         assert await ids("reason_code=bad_input") == ["t3"]
         assert await ids("root=true&limit=2") == ["t4", "t3"]
         assert await ids("created_after=2100-01-01T00:00:00Z") == []
+        day = "2100-01-01"
+        for time in (day, f"{day}T00:00", f"{day}T00:00:00Z"):
+            assert len(await ids(f"created_before={time}")) == 5, time
         first = (await http.get("/tasks?limit=3")).json()
         assert await ids(f"limit=3&after={first['next']}") == ["t1", "t0"]
         wrong = ("after=x", "status=odd", "limit=0", "limit=201", "root=false", "labels=x")

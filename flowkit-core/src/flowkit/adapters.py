@@ -1,8 +1,8 @@
 """Tools for authors of buses and stores.
 
 They are a life cycle, settings, retries, calls that are made together, a probe of a store, log
-lines about outages, names of topics, cursors and ranges of texts, a reader of documents, and
-redaction. The adapters for Kafka, MongoDB and SQLite use them.
+lines about outages, names of topics, cursors and ranges of texts, readers of documents and times,
+and redaction. The adapters for Kafka, MongoDB and SQLite use them.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from flowkit._runtime.retries import Backoff, Notices, retry
 from flowkit._runtime.store_probe import why_unreadable
 from flowkit._runtime.topic_names import checked_topic
 from flowkit._text.redaction import labelled, redacted
+from flowkit._text.times import read_time
 from flowkit._text.validation_errors import plain_message_of
 from flowkit.errors import ConfigError, StoreError
 
@@ -117,6 +118,7 @@ __all__ = [
     "read_document",
     "read_options",
     "read_page_cursor",
+    "read_time",
     "redacted",
     "retry",
     "why_unreadable",

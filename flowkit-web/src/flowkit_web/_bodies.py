@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from flowkit import NodeView, TaskView
+from flowkit.adapters import read_time
 from flowkit.task import (
     NodeAction,
     NodesShown,
@@ -39,13 +40,24 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Most items of
 After = Annotated[str | None, Query(description="The `next` of the page before.")]
 
 
-def _read_time(value: Any) -> Any:
+def _read_time(value: Any) -> datetime:
     """Return a time. pydantic itself would also read a number as seconds since 1970."""
-    return datetime.fromisoformat(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        raise ValueError("must be a string with a time, such as 2026-11-27T10:00:00Z")
+    return read_time(value)
+
+
+def _check_time(text: str) -> str:
+    read_time(text)
+    return text
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(_read_time)]
-"""Time with a zone in ISO 8601."""
+"""Time in ISO 8601; UTC if it has no zone."""
+TimeInSomeZone = Annotated[
+    str, AfterValidator(_check_time), Field(json_schema_extra={"format": "date-time"})
+]
+"""Text of a time in ISO 8601, whose zone follows from something else if it has none."""
 
 
 class Body(BaseModel):
@@ -246,10 +258,10 @@ class NewFlow(Body):
 
 
 class Span(Body):
-    """Span of nominal times to make tasks for."""
+    """Span of nominal times to make tasks for. Times without a zone are in that of the schedule."""
 
-    start: Time
-    end: Time
+    start: TimeInSomeZone
+    end: TimeInSomeZone
     limit: int = Field(10, ge=1, le=1_000)
 
 

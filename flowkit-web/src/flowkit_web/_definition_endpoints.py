@@ -1,6 +1,7 @@
 """Endpoints of flows, schedules and triggers."""
 
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from fastapi import Query
 
@@ -14,6 +15,7 @@ from flowkit import (
     TriggerView,
     next_times,
 )
+from flowkit.adapters import read_time
 from flowkit_web import _bodies as bodies
 from flowkit_web._problems import invalid_arguments
 from flowkit_web._routing import Id, OfClient
@@ -85,8 +87,10 @@ async def backfill_schedule(
     client: OfClient, schedule_id: Id, body: bodies.Span
 ) -> Page[bodies.Created]:
     """Make the tasks of past nominal times, and return the ids of all of them."""
+    zone = ZoneInfo((await client.get_schedule(schedule_id)).schedule.timezone)
+    first, last = read_time(body.start, zone), read_time(body.end, zone)
     with invalid_arguments():
-        made = await client.backfill(schedule_id, body.start, body.end, limit=body.limit)
+        made = await client.backfill(schedule_id, first, last, limit=body.limit)
     return Page([bodies.Created(id=task_id) for task_id in made], None)
 
 

@@ -1,6 +1,7 @@
 """Verb that reads the log lines of handlers: ``logs``."""
 
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Annotated
 
 import typer
@@ -54,12 +55,12 @@ def line_texts(line: LogLine) -> Iterator[str]:
     if line.dropped:
         were = "line was" if line.dropped == 1 else "lines were"
         yield f"… {line.dropped:,} {were} dropped of {printable(line.node_id)} …"
-    at = line.at.astimezone()
+    at = line.at.astimezone(UTC)
     where = line.node_id if line.attempt == 1 else f"{line.node_id} (attempt {line.attempt})"
     batch = f" batch {line.batch_uid}" if line.batch_uid is not None else ""
     fields = f"  {compact(line.fields, MOST_CHARS_OF_FIELDS)}" if line.fields else ""
     yield printable(
-        f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {line.level.upper():<7}"
+        f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}Z {line.level.upper():<7}"
         f" {where}{batch}: {line.text}{fields}"
     )
     if line.traceback is not None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from functools import wraps
 from inspect import Signature, signature
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 
 from flowkit._json.documents import DocumentError, read_document, read_document_file
 from flowkit._json.values import kind_of
+from flowkit._text.times import read_time
 from flowkit.client._task_filters import WAITING_FOR
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
@@ -135,7 +136,10 @@ CreatedAfter = Annotated[
     typer.Option(
         "--created-after",
         metavar="TIME",
-        help="Only tasks created after this time, such as 2026-11-27 or 2026-11-27T10:00:00Z.",
+        help=(
+            "Only tasks created after this time, such as 2026-11-27 or 2026-11-27T10:00:00Z; UTC"
+            " if it has no zone."
+        ),
     ),
 ]
 CreatedBefore = Annotated[
@@ -300,17 +304,13 @@ def split(text: str) -> list[str]:
 
 
 def time(text: str | None, option: str) -> datetime | None:
-    """Return the time of an option. One without a zone is local, as ``ls`` shows times."""
-    return None if text is None else required_time(text, option, None)
+    """Return the time of an option. One without a zone is in UTC, as the verbs print times."""
+    return None if text is None else required_time(text, option, UTC)
 
 
-def required_time(text: str, option: str, zone: tzinfo | None) -> datetime:
-    """Return the time of an option. One without a zone is in this one; None means the local one."""
+def required_time(text: str, option: str, zone: tzinfo) -> datetime:
+    """Return the time of an option. One without a zone is in this one."""
     try:
-        found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone()
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"expected a time such as 2026-11-27 or 2026-11-27T10:00:00Z, not {text!r}",
-            param_hint=option,
-        ) from None
+        return read_time(text, zone)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None

@@ -4,7 +4,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from shlex import quote
 from typing import Any
 
@@ -97,7 +97,8 @@ def duration(view: TaskView | NodeView) -> float | None:
 
 
 def time_text(at: datetime | None) -> str:
-    return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Format a time in UTC, so that options for times read it as it is."""
+    return "" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def labels_text(labels: Mapping[str, str]) -> str:
