@@ -76,7 +76,7 @@ async def test_a_page_far_back_does_not_look_at_what_is_before_it(full_store: In
 
 
 async def test_what_no_page_gave_is_an_error():
-    with pytest.raises(StoreError, match="'yesterday' is not what a page before gave"):
+    with pytest.raises(StoreError, match="invalid page cursor 'yesterday'"):
         await InMemoryStore().list_tasks(TaskQuery(after="yesterday"))
 
 

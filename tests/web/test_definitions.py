@@ -78,6 +78,14 @@ async def test_a_schedule_with_a_wrong_field_is_refused_with_all_its_faults() ->
         assert problem(answer) == (422, "invalid_request")
         fields = {fault["field"] for fault in answer.json()["errors"]}
         assert fields == {"body.every_sec", "body.overlap"}
+        for time in ("soon", "2027-01-01T00:00:00"):
+            answer = await http.post("/schedules", json={"id": "s", "graph": FLOW, "at": time})
+            assert answer.json()["detail"] == (
+                f'body.at: must be a time with a zone, such as 2026-11-27T10:00:00Z, not "{time}"'
+            )
+        labels = {"id": "s", "graph": FLOW, "every_sec": 5, "labels": {"a=b": "c"}, "x": 1}
+        faults = (await http.post("/schedules", json=labels)).json()["errors"]
+        assert {fault["field"] for fault in faults} == {"body.labels", "body.x"}
         faulty = {"id": "s", "graph": {"nodes": []}, "every_sec": 60}
         assert problem(await http.post("/schedules", json=faulty))[0] == 422
         past = {"id": "s", "graph": FLOW, "at": "2020-01-01T00:00:00Z"}

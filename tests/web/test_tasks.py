@@ -1,6 +1,9 @@
 """Tasks over the web API, on a cluster in virtual time."""
 
+import json
 from typing import Any
+
+import pytest
 
 from flowkit_web._routes import EVENTS, ROUTES
 from flowkit_web._tokens import Role
@@ -9,6 +12,7 @@ from tests.web.api import cluster_with_api, problem, serving
 
 APPROVAL = node("ok", "approval", io={"prompt": "Go?", "assignees": ["ann"]})
 OTHERS = node("ok", "approval", io={"prompt": "Go?", "assignees": ["bob"]})
+JSON = "application/json"
 METHODS = {
     "/tasks": "GET, HEAD, POST",
     "/schedules/x": "DELETE, GET, HEAD",
@@ -47,6 +51,50 @@ async def test_a_refused_graph_lists_all_its_faults() -> None:
         unknown = await http.post("/tasks", json={"grpah": flow})
         assert problem(unknown) == (422, "invalid_request")
         assert unknown.json()["errors"][0]["field"] == "body.grpah"
+
+
+WRONG_QUERIES = {
+    "labels=x": ("labels", 'must have the form KEY=VALUE, not "x"'),
+    "status=failed&status=odd": ("status", "must be 'queued', 'running',"),
+    "created_after=yesterday": ("created_after", "expected a time such as 2026-11-27 or"),
+    "created_before=1700000000": ("created_before", "expected a time such as 2026-11-27 or"),
+    "limit=0": ("limit", 'must be at least 1, not "0"'),
+    "root=false": ("root", 'must be true or left out, not "false"'),
+}
+WRONG_BODIES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "/tasks": ({"labels": {"a": 1}}, "labels.a", "must be a string, not 1"),
+    "/tasks/t/retry": ({"from_nodes": ["a", None]}, "from_nodes[1]", "must be a string, not null"),
+    "/dead-letters/drop": ({"letter_ids": []}, "letter_ids", "must have at least 1 item"),
+    "/cancel-tasks": ({"created_after": 5}, "created_after", "must be a string with a time"),
+    "/tasks/t/cancel": ({"force": "\ud800"}, "force", 'must be true or false, not "\\ud800"'),
+}
+
+
+@pytest.mark.parametrize(("query", "fault"), WRONG_QUERIES.items(), ids=WRONG_QUERIES)
+async def test_a_wrong_value_of_a_query_is_named_as_the_client_wrote_it(
+    query: str, fault: tuple[str, str]
+) -> None:
+    field, text = fault
+    async with cluster_with_api() as (_, http):
+        answer = await http.get(f"/tasks?{query}")
+        assert problem(answer) == (422, "invalid_request")
+        (found,) = answer.json()["errors"]
+        assert found["field"] == f"query.{field}"
+        assert found["message"].startswith(text)
+
+
+@pytest.mark.parametrize(("place", "case"), WRONG_BODIES.items(), ids=WRONG_BODIES)
+async def test_a_wrong_value_of_a_body_is_named_as_the_client_wrote_it(
+    place: str, case: tuple[dict[str, Any], str, str]
+) -> None:
+    body, field, text = case
+    async with cluster_with_api() as (_, http):
+        content = json.dumps(body)
+        answer = await http.post(place, content=content, headers={"Content-Type": JSON})
+        assert problem(answer) == (422, "invalid_request")
+        (found,) = answer.json()["errors"]
+        assert found["field"] == f"body.{field}"
+        assert found["message"].startswith(text)
 
 
 async def test_lists_have_the_filters_and_pages_of_list_tasks() -> None:

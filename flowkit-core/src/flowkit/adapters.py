@@ -56,10 +56,11 @@ def _place(item: Any, name: str) -> str:
 
 
 def _fault(item: Any, model: type[BaseModel]) -> str:
+    message = plain_message_of(item)
     if item["type"] != "extra_forbidden":
-        return plain_message_of(item)
+        return message
     near = get_close_matches(str(item["loc"][-1]), model.model_fields, 1)
-    return f"there is no such field{f'; did you mean {near[0]!r}?' if near else ''}"
+    return f"{message}{f'; did you mean {near[0]!r}?' if near else ''}"
 
 
 def page_cursor(created_at: float, task_id: str) -> str:

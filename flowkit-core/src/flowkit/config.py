@@ -543,11 +543,7 @@ def _check_known(name: str, field: str) -> None:
 def _complaint(item: Any, origin: Mapping[str, str]) -> str:
     field = ".".join(shortened(str(part)) for part in item["loc"])
     where = origin.get(str(item["loc"][0])) if item["loc"] else None
-    message = (
-        "there is no such field"
-        if item["type"] == "extra_forbidden"
-        else shortened(plain_message_of(item), 200)
-    )
+    message = shortened(plain_message_of(item), 200)
     if not field:
         return message
     return f"{field} (from {where}): {message}" if where else labelled(field, message)

@@ -229,4 +229,6 @@ def _cursor(after: str) -> Age:
     try:
         return float(created_at), task_id
     except ValueError:
-        raise StoreError(f"{after!r} is not what a page before gave as next") from None
+        raise StoreError(
+            f"invalid page cursor {after!r}; use the `next` of an earlier page"
+        ) from None

@@ -171,6 +171,15 @@ class Decision(Body):
     comment: str | None = None
 
 
+def _check_true(value: bool | None) -> bool | None:
+    if value is False:
+        raise ValueError("must be true or left out")
+    return value
+
+
+OnlyTrue = Annotated[bool | None, AfterValidator(_check_true)]
+
+
 class Filters(BaseModel):
     """Filters of ``list_tasks`` that queries and bodies have in common."""
 
@@ -179,10 +188,10 @@ class Filters(BaseModel):
     status: list[TaskStatus] | None = None
     pipeline: str | None = None
     parent: str | None = None
-    root: bool | None = None
+    root: OnlyTrue = None
     created_after: Time | None = None
     created_before: Time | None = None
-    retrying: bool | None = None
+    retrying: OnlyTrue = None
     waiting: WaitingFor | None = None
     reason_code: str | None = None
 
@@ -190,7 +199,7 @@ class Filters(BaseModel):
 def _check_label(text: str) -> str:
     key, equals, _ = text.partition("=")
     if not key or not equals:
-        raise ValueError(f"must have the form KEY=VALUE, not {text!r}")
+        raise ValueError("must have the form KEY=VALUE")
     return text
 
 

@@ -1,8 +1,10 @@
 """Problem documents (RFC 9457): the form of all errors."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +18,8 @@ from flowkit.adapters import plain_message_of, redacted
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:flowkit:problem:"
+MOST_OF_A_VALUE = 100
+"""Most characters of a wrong value that a problem shows."""
 
 
 class Fault(BaseModel):
@@ -25,7 +29,7 @@ class Fault(BaseModel):
     node_id: str | None = None
     """Node of the graph that has the fault."""
     field: str | None = None
-    """Field of the request that has the fault, such as ``body.params``."""
+    """Field of the request that has the fault, such as ``body.params`` or ``query.limit``."""
 
 
 class ProblemDocument(BaseModel):
@@ -164,12 +168,33 @@ def _allowed(request: Request) -> str:
 async def on_invalid_request(request: Request, error: Exception) -> Response:
     """Answer a request whose values do not match the description of its route."""
     assert isinstance(error, RequestValidationError)
-    faults = [
-        Fault(message=plain_message_of(item), field=".".join(map(str, item["loc"])))
-        for item in error.errors()
-    ]
+    faults = [_fault_of(item) for item in error.errors()]
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:20])
-    return invalid_request(redacted(detail), faults).response()
+    return invalid_request(detail, faults).response()
+
+
+def _fault_of(item: Mapping[str, Any]) -> Fault:
+    """Return the fault of an error of pydantic: the field as the client wrote it, and what is
+    wrong with its value.
+    """
+    place, *path = item["loc"]
+    if path[-1:] == ["[key]"]:
+        del path[-2:]
+    if place == "query":
+        del path[1:]  # a parameter that is repeated has no index
+    field = str(place)
+    for step in path:
+        field += f"[{step}]" if isinstance(step, int) else f".{step}"
+    message = plain_message_of(item)
+    value = item.get("input")
+    if message.startswith("must") and (value is None or isinstance(value, str | int | float)):
+        message += f", not {json.dumps(value, ensure_ascii=False)[:MOST_OF_A_VALUE]}"
+    return Fault(message=_writable(redacted(message)), field=_writable(redacted(field)))
+
+
+def _writable(text: str) -> str:
+    """Escape what UTF-8 cannot carry: a key or a text of a body may contain a lone surrogate."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 async def on_disconnect(request: Request, error: Exception) -> Response:

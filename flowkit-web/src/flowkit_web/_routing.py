@@ -124,7 +124,10 @@ def route_class(role: Role | None) -> type[APIRoute]:
 def _check_query(request: Request, known: Mapping[str, bool]) -> None:
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
-            raise invalid_request(f"unknown query parameter: {name!r}")
+            raise invalid_request(
+                f"unknown query parameter: {name!r}; those of this request are"
+                f" {', '.join(known) or 'none'}"
+            )
         if count > 1 and not known[name]:
             raise invalid_request(f"query parameter {name!r} is given {count} times")
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Body, Header, Query, Request, Response
+from pydantic import AfterValidator
 
 from flowkit import Artifact, Client, LogLine, NodeStatus, NodeView, Page, TaskEvent, TaskView
 from flowkit.task import BulkProgress, NodesShown
@@ -18,13 +19,22 @@ from flowkit_web._routing import Id, OfCaller, OfClient
 from flowkit_web._tokens import Role
 
 T = TypeVar("T")
+
+
+def _check_event_id(text: str) -> str:
+    if text and not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise ValueError("must be the `id` of an event of the stream, a whole number")
+    return text
+
+
 LastEventId = Annotated[
     str,
     Header(
         alias="Last-Event-ID",
-        pattern="^[0-9]{0,18}$",
         description="`id` of the event after which the stream continues.",
+        json_schema_extra={"pattern": "^[0-9]{0,18}$"},
     ),
+    AfterValidator(_check_event_id),
 ]
 
 

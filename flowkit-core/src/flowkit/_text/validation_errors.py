@@ -4,6 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _Context = Mapping[str, Any]
+
+
+def _is_no_time(_: _Context) -> str:
+    return "must be a time with a zone, such as 2026-11-27T10:00:00Z"
+
+
 _RULES: Mapping[str, Callable[[_Context], str]] = {
     "string_type": lambda _: "must be a string",
     "string_unicode": lambda _: "must be valid Unicode",
@@ -31,6 +37,13 @@ _RULES: Mapping[str, Callable[[_Context], str]] = {
     "less_than_equal": lambda context: f"must be at most {_number(context['le'])}",
     "literal_error": lambda context: f"must be {context['expected']}",
     "enum": lambda context: f"must be {context['expected']}",
+    "too_short": lambda context: f"must have at least {_items(context['min_length'])}",
+    "too_long": lambda context: f"must have at most {_items(context['max_length'])}",
+    "datetime_type": _is_no_time,
+    "datetime_parsing": _is_no_time,
+    "datetime_from_date_parsing": _is_no_time,
+    "datetime_object_invalid": _is_no_time,
+    "timezone_aware": _is_no_time,
 }
 
 
@@ -52,7 +65,13 @@ def plain_message_of(error: Mapping[str, Any]) -> str:
     """Return the message of an error about a field of FlowKit, in FlowKit's words."""
     if error["type"] == "missing":
         return "it is missing"
+    if error["type"] == "extra_forbidden":
+        return "there is no such field"
     return rule_of(error) or message_of(error)
+
+
+def _items(number: int) -> str:
+    return f"{number} item{'' if number == 1 else 's'}"
 
 
 def _number(limit: float) -> str:
