@@ -1,34 +1,59 @@
 """Free ports of the loopback interface."""
 
+import fcntl
+import os
 import random
 import socket
-from contextlib import ExitStack
+import tempfile
 from pathlib import Path
+from typing import IO
 
 LOOPBACK = "127.0.0.1"
 _LOWEST = 15_000
 _RANGE_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_RESERVED: list[IO[bytes]] = []
+"""Locked files of the ports that this process has reserved, until it ends."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports that are free at the moment.
+    """Return different ports that are free at the moment, and reserve them for this process.
 
-    They are outside the range of outgoing connections. So while a server is down, no other process
-    gets its port, and a client that retries to reach it does not connect to itself.
+    As long as it runs, no call returns them again, in this process or another one of the user. They
+    are outside the range of outgoing connections. So while a server is down, no other process gets
+    its port, and a client that retries to reach it does not connect to itself.
     """
-    with ExitStack() as stack:
-        return [_bound(stack.enter_context(socket.socket())) for _ in range(count)]
+    return [_free_port() for _ in range(count)]
 
 
-def _bound(free: socket.socket) -> int:
+def _free_port() -> int:
     highest = _lowest_of_clients() - 1
     while True:
         port = random.randint(_LOWEST, highest)
+        if _is_reserved_now(port) and _is_free(port):
+            return port
+
+
+def _is_reserved_now(port: int) -> bool:
+    """Reserve a port, and return whether no process had reserved it."""
+    folder = Path(tempfile.gettempdir()) / f"flowkit-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    file = (folder / str(port)).open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return False
+    _RESERVED.append(file)
+    return True
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
         try:
-            free.bind((LOOPBACK, port))
+            probe.bind((LOOPBACK, port))
         except OSError:
-            continue
-        return port
+            return False
+    return True
 
 
 def _lowest_of_clients() -> int:
