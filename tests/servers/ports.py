@@ -6,13 +6,10 @@ import random
 import socket
 import tempfile
 from pathlib import Path
-from typing import IO
 
 LOOPBACK = "127.0.0.1"
 _LOWEST = 15_000
 _RANGE_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_RESERVED: list[IO[bytes]] = []
-"""Locked files of the ports that this process has reserved, until it ends."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -37,14 +34,13 @@ def _is_reserved_now(port: int) -> bool:
     """Reserve a port, and return whether no process had reserved it."""
     folder = Path(tempfile.gettempdir()) / f"flowkit-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    file = (folder / str(port)).open("wb")
+    file = os.open(folder / str(port), os.O_CREAT | os.O_WRONLY)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(file)
         return False
-    _RESERVED.append(file)
-    return True
+    return True  # the file stays open, and so locked, until the process ends
 
 
 def _is_free(port: int) -> bool:
