@@ -1,4 +1,4 @@
-import type { components } from './schema'
+import type { components, operations } from './schema'
 
 type Schemas = components['schemas']
 
@@ -14,6 +14,8 @@ export type TaskAction = TaskActionList['actions'][number]
 export type NodeActionList = Schemas['NodeActions']
 export type NodeAction = NodeActionList['actions'][number]
 export type Letter = Schemas['Letter']
+export type LetterKind =
+  NonNullable<NonNullable<operations['list_letters']['parameters']['query']>['kind']>
 export type LogLine = Schemas['LogLine']
 export type Me = Schemas['Me']
 export type NextTimes = Schemas['NextTimes']

@@ -3,7 +3,7 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api } from '../api/client'
-import type { Letter, Page, RetriedLetter } from '../api/types'
+import type { Letter, LetterKind, Page, RetriedLetter } from '../api/types'
 import { useSearch } from '../router'
 import { ActionButton, Dialog } from '../shared/dialog'
 import { FilterFaults } from '../shared/filter-faults'
@@ -17,12 +17,20 @@ import { showToast } from '../shared/toasts'
 import { Json, TaskLink, ViewHeading } from '../shared/view'
 import { doneText, refusalsOf, stillChosen } from './outcome'
 
-const KINDS = ['node', 'batch', 'message', 'task', 'trigger', 'webhook'] as const
+/** Kinds with what they are. The compiler checks that they are those of the API. */
+const KINDS: Record<LetterKind, string> = {
+  node: 'Nodes that failed and have no retries left',
+  batch: 'Batches that failed and have no retries left',
+  message: 'Messages that could not be used',
+  task: 'Tasks that are quarantined',
+  trigger: 'Events of triggers for which no task could be made',
+  webhook: 'Changes of tasks that a webhook could not deliver',
+}
 const MOST_AT_ONCE = 500
 
 export default function LettersPage() {
   const [search] = useSearch()
-  const faults = faultsOf(search, { kind: isOneOf(KINDS) })
+  const faults = faultsOf(search, { kind: isOneOf(Object.keys(KINDS)) })
   if (faults.length === 0) return <Letters kind={search.get('kind')} />
   return (
     <>
@@ -85,9 +93,9 @@ function Letters({ kind }: { kind: string | null }) {
         What failed for ever is kept here. Retry it when the cause is repaired, or drop it.
       </p>
       <div className="chips" role="group" aria-label="Kind">
-        {KINDS.map((one) => (
+        {Object.entries(KINDS).map(([one, what]) => (
           <button
-            key={one} type="button" aria-pressed={kind === one}
+            key={one} type="button" title={what} aria-pressed={kind === one}
             onClick={() => change({ kind: kind === one ? null : one })}
           >
             {one}
