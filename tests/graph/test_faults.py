@@ -1038,6 +1038,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [approval(form={"type": "array"})]},
         "node 'a': io.form: the type of the schema must be 'object', not 'array'",
     ),
+    "an approval with a form that nothing can match": (
+        {"nodes": [approval(form={"required": ["n"], "properties": {"n": False}})]},
+        "node 'a': io.form: the required property 'n' has the schema false",
+    ),
     "an approval with a form with an unknown type": (
         {"nodes": [approval(form={"properties": {"n": {"type": "text"}}})]},
         "node 'a': io.form.properties.n.type: ",

@@ -117,6 +117,52 @@ def test_a_schema_that_cannot_be_used_is_a_fault_of_the_graph(schema: Any, fault
     assert any(fault in one for one in found), found
 
 
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        (prop(enum=[]), "params.properties.x: enum is empty, so that no value matches"),
+        (each(enum=[]), "params.properties.x.items: enum is empty"),
+        (prop(minimum=5, maximum=3), "params.properties.x: minimum 5 is above maximum 3"),
+        (prop(minLength=2, maxLength=1), "params.properties.x: minLength 2 is above maxLength 1"),
+        (prop(minItems=1, maxItems=0), "params.properties.x: minItems 1 is above maxItems 0"),
+        (prop(exclusiveMinimum=1, maximum=1), "exclusiveMinimum 1 is not below maximum 1"),
+        (prop(minimum=1, exclusiveMaximum=1), "minimum 1 is not below exclusiveMaximum 1"),
+        (prop(allOf=[{}, False]), "params.properties.x: allOf contains false"),
+        (prop(anyOf=[False, False]), "params.properties.x: anyOf contains only false"),
+        (prop(anyOf=[{}, {"enum": []}]), "params.properties.x.anyOf[1]: enum is empty"),
+        (
+            {"properties": {"x": False}, "required": ["x"]},
+            "params: the required property 'x' has the schema false",
+        ),
+        (
+            {"properties": {"x": {}}, "required": ["y"], "additionalProperties": False},
+            "params: the required property 'y' is not in properties, and additionalProperties is",
+        ),
+        ({"$defs": {"d": {"enum": []}}}, "params.$defs.d: enum is empty"),
+    ],
+)
+def test_a_schema_that_no_value_can_match_is_a_fault(schema: Any, fault: str) -> None:
+    (found,) = faults(schema)
+    assert fault in found
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"x": False}},
+        {"properties": {"x": {}}, "required": ["x"], "additionalProperties": False},
+        {"patternProperties": {"^x": {}}, "required": ["xy"], "additionalProperties": False},
+        prop(minimum=3, maximum=3, minLength=2, maxLength=2),
+        prop(exclusiveMinimum=1, maximum=1.5),
+        {"not": {"enum": []}},
+        prop(anyOf=[False, {"type": "string"}]),
+        prop(default={"minimum": 5, "maximum": 3}),
+    ],
+)
+def test_a_schema_that_forbids_only_some_values_has_no_fault(schema: Any) -> None:
+    assert faults(schema) == []
+
+
 def test_all_faults_of_a_schema_are_listed_beside_those_of_the_nodes() -> None:
     document = graph(
         node("a", "work", "nowhere"),

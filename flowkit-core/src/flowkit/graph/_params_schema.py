@@ -7,6 +7,7 @@ linear time.
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -14,6 +15,7 @@ from pydantic_core import from_json, to_json
 from flowkit._json.values import Path, place, short
 from flowkit.graph._schema_checks import (
     DRAFT,
+    MAX_FAULTS,
     TooMuchWork,
     error_of,
     errors_of,
@@ -21,6 +23,7 @@ from flowkit.graph._schema_checks import (
     validator_of,
     value_faults,
 )
+from flowkit.graph._schema_contradictions import contradictions
 from flowkit.graph._schema_properties import (
     LISTS,
     MAPS,
@@ -94,6 +97,7 @@ def value_schema_faults(schema: Schema, where: str) -> list[str]:
         try:
             _check_size(schema)
             validator_of(to_json(schema))
+            found = list(islice(contradictions(schema), MAX_FAULTS))
         except _Faulty as error:
             return [f"{where}: {error}"]
         except ValueError as error:

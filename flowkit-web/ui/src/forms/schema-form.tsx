@@ -2,7 +2,7 @@
 
 import { useId, useState } from 'react'
 import { jsonText, parseJson, parseNumber } from '../api/json'
-import { fieldsOf, withField, withPart, type Field, type Schema } from './schema'
+import { fieldsOf, withField, withPart, type Choice, type Field, type Schema } from './schema'
 import './forms.css'
 
 interface FormProps {
@@ -93,12 +93,12 @@ function FieldInput({ field, required, value, onChange }: InputProps) {
           <select
             value={placeOf(shape.choices, value)}
             required={required}
-            onChange={({ target }) => onChange(target.value === NONE ? undefined : shape.choices[Number(target.value)])}
+            onChange={({ target }) => onChange(target.value === NONE ? undefined : shape.choices[Number(target.value)]?.value)}
             {...described}
           >
             <option value={NONE}>—</option>
             {shape.choices.map((choice, place) => (
-              <option key={place} value={place}>{typeof choice === 'string' ? choice : jsonText(choice)}</option>
+              <option key={place} value={place}>{choice.text}</option>
             ))}
           </select>
           {note}
@@ -141,13 +141,7 @@ function FieldInput({ field, required, value, onChange }: InputProps) {
       return (
         <label>
           <Title field={field} more="one a line" />
-          <textarea
-            rows={3}
-            required={required}
-            value={Array.isArray(value) ? value.join('\n') : ''}
-            onChange={(event) => onChange(event.target.value === '' ? undefined : event.target.value.split('\n'))}
-            {...described}
-          />
+          <LinesInput required={required} value={value} onChange={onChange} {...described} />
           {note}
         </label>
       )
@@ -159,6 +153,22 @@ function FieldInput({ field, required, value, onChange }: InputProps) {
   }
 }
 
+/** Texts of a list. Lines that are empty are no texts. */
+function LinesInput({ value, onChange, ...rest }: {
+  value: unknown
+  onChange: (value: unknown) => void
+  required: boolean
+  'aria-describedby'?: string
+}) {
+  const [text, setText] = useState(() => Array.isArray(value) ? value.join('\n') : '')
+  const change = (next: string): void => {
+    setText(next)
+    const lines = next.split('\n').filter((line) => line !== '')
+    onChange(lines.length === 0 ? undefined : lines)
+  }
+  return <textarea rows={3} value={text} onChange={(event) => change(event.target.value)} {...rest} />
+}
+
 function Title({ field, more }: { field: Field; more?: string }) {
   const notes = [more, field.required ? null : 'optional'].filter(Boolean).join(', ')
   return <span>{field.title}{notes && <span className="quiet"> ({notes})</span>}</span>
@@ -167,8 +177,8 @@ function Title({ field, more }: { field: Field; more?: string }) {
 /** Value of the option for no choice: the browser sends no form whose required field has it. */
 const NONE = ''
 
-function placeOf(choices: unknown[], value: unknown): string {
-  const place = choices.findIndex((choice) => sameJson(choice, value))
+function placeOf(choices: Choice[], value: unknown): string {
+  const place = choices.findIndex((choice) => sameJson(choice.value, value))
   return place < 0 ? NONE : String(place)
 }
 

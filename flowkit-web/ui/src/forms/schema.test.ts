@@ -29,6 +29,34 @@ test('each property gets the field of its type', () => {
   expect(fields[1]?.description).toBe('For the record')
 })
 
+test('a property has a field whatever its name and its schema are, unless nothing matches it', () => {
+  const fields = fieldsOf({
+    properties: { '': { type: 'string' }, any: true, never: false, pick: { oneOf: [{ type: 'string' }, {}] } },
+    required: ['more'],
+  }) ?? []
+  expect(fields.map(({ title, shape, required }) => [title, shape.kind, required])).toEqual([
+    ['property ""', 'text', false], ['any', 'json', false], ['pick', 'json', false], ['more', 'json', true],
+  ])
+})
+
+test('the values of an enumeration have different texts', () => {
+  const texts = (values: unknown[]) => {
+    const [field] = fieldsOf({ properties: { a: { enum: values } } }) ?? []
+    return field?.shape.kind === 'choice' ? field.shape.choices.map((one) => one.text) : null
+  }
+  expect(texts([1, '1', 'a'])).toEqual(['1', '"1"', 'a'])
+  expect(texts(['', ' a', 'null', null, true, 'true'])).toEqual(['""', '" a"', '"null"', 'null', 'true', '"true"'])
+  expect(texts(['a', 'a'])).toEqual(['a'])
+})
+
+test('an optional field that may be null has the field of its other type', () => {
+  const kindOf = (required: string[]) =>
+    fieldsOf({ required, properties: { a: { anyOf: [{ type: 'integer' }, { type: 'null' }], default: null } } })?.[0]
+      ?.shape.kind
+  expect(kindOf([])).toBe('number')
+  expect(kindOf(['a'])).toBe('json')
+})
+
 test('an untouched form has the defaults, and an answer to each question that must have one', () => {
   expect(initialValue(fieldsOf(SCHEMA) ?? [])).toEqual({
     channel: 'web', sure: false, to: { city: 'Rotterdam' },

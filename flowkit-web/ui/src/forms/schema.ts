@@ -1,5 +1,7 @@
 /** JSON Schemas of forms: which field each part of a value gets. */
 
+import { jsonText } from '../api/json'
+
 export type Schema = Record<string, unknown>
 
 /** Limit of a number as an attribute of an input. */
@@ -9,10 +11,16 @@ export type FieldKind =
   | { kind: 'text'; input: 'text' | 'date' | 'email' | 'url'; long: boolean }
   | { kind: 'number'; whole: boolean; least: Limit; most: Limit }
   | { kind: 'check' }
-  | { kind: 'choice'; choices: unknown[] }
+  | { kind: 'choice'; choices: Choice[] }
   | { kind: 'lines' }
   | { kind: 'group'; fields: Field[] }
   | { kind: 'json' }
+
+/** Value of an enumeration, and its text, which no other value has. */
+export interface Choice {
+  value: unknown
+  text: string
+}
 
 export interface Field {
   name: string
@@ -28,27 +36,50 @@ const INPUTS = { date: 'date', email: 'email', uri: 'url' } as const
 
 /** Return the fields of an object's schema, or null if only JSON can be its form. */
 export function fieldsOf(schema: Schema, root: Schema = schema, level = 0): Field[] | null {
-  const { properties } = resolved(schema, root)
+  const { properties, required } = resolved(schema, root)
   if (!isObject(properties) || level > MOST_LEVELS) return null
-  const required = resolved(schema, root)['required']
-  return Object.entries(properties).filter(([, part]) => isObject(part)).map(([name, part]) =>
-    field(name, resolved(part as Schema, root), root, level,
-      Array.isArray(required) && required.includes(name)))
+  const needed: unknown[] = Array.isArray(required) ? required : []
+  // A required property may have no schema of its own. `true` is a schema too; `false` matches nothing.
+  const others = needed.filter((name): name is string => typeof name === 'string' && !(name in properties))
+  return [...Object.entries(properties), ...others.map((name) => [name, true] as const)]
+    .filter(([, part]) => part !== false)
+    .map(([name, part]) => field(
+      name, isObject(part) ? resolved(part, root) : {}, root, level, needed.includes(name)))
 }
 
 function field(name: string, schema: Schema, root: Schema, level: number, required: boolean): Field {
+  const title = typeof schema['title'] === 'string' ? schema['title'].trim() : ''
   return {
     name,
-    title: typeof schema['title'] === 'string' ? schema['title'] : name,
+    title: title || name.trim() || `property ${jsonText(name)}`,
     description: typeof schema['description'] === 'string' ? schema['description'] : null,
     required,
     initial: 'default' in schema ? schema['default'] : undefined,
-    shape: shapeOf(schema, root, level),
+    shape: shapeOf(required ? schema : withoutNull(schema, root), root, level),
   }
 }
 
+/** Return the schema of a value that may also be null: an optional field that is empty is left out. */
+function withoutNull(schema: Schema, root: Schema): Schema {
+  const { anyOf } = schema
+  if (!Array.isArray(anyOf)) return schema
+  const others: unknown[] = anyOf.filter((one) => !isObject(one) || one['type'] !== 'null')
+  return others.length === 1 && anyOf.length === 2 && isObject(others[0]) ? resolved(others[0], root) : schema
+}
+
+/** Return the values of an enumeration as they are shown: as JSON where a text could be another value. */
+function choicesOf(values: unknown[]): Choice[] {
+  const different = new Map(values.map((value) => [jsonText(value), value]))
+  return [...different].map(([json, value]) => ({
+    value,
+    text: typeof value === 'string' && value !== '' && value.trim() === value && !different.has(value)
+      ? value : json,
+  }))
+}
+
 function shapeOf(schema: Schema, root: Schema, level: number): FieldKind {
-  if (Array.isArray(schema['enum'])) return { kind: 'choice', choices: schema['enum'] }
+  if (Array.isArray(schema['enum'])) return { kind: 'choice', choices: choicesOf(schema['enum']) }
+  if ('const' in schema) return { kind: 'choice', choices: choicesOf([schema['const']]) }
   switch (schema['type']) {
     case 'boolean':
       return { kind: 'check' }
