@@ -119,9 +119,17 @@ def flowkit_worker(kafka: str, mongo: str, name: str) -> None:
     asyncio.run(serve())
 
 
+def run_target(target: Callable[..., None], *arguments: str) -> None:
+    # As in the processes of `flowkit worker` and `flowkit coordinator`.
+    with rare_collections():
+        target(*arguments)
+
+
 @contextmanager
 def process(target: Callable[..., None], *arguments: str) -> Iterator[int]:
-    other = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+    """Run a function in a process of its own, and return the id of the process."""
+    spawn = multiprocessing.get_context("spawn")
+    other = spawn.Process(target=run_target, args=(target, *arguments))
     other.start()
     assert other.pid is not None
     try:
@@ -280,7 +288,6 @@ def main() -> None:
     parser.add_argument("--mongo", help="address")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    # As in the process of `flowkit coordinator`.
     with rare_collections():
         if given.kafka and given.mongo:
             asyncio.run(measure(given.kafka, given.mongo, given.rounds))
