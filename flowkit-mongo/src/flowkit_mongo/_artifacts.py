@@ -89,7 +89,7 @@ class MongoArtifactStore:
     async def put(self, records: Sequence[ArtifactRecord]) -> list[bool]:
         for record in records:
             size = len(record.meta or b"") + len(record.metrics)
-            self._context.check_size(f"artifact {record.uid!r} of {record.stream}", size)
+            self._context.check_size(size, "artifact {!r} of {}", record.uid, record.stream)
         mark = secrets.token_hex(8)
         all_pending = [self._pending(record, mark) for record in records]
         queues: dict[Stream, _Queue] = {}

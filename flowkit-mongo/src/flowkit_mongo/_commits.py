@@ -28,8 +28,7 @@ class Commits:
         for commit in commits:
             parts = [*commit.put.items(), *((part.name, part.data) for part in commit.archive)]
             for name, data in parts:
-                subject = f"part {name!r} of task {commit.task_id!r}"
-                self._context.check_size(subject, len(data))
+                self._context.check_size(len(data), "part {!r} of task {!r}", name, commit.task_id)
         applied = [False] * len(commits)
         for turn in _turns(commits):
             outcomes = await self._apply_turn([commits[number] for number in turn])

@@ -34,8 +34,10 @@ class Context:
         """Return the full name of a collection."""
         return f"{self.namespace}_{collection}"
 
-    def check_size(self, subject: str, size: int) -> None:
+    def check_size(self, size: int, subject: str, *values: object) -> None:
         """Refuse a record that is above the configured limit.
+
+        ``subject`` says what it is, with a ``{}`` for each of the ``values``.
 
         Raises:
             RecordTooLarge: it is.
@@ -43,7 +45,8 @@ class Context:
         limit = self.config.max_record_bytes
         if size > limit:
             raise RecordTooLarge(
-                f"{subject} has {size} bytes; the limit is {limit} (max_record_bytes)"
+                f"{subject.format(*values)} has {size} bytes; the limit is {limit}"
+                " (max_record_bytes)"
             )
 
     async def server_time(self) -> float:

@@ -74,6 +74,7 @@ After that many further commits, a writer can no longer find out whether its own
 """
 
 LONGEST_KEY = 600
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 LONGEST_FAULT = 300
 
 Value = str | bytes | Document
@@ -246,11 +247,7 @@ def stream_fields(stream: Stream) -> Document:
 
 def artifact_id(stream: Stream, uid: str) -> str:
     """Return the id of an artifact, unique for any characters in its names; long ids are hashed."""
-    key = json.dumps(
-        [stream.task_id, stream.node_id, stream.generation, uid],
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
+    key = _compact([stream.task_id, stream.node_id, stream.generation, uid])
     return key if len(key) <= LONGEST_KEY else "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 
 

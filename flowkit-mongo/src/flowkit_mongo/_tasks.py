@@ -36,7 +36,7 @@ class Tasks:
         """Store new tasks and return the ids under which they exist."""
         for record in records:
             size = len(record.spec) + sum(map(len, record.parts.values()))
-            self._context.check_size(f"task {record.header.task_id!r}", size)
+            self._context.check_size(size, "task {!r}", record.header.task_id)
         answers = [record.header.task_id for record in records]
         waiting = list(range(len(records)))
         for attempt in range(TRIES):

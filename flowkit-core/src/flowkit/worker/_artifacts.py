@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 from flowkit._records.claims import Claim, claim_record, read_claim
@@ -272,6 +273,8 @@ class Claims:
         self._store = store
         self._worker_id = worker_id
         self._clock = clock
+        self._marks = map(f"{secrets.token_hex(8)}-{{}}".format, count())
+        """Marks that no other claim has."""
         # A writer of its own: a start never waits until large artifacts are stored.
         self._writer = ArtifactWriter(store, clock=clock)
         self.write_claims = self._writer.store_records
@@ -282,7 +285,7 @@ class Claims:
 
         Return None on success, else the earlier claim of another run.
         """
-        claim = Claim(self._worker_id, self._clock.now(), secrets.token_hex(8))
+        claim = Claim(self._worker_id, self._clock.now(), next(self._marks))
         is_new = await self._writer.put(
             claim_record(command.task_id, command.node_id, command.token, claim)
         )
