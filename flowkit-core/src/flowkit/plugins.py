@@ -519,14 +519,20 @@ def _call(
     plugin.
     """
     try:
-        value = contained(
-            apart, implementation.function, *(arguments[name] for name in implementation.argnames)
-        )
-        return value if check is None or value is None else contained(apart, check, value)
+        return contained(apart, _checked_answer, implementation, arguments, check)
     except _Clash:
         raise
     except Exception as error:
         raise_named(implementation.plugin_name, hook, origin(error))
+
+
+def _checked_answer(
+    implementation: pluggy.HookImpl,
+    arguments: Mapping[str, Any],
+    check: Callable[[Any], Any] | None,
+) -> Any:
+    value = implementation.function(*(arguments[name] for name in implementation.argnames))
+    return value if check is None or value is None else check(value)
 
 
 def _does_answer(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> bool:
