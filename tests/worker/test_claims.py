@@ -142,6 +142,16 @@ async def test_claims_that_wait_for_the_store_are_written_together(bench: Bench)
     assert sum(store.puts) == 50
 
 
+async def test_commands_that_arrive_together_are_claimed_in_one_write(bench: Bench) -> None:
+    store = bench.store.artifacts = Gated()
+    store.open.set()
+    commands = [await bench.send(number) for number in range(30)]
+    async with bench.worker({"work": Calls()}, max_concurrency=30):
+        for command in commands:
+            await bench.end(command)
+    assert store.puts == [30]
+
+
 async def test_runs_go_on_while_others_wait_for_their_claims(bench: Bench) -> None:
     store = Gated()
     store.open.set()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from typing import Generic, TypeVar
 
 import anyio.lowlevel
@@ -111,6 +111,16 @@ def _count_down(loop: asyncio.AbstractEventLoop, over: "asyncio.Future[None]", t
 
 
 # ---------------------------------------------------------------- batching of calls
+
+
+async def all_arrived(waiting: Sized) -> None:
+    """Give turns of the event loop as long as items arrive: tasks that start one after the other
+    each add an item in a turn of their own.
+    """
+    known = 0
+    while known < len(waiting) < MOST_AT_ONCE:
+        known = len(waiting)
+        await asyncio.sleep(0)
 
 
 class Gathered(Generic[T, R]):

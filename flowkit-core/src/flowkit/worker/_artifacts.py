@@ -11,6 +11,7 @@ from typing import Any
 from flowkit._records.claims import Claim, claim_record, read_claim
 from flowkit._records.kept_artifacts import kept_records
 from flowkit._records.queries import artifact_meta, artifact_page
+from flowkit._runtime.concurrency import all_arrived
 from flowkit._runtime.retries import notices_of, patiently
 from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge
 from flowkit.graph._expanded_plan import split_child_id
@@ -73,6 +74,7 @@ class ArtifactWriter:
                 await self._put(self._waiting[:MAX_PUT])
             await self._signal.wait()
             self._signal.clear()
+            await all_arrived(self._waiting)
 
     async def _put(self, items: Sequence[tuple[ArtifactRecord, Done]]) -> None:
         outcome: Sequence[bool | Exception]
