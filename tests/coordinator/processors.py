@@ -16,5 +16,6 @@ def processor_of(
         plugins=Plugins(),
         settings=EngineSettings(sends=sends),
         keep_nodes=100,
+        keep_settled_sec=10,
         patience_sec=0,
     )

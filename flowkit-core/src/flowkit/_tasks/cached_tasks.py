@@ -38,7 +38,7 @@ from flowkit._tasks.views import Notice, Observers
 from flowkit.measures import Measure
 from flowkit.messages import NodeSucceeded
 from flowkit.protocols import Store
-from flowkit.task import DeadLetter, Task
+from flowkit.task import DeadLetter, Mark, Task, TaskStatus
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))
 EVALUATIONS = (EvaluateCondition, EvaluateOutput)
@@ -47,6 +47,8 @@ MAX_REMEMBERED = 50_000
 """Evicted tasks of which events that are not stored are remembered."""
 
 
+MAX_SETTLED_NODES = 10_000
+"""Nodes of all settled tasks in memory together. A task of one node takes about 3 KB."""
 CHILDREN_A_NODE = 50
 """Children of a map that take as much memory as one node of a graph."""
 EarlyEffect = EvaluateCondition | EvaluateOutput | OpenMap | ReadArtifacts | CollectMap
@@ -286,3 +288,53 @@ class TaskCache:
         them.
         """
         return self._deferred.pop(task_id, ())
+
+
+class SettledTasks:
+    """Tasks that ended a moment ago and cannot run again, for callers in this process that wait
+    for them: these need not read the records from the store.
+
+    A failed or cancelled task can be retried, and a skipped batch can be redriven. Another process
+    may do so without notice, so such tasks are not kept.
+    """
+
+    def __init__(self, *, keep_sec: float, max_nodes: int = MAX_SETTLED_NODES) -> None:
+        """``keep_sec`` is the time since the end of a task, after which it may be purged."""
+        self._keep_sec = keep_sec
+        self._max_nodes = max_nodes
+        self._tasks: OrderedDict[str, Task] = OrderedDict()
+        self._nodes = 0
+
+    def add(self, task: Task) -> None:
+        """Keep a task that has ended, if it cannot run again."""
+        if not self._keep_sec or not _is_settled(task):
+            return
+        self._pop(task.task_id)
+        self._tasks[task.task_id] = task
+        self._nodes += len(task.marks)
+        while self._nodes > self._max_nodes:
+            self._pop(next(iter(self._tasks)))
+
+    def pop(self, task_id: str, now: float) -> Task | None:
+        """Return a task that is kept, and forget it, so that the caller may change its values."""
+        task = self._pop(task_id)
+        if task is None or task.finished_at is None or now - task.finished_at >= self._keep_sec:
+            return None
+        return task
+
+    def _pop(self, task_id: str) -> Task | None:
+        task = self._tasks.pop(task_id, None)
+        if task is not None:
+            self._nodes -= len(task.marks)
+        return task
+
+
+def _is_settled(task: Task) -> bool:
+    """Return whether a task cannot run again: all its nodes have finished and skipped no batch.
+    Tasks with nodes in the archive are left out.
+    """
+    return (
+        task.status is TaskStatus.FINISHED
+        and len(task.records) == len(task.marks) == task.marks.count(Mark.FINISHED)
+        and not any(record.skipped for record in task.records.values())
+    )

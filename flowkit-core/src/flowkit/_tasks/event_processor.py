@@ -25,7 +25,13 @@ from flowkit._records.queries import records_of
 from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.retries import Backoff, Notices, notices_of, retry
-from flowkit._tasks.cached_tasks import CachedTask, TaskCache, TaskEffects, TaskUpdate
+from flowkit._tasks.cached_tasks import (
+    CachedTask,
+    SettledTasks,
+    TaskCache,
+    TaskEffects,
+    TaskUpdate,
+)
 from flowkit._tasks.quarantine import Quarantine
 from flowkit._tasks.reduced_reports import smaller_rounds
 from flowkit._tasks.submission import Submission, submission
@@ -151,9 +157,13 @@ class EventProcessor:
         plugins: Plugins,
         settings: EngineSettings,
         keep_nodes: int,
+        keep_settled_sec: float,
         patience_sec: float | None,
     ) -> None:
-        """``patience_sec`` limits the wait for an unavailable store; None means no limit."""
+        """``keep_settled_sec`` is the time for which :meth:`pop_settled` finds a task. It is not
+        longer than the retention of ended tasks. ``patience_sec`` limits the wait for an
+        unavailable store; None means no limit.
+        """
         self._store = store
         self._clock = clock
         self._settings = settings
@@ -161,6 +171,7 @@ class EventProcessor:
         self._patience_sec = patience_sec
         self._notices = notices_of(clock)
         self._cache = TaskCache(keep_nodes)
+        self._settled = SettledTasks(keep_sec=keep_settled_sec)
         self._plugins = plugins
         self._observers = Observers(plugins)
         self._quarantine = Quarantine(store=store, clock=clock, plugins=plugins)
@@ -179,6 +190,12 @@ class EventProcessor:
     def find_cached(self, task_ids: Collection[str]) -> list[CachedTask]:
         """Return those of these tasks that are cached."""
         return self._cache.find(task_ids)
+
+    def pop_settled(self, task_id: str) -> Task | None:
+        """Return a task that this process has just stored as finished and that cannot run again;
+        None if there is none. Only one caller gets it.
+        """
+        return self._settled.pop(task_id, self._clock.now())
 
     async def evict_changed(self, task_ids: Collection[str]) -> list[str]:
         """Evict those of these tasks that another process has changed, and return the others.
@@ -577,5 +594,6 @@ class EventProcessor:
             log_timeouts(cached.task, pending.update.timeouts)
         if cached.task.terminal:
             self._cache.evict(task_id)
+            self._settled.add(cached.task)
         if pending.update.notices:
             self._observers.notify(pending.update.notices)

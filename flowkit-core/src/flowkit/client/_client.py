@@ -70,6 +70,7 @@ class Client(TaskVerbs):
                 plugins=self.plugins,
                 settings=engine_settings(self.cfg),
                 keep_nodes=0,
+                keep_settled_sec=0,
                 patience_sec=PATIENCE_SEC,
             )
             session = Session(

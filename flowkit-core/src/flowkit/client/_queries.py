@@ -5,6 +5,7 @@ from functools import partial
 from math import inf
 from typing import Any, get_args
 
+import anyio.lowlevel
 from pydantic_core import from_json
 
 from flowkit._json.limits import LONGEST_SEC
@@ -103,22 +104,22 @@ async def wait_for_end(session: Session, task_id: str, timeout: float | None) ->
     check_is_text(task_id, "task")
     clock, pauses = session.clock, Backoff(first_sec=UNCHECKED_SEC, longest_sec=LONGEST_CHECK_SEC)
     give_up_at = inf if timeout is None else clock.monotonic() + timeout
-    left_sec = give_up_at - clock.monotonic()
-    while True:
+    await anyio.lowlevel.checkpoint()
+    task = session.processor.pop_settled(task_id)
+    while task is None:
+        left_sec = give_up_at - clock.monotonic()
         if left_sec > 0:
             # It returns at once if the task has ended. It does not report damage as a change: the
             # record is checked after each pause.
             end = partial(session.store.wait_for_change, task_id, 0, ended=True)
             await within(min(left_sec, pauses.next_sec()), end, clock=clock)
-        record = await session.record(task_id)
-        task = _decode_awaited(record)
-        if task.terminal:
-            return await view_of(session, task)
-        left_sec = give_up_at - clock.monotonic()
-        if left_sec <= 0:
-            raise TimeoutError(
-                f"task {task_id!r} is still {record.header.status} after {timeout:g} s"
-            )
+        task = session.processor.pop_settled(task_id)
+        task = task or _decode_awaited(await session.record(task_id))
+        if not task.terminal:
+            if clock.monotonic() >= give_up_at:
+                raise TimeoutError(f"task {task_id!r} is still {task.status} after {timeout:g} s")
+            task = None
+    return await view_of(session, task)
 
 
 async def watch(session: Session, task_id: str, after: int) -> AsyncIterator[TaskEvent]:

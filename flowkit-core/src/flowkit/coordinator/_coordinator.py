@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 STOP_SEC = 10.0
 """Seconds after a signal before the watchdog checks the event loop."""
+KEEP_SETTLED_SEC = 10.0
+"""Tasks that have finished stay in memory for this time, for callers that wait for them."""
 
 
 class Coordinator(TaskVerbs):
@@ -195,6 +197,9 @@ class Coordinator(TaskVerbs):
                 plugins=self.plugins,
                 settings=self._settings,
                 keep_nodes=self.cfg.max_cached_nodes,
+                keep_settled_sec=min(
+                    KEEP_SETTLED_SEC, self.cfg.finished_retention_sec or KEEP_SETTLED_SEC
+                ),
                 patience_sec=None,
             ),
             resources=resources,
