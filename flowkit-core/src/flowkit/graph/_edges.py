@@ -1,7 +1,7 @@
 """Edges of a document, collected from ``depends_on``, ``edges``, ``edges_ex`` and ``routing``."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from flowkit._json.values import short
 from flowkit.graph._faults import Faults
@@ -15,8 +15,8 @@ NOT_THERE = "add that node or remove the name"
 class Link:
     """Edge between two nodes, with all modes and triggers given for it."""
 
-    modes: set[str] = field(default_factory=set)
-    triggers: set[str] = field(default_factory=set)
+    modes: frozenset[str] = frozenset()
+    triggers: frozenset[str] = frozenset()
     routed: bool = False
 
     @property
@@ -103,8 +103,8 @@ class _LinkCollector:
             self.faults.add(edge.to, f"{written} leads from the node to itself; remove it")
             return
         one = self.into[to].setdefault(source, Link())
-        one.modes.update(filter(None, [edge.mode]))
-        one.triggers.update(filter(None, [edge.trigger]))
+        one.modes = one.modes.union(filter(None, [edge.mode]))
+        one.triggers = one.triggers.union(filter(None, [edge.trigger]))
         said = f"{written}: the edge from {short(edge.source)}"
         if len(one.modes) > 1 or len(one.triggers) > 1:
             self.faults.add(
@@ -149,12 +149,11 @@ def normalized(document: GraphDocument, links: Links) -> GraphDocument:
             ids[parent] for parent, one in above.items() if not one.routed and not one.streams
         )
         changes: dict[str, object] = {} if plain == node.depends_on else {"depends_on": plain}
-        routing = Routing(
-            on_success=tuple(dict.fromkeys(node.routing.on_success)),
-            on_failure=tuple(dict.fromkeys(node.routing.on_failure)),
-        )
-        if routing != node.routing:
-            changes["routing"] = routing
+        if node.routing.on_success or node.routing.on_failure:
+            changes["routing"] = Routing(
+                on_success=tuple(dict.fromkeys(node.routing.on_success)),
+                on_failure=tuple(dict.fromkeys(node.routing.on_failure)),
+            )
         nodes.append(node.model_copy(update=changes) if changes else node)
         for parent, one in above.items():
             if one.streams:
