@@ -139,6 +139,15 @@ def test_what_is_written_is_short_and_says_each_edge_once() -> None:
     }
 
 
+def test_each_target_of_a_route_is_written_once() -> None:
+    first = {"node_id": "a", "type": "x"}
+    others = [{"node_id": name, "type": "x"} for name in "bcd"]
+    given = {"on_success": ["b", "c", "b"], "on_failure": ["d", "d"]}
+    routing = {"on_success": ["b", "c"], "on_failure": ["d"]}
+    graph = Graph.parse({"nodes": [{**first, "routing": given}, *others]})
+    assert graph.to_dict() == {"nodes": [{**first, "routing": routing}, *others]}
+
+
 def test_graphs_that_mean_the_same_are_equal() -> None:
     nodes = [{"node_id": "a", "type": "x"}, {"node_id": "b", "type": "x"}]
     by_edges = Graph.parse({"nodes": nodes, "edges": [["a", "b"]]})
