@@ -100,7 +100,9 @@ def serve(kafka: str, mongo: str, name: str) -> None:
         config = WorkerConfig(bus=f"kafka://{kafka}", namespace=name, max_concurrency=256)
         await Worker(db=AsyncMongoClient(mongo)[name], cfg=config, handlers=HANDLERS).run()
 
-    asyncio.run(run())
+    # As in the process of `flowkit worker`.
+    with rare_collections():
+        asyncio.run(run())
 
 
 @asynccontextmanager

@@ -106,7 +106,8 @@ async def seconds(run: Run, graphs: Sequence[Parents]) -> float:
 
 
 def bare_worker(kafka: str, name: str) -> None:
-    asyncio.run(work(kafka, name))
+    with rare_collections():
+        asyncio.run(work(kafka, name))
 
 
 def flowkit_worker(kafka: str, mongo: str, name: str) -> None:
@@ -116,20 +117,15 @@ def flowkit_worker(kafka: str, mongo: str, name: str) -> None:
             db=AsyncMongoClient(mongo)[name], cfg=config, handlers=[noop, begin, produce, consume]
         ).run()
 
-    asyncio.run(serve())
-
-
-def run_target(target: Callable[..., None], *arguments: str) -> None:
-    # As in the processes of `flowkit worker` and `flowkit coordinator`.
+    # As in the process of `flowkit worker`.
     with rare_collections():
-        target(*arguments)
+        asyncio.run(serve())
 
 
 @contextmanager
 def process(target: Callable[..., None], *arguments: str) -> Iterator[int]:
     """Run a function in a process of its own, and return the id of the process."""
-    spawn = multiprocessing.get_context("spawn")
-    other = spawn.Process(target=run_target, args=(target, *arguments))
+    other = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     other.start()
     assert other.pid is not None
     try:
@@ -288,6 +284,7 @@ def main() -> None:
     parser.add_argument("--mongo", help="address")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    # As in the process of `flowkit coordinator`.
     with rare_collections():
         if given.kafka and given.mongo:
             asyncio.run(measure(given.kafka, given.mongo, given.rounds))
