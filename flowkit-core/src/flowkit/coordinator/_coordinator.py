@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 STOP_SEC = 10.0
 """Seconds after a signal before the watchdog checks the event loop."""
-KEEP_SETTLED_SEC = 10.0
+KEEP_SETTLED_SEC = 60.0
 """Tasks that have finished stay in memory for this time, for callers that wait for them."""
 
 
