@@ -145,6 +145,14 @@ def test_probes_ask_for_paths_that_are_served_on_a_port_of_the_container(
         assert probe["timeoutSeconds"] > 2  # the time in which the store answers
 
 
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=name_of)
+def test_kubernetes_sets_no_variables_for_services_in_the_pods(
+    deployment: Mapping[str, Any],
+) -> None:
+    # Those of the service flowkit-web look like fields of the configuration: FLOWKIT_WEB_PORT.
+    assert deployment["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
 def test_selectors_find_the_pods_of_their_deployments() -> None:
     pods = {
         one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
