@@ -487,3 +487,52 @@ def test_a_narrow_screen_scrolls_in_no_view_to_the_side(browser: Browser, site: 
             assert not width, place
             expect(page.locator("nav [aria-current]")).to_be_in_viewport()
         assert page.locator(".side").evaluate("(element) => element.clientHeight") < 64
+
+
+def test_a_wide_screen_shows_all_columns_of_each_list(page: Page) -> None:
+    for place in ("/tasks", "/schedules", "/triggers", "/workers"):
+        go(page, place, VIEWS[place])
+        expect(page.get_by_role("cell").first).to_be_visible()
+        lists = page.locator(".scrolled")
+        cut = lists.evaluate_all("(all) => all.filter((one) => one.scrollWidth > one.clientWidth)")
+        assert cut == [], place
+
+
+def test_a_dialog_shows_its_buttons_on_a_small_screen(browser: Browser, site: Site) -> None:
+    properties = {f"question {number}": {"type": "string"} for number in range(9)}
+    approval = {
+        "prompt": "Go?",
+        "choices": ["yes-" + "x" * 60],
+        "form": {"properties": {"": {"type": "string"}, "pick": {"enum": [1, "1"]}, **properties}},
+    }
+    flow = {"nodes": [{"node_id": "ask", "type": "approval", "io": approval}]}
+    site.portal.call(lambda: site.client.create_task(graph=flow, task_id="asks"))
+    with open_page(browser, site.address, width=360) as page:
+        page.set_viewport_size({"width": 360, "height": 640})
+        go(page, "/triggers", "Triggers")
+        page.get_by_role("button", name="Resume").click()
+        assert is_within_screen(page.get_by_role("dialog"), page)
+        go(page, "/tasks/asks?node=ask", "asks")
+        page.get_by_role("button", name="yes-").click()
+        dialog = page.get_by_role("dialog")
+        for name in ("Back", "yes-"):
+            expect(dialog.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+        assert is_within_screen(dialog, page)
+        dialog.get_by_label('property ""').fill("named")
+        dialog.get_by_label("pick").select_option(label='"1"')
+        dialog.get_by_label("question 8").fill("the last")
+        dialog.get_by_role("button", name="yes-").click()
+        assert site.wait("asks") == "finished"
+    view = site.portal.call(site.client.get_task, "asks")
+    assert view.result["ask"]["values"] == {"": "named", "pick": "1", "question 8": "the last"}
+
+
+def is_within_screen(dialog: Locator, page: Page) -> bool:
+    """Return whether a dialog and all that it shows is as wide as the screen at most."""
+    expect(dialog).to_be_visible()
+    return bool(
+        dialog.evaluate(
+            "(one) => one.scrollWidth <= one.clientWidth"
+            " && one.getBoundingClientRect().right <= innerWidth"
+        )
+    )

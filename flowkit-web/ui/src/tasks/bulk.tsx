@@ -53,11 +53,16 @@ function FilterText({ filter }: { filter: Filter }) {
       {Object.entries(bodyOf(filter)).map(([name, value]) => (
         <div key={name} className="fact">
           <dt>{name.replaceAll('_', ' ')}</dt>
-          <dd>{typeof value === 'string' ? value : jsonText(value)}</dd>
+          <dd>{textOf(value)}</dd>
         </div>
       ))}
     </dl>
   )
+}
+
+function textOf(value: unknown): string {
+  if (Array.isArray(value)) return value.join(', ')
+  return typeof value === 'string' ? value : jsonText(value)
 }
 
 function Outcome({ outcome, onClose }: { outcome: BulkResult; onClose: () => void }) {

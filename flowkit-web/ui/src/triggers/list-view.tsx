@@ -12,24 +12,24 @@ import { Behind, PauseButton, TriggerState } from './parts'
 
 const COLUMNS: Column<TriggerView>[] = [
   {
-    title: 'State', width: '7rem',
+    title: 'State', width: '5.5rem',
     cell: (one) => <TriggerState trigger={one} />,
   },
-  { title: 'Trigger', width: 'minmax(8rem, 1fr)', cell: (one) => <Link className="id" href={path`/triggers/${one.id}`}>{one.id}</Link> },
-  { title: 'Source', width: 'minmax(9rem, 1fr)', cell: ({ trigger }) => <code>{trigger.source}</code> },
+  { title: 'Trigger', width: 'minmax(7rem, 1fr)', cell: (one) => <Link className="id" href={path`/triggers/${one.id}`}>{one.id}</Link> },
+  { title: 'Source', width: 'minmax(8rem, 1.2fr)', cell: ({ trigger }) => <code>{trigger.source}</code> },
   {
-    title: 'Only when', width: 'minmax(8rem, 1fr)',
+    title: 'Only when', width: 'minmax(6rem, 1fr)',
     cell: ({ trigger }) => trigger.when
       ? <code title={trigger.when}>{trigger.when}</code> : <span className="quiet">always</span>,
   },
   {
-    title: 'Flow', width: 'minmax(8rem, 1fr)',
+    title: 'Flow', width: 'minmax(6rem, 1fr)',
     cell: ({ trigger }) => trigger.flow
       ? <FlowLink name={trigger.flow} version={trigger.version ?? null} /> : 'a graph of its own',
   },
-  { title: 'Behind', width: '5.5rem', cell: (one) => <Behind trigger={one} /> },
+  { title: 'Behind', width: '4rem', cell: (one) => <Behind trigger={one} /> },
   { title: 'Since', width: '10.5rem', cell: (one) => <Time at={one.created_at} /> },
-  { title: 'Action', width: '6.5rem', cell: (one) => <PauseButton trigger={one} /> },
+  { title: 'Action', width: '5.5rem', cell: (one) => <PauseButton trigger={one} /> },
 ]
 
 export default function TriggersPage() {
