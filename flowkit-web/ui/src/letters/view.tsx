@@ -143,17 +143,18 @@ function LetterActions({ ids, choose }: { ids: string[]; choose: (ids: ReadonlyS
     choose(new Set())
     showToast(`${dropped} dropped`)
   }
+  const chosen = ids.length === 1 ? '1 dead letter' : `${ids.length} dead letters`
   return (
     <>
       <ActionButton
-        label={`Retry ${ids.length}`} title={`Retry ${ids.length} dead letters?`} verb="Retry them"
+        label={`Retry ${ids.length}`} title={`Retry ${chosen}?`} verb="Retry them"
         disabled={ids.length === 0} run={retry} onDone={readAgain}
       />
       <ActionButton
-        label={`Drop ${ids.length}`} title={`Drop ${ids.length} dead letters?`} verb="Drop them"
+        label={`Drop ${ids.length}`} title={`Drop ${chosen}?`} verb="Drop them"
         danger disabled={ids.length === 0} run={drop} onDone={readAgain}
       >
-        <p>Their data is deleted and cannot be retried any more.</p>
+        <p>What is dropped is deleted and cannot be retried any more.</p>
       </ActionButton>
       {outcome && <Outcome items={outcome} onClose={() => setOutcome(null)} />}
     </>
