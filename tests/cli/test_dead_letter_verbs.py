@@ -1,4 +1,5 @@
 import json
+from base64 import b64decode, b64encode
 
 import pytest
 
@@ -67,6 +68,34 @@ def test_what_is_no_text_is_shown_all_the_same(cli: Cli, letters: Installation):
         "\\udcff",
         {"odd": "\\xff"},
     )
+
+
+ODD_DATA = [
+    b"[" * 100_000,
+    b"[" * 191 + b"1" + b"]" * 191,
+    rb'{"x": "\ud800"}',
+    b'{"x": NaN}',
+    b'{"x": -Infinity}',
+    b'{"x": 1e999}',
+    b"1" * 5_000,
+    b'"\xff"',
+]
+
+
+def test_data_that_json_writers_refuse_is_shown_as_base64(cli: Cli, installation: Installation):
+    items = [
+        DeadLetter(f"message-{n}", 0.0, "message", "refused", "no", data=data, topic="\ud800")
+        for n, data in enumerate([*ODD_DATA, b"[" * 190 + b"1" + b"]" * 190])
+    ]
+    installation.do(lambda client: park_letters(client.store, items))
+    listed = cli("dlq", "ls", "--json", "--db", installation.address)
+    *odd, plain = json.loads(listed.stdout, parse_constant=pytest.fail)
+    assert [b64decode(item["data_base64"]) for item in odd] == ODD_DATA
+    assert not any("data" in item for item in odd)
+    assert json.dumps(plain["data"]) == "[" * 190 + "1" + "]" * 190
+    assert plain["topic"] == "\\ud800"
+    shown = cli("dlq", "show", "message-2", "--db", installation.address).stdout
+    assert f"data_base64: {b64encode(ODD_DATA[2]).decode()}" in shown
 
 
 def test_letters_are_dropped(cli: Cli, letters: Installation):

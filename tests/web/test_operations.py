@@ -1,5 +1,7 @@
 """Dead letters, workers, figures, checks and errors over the web API."""
 
+import json
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +9,8 @@ import anyio
 import pytest
 
 from flowkit import Client, errors
+from flowkit._records.letter_records import park_letters
+from flowkit.task import DeadLetter
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 from flowkit_web import create_app
 from flowkit_web._problems import problem_of
@@ -39,6 +43,21 @@ async def test_dead_letters_are_listed_read_retried_and_dropped() -> None:
         assert problem(gone) == (404, "letter_not_found")
         assert problem(await http.get("/dead-letters?kind=odd"))[0] == 422
         assert problem(await http.post("/dead-letters/drop", json={"letter_ids": []}))[0] == 422
+
+
+async def test_data_of_a_dead_letter_that_json_writers_refuse_is_base64() -> None:
+    odd = [b"[" * 100_000, rb'{"x": "\ud800"}', b'{"x": NaN}', b'{"x": 1e999}']
+    deep = b"[" * 190 + b"1" + b"]" * 190
+    letters = [
+        DeadLetter(f"message-{n}", 0.0, "message", "refused", "no", data=data)
+        for n, data in enumerate([*odd, deep])
+    ]
+    async with cluster_with_api() as (cluster, http):
+        await park_letters(cluster.store, letters)
+        *listed, plain = (await http.get("/dead-letters")).json()["items"]
+        assert [b64decode(item["data_base64"]) for item in listed] == odd
+        assert plain["data"] == json.loads(deep)
+        assert (await http.get("/dead-letters/message-1")).json() == listed[1]
 
 
 async def test_figures_count_tasks_and_workers_and_are_read_again_after_a_while() -> None:

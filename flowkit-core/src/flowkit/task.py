@@ -2,7 +2,6 @@
 
 import base64
 import hmac
-import json
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +12,17 @@ from itertools import chain
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
-from flowkit._json.limits import MAX_UID_CHARS, MAX_WORKER_ID_CHARS, Count, Moment
+from flowkit._json.limits import (
+    MAX_NESTED_VALUE_LEVELS,
+    MAX_UID_CHARS,
+    MAX_WORKER_ID_CHARS,
+    Count,
+    Moment,
+)
+from flowkit._json.values import json_copy
+from flowkit._text.redaction import encodable
 from flowkit.graph import Cache, Concurrency, FlowRef, Plan, RateLimit, TaskConcurrency
 from flowkit.protocols import utc
 from flowkit.tracing import TraceContext
@@ -379,26 +386,35 @@ class DeadLetter:
     def to_dict(self) -> dict[str, Any]:
         """Return the letter as a JSON object, with ``at`` as a text in ISO 8601.
 
-        ``data`` is its JSON. Data that is not JSON is base64 in ``data_base64``, without ``data``.
+        ``data`` is its JSON. Data that JSON writers may refuse is base64 in ``data_base64``,
+        without ``data``: texts that are not JSON, NaN, infinities, lone surrogates, very large
+        integers, and values that are nested too deeply. Texts of foreign messages that are not
+        valid Unicode are escaped.
         """
         shown: dict[str, Any] = {
-            name: getattr(self, name) for name in self.__slots__ if name != "data"
+            name: encodable(value) if isinstance(value, str) else value
+            for name in self.__slots__
+            if name != "data"
+            for value in (getattr(self, name),)
         }
         shown["at"] = utc(self.at).isoformat()
-        shown["key"] = _unicode(self.key)
         shown["headers"] = {
-            _unicode(name): value.decode("utf-8", "backslashreplace")
+            encodable(name): value.decode("utf-8", "backslashreplace")
             for name, value in self.headers.items()
         }
         try:
-            return shown | {"data": json.loads(self.data) if self.data else None}
+            return shown | {"data": _json(self.data) if self.data else None}
         except ValueError:
             return shown | {"data_base64": base64.b64encode(self.data).decode()}
 
 
-def _unicode(text: str) -> str:
-    """Escape what is not valid Unicode in the key or header of a foreign message."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _json(data: bytes) -> Any:
+    """Return the value of JSON that can be written again.
+
+    Raises:
+        ValueError: it is no JSON, or JSON writers may refuse it.
+    """
+    return json_copy(from_json(data), "the data", max_levels=MAX_NESTED_VALUE_LEVELS)
 
 
 T = TypeVar("T")
