@@ -9,10 +9,9 @@ import promql_parser as promql
 import pytest
 import yaml
 
-from flowkit.measures import MEASURES
-from flowkit.task import TaskStatus
-from flowkit.worker._node_run import OUTCOMES
+from flowkit.measures import MEASURES, Measure
 from flowkit_telemetry._metric_table import FIGURES, METRICS
+from flowkit_telemetry._process_metrics import ProcessMetrics
 from tests.docs.pages import ROOT
 
 FOLDER = ROOT / "docs/how-to/monitoring"
@@ -20,7 +19,10 @@ DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
 ALERTS = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))
 KEDA = yaml.safe_load((FOLDER / "keda.yml").read_text(encoding="utf-8"))
 FROM_PROMETHEUS = {"job", "instance"}
-VALUES = {"status": set(map(str, TaskStatus)), "outcome": set(OUTCOMES.values())}
+VALUES = {
+    "status": {*MEASURES["task_changes"].values["status"]},
+    "outcome": {*MEASURES["attempt_sec"].values["outcome"]},
+}
 DURATION = re.compile(r"\d+[smh]")
 
 
@@ -106,6 +108,32 @@ def test_each_query_names_what_exists(query: str) -> None:
 )
 def test_a_wrong_name_in_a_query_is_noticed(query: str, fault: str) -> None:
     assert faults(query) == [fault]
+
+
+def series_of(metrics: ProcessMetrics) -> list[tuple[str, dict[str, str]]]:
+    """Return the series that a process shows: names of samples with their labels."""
+    return [(one.name, one.labels) for family in metrics.families() for one in family.samples]
+
+
+@pytest.mark.parametrize("query", [rule["expr"] for rule in rules()])
+def test_the_series_of_which_an_alert_takes_the_increase_exist_before_it(query: str) -> None:
+    for call in parts(promql.parse(query)):
+        if not isinstance(call, promql.Call) or call.func.name not in ("increase", "rate"):
+            continue
+        selector = call.args[0].vector_selector
+        (name,) = [one for one in MEASURES if selector.name.startswith(METRICS[one])]
+        meaning, metrics = MEASURES[name], ProcessMetrics()
+        if meaning.values.keys() < {*meaning.labels}:
+            # The first change of a task of a pipeline: it is queued.
+            first = dict.fromkeys(meaning.labels, "shop") | {"status": "queued"}
+            metrics.flowkit_measured([Measure(name, 1, first)])
+        known = {label: {*meaning.values.get(label, ("shop",))} for label in meaning.labels}
+        for matcher in selector.matchers.matchers:
+            known[matcher.name] = {*matcher.value.split("|")}
+        shown = [labels for sample, labels in series_of(metrics) if sample == selector.name]
+        for label, expected in known.items():
+            assert expected <= {labels[label] for labels in shown}, (query, label)
+        assert shown, query
 
 
 def test_the_figures_of_an_installation_are_not_added_up_over_its_processes() -> None:

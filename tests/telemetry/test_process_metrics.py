@@ -1,6 +1,8 @@
 """Metrics from measures."""
 
 from flowkit.measures import MEASURES, Measure
+from flowkit.task import LETTER_KINDS
+from flowkit.worker._node_run import OUTCOMES
 from flowkit_telemetry._label_values import LabelValues
 from flowkit_telemetry._metric_table import BUCKETS, FIGURES, METRICS
 from flowkit_telemetry._process_metrics import ProcessMetrics
@@ -8,7 +10,9 @@ from flowkit_telemetry._process_metrics import ProcessMetrics
 
 def one_of(name: str, value: float) -> Measure:
     """Return a measure with a value for each label of its name."""
-    return Measure(name, value, {label: f"a {label}" for label in MEASURES[name].labels})
+    meaning = MEASURES[name]
+    labels = {label: meaning.values.get(label, (f"a {label}",))[0] for label in meaning.labels}
+    return Measure(name, value, labels)
 
 
 def values(metrics: ProcessMetrics) -> dict[str, float]:
@@ -48,6 +52,31 @@ def test_counts_add_up_by_the_values_of_their_labels() -> None:
     found = values(metrics)
     assert found["flowkit_node_changes_total['finished', 'work']"] == 4
     assert found["flowkit_node_changes_total['failed', 'work']"] == 2
+
+
+def test_series_of_known_labels_are_there_from_the_start_with_0() -> None:
+    found = values(ProcessMetrics())
+    assert set(found.values()) == {0}
+    for kind in LETTER_KINDS:
+        assert f"flowkit_dead_letters_total['{kind}']" in found
+    assert "flowkit_commits_total['refused']" in found
+    assert "flowkit_swept_tasks_total[]" in found
+    assert "flowkit_schedule_lateness_seconds_bucket['60.0']" in found
+
+
+def test_the_first_measure_of_a_role_begins_its_series_for_all_known_values() -> None:
+    metrics = ProcessMetrics()
+    metrics.flowkit_measured([Measure("node_changes", 1, {"status": "queued", "role": "work"})])
+    metrics.flowkit_measured([Measure("attempt_sec", 1, {"role": "work", "outcome": "stopped"})])
+    found = values(metrics)
+    assert found["flowkit_node_changes_total['queued', 'work']"] == 1
+    assert found["flowkit_node_changes_total['failed', 'work']"] == 0
+    assert found["flowkit_attempt_duration_seconds_count['stopped', 'work']"] == 1
+    assert found["flowkit_attempt_duration_seconds_count['failed', 'work']"] == 0
+
+
+def test_outcomes_of_attempts_are_those_that_workers_measure() -> None:
+    assert set(MEASURES["attempt_sec"].values["outcome"]) == set(OUTCOMES.values())
 
 
 def test_a_duration_is_in_the_buckets_of_its_length_and_of_longer_ones() -> None:

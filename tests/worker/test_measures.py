@@ -56,6 +56,8 @@ async def test_each_measure_has_a_known_name_and_the_labels_of_its_name() -> Non
     assert {"commit_sec", "commits", "attempt_sec"} <= {one.name for one in seen.measures}
     for one in seen.measures:
         assert set(one.labels) == set(MEASURES[one.name].labels), one
+        for label, values in MEASURES[one.name].values.items():
+            assert one.labels[label] in values
 
 
 async def test_the_time_of_an_attempt_and_of_its_wait_for_a_worker_are_measured() -> None:

@@ -5,7 +5,8 @@ of a coordinator open none.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from flowkit.measures import MEASURES, Measure
@@ -44,7 +45,12 @@ class Histogram:
 
 
 class ProcessMetrics:
-    """Plugin that counts measures, and shows them on the page of its process."""
+    """Plugin that counts measures, and shows them on the page of its process.
+
+    Each series begins with 0, because Prometheus sees no increase in the first value of a series.
+    Those of which all label values are known are there from the start. The others begin when their
+    role or pipeline is measured for the first time, with all values of the other labels.
+    """
 
     def __init__(self) -> None:
         self._values = LabelValues()
@@ -55,6 +61,8 @@ class ProcessMetrics:
                 self._counts[name] = {}
             else:
                 self._histograms[name] = {}
+            if meaning.values.keys() == set(meaning.labels):
+                self._begin(name, {})
 
     def flowkit_measured(self, measures: Sequence[Measure]) -> None:
         """Add measures."""
@@ -63,16 +71,34 @@ class ProcessMetrics:
             counts = self._counts.get(name)
             if counts is not None:
                 if values not in counts:
-                    values = self._bounded(name, values)
+                    values = self._begun(name, labels)
                 counts[values] = counts.get(values, 0) + value
                 continue
             histograms = self._histograms[name]
             if (histogram := histograms.get(values)) is None:
-                histogram = histograms.setdefault(self._bounded(name, values), Histogram())
+                histogram = histograms[self._begun(name, labels)]
             histogram.add(value)
 
-    def _bounded(self, name: str, values: Values) -> Values:
-        return tuple(map(self._values.bounded, _LABELS[name], values))
+    def _begun(self, name: str, labels: Mapping[str, str]) -> Values:
+        """Begin the series of a measure with new values of its labels, and return these values."""
+        meaning = MEASURES[name]
+        bounded = {
+            label: value if label in meaning.values else self._values.bounded(label, value)
+            for label, value in labels.items()
+        }
+        self._begin(name, bounded)
+        return tuple(bounded[label] for label in meaning.labels)
+
+    def _begin(self, name: str, labels: Mapping[str, str]) -> None:
+        """Begin a series for each combination of these values with the known ones."""
+        meaning = MEASURES[name]
+        for values in product(
+            *(meaning.values.get(label) or (labels[label],) for label in meaning.labels)
+        ):
+            if meaning.counts:
+                self._counts[name].setdefault(values, 0)
+            else:
+                self._histograms[name].setdefault(values, Histogram())
 
     def flowkit_open_metrics(self, client: Any) -> "Page":
         """Return the page of this process."""
