@@ -51,6 +51,7 @@ Names that users choose (of nodes, labels, keys) are in values only, never in th
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from flowkit.protocols import (
@@ -108,6 +109,7 @@ def mapping(found: Collection[Mapping[str, str]]) -> dict[str, str]:
     return {pair["k"]: pair["v"] for pair in found}
 
 
+@lru_cache(maxsize=1024)
 def _part(name: str) -> str:
     if not PART_NAME.fullmatch(name):
         raise ValueError(f"invalid name of a part {name!r}; it must match {PART_NAME.pattern}")
