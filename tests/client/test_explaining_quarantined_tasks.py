@@ -1,6 +1,7 @@
 """The answer of ``explain`` for a quarantined task."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,7 +32,13 @@ class RefusingStore(InMemoryStore):
 async def damage(store: InMemoryStore, **state: Any) -> None:
     """Store another state of the task."""
     record = (await store.load(["t"]))["t"]
-    put = {"state": json.dumps(json.loads(record.parts["state"]) | state).encode()}
+    parts = {"state": json.dumps(json.loads(record.parts["state"]) | state).encode()}
+    await put_parts(store, parts, **state)
+
+
+async def put_parts(store: InMemoryStore, put: dict[str, bytes], **state: Any) -> None:
+    """Store other parts of the task."""
+    record = (await store.load(["t"]))["t"]
     header = record.header
     change = Commit(
         "t",
@@ -66,11 +73,12 @@ async def test_explain_says_that_a_task_is_quarantined_and_what_to_do() -> None:
         await cluster.add_coordinator()
         await cluster.clock.sleep(60)
         letter = await letter_of(cluster)
+        assert letter.error.startswith(
+            "RecordRefused: the store does not take this one\n\nTraceback"
+        )
         for node_id in "ab":
             sentence = await cluster.client.explain("t", node_id)
-            check_sentence(
-                sentence, letter, "flowkit.errors.RecordRefused: the store does not take this one"
-            )
+            check_sentence(sentence, letter, "RecordRefused: the store does not take this one")
         # The advice in the answer helps.
         store.refuses = False
         (outcome,) = await cluster.client.retry_dead_letters([letter.letter_id])
@@ -89,12 +97,33 @@ async def test_explain_says_that_a_task_whose_record_is_damaged_is_quarantined(m
         await cluster.add_coordinator()
         await cluster.clock.sleep(60)
         letter = await letter_of(cluster)
-        cause = letter.error.strip().split("\n")[-1]
-        assert "'t' cannot be read" in cause
+        cause = letter.error
+        assert cause.startswith("CorruptRecord: the record of task 't' cannot be read")
         for node_id in "ab":
             check_sentence(await cluster.client.explain("t", node_id), letter, cause)
         with pytest.raises(TaskNotFound, match="no node 'c'"):
             await cluster.client.explain("t", "c")
+
+
+@pytest.mark.parametrize("part", ["state", "n0"])
+async def test_a_task_with_a_part_that_is_no_json_is_quarantined_and_explained(
+    part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Cluster(coordinators=0) as cluster:
+        await cluster.client.create_task(graph=TWO, task_id="t")
+        await put_parts(cluster.store, {part: b"{"})
+        with pytest.raises(CorruptRecord) as refusal:
+            await cluster.client.cancel("t")
+        letter = await letter_of(cluster)
+        assert letter.error == f"CorruptRecord: {refusal.value}"
+        (line,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
+        assert line.getMessage() == f"Task t is quarantined: {refusal.value}"
+        assert line.exc_info is None
+        check_sentence(await cluster.client.explain("t", "b"), letter, letter.error)
+        # A coordinator that finds the same damage leaves no second letter.
+        await cluster.add_coordinator()
+        await cluster.clock.sleep(60)
+        assert await letter_of(cluster) == letter
 
 
 async def test_a_task_that_changed_after_it_was_quarantined_is_explained_by_its_record() -> None:

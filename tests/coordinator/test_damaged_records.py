@@ -194,37 +194,59 @@ VERBS: dict[str, Callable[[Client], Awaitable[Any]]] = {
     "pause": lambda client: client.pause("t"),
     "resume": lambda client: client.resume("t"),
     "retry": lambda client: client.retry("t"),
-    "explain": lambda client: client.explain("t", "a"),
     "watch": lambda client: anext(client.watch("t")),
     "artifacts": lambda client: anext(client.artifacts("t")),
 }
 
 
-@pytest.mark.parametrize(
+class UnreadableStore(InMemoryStore):
+    """A store that returns damaged records of tasks once it has a ``damage``."""
+
+    damage: dict[str, Any] | None = None
+
+    async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+        found = await super().load(task_ids)
+        return {
+            task_id: replace(record, **(self.damage or {})) for task_id, record in found.items()
+        }
+
+
+DAMAGES = pytest.mark.parametrize(
     "damage",
     [{"spec": b"x"}, {"parts": {}}, {"fault": "its bytes are gone"}],
     ids=["spec", "state", "bytes"],
 )
+
+
+@DAMAGES
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 async def test_a_verb_says_that_a_task_cannot_be_read(
     verb: Callable[[Client], Awaitable[Any]], damage: dict[str, Any]
 ) -> None:
-    class Damaged(InMemoryStore):
-        damage: dict[str, Any] | None = None
-
-        async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
-            found = await super().load(task_ids)
-            return {
-                task_id: replace(record, **(self.damage or {})) for task_id, record in found.items()
-            }
-
-    store = Damaged()
+    store = UnreadableStore()
     async with Cluster(store=store, coordinators=0) as cluster:
         await cluster.client.create_task(graph=TWO, task_id="t")
         store.damage = damage
         for client in (cluster.client, await cluster.add_coordinator()):
             with pytest.raises(CorruptRecord, match="the record of task 't' cannot be read"):
                 await verb(client)
+
+
+@DAMAGES
+async def test_a_task_that_cannot_be_read_is_explained_once_it_is_quarantined(
+    damage: dict[str, Any],
+) -> None:
+    store = UnreadableStore()
+    async with Cluster(store=store, coordinators=0) as cluster:
+        await cluster.client.create_task(graph=TWO, task_id="t")
+        store.damage = damage
+        with pytest.raises(CorruptRecord, match="the record of task 't' cannot be read"):
+            await cluster.client.explain("t", "a")
+        await cluster.add_coordinator()
+        await cluster.clock.sleep(60)
+        sentence = await cluster.client.explain("t", "a")
+        assert sentence.startswith("The task was quarantined")
+        assert "Cause: CorruptRecord: the record of task 't' cannot be read: " in sentence
 
 
 @pytest.mark.parametrize("verb", ["cancel", "pause"])

@@ -60,7 +60,7 @@ def keeps_waiting(record: TaskRecord, letter: DeadLetter) -> bool:
 def explain_quarantine(letter: DeadLetter, *, now: float) -> str:
     """Return why a task was quarantined, and the fix."""
     lines = (letter.fault or letter.error).split("\n")
-    why = next((line.strip() for line in reversed(lines) if line.strip()), letter.reason_code)
+    why = next((line.strip() for line in lines if line.strip()), letter.reason_code)
     letter_id = quote(letter.letter_id)
     ago = "" if letter.fault is not None else f" {max(now - letter.at, 0):.1f} s ago"
     return (

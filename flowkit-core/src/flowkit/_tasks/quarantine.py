@@ -1,4 +1,4 @@
-"""Quarantine: a task that cannot be processed gets a dead letter with the traceback."""
+"""Quarantine: a task that cannot be processed gets a dead letter with the reason."""
 
 import logging
 from hashlib import sha256
@@ -22,7 +22,7 @@ from flowkit.task import DeadLetter
 
 logger = logging.getLogger(__name__)
 
-MAX_TRACEBACK_CHARS = 20_000
+MAX_REASON_CHARS = 20_000
 MAX_REMEMBERED = 50_000
 """Tasks of which the last logged defect is remembered."""
 
@@ -47,7 +47,7 @@ class Quarantine:
             StoreError: the dead letter was not stored.
         """
         error = origin(error)
-        text = writable(redacted(traceback_text(error)), most=MAX_TRACEBACK_CHARS)
+        text = writable(redacted(_reason(error)), most=MAX_REASON_CHARS)
         digest = sha256(text.encode()).hexdigest()[:8]
         is_new = self._logged.get(task_id) != digest
         if is_new:
@@ -67,8 +67,12 @@ class Quarantine:
             await undo_cancellation()
 
     def _log(self, task_id: str, error: BaseException) -> None:
-        # The texts of these errors name the record or message and the reason, and show no content.
-        is_safe = isinstance(error, CorruptRecord | MessageTooLarge | PayloadError)
+        extra = {"action": "task_quarantined", "task_id": task_id}
+        if isinstance(error, CorruptRecord):
+            logger.error("Task %s is quarantined: %s", task_id, error, extra=extra)
+            return
+        # The texts of these errors name the message and the reason, and show no content.
+        is_safe = isinstance(error, MessageTooLarge | PayloadError)
         log_failure(
             logger,
             self._plugins,
@@ -78,5 +82,13 @@ class Quarantine:
             text=error_text(error),
             error=error,
             level=logging.ERROR,
-            extra={"action": "task_quarantined", "task_id": task_id},
+            extra=extra,
         )
+
+
+def _reason(error: BaseException) -> str:
+    """Return the text of an error, and its traceback below. The traceback of a damaged record says
+    nothing about the damage.
+    """
+    text = error_text(error)
+    return text if isinstance(error, CorruptRecord) else f"{text}\n\n{traceback_text(error)}"

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from shlex import quote
 
 from flowkit._records.heartbeats import slots_in_use, why_unserved
@@ -39,7 +40,8 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
     except CorruptRecord:
         if (letter := await _last_letter(session.store, task_id)) is None:
             raise
-        index_of(decode_task(record, to_look_at=True), node_id)
+        with suppress(CorruptRecord):
+            index_of(decode_task(record, to_look_at=True), node_id)
         return explain_quarantine(letter, now=session.clock.now())
     index = index_of(task, node_id)
     if task.marks[index] in ENDED:

@@ -462,7 +462,7 @@ class TaskVerbs(ABC):
 
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
-            CorruptRecord: the task cannot be read.
+            CorruptRecord: the task cannot be read, and was not quarantined yet.
         """
         return await _explanations.explain(self._life.resource, task_id, node_id)
 
