@@ -1,9 +1,12 @@
+import io
 import json
 from base64 import b64decode, b64encode
 
 import pytest
+from rich.console import Console
 
 from flowkit._records.letter_records import park_letters
+from flowkit.cli._output import print_page
 from flowkit.task import DeadLetter
 from tests.cli.conftest import Cli
 from tests.cli.installations import ONE, Installation
@@ -53,6 +56,18 @@ def test_the_list_goes_on_where_a_page_ended(cli: Cli, letters: Installation):
         cli("dlq", "ls", "--after", "batch-t1-1", "--json", "--db", letters.address).stdout
     )
     assert [item["letter_id"] for item in said] == ["message-2"]
+
+
+@pytest.mark.parametrize(("width", "parts"), [(160, 1), (120, 1), (100, 2)])
+def test_an_id_is_on_one_line_unless_it_takes_more_than_half_of_the_width(width: int, parts: int):
+    text = io.StringIO()
+    letter_id = f"batch-{'t' * 36}-{'0' * 16}"
+    out = Console(file=text, width=width)
+    print_page(out, ("letter", "error"), [(letter_id, "an error " * 40)], empty="", after=None)
+    lines = text.getvalue().splitlines()
+    pieces = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    assert "".join(pieces) == letter_id
+    assert len([piece for piece in pieces if piece]) == parts
 
 
 def test_a_letter_is_shown_with_its_data(cli: Cli, letters: Installation):
@@ -110,6 +125,14 @@ def test_letters_are_dropped(cli: Cli, letters: Installation):
     )
 
 
+@pytest.mark.parametrize(("verb", "done"), [("retry", "retried"), ("drop", "dropped")])
+def test_a_verb_without_a_letter_to_change_says_so(
+    cli: Cli, letters: Installation, verb: str, done: str
+):
+    result = cli("dlq", verb, "--task", "nosuch", "--db", letters.address)
+    assert (result.exit_code, result.stdout) == (2, f"{done} 0 of 0\n")
+
+
 def test_letters_are_listed_by_kind(cli: Cli, letters: Installation):
     said = json.loads(
         cli("dlq", "ls", "--kind", "message", "--json", "--db", letters.address).stdout
@@ -136,7 +159,10 @@ def test_a_message_is_sent_again_and_its_letter_is_gone(cli: Cli, installation: 
     )
     assert (shown["headers"], shown["topic"]) == ({"h": "\\xff"}, "flowkit.events")
     result = cli("dlq", "retry", "message-m", "--db", installation.address)
-    assert (result.exit_code, result.stdout) == (0, "message-m: sent to flowkit.events again\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "message-m: sent to flowkit.events again\nretried 1 of 1\n",
+    )
     again = cli("dlq", "retry", "message-m", "--json", "--db", installation.address)
     said = [{"letter_id": "message-m", "retried": False, "detail": "there is no such letter"}]
     assert (again.exit_code, json.loads(again.stdout)) == (2, said)
@@ -148,7 +174,7 @@ def test_what_cannot_be_tried_again_says_why(cli: Cli, letters: Installation):
         2,
         (
             "batch-t1-1: not retried: task 't1' is queued: its dead letters can be retried when it"
-            " has ended\n"
+            " has ended\nretried 0 of 1\n"
         ),
     )
 

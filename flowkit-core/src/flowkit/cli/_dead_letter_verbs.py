@@ -16,6 +16,8 @@ from flowkit.protocols import DamagedRecord, utc
 from flowkit.task import LETTER_KINDS, LETTER_KINDS_TEXT, DeadLetter, Page
 
 PAGE = 500
+MOST_OF_AN_ERROR = 200
+"""Characters of an error in the list."""
 
 Letters = Annotated[
     list[str] | None,
@@ -76,12 +78,20 @@ def ls(
             item.task_id,
             item.trigger or item.webhook or item.node_id or item.topic,
             item.reason_code,
-            compact(item.fault or item.error),
+            compact(item.fault or item.error, MOST_OF_AN_ERROR),
         )
         for item in page.items
     ]
     rows += [
-        (_record_id(item), "record", None, item.task_id, None, "damaged", compact(item.fault))
+        (
+            _record_id(item),
+            "record",
+            None,
+            item.task_id,
+            None,
+            "damaged",
+            compact(item.fault, MOST_OF_AN_ERROR),
+        )
         for item in damaged
     ]
     headings = (
@@ -140,7 +150,8 @@ def retry(
     A message is sent again. The node of a letter or a batch runs again with all nodes downstream of
     it. A quarantined task is processed again. A change is published for its webhook again; its
     letter stays until the receiver accepts it. If the configuration has webhooks, the letter of
-    another one is refused. The exit status is 2 if a letter could not be retried.
+    another one is refused. Prints the outcome of each, and how many were retried. The exit status
+    is 2 if a letter could not be retried, or if there were none.
     """
 
     async def main() -> list[Redriven]:
@@ -148,6 +159,7 @@ def retry(
             return await client.retry_dead_letters(await _chosen(client, letter_ids, task_id, kind))
 
     outcomes = run_async(main)
+    retried = sum(one.done for one in outcomes)
     if as_json:
         print_json(
             [
@@ -160,7 +172,8 @@ def retry(
             typer.echo(
                 printable(f"{one.letter_id}: {'' if one.done else 'not retried: '}{one.detail}")
             )
-    if not all(one.done for one in outcomes):
+        typer.echo(f"retried {retried} of {len(outcomes)}")
+    if not outcomes or retried < len(outcomes):
         raise typer.Exit(USAGE)
 
 

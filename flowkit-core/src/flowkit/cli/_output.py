@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 from pydantic_core import to_json
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -163,8 +164,15 @@ def print_page(
     empty: str,
     after: str | None,
 ) -> None:
-    """Print a page as a table, or the text ``empty``. ``after`` is the option for the next page."""
-    out.print(table(None, columns, rows) if rows else empty)
+    """Print a page as a table, or the text ``empty``. ``after`` is the option for the next page.
+
+    The first column has the ids of the items. They stay on one line, so that they can be copied,
+    unless they take more than half of the width.
+    """
+    made = table(None, columns, rows)
+    longest = max((cell_len(str(row[0])) for row in rows), default=0)
+    made.columns[0].no_wrap = longest <= out.width // 2
+    out.print(made if rows else empty)
     print_next(out, after)
 
 
