@@ -78,7 +78,7 @@ def test_doctor_finds_an_installation_well(cli: Cli, installation: Installation)
     installation.finish(ONE)
     result = cli("doctor", "--db", installation.address)
     assert result.exit_code == 0, result.stdout
-    for name in ("python:", "clock:", "plugins:", "store:", "workers:", "bus:"):
+    for name in ("python:", "clock:", "plugins:", "store:", "tasks:", "workers:", "bus:"):
         assert any(line.startswith(f"ok     {name} ") for line in result.stdout.splitlines())
     assert "ok     package flowkit-core: " in result.stdout
 
@@ -191,6 +191,7 @@ async def test_the_processes_are_checked_although_the_store_has_a_fault(plugins:
     found = await _checks.check_store(plugins, CoordinatorConfig(db="faulty://"))
     assert [(result.name, result.ok) for result in found] == [
         ("disk", False),
+        ("tasks", True),
         ("coordinators", True),
         ("workers", True),
         ("worker killed", False),
@@ -204,6 +205,7 @@ async def test_the_processes_are_checked_although_the_store_does_not_answer_the_
     found = await _checks.check_store(plugins, CoordinatorConfig(db="stuck://"), patience_sec=0.05)
     assert [(result.name, result.ok) for result in found] == [
         ("store", False),
+        ("tasks", True),
         ("coordinators", True),
         ("workers", True),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -613,7 +614,7 @@ async def test_waiting_for_a_task_whose_fields_contradict_each_other_ends(
 # ---------------------------------------------------------------- on the command line
 
 
-def test_the_command_line_shows_what_is_damaged(mongo_address: str) -> None:
+def test_the_command_line_shows_what_is_damaged(mongo_address: str, tmp_path: Path) -> None:
     name = f"flowkit-{uuid.uuid4().hex[:12]}"
     address = mongo_address.replace("/?", f"/{name}?")
 
@@ -627,6 +628,12 @@ def test_the_command_line_shows_what_is_damaged(mongo_address: str) -> None:
                 {"_id": {"kind": "letter", "key": "message-l"}, "revision": 7, "data": "{}"}
             )
             client[name]["flowkit_tasks"].insert_one({"_id": 7})
+            graph = tmp_path / "graph.json"
+            graph.write_text('{"nodes": [{"node_id": "a", "type": "work"}]}')
+            assert run("submit", str(graph), "--task-id", "no-json").exit_code == 0
+            client[name]["flowkit_tasks"].update_one(
+                {"_id": "no-json"}, {"$set": {"parts.state": "{"}}
+            )
             rows = {row["letter_id"]: row for row in json.loads(run("dlq", "ls", "--json").stdout)}
             doctor = run("doctor", "--json")
             listed = run("ls")
@@ -635,13 +642,14 @@ def test_the_command_line_shows_what_is_damaged(mongo_address: str) -> None:
     assert {(letter_id, row["kind"]) for letter_id, row in rows.items()} == {
         ("message-l", "message"),
         ("flowkit_tasks/7", "record"),
+        ("task/no-json", "record"),
         ("flowkit_records/letter message-l", "record"),
     }
     assert "field 'revision'" in rows["message-l"]["fault"]
-    (line,) = [
-        check for check in json.loads(doctor.stdout)["checks"] if check["name"] == "mongodb records"
-    ]
-    assert (doctor.exit_code, line["ok"]) == (1, False)
+    found = {check["name"]: check for check in json.loads(doctor.stdout)["checks"]}
+    line = found["mongodb records"]
+    assert (doctor.exit_code, line["ok"], found["tasks"]["ok"]) == (1, False, False)
     assert "2 damaged" in line["detail"]
     assert "field 'revision'" in line["detail"]
+    assert "task 'no-json' cannot be read: Invalid JSON" in found["tasks"]["detail"]
     assert listed.exit_code == 0

@@ -199,6 +199,9 @@ async def create(path: Path) -> None:
 def test_the_command_line_shows_what_is_damaged(path: Path) -> None:
     anyio.run(create, path)
     assert run(path, "dlq", "ls").stdout == "[]\n"
+    graph = path.with_name("graph.json")
+    graph.write_text('{"nodes": [{"node_id": "a", "type": "work"}]}')
+    assert run(path, "submit", str(graph), "--task-id", "no-json").exit_code == 0
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "INSERT INTO tasks (namespace, task_id, version, op_id, status, created_at)"
@@ -208,19 +211,24 @@ def test_the_command_line_shows_what_is_damaged(path: Path) -> None:
             "INSERT INTO records VALUES"
             " ('flowkit', 'letter', 'message-1', CAST(x'ff' AS TEXT), x'', NULL, NULL)"
         )
+        connection.execute("UPDATE parts SET data = x'7b' WHERE name = 'state'")
     listed, doctor = (run(path, *verb) for verb in (("dlq", "ls"), ("doctor",)))
     rows = {row["letter_id"]: row for row in json.loads(listed.stdout)}
     assert {(letter_id, row["kind"]) for letter_id, row in rows.items()} == {
         ("tasks/t", "record"),
+        ("task/no-json", "record"),
         ("message-1", "message"),
         ("records/letter message-1", "record"),
     }
     assert "column 'revision'" in rows["message-1"]["fault"]
-    (line,) = [
-        check for check in json.loads(doctor.stdout)["checks"] if check["name"] == "sqlite records"
-    ]
-    assert (doctor.exit_code, line["ok"]) == (1, False)
-    assert "2 damaged" in line["detail"]
+    found = {check["name"]: check for check in json.loads(doctor.stdout)["checks"]}
+    assert (doctor.exit_code, found["sqlite records"]["ok"], found["tasks"]["ok"]) == (
+        1,
+        False,
+        False,
+    )
+    assert "2 damaged" in found["sqlite records"]["detail"]
+    assert "task 'no-json' cannot be read: Invalid JSON" in found["tasks"]["detail"]
 
 
 def run(path: Path, *verb: str) -> Any:

@@ -13,8 +13,6 @@ from flowkit.messages import Source
 from flowkit.protocols import (
     ArtifactRecord,
     ArtifactStore,
-    DamagedRecord,
-    RecordInspector,
     Store,
     Stream,
 )
@@ -93,11 +91,6 @@ async def load_task(store: Store, task_id: str) -> Task:
     if record is None:
         raise TaskNotFound(task_id)
     return decode_task(record)
-
-
-async def damaged_records(store: Store, *, limit: int) -> Sequence[DamagedRecord]:
-    """Return up to ``limit`` damaged records, from a store that can search for them."""
-    return await store.damaged_records(limit=limit) if isinstance(store, RecordInspector) else ()
 
 
 async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:

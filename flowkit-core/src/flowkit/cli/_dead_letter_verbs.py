@@ -53,7 +53,7 @@ def ls(
     """List dead letters: batches, nodes, messages, tasks, events of triggers and changes for
     webhooks that failed permanently.
 
-    Each is listed with its error. Records that the store cannot decode follow (kind ``record``),
+    Each is listed with its error. Records that cannot be decoded follow (kind ``record``),
     unless --task, --kind or --after is given.
     """
 

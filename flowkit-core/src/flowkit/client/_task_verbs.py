@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from flowkit._dead_letters.redrive import Redriven
 from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
+from flowkit._records.damaged_tasks import damaged_records
 from flowkit._records.letter_records import drop_letters
-from flowkit._records.queries import damaged_records
 from flowkit._runtime.lifecycle import Lifecycle
 from flowkit._schedules import Schedule, ScheduleView
 from flowkit._tasks.submission import checked_reason
@@ -1006,7 +1006,10 @@ class TaskVerbs(ABC):
         return await drop_letters(self.store, letter_ids)
 
     async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
-        """Return up to ``limit`` records that the store cannot decode, if the store supports this
-        search. The search reads all stored records.
+        """Return up to ``limit`` records that cannot be decoded: those that the store finds, if it
+        supports this search, and tasks. The search reads all stored records, each part of it for at
+        most 5 s.
         """
-        return list(await damaged_records(self.store, limit=limit))
+        return await damaged_records(
+            self.store, limit=limit, monotonic=self._life.resource.clock.monotonic
+        )

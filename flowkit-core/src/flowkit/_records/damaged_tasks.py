@@ -1,0 +1,65 @@
+"""Search for tasks whose records cannot be decoded.
+
+A store finds damaged documents or rows, but does not know what is in their bytes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowkit._records.task_records import decode_task
+from flowkit.errors import CorruptRecord
+from flowkit.protocols import DamagedRecord, RecordInspector, Store, TaskQuery
+
+SEARCH_SEC = 5.0
+"""Time limit of a search, which reads every task, the newest first."""
+PAGE = 20
+"""Tasks that are in memory at the same time. A task may have many megabytes."""
+PLACE = "task"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The result of a search."""
+
+    records: list[DamagedRecord]
+    read: int
+    """Number of tasks that were read."""
+    in_time: bool
+    """False if the time limit ended the search before all tasks were read."""
+
+
+async def damaged_tasks(store: Store, *, limit: int, monotonic: Callable[[], float]) -> Search:
+    """Search for up to ``limit`` tasks whose records cannot be decoded."""
+    found: list[DamagedRecord] = []
+    read = 0
+    after: str | None = None
+    deadline = monotonic() + SEARCH_SEC
+    while True:
+        listed, after = await store.list_tasks(TaskQuery(limit=PAGE, after=after))
+        records = await store.load([record.header.task_id for record in listed])
+        for task_id, record in records.items():
+            read += 1
+            try:
+                decode_task(record)
+            except CorruptRecord as error:
+                found.append(DamagedRecord(PLACE, task_id, str(error), task_id))
+                if len(found) == limit:
+                    return Search(found, read, in_time=True)
+        if after is None:
+            return Search(found, read, in_time=True)
+        if monotonic() >= deadline:
+            return Search(found, read, in_time=False)
+
+
+async def damaged_records(
+    store: Store, *, limit: int, monotonic: Callable[[], float]
+) -> list[DamagedRecord]:
+    """Return up to ``limit`` damaged records: those that the store finds, if it can search for
+    them, and the tasks of which it finds none, but which cannot be decoded.
+    """
+    found: list[DamagedRecord] = []
+    if isinstance(store, RecordInspector):
+        found += await store.damaged_records(limit=limit)
+    known = {record.task_id for record in found}
+    tasks = await damaged_tasks(store, limit=limit, monotonic=monotonic)
+    return [*found, *(task for task in tasks.records if task.task_id not in known)][:limit]
