@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import re
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +35,8 @@ from flowkit_web._webhook_service import check_webhooks, send_webhooks
 from flowkit_web._webhook_signatures import webhook_headers
 from tests.builders import ONE, work
 from tests.servers.kafka_security import certificate
+from tests.servers.ports import free_ports
+from tests.telemetry.probes import get
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 """The secret of the example in the specification of Standard Webhooks."""
@@ -340,6 +344,59 @@ async def test_a_change_that_was_given_up_is_retried_over_the_command_line(
                     await anyio.sleep(0.05)
             group.cancel_scope.cancel()
     assert task_id in letters[0]
+
+
+async def test_the_process_shows_the_dead_letters_of_its_webhooks_at_its_metrics_port(
+    tmp_path: Path,
+) -> None:
+    webhook = {
+        "url": "https://127.0.0.1:1/in",
+        "secrets": [SECRET],
+        "allow_private": True,
+        "retry_for_sec": 0.01,
+    }
+    common = {
+        "db": f"sqlite:///{tmp_path}/flowkit.db",
+        "options": {"web": {"webhooks": {"a": webhook}}},
+    }
+    config = tmp_path / "webhooks.json"
+    config.write_text(json.dumps(common), encoding="utf-8")
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "flowkit.cli", "webhooks", "--config", str(config)]
+    command += ["--metrics-port", str(port)]
+    coordinating = CoordinatorConfig(**common, publish_changes=True)
+    async with Coordinator(cfg=coordinating) as coordinator:
+        process = await anyio.open_process(command, stdout=None, stderr=None)
+        try:
+            with anyio.fail_after(60):
+                while await status_of(port, "/readyz") != 200:
+                    await anyio.sleep(0.05)
+                assert await letters_counted(port) == 0
+                await coordinator.create_task(graph=ONE)
+                while not await letters_counted(port):
+                    await anyio.sleep(0.05)
+                while await letters_counted(port) != len(await given_up(coordinator)):
+                    await anyio.sleep(0.05)
+                process.terminate()
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def letters_counted(port: int) -> float:
+    """Return the dead letters of webhooks that a process has counted."""
+    _, text = await get(port, "/metrics")
+    (line,) = re.findall(r'^flowkit_dead_letters_total{kind="webhook"} (.+)$', text, re.MULTILINE)
+    return float(line)
+
+
+async def status_of(port: int, path: str) -> int | None:
+    """Return the status of an answer; None while the port is closed."""
+    try:
+        return (await get(port, path))[0]
+    except OSError:
+        return None
 
 
 async def given_up(coordinator: Coordinator) -> list[str]:

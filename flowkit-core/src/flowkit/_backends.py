@@ -1,7 +1,7 @@
 """The store and the bus that a client, coordinator or worker works with."""
 
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -80,31 +80,6 @@ class Backends:
         stack.push_async_callback(connection.stop)
         return encoded(store, self.plugins), connection
 
-    async def serve_metrics(
-        self, stack: AsyncExitStack, *, client: Any, why_not_ready: WhyNotReady
-    ) -> None:
-        """Serve metrics and probes until ``stack`` is closed, if a port is configured.
-
-        Raises:
-            ConfigError: no plugin has metrics, or the port cannot be used.
-        """
-        cfg = self.cfg
-        if not isinstance(cfg, ServiceConfig) or cfg.metrics_port is None:
-            return
-        page = self.plugins.open_metrics(client)
-        if page is None:
-            raise ConfigError(
-                "metrics_port: no installed plugin has metrics; pip install flowkit-telemetry"
-            )
-        await stack.enter_async_context(
-            ProbeServer(
-                host=cfg.metrics_host,
-                port=cfg.metrics_port,
-                page=page,
-                why_not_ready=why_not_ready,
-            )
-        )
-
     async def _opened_store(self, stack: AsyncExitStack) -> Store:
         if self.store is not None:
             return self.store
@@ -128,6 +103,29 @@ class Backends:
 
     def _bus_or_address(self) -> Bus | str:
         return self.bus or self.cfg.bus_address(self.db)
+
+
+def metrics_server(
+    cfg: CommonConfig, plugins: Plugins, *, client: Any, why_not_ready: WhyNotReady
+) -> AbstractAsyncContextManager[object]:
+    """Return a context manager that serves metrics and probes if a port is configured.
+
+    ``client`` is one for the figures of the installation, or None. ``why_not_ready`` returns why
+    the process is not ready to work, or None.
+
+    Raises:
+        ConfigError: no plugin has metrics; on entering, the port cannot be used.
+    """
+    if not isinstance(cfg, ServiceConfig) or cfg.metrics_port is None:
+        return nullcontext()
+    page = plugins.open_metrics(client)
+    if page is None:
+        raise ConfigError(
+            "metrics_port: no installed plugin has metrics; pip install flowkit-telemetry"
+        )
+    return ProbeServer(
+        host=cfg.metrics_host, port=cfg.metrics_port, page=page, why_not_ready=why_not_ready
+    )
 
 
 def coordinator_topics(cfg: CoordinatorConfig) -> list[TopicSpec]:

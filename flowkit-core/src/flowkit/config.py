@@ -336,7 +336,7 @@ def load_layers(
 
 
 class ServiceConfig(CommonConfig):
-    """Configuration that coordinators and workers share."""
+    """Configuration that coordinators and workers share. ``flowkit webhooks`` uses it, too."""
 
     metrics_port: int | None = Field(
         None,

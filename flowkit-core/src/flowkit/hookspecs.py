@@ -196,10 +196,10 @@ def flowkit_measured(measures: Sequence[Measure]) -> None:
 def flowkit_open_metrics(client: Any) -> MetricsPage | None:
     """Return the page of the metrics of this process, or None.
 
-    It is called when a coordinator or worker with a ``metrics_port`` starts, and by ``flowkit
-    web``. ``client`` is the coordinator or the :class:`~flowkit.Client`, from which the page may
-    read figures about the installation when it is asked for; in a worker it is None. The client may
-    not be started yet.
+    It is called when a coordinator, a worker or ``flowkit webhooks`` with a ``metrics_port``
+    starts, and by ``flowkit web``. ``client`` is the coordinator or the :class:`~flowkit.Client`,
+    from which the page may read figures about the installation when it is asked for; in workers and
+    ``flowkit webhooks`` it is None. The client may not be started yet.
     """
 
 

@@ -17,6 +17,7 @@ from flowkit.cli.verbs import (
     Level,
     LogJson,
     LogLevel,
+    MetricsPort,
     Set,
     Verb,
     print_json,
@@ -69,6 +70,7 @@ def webhooks(
     bus: Bus = None,
     config: Config = None,
     set_fields: Set = None,
+    metrics_port: MetricsPort = None,
     log_level: LogLevel = Level.INFO,
     log_json: LogJson = False,
 ) -> None:
@@ -85,6 +87,7 @@ def webhooks(
         db=db,
         bus=bus,
         set_fields=set_fields,
+        metrics_port=metrics_port,
         log_level=log_level,
         log_json=log_json,
     )

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from flowkit import Client
-from flowkit.cli.verbs import WebhookLetters, stopped_by_signals
+from flowkit.adapters import why_unreadable
+from flowkit.cli.verbs import WebhookLetters, metrics_server, stopped_by_signals
 from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.errors import ConfigError
 from flowkit.protocols import Bus, CheckResult, TopicSpec
@@ -38,8 +39,16 @@ async def send_webhooks(cfg: CommonConfig) -> None:
     webhooks = webhooks_of(cfg)
     if not webhooks:
         raise ConfigError("no webhook is configured; add one to options.web.webhooks")
+    client, serving = Client(cfg=cfg), anyio.Event()
+
+    async def why_not_ready() -> str | None:
+        if not serving.is_set() or group.cancel_scope.cancel_called:
+            return "the webhooks are not started, or stop"
+        return await why_unreadable(client.store, client.clock)
+
     async with (
-        Client(cfg=cfg) as client,
+        metrics_server(cfg, client.plugins, client=None, why_not_ready=why_not_ready),
+        client,
         client.plugins.open_bus(cfg.bus_address(), cfg) as bus,
         anyio.create_task_group() as group,
     ):
@@ -48,6 +57,7 @@ async def send_webhooks(cfg: CommonConfig) -> None:
             for name, webhook in webhooks.items():
                 letters = WebhookLetters(name, client.store, client.clock, client.plugins)
                 group.start_soon(_send, webhook, letters, bus, cfg)
+            serving.set()
             logger.info("Sending to %s", ", ".join(webhooks), extra={"action": "webhooks_ready"})
             await anyio.sleep_forever()
 

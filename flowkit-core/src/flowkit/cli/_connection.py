@@ -42,13 +42,14 @@ def configuration(
     db: str | None,
     bus: str | None,
     set_fields: Iterable[str] | None = None,
+    **options: Any,
 ) -> CoordinatorConfig:
-    """Load the configuration of an installation.
+    """Load the configuration of an installation. ``options`` are the values of further options.
 
     Options override the environment, which overrides the file. It is loaded as a coordinator's
     configuration, so that one file is valid for the coordinator and for the verbs.
     """
-    overrides = settings(CoordinatorConfig, set_fields, db=db, bus=bus)
+    overrides = settings(CoordinatorConfig, set_fields, db=db, bus=bus, **options)
     return load_layers(CoordinatorConfig, config, overrides)
 
 

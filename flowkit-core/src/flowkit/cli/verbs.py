@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flowkit._backends import metrics_server
 from flowkit._dead_letters.webhook_letters import WebhookLetters
 from flowkit._runtime.signals import signals_received
 from flowkit.cli import _connection, _service_verbs
 from flowkit.cli._connection import configuration, require_store, warn_of_memory, without_creation
 from flowkit.cli._log_output import Level, log_service
-from flowkit.cli._options import Bus, Config, Db, Json, Set
+from flowkit.cli._options import Bus, Config, Db, Json, MetricsPort, Set
 from flowkit.cli._output import console, print_json, table
 from flowkit.cli._service_verbs import LogJson, LogLevel, log_installation
 from flowkit.cli._verb import Verb
@@ -56,6 +57,7 @@ def run_service(
     log_level: Level,
     log_json: bool,
     set_fields: Sequence[str] | None = None,
+    metrics_port: int | None = None,
 ) -> None:
     """Run a service with the configuration of the installation, and with the log of a service.
     ``set_fields`` are the values of ``--set``.
@@ -63,7 +65,7 @@ def run_service(
     Raises:
         ConfigError: no store is configured.
     """
-    cfg = without_creation(configuration(config, db, bus, set_fields))
+    cfg = without_creation(configuration(config, db, bus, set_fields, metrics_port=metrics_port))
     require_store(cfg)
     log_service(log_level, as_json=log_json)
     log_installation(name, cfg)
@@ -102,9 +104,11 @@ __all__ = [
     "Level",
     "LogJson",
     "LogLevel",
+    "MetricsPort",
     "Set",
     "Verb",
     "WebhookLetters",
+    "metrics_server",
     "print_json",
     "print_table",
     "run_service",

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from flowkit._backends import Backends, coordinator_topics
+from flowkit._backends import Backends, coordinator_topics, metrics_server
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.lifecycle import LifeState
 from flowkit._runtime.services import Service, run_until_signalled
@@ -125,8 +125,10 @@ class Coordinator(TaskVerbs):
 
     async def _serve(self, ready: Callable[[], None], stopping: anyio.Event) -> None:
         async with AsyncExitStack() as stack:
-            await self._backends.serve_metrics(
-                stack, client=self, why_not_ready=self._why_not_ready
+            await stack.enter_async_context(
+                metrics_server(
+                    self.cfg, self.plugins, client=self, why_not_ready=self._why_not_ready
+                )
             )
             store, connection = await self._backends.open(
                 stack, topics=coordinator_topics(self.cfg)

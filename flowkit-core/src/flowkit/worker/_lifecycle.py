@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from flowkit._backends import Backends, topics_for
+from flowkit._backends import Backends, metrics_server, topics_for
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import keep_alive, owner_leaves
@@ -219,8 +219,13 @@ class WorkerService:
     async def _run(self) -> None:
         topics = topics_for(self._cfg, self._served)
         async with AsyncExitStack() as opened:
-            await self._backends.serve_metrics(
-                opened, client=None, why_not_ready=self._why_not_ready
+            await opened.enter_async_context(
+                metrics_server(
+                    self._cfg,
+                    self._backends.plugins,
+                    client=None,
+                    why_not_ready=self._why_not_ready,
+                )
             )
             store, connection = await self._backends.open(opened, topics=topics)
             self._store = store
