@@ -137,6 +137,15 @@ class Mongod:
             self._process.kill()
             self._process = None
 
+    def suspend(self) -> None:
+        """Suspend the process: it keeps its connections open, but does not answer."""
+        assert self._process is not None
+        self._process.suspend()
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.resume()
+
 
 class MongoServers:
     """A standalone server or a replica set.

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import anyio
+
 from flowkit import Client, Trigger
 from flowkit.errors import StoreUnavailable
 from flowkit_telemetry._figures import FRESH_SEC, UNAVAILABLE, FigureReader
@@ -79,6 +81,27 @@ async def test_without_the_store_the_figures_say_only_that_it_is_away() -> None:
         assert await reader.read() == UNAVAILABLE
         cluster.client.count_tasks = answers
         assert (await reader.read())["flowkit_store_up"] == {(): 1}
+
+
+async def test_readers_that_wait_for_a_failed_read_do_not_read_again() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        reader, calls, answers = FigureReader(cluster.client), 0, []
+
+        async def count_tasks(**filters: Any) -> int:
+            nonlocal calls
+            calls += 1
+            await cluster.clock.sleep(1)
+            raise StoreUnavailable("away")
+
+        async def read() -> None:
+            answers.append(await reader.read())
+
+        cluster.client.count_tasks = count_tasks
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            group.start_soon(read)
+    assert answers == [UNAVAILABLE, UNAVAILABLE]
+    assert calls == 1
 
 
 async def test_a_client_that_is_not_started_has_no_figures() -> None:

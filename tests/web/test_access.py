@@ -1,17 +1,21 @@
 """Access to the routes: tokens, roles, this machine, and limits."""
 
 import logging
+from collections.abc import Sequence
 
+import anyio
 import pytest
 
+from flowkit import WorkerView
 from flowkit.errors import ConfigError
-from flowkit.protocols import KeyedRecord, RecordChange
+from flowkit.protocols import KeyedRecord, RecordChange, TaskQuery, TaskRecord
 from flowkit_testing import Cluster
 from flowkit_web import WebConfig, create_app
-from flowkit_web._access import FAILURE_BURST, FRESH_SEC
+from flowkit_web._access import FAILURE_BURST, FRESH_SEC, KNOWN_SEC, READ_SEC
 from flowkit_web._rate_limits import RateLimit
 from flowkit_web._routes import ROOT_ROUTES, ROUTES
-from flowkit_web._tokens import Role, add_token, list_tokens, remove_token
+from flowkit_web._tokens import KIND, Role, add_token, list_tokens, remove_token
+from tests.hooked_store import HookedStore
 from tests.web.api import problem, serving, to
 
 IDS = {"task_id": "x", "node_id": "x", "name": "x", "schedule_id": "x", "trigger_id": "x"}
@@ -120,6 +124,75 @@ async def test_a_damaged_token_admits_no_caller_and_keeps_the_api_closed() -> No
         app = create_app(cluster.client, local=True)
         async with to(app, peer="127.0.0.1") as http:
             assert problem(await http.get("/tasks")) == (401, "unauthorized")
+
+
+# ---------------------------------------------------------------- a store that does not answer
+
+
+class Silent(HookedStore):
+    """Store that does not answer while it is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = anyio.Event()
+        self.back.set()
+
+    async def before_read(self, kind: str) -> None:
+        if kind == KIND:
+            await self.back.wait()
+
+    async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
+        await self.back.wait()
+        return await super().list_tasks(query)
+
+
+async def test_a_request_ends_while_the_store_is_silent_and_known_tokens_stay_valid() -> None:
+    store = Silent()
+    async with Cluster(store=store) as cluster, serving(cluster.client) as http:
+        clock = cluster.clock
+        assert (await http.get("/me")).status_code == 200
+        store.back = anyio.Event()
+        await clock.sleep(FRESH_SEC)
+        begun_at = clock.monotonic()
+        assert (await http.get("/me")).json()["name"] == "ann"
+        assert clock.monotonic() - begun_at == READ_SEC
+        assert (await http.get("/me", headers={"Authorization": "Bearer x"})).status_code == 401
+        assert clock.monotonic() - begun_at == READ_SEC
+        assert problem(await http.get("/tasks")) == (503, "store_unavailable")
+        assert clock.monotonic() - begun_at <= 7
+        await clock.sleep(KNOWN_SEC)
+        begun_at = clock.monotonic()
+        assert problem(await http.get("/me")) == (503, "store_unavailable")
+        assert clock.monotonic() - begun_at <= 6
+        store.back.set()
+        assert (await http.get("/me")).status_code == 200
+
+
+async def test_a_token_that_was_removed_while_the_store_was_away_is_refused_when_it_answers() -> (
+    None
+):
+    store = Silent()
+    async with Cluster(store=store) as cluster, serving(cluster.client) as http:
+        assert (await http.get("/me")).status_code == 200
+        store.back = anyio.Event()
+        await remove_token(store.records, "ann")
+        await cluster.clock.sleep(FRESH_SEC)
+        assert (await http.get("/me")).status_code == 200
+        store.back.set()
+        await cluster.clock.sleep(FRESH_SEC)
+        assert problem(await http.get("/me")) == (401, "unauthorized")
+
+
+async def test_a_slow_request_is_answered_while_the_store_answers_others() -> None:
+    async with Cluster() as cluster, serving(cluster.client) as http:
+        workers = cluster.client.workers
+
+        async def slow_workers() -> list[WorkerView]:
+            await cluster.clock.sleep(60)
+            return await workers()
+
+        cluster.client.workers = slow_workers
+        assert (await http.get("/workers")).status_code == 200
 
 
 # ---------------------------------------------------------------- this machine

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 from flowkit._json.documents import DocumentError, read_document
 from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
 from flowkit._json.values import is_unicode
-from flowkit._runtime.concurrency import Gathered
+from flowkit._runtime.concurrency import Gathered, within
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, Notices, retry
-from flowkit._runtime.store_probe import why_unreadable
+from flowkit._runtime.store_probe import while_readable, why_unreadable
 from flowkit._runtime.topic_names import checked_topic
 from flowkit._text.redaction import labelled, redacted
 from flowkit._text.times import read_time
@@ -122,5 +122,7 @@ __all__ = [
     "read_time",
     "redacted",
     "retry",
+    "while_readable",
     "why_unreadable",
+    "within",
 ]

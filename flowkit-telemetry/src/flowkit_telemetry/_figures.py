@@ -12,7 +12,7 @@ from flowkit_telemetry._label_values import LabelValues
 MOST = 1_000
 """Number at which counting stops."""
 FRESH_SEC = 15.0
-READ_SEC = 5.0
+READ_SEC = 4.0
 """Time in which the figures are read. After it, the store counts as unavailable."""
 
 Values = Mapping[tuple[str, ...], float]
@@ -33,10 +33,14 @@ class FigureReader:
         self._lock = asyncio.Lock()
         self._figures: Figures = {}
         self._read_at = -math.inf
+        self._failures = 0
 
     async def read(self) -> Figures:
         """Return the figures; without the store, only that it is unavailable."""
+        failures = self._failures
         async with self._lock:
+            if self._failures > failures:
+                return UNAVAILABLE
             now = self._client.clock.monotonic()
             if now - self._read_at >= FRESH_SEC:
                 try:
@@ -44,6 +48,7 @@ class FigureReader:
                         self._figures = dict([figure async for figure in self._all()])
                     self._read_at = now
                 except (FlowKitError, TimeoutError):
+                    self._failures += 1
                     return UNAVAILABLE
             return self._figures
 

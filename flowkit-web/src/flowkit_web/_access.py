@@ -3,12 +3,15 @@
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from fastapi import Request
 
 from flowkit import Client
+from flowkit.adapters import while_readable, within
+from flowkit.errors import StoreUnavailable
 from flowkit_web._config import WebConfig
 from flowkit_web._hosts import host_of, is_local_name
 from flowkit_web._problems import Problem
@@ -18,7 +21,13 @@ from flowkit_web._tokens import Role, Token, hash_of, list_tokens
 logger = logging.getLogger(__name__)
 
 FRESH_SEC = 5.0
-"""Time after which the tokens are read again. A removed token has no effect after it."""
+"""Time after which the tokens are read again. A removed token has no effect after it, while the
+store answers.
+"""
+READ_SEC = 1.0
+"""Time in which the store answers a request that can be checked with known tokens."""
+KNOWN_SEC = 300.0
+"""Time for which known tokens are used while the store does not answer."""
 LOCAL_NAME = "local"
 FAILURES_PER_SEC = 5.0
 FAILURE_BURST = 50
@@ -47,6 +56,7 @@ class Access:
         self._tokens: Mapping[str, Token] = {}
         self._has_tokens = False
         self._read_at = -math.inf
+        self._read_again_at = -math.inf
         self._requests = RateLimit(per_sec=config.requests_per_sec, burst=config.request_burst)
         self._checks = RateLimit(per_sec=config.requests_per_sec, burst=config.request_burst)
         """Requests without a token, by the address of the caller."""
@@ -57,6 +67,7 @@ class Access:
 
         Raises:
             Problem: the caller is unknown, may not do this, or makes too many requests.
+            StoreUnavailable: the tokens are not known, and the store does not answer.
         """
         now = self._client.clock.monotonic()
         if needed is None:
@@ -80,13 +91,29 @@ class Access:
         return None if token is None else Caller(token.name, token.role)
 
     async def _refresh(self) -> None:
-        now = self._client.clock.monotonic()
-        if now - self._read_at < FRESH_SEC:
+        """Read the tokens if they are due.
+
+        Raises:
+            StoreUnavailable: the store does not answer, and the tokens are not known.
+        """
+        client, clock = self._client, self._client.clock
+        now = clock.monotonic()
+        if now < self._read_again_at:
             return
+        if now - self._read_at >= KNOWN_SEC:
+            await while_readable(self._read, store=client.store, clock=clock)
+            return
+        with suppress(StoreUnavailable):
+            if await within(READ_SEC, self._read, clock=clock):
+                return
+        self._read_again_at = clock.monotonic() + FRESH_SEC
+
+    async def _read(self) -> None:
+        now = self._client.clock.monotonic()
         tokens = await list_tokens(self._client.store.records)
         self._tokens = {token.hash: token for token in tokens}
         self._has_tokens = bool(tokens)
-        self._read_at = now
+        self._read_at, self._read_again_at = now, now + FRESH_SEC
 
     def _unknown(self, request: Request) -> Problem:
         _log_refusal(request, "a caller without a valid token")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic_core import to_json
 
 from flowkit import Client
-from flowkit.adapters import DocumentError, read_document, redacted
+from flowkit.adapters import DocumentError, read_document, redacted, while_readable
 from flowkit_web._access import Access, Caller
 from flowkit_web._problems import Problem, invalid_request, status_of
 from flowkit_web._tokens import Role
@@ -98,7 +98,8 @@ class _StrictRequest(Request):
 def route_class(role: Role | None) -> type[APIRoute]:
     """Return the class of the routes that need a role.
 
-    The caller is checked before the body is read, and each change is logged with its caller.
+    The caller is checked before the body is read, and each change is logged with its caller. A
+    request that the store does not answer is refused after some seconds.
     """
 
     class CheckedRoute(APIRoute):
@@ -112,9 +113,13 @@ def route_class(role: Role | None) -> type[APIRoute]:
                 _check_query(request, known)
                 strict = _StrictRequest(request.scope, request.receive)
                 await strict.body()
+                client = _client(request)
+                handled = while_readable(
+                    lambda: handle(strict), store=client.store, clock=client.clock
+                )
                 if request.method in ("GET", "HEAD"):
-                    return await handle(strict)
-                return await _logged(request, caller, handle(strict))
+                    return await handled
+                return await _logged(request, caller, handled)
 
             return checked
 

@@ -146,7 +146,11 @@ def rm(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Remove an access token. Servers refuse it after five seconds at most."""
+    """Remove an access token.
+
+    Servers refuse it after five seconds at most, or after five minutes if the store does not answer
+    them.
+    """
 
     async def use(client: Client) -> None:
         await remove_token(client.store.records, name)
