@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit._text.redaction import printable, printable_json, redacted, redacted_value
+from flowkit._text.secret_scanner import kind_of_secret
 from flowkit.cli import _output
 from flowkit.cli._app import app
 from flowkit.cli._errors import print_error
@@ -72,6 +73,12 @@ STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2
         f"{{'cookies': b'session={PASSWORD}'}}",
         f"X-Api-Key: {PASSWORD}",
         f"the server does not know Bearer {PASSWORD}",
+        f"token: Bearer {PASSWORD}",
+        f"Settings(password=SecretThing('{PASSWORD}'), a=1)",
+        f"Settings(password=SecretThing(value=('a', '{PASSWORD}')), a=1)",
+        f"password=SecretThing(value={PASSWORD}",
+        f"password=({PASSWORD!r}, 'b')",
+        f"{{'credentials': {{'user': 'ann', 'words': ['{PASSWORD}']}}}}",
         f"https://user:{PASSWORD}@host/path",
         f'{{"body": "{{\\"password\\": \\"{PASSWORD}\\"}}"}}',
         f'password="it\'s {PASSWORD}"',
@@ -83,6 +90,44 @@ def test_secrets_in_texts_are_hidden(text: str) -> None:
     shown = redacted(text)
     assert PASSWORD not in shown
     assert "***" in shown
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "s3cr3t",
+        "0123456789abcdef",
+        "abcdefghijklmnop",
+        "zxcvbnmasdfghjklqwertyuiop",
+        "mF_9.B5f-4.1JqM",
+        "AbCdEfGhIjKlMnOp==",
+        "abc123:def",
+    ],
+)
+def test_a_token_after_bearer_is_hidden_whole(token: str) -> None:
+    assert redacted(f"sent Bearer {token}, again") == "sent Bearer ***, again"
+    assert redacted(f'{{"sent": "bearer  {token}"}}') == '{"sent": "bearer  ***"}'
+    assert kind_of_secret(f"sent Bearer {token}") == "a bearer token"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bearer of news",
+        "a bearer authentication, or bearer authorization",
+        "bearer 404",
+        "the bearer tokens/words",
+        "bearers s3cr3t7",
+    ],
+)
+def test_prose_after_bearer_is_shown(text: str) -> None:
+    assert redacted(text) == text
+    assert kind_of_secret(text) is None
+
+
+def test_what_follows_a_hidden_call_is_shown() -> None:
+    shown = redacted(f"Settings(password=SecretThing('{PASSWORD}'), limit=5) was refused")
+    assert shown == "Settings(password=***, limit=5) was refused"
 
 
 HEADER, PAYLOAD = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIn0"
@@ -159,6 +204,12 @@ def test_other_texts_are_shown_as_they_are(text: str) -> None:
         "authorization: " * 30_000,
         "('x" * 100_000,
         "bearer " * 50_000,
+        "bearer a1" * 50_000,
+        "Bearer " + "a" * 400_000,
+        "password=(" * 50_000,
+        "password=a('" * 50_000,
+        "password=" + "([" * 200_000,
+        "password=" + "a(" * 200_000,
         "\\" * 200_000,
         "'cookie: " * 50_000,
         "-----BEGIN A-----" * 30_000,

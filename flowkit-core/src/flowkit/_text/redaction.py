@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flowkit._text.secret_forms import WHOLE_SECRETS
+from flowkit._text.secret_forms import BEARER, WHOLE_SECRETS
 
 HIDDEN = "***"
 MAX_ERROR_CHARS = 4_000
@@ -22,6 +22,11 @@ _SECRETS = (
 _HEADERS = r"(?:authorization|cookies?)"
 _QUOTED = r"""\\*b?(?:"[^"\n]*"?|'[^'\n]*'?)"""
 _IS = r"(?:\\*['\"])?\s{0,8}[=:]\s{0,8}"
+_WORD = r"[^\s,;&'\"()\[\]{}\\]+"
+_IN_BRACKETS = r"""[^()\[\]{}'"\n]|'[^'\n]*'?|"[^"\n]*"?"""
+# A call, list or object, also with another one in it: SecretStr('…'), ['…'], {'…': ['…']}
+_BRACKETS = rf"[(\[{{](?:{_IN_BRACKETS}|[(\[{{](?:{_IN_BRACKETS})*+[)\]}}]?)*+[)\]}}]?"
+_VALUE = rf"(?:{_QUOTED}|{_BRACKETS}|{_WORD}(?:{_BRACKETS})?)"
 _SCHEME = r"(?:bearer|basic|token|negotiate|ntlm|api-?key)"
 
 # Patterns do not backtrack, and values have no length limit, so no rest of a secret is shown.
@@ -30,8 +35,8 @@ _HIDDEN_PARTS = tuple(
     for pattern in (
         # ('Authorization', 'Bearer …')
         rf"""(\(\\*b?['"][a-z0-9_.-]{{0,64}}(?:{_SECRETS}|{_HEADERS})\\*['"],\s{{0,8}}){_QUOTED}(?=\))""",
-        # password=…, 'password': '…', signing_keys=[…]
-        rf"({_SECRETS}{_IS})(?:{_QUOTED}|\[[^\]\n]*\]?|[^\s,;&'\"()\[\]{{}}\\]+)",
+        # password=…, 'password': '…', signing_keys=[…], token: Bearer …
+        rf"({_SECRETS}{_IS})(?:bearer[ \t]{{1,8}})?{_VALUE}",
         # 'Authorization': '…'
         rf"({_HEADERS}{_IS}){_QUOTED}",
         # 'Authorization: …'
@@ -42,7 +47,7 @@ _HIDDEN_PARTS = tuple(
         # Cookie: a=…; b=…
         rf"({_HEADERS}\s{{0,8}}[=:]\s{{0,8}})(?!(?:{_SCHEME}[ \t]{{1,8}})?\*\*\*)[^\s'\"\\][^\n]*",
         # Bearer … without the name of a header
-        r"(\bbearer[ \t]{1,8})(?=[a-z._~+/-]{0,64}[0-9])[a-z0-9._~+/-]{12,}=*",
+        rf"(?={BEARER})(bearer[ \t]{{1,8}}){_WORD}",
     )
 )
 _MAY_HIDE = re.compile(rf"(?i){_SECRETS}|{_HEADERS}|bearer")

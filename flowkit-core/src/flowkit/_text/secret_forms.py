@@ -28,6 +28,11 @@ _TOKENS = (
     ("an API token", r"SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16}"),
 )
 
+BEARER = r"\bbearer[ \t]{1,8}(?=[a-z._~+/-]{0,15}[0-9]|[a-z0-9._~+/-]{16})[a-z0-9._~+/-]{6}"
+"""Pattern of the beginning of a token after ``Bearer``, for searches that ignore case. A token has
+16 characters, or six and a digit among them: what follows is prose in "the bearer of news".
+"""
+
 FORMS: tuple[tuple[str, str], ...] = (
     ("a PEM block", _PEM_BLOCK),
     *((kind, _START + form) for kind, form in _TOKENS),

@@ -10,17 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from flowkit._text.secret_forms import FORMS
+from flowkit._text.secret_forms import BEARER, FORMS
 
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile("".join(parts)))
     for kind, *parts in (
         *FORMS,
         ("a cloud access key", r"(?i)\b(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{20}"),
-        (
-            "a bearer token",
-            r"(?i)\bbearer[ \t]{1,8}(?=[A-Za-z._~+/-]{0,64}[0-9])[A-Za-z0-9._~+/-]{12}",
-        ),
+        ("a bearer token", f"(?i){BEARER}"),
         (
             "credentials in a header",
             r"(?i)\bauthorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?",
