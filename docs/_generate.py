@@ -140,12 +140,11 @@ def _type(annotation: Any) -> str:
         return ", ".join(map(repr, get_args(annotation)))
     if annotation is type(None):
         return "none"
-    text = (
-        annotation.__name__
-        if isinstance(annotation, type) and not get_args(annotation)
-        else str(annotation)
-    )
-    return text.replace("typing.", "").replace("pydantic.types.", "")
+    if annotation is Ellipsis:
+        return "..."
+    name = getattr(annotation, "__name__", str(annotation))
+    parts = ", ".join(map(_type, get_args(annotation)))
+    return f"{name}[{parts}]" if parts else name
 
 
 def _default(field: FieldInfo) -> str:

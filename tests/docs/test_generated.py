@@ -1,9 +1,10 @@
 """Generated parts of the pages are current, and reference pages name every part of the code."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from flowkit import hookspecs
 from flowkit._engine import NODE_MOVES, TASK_MOVES
@@ -98,3 +99,10 @@ def test_every_status_of_a_node_is_in_the_chart() -> None:
     assert [
         status for status in NodeStatus if status != NodeStatus.PAUSED and str(status) not in chart
     ] == []
+
+
+def test_the_type_of_a_field_is_written_without_its_limits() -> None:
+    class Names(BaseModel):
+        by_name: dict[Annotated[str, Field(max_length=40)], tuple[int, ...]] | None
+
+    assert "| `dict[str, tuple[int, ...]] or none` |" in generate.settings(Names)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import math
 import re
 import ssl
 import sys
@@ -104,6 +105,13 @@ def test_secrets_of_another_form_are_refused_and_not_shown(secret: str) -> None:
     with pytest.raises(ConfigError, match=r"options\.web\.webhooks\.a\.secrets") as error:
         WebConfig.from_options(options)
     assert len(secret) < 12 or secret not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, "nan"])
+def test_a_time_limit_that_is_not_a_number_is_refused_as_such(value: object) -> None:
+    webhook = {"url": "https://example.org/", "secrets": [SECRET], "timeout_sec": value}
+    with pytest.raises(ConfigError, match=r"webhooks\.a\.timeout_sec: must be a number$"):
+        WebConfig.from_options({"webhooks": {"a": webhook}})
 
 
 def test_secrets_are_in_no_text_of_a_configuration() -> None:

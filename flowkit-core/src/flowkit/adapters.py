@@ -45,7 +45,7 @@ def read_options(model: type[Model], options: Mapping[str, Any], name: str) -> M
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
+        faults = error.errors(include_url=False)
         raise ConfigError(
             "; ".join(labelled(_place(item, name), _fault(item, model)) for item in faults)
         ) from None

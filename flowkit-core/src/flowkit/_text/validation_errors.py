@@ -1,6 +1,7 @@
 """Texts of the errors that pydantic finds in values."""
 
 from collections.abc import Callable, Mapping
+from math import isnan
 from typing import Any
 
 _Context = Mapping[str, Any]
@@ -46,9 +47,13 @@ _RULES: Mapping[str, Callable[[_Context], str]] = {
     "timezone_aware": _is_no_time,
 }
 
+_LIMITS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+
 
 def rule_of(error: Mapping[str, Any]) -> str | None:
     """Return the rule that a value breaks: "must be …", None if this is not one of the types."""
+    if error["type"] in _LIMITS and _is_nan(error.get("input")):
+        return "must be a number"  # NaN is on no side of the limit
     rule = _RULES.get(error["type"])
     return None if rule is None else rule(error.get("ctx", {}))
 
@@ -68,6 +73,13 @@ def plain_message_of(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return "there is no such field"
     return rule_of(error) or message_of(error)
+
+
+def _is_nan(value: Any) -> bool:
+    try:
+        return isinstance(value, str | float) and isnan(float(value))
+    except ValueError:
+        return False
 
 
 def _items(number: int) -> str:
