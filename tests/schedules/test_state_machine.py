@@ -195,6 +195,56 @@ def test_a_time_that_is_a_little_late_was_not_missed() -> None:
     assert made.start == (NOON + 10, NOON + 20)
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue", "allow", "cancel_running"])
+@pytest.mark.parametrize("outage_sec", [50, 509, 515, 2_000])
+def test_after_an_outage_only_the_latest_time_that_is_due_makes_a_task(
+    overlap: str, outage_sec: int
+) -> None:
+    schedule = at_times(every_sec=1, overlap=overlap)
+    state, now, started_ = state_of(schedule), NOON + outage_sec, []
+    while state.handled < now:
+        made = step(schedule, state, now)
+        started_ += made.start
+        state = done(schedule, made)
+    assert started_ == [now]
+    assert [(one.first, one.last, one.skipped) for one in state.history] == [
+        (NOON + 1, now - 1, "catch_up"),
+        (now, now, None),
+    ]
+    assert step(schedule, state, now + 1).start == (now + 1,)
+
+
+def test_a_short_restart_after_an_outage_skips_no_time() -> None:
+    schedule = at_times(every_sec=10, overlap="allow")
+    state = done(schedule, step(schedule, state_of(schedule), NOON + 60))
+    assert step(schedule, state, NOON + 90).start == (NOON + 70, NOON + 80, NOON + 90)
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "made"), [("all", [10, 20, 30, 40, 50, 60]), ("none", [30, 40, 50, 60])]
+)
+def test_other_rules_make_tasks_for_times_that_were_not_missed(
+    catch_up: str, made: list[int]
+) -> None:
+    schedule = at_times(every_sec=10, overlap="allow", catch_up=catch_up)
+    after = step(schedule, state_of(schedule), NOON + 60)
+    assert [at - NOON for at in after.start] == made
+
+
+def test_the_latest_time_is_the_one_before_a_pause_if_all_later_ones_are_in_it() -> None:
+    schedule = hourly()
+    state = resumed(paused(state_of(schedule), NOON + 2.5 * HOUR), NOON + 4.5 * HOUR)
+    made = step(schedule, state, NOON + 4.6 * HOUR)
+    assert made.start == (NOON + 2 * HOUR,)
+    assert skips(made.state) == [(1, 1, 1, "catch_up"), (3, 4, 2, "paused")]
+
+
+def test_a_pause_in_an_outage_does_not_end_the_catch_up() -> None:
+    schedule = at_times(every_sec=10, overlap="allow")
+    state = resumed(paused(state_of(schedule), NOON + 15), NOON + 45)
+    assert step(schedule, state, NOON + 75).start == (NOON + 70,)
+
+
 def test_a_long_outage_is_worked_off_in_steps() -> None:
     schedule = Schedule("s", graph={}, every_sec=1)
     state, now, steps = state_of(schedule), NOON + 10_000.5, 0

@@ -8,7 +8,7 @@ so that another coordinator can make the same tasks after a crash.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flowkit._schedules._due_times import due_at, in_pause, without_decided
+from flowkit._schedules._due_times import due_at, in_pause, next_nominal, without_decided
 from flowkit._schedules._schedule import task_id_of
 from flowkit._schedules._state import (
     MOST_OPEN,
@@ -49,7 +49,8 @@ class _StepDraft:
     open: list[str]
     waiting: list[float]
     start: list[float]
-    cancels: bool = False
+    catches_up: bool
+    """A nominal time was missed, and the latest one that is due is not decided yet."""
 
     # ------------------------------------------------------------ nominal times
 
@@ -59,14 +60,13 @@ class _StepDraft:
         for _ in range(MOST_AT_ONCE):
             if nominal is None or not self._is_due(nominal):
                 break
-            following = self._following(nominal)
-            reason = self._skipped(nominal, following)
+            reason = self._skipped(nominal)
             if reason is None:
                 self._place(nominal)
             else:
                 self._skip(nominal, reason)
             self.state = replace(self.state, handled=nominal)
-            nominal = following
+            nominal = self._following(nominal)
         self.state = without_decided(self.state, nominal)
 
     def _following(self, moment: float) -> float | None:
@@ -75,19 +75,24 @@ class _StepDraft:
     def _is_due(self, nominal: float) -> bool:
         return due_at(self.rules, self.state, nominal) <= self.now
 
-    def _skipped(self, nominal: float, following: float | None) -> SkipReason | None:
-        """Return why a nominal time gets no task at all, or None."""
+    def _skipped(self, nominal: float) -> SkipReason | None:
+        """Return why a nominal time gets no task at all, or None. After one that was missed,
+        ``latest`` also skips those that are due and were not missed themselves, but for the last.
+        """
         if in_pause(self.state, nominal):
             return "paused"
         late = self.now - self.rules.start_of(self.state, nominal)
-        if late <= MISSED_SEC:
-            return None
-        if self.rules.window_sec is not None and late > self.rules.window_sec:
+        is_missed = late > MISSED_SEC
+        self.catches_up = self.catches_up or is_missed
+        if is_missed and self.rules.window_sec is not None and late > self.rules.window_sec:
             return "catch_up_window"
-        if self.rules.catch_up == "none":
+        if is_missed and self.rules.catch_up == "none":
             return "catch_up"
-        if self.rules.catch_up == "latest" and following is not None and self._is_due(following):
-            return "catch_up"
+        if self.catches_up and self.rules.catch_up == "latest":
+            following = next_nominal(self.rules, self.state, nominal)
+            if following is not None and self._is_due(following):
+                return "catch_up"
+        self.catches_up = False
         return None
 
     def _place(self, nominal: float) -> None:
@@ -169,6 +174,7 @@ def advance_schedule(
         open=[one for one in state.open if one in running or one in starting],
         waiting=list(state.waiting),
         start=list(state.starting),
+        catches_up=_catches_up(state),
     )
     draft.start_waiting()
     draft.decide_due()
@@ -184,6 +190,14 @@ def advance_schedule(
     cancels = rules.overlap == "cancel_running" and draft.waiting
     cancel = [one for one in draft.open if one not in starting] if cancels else []
     return Step(draft.state, tuple(draft.start), tuple(cancel))
+
+
+def _catches_up(state: ScheduleState) -> bool:
+    """Return whether the last step skipped missed times and left later ones to this step."""
+    if not state.history:
+        return False
+    last = state.history[-1]
+    return last.last == state.handled and last.skipped in ("catch_up", "catch_up_window")
 
 
 def started(

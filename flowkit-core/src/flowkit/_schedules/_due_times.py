@@ -36,9 +36,9 @@ def without_decided(state: ScheduleState, nominal: float | None) -> ScheduleStat
     )
 
 
-def next_nominal(rules: Rules, state: ScheduleState) -> float | None:
-    """Return the next nominal time that is not decided, apart from pauses that have ended."""
-    nominal = rules.after(state, state.handled)
+def next_nominal(rules: Rules, state: ScheduleState, moment: float) -> float | None:
+    """Return the first nominal time after a moment, apart from pauses that have ended."""
+    nominal = rules.after(state, moment)
     while nominal is not None and in_pause(state, nominal):
         end = max(end for start, end in state.pauses if start < nominal <= end)
         nominal = rules.after(state, end)

@@ -117,7 +117,8 @@ class Schedule(BaseModel):
     """
     catch_up: CatchUp = "latest"
     """Rule for nominal times that no coordinator has handled within 30 seconds: ``latest`` makes a
-    task for the latest one, ``all`` for all of them, ``none`` for none.
+    task for the latest time that is due, and skips all before it, ``all`` makes one for each of
+    them, and ``none`` for none.
     """
     catch_up_window_sec: PositiveSeconds | None = None
     """Nominal times that were missed longer ago are skipped."""

@@ -71,7 +71,7 @@ def schedule_view(
     """
     starting = {task_id_of(schedule.id, one) for one in state.starting}
     is_paused = state.paused_at is not None
-    coming = None if is_paused else next_nominal(Rules.of(schedule), state)
+    coming = None if is_paused else next_nominal(Rules.of(schedule), state, state.handled)
     return ScheduleView(
         id=schedule.id,
         schedule=schedule,
