@@ -94,7 +94,58 @@ async def test_of_several_that_begin_at_once_one_runs() -> None:
     assert len(waiting.items) == 29
     runs = next(view for view in views if not view.nodes["fetch"].cached)
     computes = f"node 'fetch' of task {runs.id!r}, which has the same cache key"
-    assert said == {f"'fetch' waits for the result of {computes}."}
+    worker = runs.nodes["fetch"].worker_id
+    running = f"In that task, 'fetch' is running on {worker!r}."
+    assert said == {f"'fetch' waits for the result of {computes}. {running}"}
+
+
+async def test_explain_says_that_the_task_of_the_one_that_runs_is_paused() -> None:
+    fetcher = Fetcher()
+    inner = flow(fetch(), fetch("again", depends_on=["fetch"], cache=None))
+    sub = {"node_id": "s", "type": "subflow", "io": {"graph": inner, "params": {"url": "a"}}}
+    graph = {"nodes": [{**sub, "cache": {"key": "k", "ttl_sec": 60}}]}
+    async with Cluster(handlers=fetcher.handlers) as cluster:
+        [first] = await submit(cluster, "b", graph=graph)
+        await cluster.clock.sleep(1)
+        [second] = await submit(cluster, "b", graph=graph)
+        await cluster.clock.sleep(1)
+        await cluster.client.pause(first)
+        await cluster.clock.sleep(1_000)
+        child = (await cluster.client.get_task(first)).nodes["s"].child_task_id
+        said = await cluster.client.explain(second, "s")
+        await cluster.client.resume(first)
+        views = await ended(cluster, [first, second])
+    assert said == (
+        f"'s' waits for the result of node 's' of task {first!r}, which has the same cache key. In"
+        f" that task, 's' runs as task {child!r}, which is paused: run `flowkit resume {first}`."
+    )
+    assert [view.nodes["s"].cached for view in views] == [False, True]
+
+
+@pytest.mark.parametrize("holder", ["task", "sub-flow"])
+async def test_explain_says_that_a_key_and_a_result_wait_for_each_other(holder: str) -> None:
+    fetcher = Fetcher()
+    graph = flow(fetch("before", cache=None), fetch(depends_on=["before"]))
+    if holder == "task":
+        first_graph = {**graph, "concurrency": {"key": "k"}}
+    else:
+        inner = {"graph": graph, "params": {"url": "a"}}
+        first_graph = flow({"node_id": "s", "type": "subflow", "concurrency_key": "k", "io": inner})
+    async with Cluster(handlers=fetcher.handlers) as cluster:
+        [first] = await submit(cluster, "a", graph=first_graph)
+        await cluster.clock.sleep(1)
+        [second] = await submit(cluster, "a", graph=flow(fetch(concurrency_key="k")))
+        await cluster.clock.sleep(1_000)
+        said = await cluster.client.explain(first, "fetch" if holder == "task" else "s")
+        of_second = await cluster.client.explain(second, "fetch")
+        await cluster.client.cancel(second)
+        [view] = await ended(cluster, [first])
+    assert said.endswith(
+        "0 are ahead. So the two nodes wait for each other: `flowkit cancel"
+        f" {second}` lets the other one run."
+    )
+    assert of_second.endswith("; 0 are ahead.")
+    assert view.status == "finished"
 
 
 async def test_if_the_one_that_runs_fails_the_next_runs() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from math import ceil
+from typing import NamedTuple
 
 from flowkit._engine.key_places import FREE, Candidate, Claimant, KeyState
 from flowkit._records.key_records import (
@@ -15,19 +16,27 @@ from flowkit._records.key_records import (
 )
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord
-from flowkit.protocols import KeyedRecord, Store, utc
+from flowkit.protocols import Store, utc
 from flowkit.task import WHOLE_TASK, ClaimKind, NodeRecord, Task
 
 MOST_COUNTED = 1_000
 MOST_NAMED = 3
 
 
+class PlaceWait(NamedTuple):
+    """Wait of a node or its task for a place."""
+
+    kind: ClaimKind
+    text: str
+    """The key or rate, and how many claims are ahead, or the node that computes the result."""
+    holders: tuple[Claimant, ...] = ()
+    """Holders of the places."""
+
+
 async def place_wait(
     store: Store, task: Task, index: int, records: Mapping[int, NodeRecord], now: float
-) -> str | None:
-    """Return for which key or rate a node or its task waits, and how many claims are ahead, or
-    which node computes the result for its cache key; None if the node waits for none.
-    """
+) -> PlaceWait | None:
+    """Return for which key, rate or result a node or its task waits; None if for none."""
     record = records.get(index)
     kind: ClaimKind = "key" if record is None else record.asks_for or "key"
     claim = None if record is None else record.claim(kind)
@@ -37,37 +46,35 @@ async def place_wait(
         return None
     key, one = claim.key, candidate_of(task, index, claim, kind)
     stored = (await store.records.get(kind, [key])).get(key)
+    state, fault = FREE, ""
+    try:
+        state = key_state(stored)
+    except CorruptRecord as error:
+        fault = f", {error}"
+    holders = tuple(holder.claimant for holder in state.holders)
     if kind == "cache":
-        return await _result_of(store, stored)
+        return PlaceWait(kind, await _result_of(store, holders, fault), holders)
     before, queue, prefix = queue_key(key, one), queue_kind(kind), queue_prefix(key)
     queued = await store.records.scan(queue, prefix=prefix, limit=MOST_COUNTED)
     ahead = [record for record in queued if record.key < before]
     are = "1 is" if len(ahead) == 1 else f"{len(ahead)} are"
     if len(ahead) == MOST_COUNTED:
         are = f"{MOST_COUNTED:,} or more are"
-    state, fault = FREE, ""
-    try:
-        state = key_state(stored)
-    except CorruptRecord as error:
-        fault = f", {error}"
     if one.per_sec is not None:
         claims = [claim for claim in map(queued_claim, ahead) if claim is not None]
         left = timedelta(seconds=ceil(rate_wait_sec(state, [*claims, one], now)))
         limit = f"{one.limit} in {one.per_sec:g} s"
-        return f"rate {key!r} ({limit}){fault}; {are} ahead, about {left} is left"
+        text = f"rate {key!r} ({limit}){fault}; {are} ahead, about {left} is left"
+        return PlaceWait(kind, text, holders)
     held = fault or f", {await _held_by(store, state)}"
-    return f"key {key!r} (limit {one.limit}){held}; {are} ahead"
+    return PlaceWait(kind, f"key {key!r} (limit {one.limit}){held}; {are} ahead", holders)
 
 
-async def _result_of(store: Store, stored: KeyedRecord | None) -> str:
+async def _result_of(store: Store, holders: Sequence[Claimant], fault: str) -> str:
     """Return which node computes the result for the key of a cache."""
-    try:
-        holders = key_state(stored).holders
-    except CorruptRecord as error:
-        return f"the result for its cache key, {error}"
     if not holders:
-        return "the result for its cache key, which no node computes now"
-    name = (await _names(store, [holders[0].claimant]))[0]
+        return f"the result for its cache key{fault or ', which no node computes now'}"
+    name = (await _names(store, holders[:1]))[0]
     return f"the result of {name}, which has the same cache key"
 
 

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from shlex import quote
 
+from flowkit._engine.key_places import Claimant
 from flowkit._records.heartbeats import slots_in_use, why_unserved
 from flowkit._records.key_waits import place_wait
 from flowkit._records.letter_records import read_letters
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
 from flowkit._records.worker_sessions import WorkerSession, sessions_of
+from flowkit._tasks.ancestors import Ancestors, Place
 from flowkit._tasks.explanations import (
     awaits_decision,
     cause_in,
@@ -26,7 +28,7 @@ from flowkit.client._session import Session, index_of
 from flowkit.errors import CorruptRecord
 from flowkit.graph._expanded_plan import node_of
 from flowkit.protocols import Store, TaskRecord
-from flowkit.task import ENDED, DeadLetter, Mark, Task, TaskStatus
+from flowkit.task import ENDED, WHOLE_TASK, DeadLetter, Mark, Task, TaskStatus
 
 MOST_TASKS = 100
 """Child tasks that are read to find one that waits for a decision."""
@@ -64,6 +66,10 @@ class _Explanation:
         self._clock = session.clock
         self._sessions = sessions
         self._missing: list[str | None] = []
+        self._owners: set[Claimant] = set()
+        """Nodes that compute results for which the others wait."""
+        self._above: set[Place] = set()
+        """Tasks of nodes that wait for these results, and the nodes and tasks above them."""
 
     async def of(self, record: TaskRecord, task: Task, index: int) -> str:
         """Return why a node is not running, and which processes are missing."""
@@ -97,9 +103,31 @@ class _Explanation:
             unserved=unserved,
             slots=slots,
             below=below,
-            place_wait=waited,
+            place_wait=None if waited is None else waited.text,
         )
+        if waited is None or not waited.holders:
+            return sentence, waits
+        if waited.kind == "cache":
+            return f"{sentence}{await self._of_owner(task, waited.holders[0])}", waits
+        if waited.kind == "key" and {holder[:2] for holder in waited.holders} <= self._above:
+            cancel = f"`flowkit cancel {quote(task.task_id)}`"
+            sentence += f" So the two nodes wait for each other: {cancel} lets the other one run."
         return sentence, waits
+
+    async def _of_owner(self, task: Task, owner: Claimant) -> str:
+        """Return what the node does that computes the result for which a node waits."""
+        record = (await self._store.load([owner.task_id])).get(owner.task_id)
+        if record is None or owner in self._owners:
+            return ""
+        try:
+            computing = decode_task(record)
+        except CorruptRecord:
+            return ""
+        self._owners.add(owner)
+        ancestors = await Ancestors(self._store).above(task.task_id)
+        self._above |= {(task.task_id, WHOLE_TASK), *ancestors}
+        sentence, waits = await self._of_node(record, computing, owner.node)
+        return f" In that task, {sentence}" if waits else f" {sentence}"
 
     async def _below(self, parent: Task, child_id: str) -> tuple[str | None, bool]:
         """Return what a child task waits for, as the end of a sentence that names it, or None; and

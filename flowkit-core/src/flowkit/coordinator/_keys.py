@@ -24,17 +24,17 @@ from flowkit._records.key_records import (
     key_change,
 )
 from flowkit._runtime.retries import notices_of
+from flowkit._tasks.ancestors import Ancestors, Place
 from flowkit._tasks.event_processor import log_store_error
 from flowkit._user_code.containment import awaited
 from flowkit.coordinator._gathered_events import GatheredEvents
-from flowkit.coordinator._key_ancestors import Ancestors
 from flowkit.coordinator._key_store import KeyStore
 from flowkit.coordinator._key_work import Answer, Ask, KeyWork, Step, step
 from flowkit.coordinator._rate_windows import RateWindows
 from flowkit.coordinator._timers import Timers
 from flowkit.errors import StoreError
 from flowkit.protocols import Clock, RecordChange, Store
-from flowkit.task import ClaimKind, Task
+from flowkit.task import WHOLE_TASK, ClaimKind, Task
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class Keys:
     async def _round(self, work: dict[str, KeyWork]) -> dict[str, KeyWork]:
         """Do one step for each key, and return the work that is left."""
         if self.kind != "rate":
-            await self._ancestors.resolve([ask for one in work.values() for ask in one.asks])
+            await self._find_ancestors([ask for one in work.values() for ask in one.asks])
         entered = await self._store.enter_queues(work)
         keys = {key for key, one in work.items() if one.needs_step}
         states = self._store.states(keys, unproved=entered)
@@ -209,6 +209,20 @@ class Keys:
         for task_id, of_task in events.items():
             self._answers.add(task_id, *_together(of_task))
         return left
+
+    async def _find_ancestors(self, asks: Sequence[Ask]) -> None:
+        """Set the ancestors of claims."""
+        of_nodes: dict[str, list[Place]] = {}
+        for ask in asks:
+            if ask.ancestors:
+                continue
+            task_id, node, _ = ask.candidate.claimant
+            if task_id not in of_nodes:
+                of_nodes[task_id] = [
+                    (task_id, WHOLE_TASK),
+                    *await self._ancestors.above(task_id),
+                ]
+            ask.ancestors = of_nodes[task_id][1:] if node == WHOLE_TASK else of_nodes[task_id]
 
     def _step(
         self, key: str, work: KeyWork, state: KeyState, queue: Sequence[Candidate], now: float
