@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from flowkit._json.limits import above_bounds, is_finite
+from flowkit._json.limits import MAX_BYTES, MAX_DEPTH, above_bounds
+from flowkit._json.values import is_plain
 from flowkit._triggers._events import TriggerEvent
 from flowkit.protocols import Delivery
 
@@ -46,7 +47,7 @@ def _value(data: bytes) -> tuple[Any, str | None]:
         value = from_json(data, allow_inf_nan=False)
     except ValueError as error:
         return _text(data), f"its value is not JSON: {error}"
-    if not is_finite(value):
+    if not is_plain(value, "its value", max_bytes=MAX_BYTES, max_levels=MAX_DEPTH):
         return _text(data), "its value is not JSON that can be used: a number in it is too large"
     return value, None
 
