@@ -43,7 +43,7 @@ async def test_what_waits_for_a_human_is_listed_until_it_is_decided() -> None:
         )
         assert view.nodes["ok"].waiting == "approval"
         assert await client.explain(task_id, "ok") == (
-            "'ok' waits for a decision since 2026-01-01T00:00:00+00:00."
+            "'ok' waits for a decision of 'ann', 'bob' since 2026-01-01T00:00:00+00:00."
             f" `flowkit decide {task_id} ok CHOICE` makes it: 'approve', 'reject'."
         )
         await client.decide(task_id, "ok", "approve", by="ann", values={"amount": 5}, comment="!")

@@ -87,7 +87,7 @@ async def test_a_node_that_does_not_wait_for_its_key_is_skipped_or_fails(
         await finish(cluster, holder)
         again = await cluster.run(keyed("c", on_conflict=on_conflict))
     assert (view.nodes["b"].status, view.nodes["b"].reason_code) == (status, "key_busy")
-    assert "others held its concurrency key" in sentence or "key 'k'" in sentence
+    assert "key 'k'" in sentence
     assert again.nodes["c"].status is NodeStatus.FINISHED
     assert ledger.order == ["a", "c"]
 

@@ -17,6 +17,7 @@ from flowkit._engine import (
     stray_after,
     undone_node,
 )
+from flowkit._engine.stop_reasons import KEY_BUSY
 from flowkit._records.task_records import last_change_at
 from flowkit._tasks.wait_explanations import (
     asked_place,
@@ -407,7 +408,6 @@ _WAIT_FOR_KEYS = (
     f"{MOST_WAITING_FOR_KEYS:,} nodes of the task wait for keys, rates or cached results already"
 )
 _SKIPPED = {
-    "key_busy": "others held its concurrency key, and it does not wait for it",
     "condition_false": "its condition is false",
     "signal_timeout": "no signal came in time",
     "approval_timeout": "no decision came in time",
@@ -442,6 +442,8 @@ def _skipped(task: Task, index: int, record: NodeRecord | None) -> str:
         for edge in plan.parents[index]
         if marks[edge.node] == Mark.SKIPPED and not has_data
     )
+    if code == KEY_BUSY and record is not None and (claim := record.claim("key")) is not None:
+        return f"others held its concurrency key {claim.key!r}, and it does not wait for it"
     reason = _SKIPPED.get(code or "", "nothing leads to it")
     return next(chain(missing, skipped), reason) if code == "upstream_skipped" else reason
 

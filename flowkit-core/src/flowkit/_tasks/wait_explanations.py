@@ -1,6 +1,6 @@
 """Explanations of nodes that wait: for what, since when, and which command ends the wait."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from shlex import quote
 
@@ -76,7 +76,16 @@ def explain_wait(task: Task, index: int, record: NodeRecord, now: float) -> str:
         return f"waits for the signal {name!r}{since}{until}. {command} sends it."
     choices = ", ".join(map(repr, wait.arguments["choices"][:MOST_CHOICES]))
     command = f"`flowkit decide {_place(task, index)} CHOICE`"
-    return f"waits for a decision{since}{until}. {command} makes it: {choices}."
+    decider = _assignees(wait.arguments.get("assignees") or ())
+    return f"waits for a decision{decider}{since}{until}. {command} makes it: {choices}."
+
+
+def _assignees(names: Sequence[str]) -> str:
+    """Return who may decide, if not everyone may."""
+    if not names:
+        return ""
+    more = f" or {len(names) - MOST_CHOICES} others" if len(names) > MOST_CHOICES else ""
+    return f" of {', '.join(map(repr, names[:MOST_CHOICES]))}{more}"
 
 
 def explain_until(record: NodeRecord, now: float) -> str:
