@@ -1,9 +1,14 @@
 """The verbs for schedules."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
+
+from flowkit import Client, Schedule
+from flowkit_testing import ManualClock
 from tests.cli.conftest import Cli
 from tests.cli.installations import ONE, Installation
 
@@ -124,6 +129,20 @@ def test_next_prints_the_times_in_the_zone_of_the_schedule(
     assert len({line.split("T")[0] for line in lines}) == 400
 
 
+def test_next_says_that_the_last_time_has_passed(cli: Cli, installation: Installation) -> None:
+    async def put_a_year_ago() -> None:
+        then = datetime.now(UTC) - timedelta(days=365)
+        once = Schedule("nightly", graph=ONE, at=then + timedelta(days=1))
+        clock = ManualClock(start=then)
+        async with Client(db=installation.address, clock=clock) as client:
+            await client.put_schedule(once)
+
+    anyio.run(put_a_year_ago)
+    ended = cli("schedule", "next", "nightly", "--db", installation.address)
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    assert ended.stderr.splitlines()[-1] == "schedule nightly has ended: no time is left"
+
+
 def test_the_graph_may_be_in_a_file_of_its_own(
     cli: Cli, installation: Installation, folder: Path
 ) -> None:
@@ -147,6 +166,12 @@ def test_a_wrong_document_is_refused_with_its_name_and_its_fields(
     assert "overlap must be 'skip' or " in refused.stderr
     assert "did you mean 'queue'?" in refused.stderr
     assert "unknown field 'jitters_sec'; did you mean 'jitter_sec'?" in refused.stderr
+    graph = {"nodes": [{"node_id": "a", "type": "work", "depends_on": ["b"]}]}
+    all_faults = cli(
+        "schedule", "put", document(folder, cron="x", graph=graph), "--db", installation.address
+    )
+    assert f"error: {path} has 2 faults\n" in all_faults.stderr
+    assert "'b'" in all_faults.stderr
     (folder / "empty.json").write_text("{}")
     empty = cli("schedule", "put", folder / "empty.json", "--db", installation.address)
     assert "  id is missing\n" in empty.stderr

@@ -46,6 +46,13 @@ def test_a_wrong_document_is_refused_with_its_name_and_its_fields(
     assert "wen" in refused.stderr
     unknown = cli("trigger", "put", document(folder, source="rabbit://host/queue"), *where)
     assert "no installed package knows the source 'rabbit://host/queue'" in unknown.stderr
+    graph = {"nodes": [{"node_id": "a", "type": "work", "depends_on": ["b"]}]}
+    path = document(folder, source="rabbit://host/queue", graph=graph)
+    both = cli("trigger", "put", path, *where)
+    assert "no installed package knows the source 'rabbit://host/queue'" in both.stderr
+    assert "'b'" in both.stderr
+    fields = cli("trigger", "put", document(folder, wen="true", graph=graph), *where)
+    assert ("wen" in fields.stderr, "'b'" in fields.stderr) == (True, True)
     (folder / "list.json").write_text("[]")
     wrong = cli("trigger", "put", folder / "list.json", *where)
     assert "a trigger is an object with the fields id, source, graph" in wrong.stderr

@@ -131,7 +131,8 @@ class NodeView(_View):
     waiting: WaitKind | ClaimKind | None = None
     """Kind of event for which a deferred node of a control type waits; ``key`` for a node that
     waits for its concurrency key, ``rate`` for one that waits for its rate, and ``cache`` for one
-    that waits for a result that another node with the same cache key computes.
+    that waits for a result that another node with the same cache key computes. None in a pause
+    before a retry, whose end is ``next_retry_at``.
     """
     waiting_until: datetime | None = None
     """Time at which this wait ends in any case."""

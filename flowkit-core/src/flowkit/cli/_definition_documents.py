@@ -1,6 +1,6 @@
 """Documents of schedules and triggers: JSON, TOML or YAML with their fields."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,9 @@ from flowkit._schedules import Schedule
 from flowkit._text.validation_errors import message_of
 from flowkit._triggers import Trigger
 from flowkit.cli._loader import load_flow
+from flowkit.config import GraphLimits
 from flowkit.errors import ConfigError, Fault, GraphError
+from flowkit.graph import Graph
 from flowkit.graph._faults import Faults, sentence
 from flowkit.plugins import Plugins
 
@@ -23,9 +25,12 @@ _FIELDS: Mapping[type[Any], str] = {
 }
 
 
-def read_definition(file: Path, graph: str | None, model: type[Definition]) -> Definition:
+def read_definition(
+    file: Path, graph: str | None, model: type[Definition], limits: GraphLimits
+) -> Definition:
     """Return the schedule or trigger in a document. ``graph`` is a file with its flow, if that is
-    not in the document.
+    not in the document. The graph in the document is checked only if other fields are wrong: else
+    the client checks it.
 
     Raises:
         ConfigError: the document cannot be read, or is no object.
@@ -36,7 +41,7 @@ def read_definition(file: Path, graph: str | None, model: type[Definition]) -> D
         if fields.keys() & {"graph", "flow"}:
             raise ConfigError(f"{file}: it has a graph or flow; leave out --graph")
         fields["graph"] = load_flow(graph, Plugins()).graph
-    return _definition_of(file, fields, model)
+    return _definition_of(file, fields, model, limits)
 
 
 def _read_fields(file: Path, expected: str) -> dict[str, Any]:
@@ -52,14 +57,29 @@ def _read_fields(file: Path, expected: str) -> dict[str, Any]:
     return found
 
 
-def _definition_of(file: Path, fields: Mapping[str, Any], model: type[Definition]) -> Definition:
+def _definition_of(
+    file: Path, fields: Mapping[str, Any], model: type[Definition], limits: GraphLimits
+) -> Definition:
     try:
         return model(**fields)
     except ValidationError as error:
-        faults = [Fault(None, _text_of(item, model)) for item in error.errors(include_url=False)]
+        wrong = error.errors(include_url=False)
+        faults: list[Fault] = [Fault(None, _text_of(item, model)) for item in wrong]
+        faults += _faults_in(fields.get("graph"), limits)
         refused = GraphError(faults)
         refused.add_note(str(file))
         raise refused from None
+
+
+def _faults_in(graph: Any, limits: GraphLimits) -> Sequence[Fault]:
+    """Return the faults of a graph in a document."""
+    if graph is None:
+        return ()
+    try:
+        Graph.parse(graph, limits=limits, functions=Plugins().functions)
+    except GraphError as error:
+        return error.faults
+    return ()
 
 
 def _text_of(item: Any, model: type[Any]) -> str:

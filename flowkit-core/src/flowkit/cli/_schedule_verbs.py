@@ -10,7 +10,7 @@ import typer
 from flowkit._schedules import Schedule, ScheduleView, next_times, zone_of
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
-from flowkit.cli._connection import connected, run_async
+from flowkit.cli._connection import configuration, connected, run_async
 from flowkit.cli._definition_documents import read_definition
 from flowkit.cli._output import print_json
 from flowkit.cli._schedule_output import print_line, print_schedule, print_schedules
@@ -40,7 +40,7 @@ def put(
     The document has the fields of a `Schedule`: `id`, `graph`, `cron` and so on. A schedule that is
     put again keeps its past.
     """
-    schedule = read_definition(file, graph, Schedule)
+    schedule = read_definition(file, graph, Schedule, configuration(config, db, bus).limits)
 
     async def main() -> ScheduleView:
         async with connected(config, db, bus) as client:
@@ -101,6 +101,8 @@ def coming(
     if as_json:
         print_json({"schedule": schedule_id, "times": times})
         return
+    if not times:
+        typer.echo(printable(f"schedule {schedule_id} has ended: no time is left"), err=True)
     for at in times:
         typer.echo(at.isoformat())
 

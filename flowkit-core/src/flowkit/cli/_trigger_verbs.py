@@ -9,7 +9,7 @@ import typer
 from flowkit._text.redaction import printable
 from flowkit._triggers import Trigger, TriggerView
 from flowkit.cli import _options as options
-from flowkit.cli._connection import connected, run_async
+from flowkit.cli._connection import configuration, connected, run_async
 from flowkit.cli._definition_documents import read_definition
 from flowkit.cli._output import compact, console, print_json, table
 from flowkit.client import Client
@@ -37,7 +37,7 @@ def put(
 
     The document has the fields of a `Trigger`: `id`, `source`, `graph` and so on.
     """
-    trigger = read_definition(file, graph, Trigger)
+    trigger = read_definition(file, graph, Trigger, configuration(config, db, bus).limits)
 
     async def main() -> TriggerView:
         async with connected(config, db, bus) as client:

@@ -871,9 +871,11 @@ class TaskVerbs(ABC):
         make those tasks that do not exist. The times may be before the schedule existed.
 
         At most ``limit`` of these tasks run at once: the first of them are durable when this
-        returns, and coordinators make each further one when one of them has ended. A backfill
-        continues while the schedule is paused, and its tasks do not count for ``overlap``. The same
-        call again, before the backfill has ended, changes nothing.
+        returns, and coordinators make each further one when one of them has ended. Until then,
+        :meth:`get_task` and :meth:`wait` raise :class:`~flowkit.errors.TaskNotFound` for its id;
+        ``get_schedule(schedule_id).backfills`` is 0 when all tasks of the backfills of the schedule
+        have ended. A backfill continues while the schedule is paused, and its tasks do not count
+        for ``overlap``. The same call again, before the backfill has ended, changes nothing.
 
         Raises:
             ScheduleNotFound: there is no such schedule.
@@ -901,10 +903,11 @@ class TaskVerbs(ABC):
         its pause, and its place if it keeps its source.
 
         Raises:
-            GraphError: the graph, the condition or the params have faults; all of them are listed.
+            GraphError: the graph, the condition or the params have faults; all of them are listed,
+                with that of its source.
             FlowNotFound: its flow does not exist, or has no such version.
-            TriggerRefused: its source is not known or wrong, or has too many triggers: a hundred
-                on the ends of one pipeline, 500 with sources of plugins.
+            TriggerRefused: only its source is not known or wrong, or has too many triggers: a
+                hundred on the ends of one pipeline, 500 with sources of plugins.
             RecordTooLarge: the trigger is larger than a record of the store may be, which is at
                 least two million bytes. Nothing is stored.
             StoreUnavailable: the trigger may or may not have been stored; call this again.

@@ -29,6 +29,7 @@ from flowkit.errors import (
     ConfigError,
     CorruptRecord,
     Fault,
+    FlowNotFound,
     GraphError,
     PluginError,
     StoreUnavailable,
@@ -57,15 +58,29 @@ def _view(stored: StoredTrigger, behind: int | None = None) -> TriggerView:
 async def put_trigger(session: Session, trigger: Trigger) -> TriggerView:
     """Check a trigger and store it."""
     trigger = valid_model(Trigger, trigger, TriggerRefused)
-    if pipeline_of(trigger.source) is None:
-        try:
-            session.plugins.open_trigger(trigger.source, session.cfg)
-        except (ConfigError, PluginError) as error:
-            raise TriggerRefused(str(error)) from error
-    graph = await _checked(session, trigger)
+    refused = _source_refused(session, trigger.source)
+    try:
+        graph = await _checked(session, trigger)
+    except (GraphError, FlowNotFound, CorruptRecord) as error:
+        if refused is None:
+            raise
+        faults = error.faults if isinstance(error, GraphError) else [Fault(None, str(error))]
+        raise GraphError([Fault(None, str(refused)), *faults]) from None
+    if refused is not None:
+        raise TriggerRefused(str(refused)) from refused
     view = await session.patiently(lambda: _put(session, trigger, graph))
     await session.dispatcher.trigger_changed(trigger.id)
     return view
+
+
+def _source_refused(session: Session, source: str) -> ConfigError | PluginError | None:
+    """Return the error of a source that no plugin opens, or None."""
+    if pipeline_of(source) is None:
+        try:
+            session.plugins.open_trigger(source, session.cfg)
+        except (ConfigError, PluginError) as error:
+            return error
+    return None
 
 
 async def _put(session: Session, trigger: Trigger, graph: bytes) -> TriggerView:
