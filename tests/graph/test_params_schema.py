@@ -117,19 +117,40 @@ def test_a_schema_that_cannot_be_used_is_a_fault_of_the_graph(schema: Any, fault
     assert any(fault in one for one in found), found
 
 
+def needed(**schema: Any) -> dict[str, Any]:
+    """Return a schema with a required property."""
+    return {"properties": {"x": schema}, "required": ["x"]}
+
+
 @pytest.mark.parametrize(
     ("schema", "fault"),
     [
-        (prop(enum=[]), "params.properties.x: enum is empty, so that no value matches"),
-        (each(enum=[]), "params.properties.x.items: enum is empty"),
-        (prop(minimum=5, maximum=3), "params.properties.x: minimum 5 is above maximum 3"),
-        (prop(minLength=2, maxLength=1), "params.properties.x: minLength 2 is above maxLength 1"),
-        (prop(minItems=1, maxItems=0), "params.properties.x: minItems 1 is above maxItems 0"),
-        (prop(exclusiveMinimum=1, maximum=1), "exclusiveMinimum 1 is not below maximum 1"),
-        (prop(minimum=1, exclusiveMaximum=1), "minimum 1 is not below exclusiveMaximum 1"),
-        (prop(allOf=[{}, False]), "params.properties.x: allOf contains false"),
-        (prop(anyOf=[False, False]), "params.properties.x: anyOf contains only false"),
-        (prop(anyOf=[{}, {"enum": []}]), "params.properties.x.anyOf[1]: enum is empty"),
+        (needed(enum=[]), "params.properties.x: enum is empty, so that no value matches"),
+        (
+            needed(type="integer", minimum=5, maximum=3),
+            "params.properties.x: minimum 5 is above maximum 3",
+        ),
+        (
+            needed(type="string", minLength=2, maxLength=1),
+            "params.properties.x: minLength 2 is above maxLength 1",
+        ),
+        (
+            needed(type="array", minItems=1, maxItems=0),
+            "params.properties.x: minItems 1 is above maxItems 0",
+        ),
+        ({"minProperties": 2, "maxProperties": 1}, "params: minProperties 2 is above"),
+        (
+            needed(type=["integer", "number"], exclusiveMinimum=1, maximum=1),
+            "exclusiveMinimum 1 is not below maximum 1",
+        ),
+        (
+            needed(type="number", minimum=1, exclusiveMaximum=1),
+            "minimum 1 is not below exclusiveMaximum 1",
+        ),
+        (needed(allOf=[{}, False]), "params.properties.x: allOf contains false"),
+        (needed(allOf=[{"enum": []}]), "params.properties.x.allOf[0]: enum is empty"),
+        (needed(anyOf=[False, False]), "params.properties.x: no value matches any schema in anyOf"),
+        (needed(oneOf=[False, {"enum": []}]), "no value matches any schema in oneOf"),
         (
             {"properties": {"x": False}, "required": ["x"]},
             "params: the required property 'x' has the schema false",
@@ -138,7 +159,10 @@ def test_a_schema_that_cannot_be_used_is_a_fault_of_the_graph(schema: Any, fault
             {"properties": {"x": {}}, "required": ["y"], "additionalProperties": False},
             "params: the required property 'y' is not in properties, and additionalProperties is",
         ),
-        ({"$defs": {"d": {"enum": []}}}, "params.$defs.d: enum is empty"),
+        (
+            needed(type="object", properties={"y": {"enum": []}}, required=["y"]),
+            "params.properties.x.properties.y: enum is empty",
+        ),
     ],
 )
 def test_a_schema_that_no_value_can_match_is_a_fault(schema: Any, fault: str) -> None:
@@ -152,14 +176,25 @@ def test_a_schema_that_no_value_can_match_is_a_fault(schema: Any, fault: str) ->
         {"properties": {"x": False}},
         {"properties": {"x": {}}, "required": ["x"], "additionalProperties": False},
         {"patternProperties": {"^x": {}}, "required": ["xy"], "additionalProperties": False},
-        prop(minimum=3, maximum=3, minLength=2, maxLength=2),
-        prop(exclusiveMinimum=1, maximum=1.5),
+        needed(type="integer", minimum=3, maximum=3),
+        needed(type="number", exclusiveMinimum=1, maximum=1.5),
+        needed(minimum=5, maximum=3),
+        needed(type=["string", "integer"], minLength=5, maxLength=1),
+        needed(type="integer", required=["q"], additionalProperties=False),
+        needed(properties={"y": {"enum": []}}, required=["y"]),
+        needed(minContains=3, maxContains=1),
+        needed(items={"enum": []}),
+        needed(additionalProperties={"enum": []}),
+        needed(anyOf=[{"enum": []}, {"type": "string"}]),
+        prop(enum=[]),
         {"not": {"enum": []}},
-        prop(anyOf=[False, {"type": "string"}]),
+        {"$defs": {"d": {"enum": []}}},
+        {"if": {"required": ["a"], "properties": {"a": False}}, "else": {}},
+        {"dependentSchemas": {"a": {"required": ["b"], "properties": {"b": False}}}},
         prop(default={"minimum": 5, "maximum": 3}),
     ],
 )
-def test_a_schema_that_forbids_only_some_values_has_no_fault(schema: Any) -> None:
+def test_a_schema_that_some_values_match_has_no_fault(schema: Any) -> None:
     assert faults(schema) == []
 
 

@@ -23,7 +23,7 @@ from flowkit.graph._schema_checks import (
     validator_of,
     value_faults,
 )
-from flowkit.graph._schema_contradictions import contradictions
+from flowkit.graph._schema_contradictions import OBJECTS, Kinds, contradictions
 from flowkit.graph._schema_properties import (
     LISTS,
     MAPS,
@@ -74,13 +74,13 @@ class _Faulty(Exception):
 def schema_faults(schema: Schema) -> list[str]:
     """Return what is wrong with a schema of params, as sentences."""
     return _type_faults(schema, "params") or (
-        value_schema_faults(schema, "params") or list(_default_faults(schema))
+        value_schema_faults(schema, "params", OBJECTS) or list(_default_faults(schema))
     )
 
 
 def object_schema_faults(schema: Schema, where: str) -> list[str]:
     """Return what is wrong with a schema of objects, as sentences about ``where`` it is."""
-    return _type_faults(schema, where) or value_schema_faults(schema, where)
+    return _type_faults(schema, where) or value_schema_faults(schema, where, OBJECTS)
 
 
 def _type_faults(schema: Schema, where: str) -> list[str]:
@@ -90,14 +90,16 @@ def _type_faults(schema: Schema, where: str) -> list[str]:
     return [f"{where}: the type of the schema must be 'object', not {short(kinds)}"]
 
 
-def value_schema_faults(schema: Schema, where: str) -> list[str]:
-    """Return what is wrong with a schema of any values, as sentences about ``where`` it is."""
+def value_schema_faults(schema: Schema, where: str, kinds: Kinds = None) -> list[str]:
+    """Return what is wrong with a schema of values that have these types, or any, as sentences
+    about ``where`` it is.
+    """
     found = schema_errors(schema)
     if not found:
         try:
             _check_size(schema)
             validator_of(to_json(schema))
-            found = list(islice(contradictions(schema), MAX_FAULTS))
+            found = list(islice(contradictions(schema, kinds), MAX_FAULTS))
         except _Faulty as error:
             return [f"{where}: {error}"]
         except ValueError as error:
