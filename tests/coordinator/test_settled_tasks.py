@@ -109,6 +109,17 @@ async def test_the_end_of_a_purged_task_is_forgotten() -> None:
             await coordinator.wait(task_id)
 
 
+async def test_a_new_task_with_the_id_of_a_purged_one_is_awaited() -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        (coordinator,) = cluster.coordinators
+        await coordinator.create_task(graph=ONE, task_id="t", labels={"is": "old"})
+        await cluster.client.wait("t")
+        await cluster.clock.sleep(1)
+        await cluster.store.purge(finished_before=cluster.clock.now())
+        await coordinator.create_task(graph=ONE, task_id="t", labels={"is": "new"})
+        assert (await coordinator.wait("t")).labels == {"is": "new"}
+
+
 async def test_the_oldest_ends_are_forgotten_above_a_limit() -> None:
     async with Cluster(handlers=[work]) as cluster:
         ids = [(await cluster.run(one)).id for one in (ONE, TWO, ONE)]

@@ -309,20 +309,21 @@ class SettledTasks:
         """Keep a task that has ended, if it cannot run again."""
         if not self._keep_sec or not _is_settled(task):
             return
-        self._pop(task.task_id)
+        self.forget(task.task_id)
         self._tasks[task.task_id] = task
         self._nodes += len(task.marks)
         while self._nodes > self._max_nodes:
-            self._pop(next(iter(self._tasks)))
+            self.forget(next(iter(self._tasks)))
 
     def pop(self, task_id: str, now: float) -> Task | None:
         """Return a task that is kept, and forget it, so that the caller may change its values."""
-        task = self._pop(task_id)
+        task = self.forget(task_id)
         if task is None or task.finished_at is None or now - task.finished_at >= self._keep_sec:
             return None
         return task
 
-    def _pop(self, task_id: str) -> Task | None:
+    def forget(self, task_id: str) -> Task | None:
+        """Forget a task, and return it if it was kept."""
         task = self._tasks.pop(task_id, None)
         if task is not None:
             self._nodes -= len(task.marks)

@@ -242,6 +242,8 @@ class EventProcessor:
                 the call is harmless.
         """
         stored = await self._store.create([submission.record for submission in submissions])
+        for new in submissions:
+            self._settled.forget(new.task.task_id)  # that of an earlier task with this id
         if self._cache.max_nodes:
             for new in submissions:
                 if new.certainly_new:
