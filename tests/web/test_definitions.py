@@ -49,6 +49,9 @@ async def test_a_schedule_is_stored_paused_triggered_backfilled_and_deleted() ->
         assert same.json() == filled.json()
         early = await http.post("/schedules/s/backfill", json={**days, "end": "2020-01-02T05:59"})
         assert early.json()["items"] == filled.json()["items"][:1]
+        first_day = {"start": "0001-01-01", "end": "0001-01-02"}
+        refused = await http.post("/schedules/s/backfill", json=first_day)
+        assert problem(refused) == (422, "invalid_request")
         assert (await http.delete("/schedules/s")).status_code == 204
         assert problem(await http.get("/schedules/s")) == (404, "schedule_not_found")
 

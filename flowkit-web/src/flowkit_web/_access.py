@@ -57,6 +57,8 @@ class Access:
         self._has_tokens = False
         self._read_at = -math.inf
         self._read_again_at = -math.inf
+        self._is_silent = False
+        """Whether the tokens are those of an earlier time, because the store does not answer."""
         self._requests = RateLimit(per_sec=config.requests_per_sec, burst=config.request_burst)
         self._checks = RateLimit(per_sec=config.requests_per_sec, burst=config.request_burst)
         """Requests without a token, by the address of the caller."""
@@ -82,12 +84,18 @@ class Access:
         return caller
 
     async def caller_of(self, request: Request) -> Caller | None:
-        """Return the caller of a request; None if it is unknown."""
+        """Return the caller of a request; None if it is unknown.
+
+        Raises:
+            StoreUnavailable: the token is not known, and the store does not answer.
+        """
         await self._refresh()
         if not self._has_tokens:
             return LOCAL if self._local and _is_local(request) else None
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         token = self._tokens.get(hash_of(secret.strip())) if scheme.lower() == "bearer" else None
+        if token is None and secret and self._is_silent:
+            raise StoreUnavailable("the store does not answer, so this token cannot be checked")
         return None if token is None else Caller(token.name, token.role)
 
     async def _refresh(self) -> None:
@@ -107,6 +115,7 @@ class Access:
             if await within(READ_SEC, self._read, clock=clock):
                 return
         self._read_again_at = clock.monotonic() + FRESH_SEC
+        self._is_silent = True
 
     async def _read(self) -> None:
         now = self._client.clock.monotonic()
@@ -114,6 +123,7 @@ class Access:
         self._tokens = {token.hash: token for token in tokens}
         self._has_tokens = bool(tokens)
         self._read_at, self._read_again_at = now, now + FRESH_SEC
+        self._is_silent = False
 
     def _unknown(self, request: Request) -> Problem:
         _log_refusal(request, "a caller without a valid token")

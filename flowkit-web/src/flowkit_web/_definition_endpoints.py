@@ -88,8 +88,8 @@ async def backfill_schedule(
 ) -> Page[bodies.Created]:
     """Make the tasks of past nominal times, and return the ids of all of them."""
     zone = ZoneInfo((await client.get_schedule(schedule_id)).schedule.timezone)
-    first, last = read_time(body.start, zone), read_time(body.end, zone)
     with invalid_arguments():
+        first, last = read_time(body.start, zone), read_time(body.end, zone)
         made = await client.backfill(schedule_id, first, last, limit=body.limit)
     return Page([bodies.Created(id=task_id) for task_id in made], None)
 
