@@ -136,6 +136,36 @@ def test_a_retry_runs_the_shards_that_did_not_finish():
     assert play.record("n").attempt == 2
 
 
+@pytest.mark.parametrize("chosen", [(), ("p",)])
+def test_a_shard_that_finished_because_its_source_failed_goes_on_with_it(chosen: tuple[str, ...]):
+    play = running(p=ONCE)
+    play.starts("n[0]")
+    play.starts("n[1]")
+    play.fails("p")
+    play.succeeds("n[0]")
+    play.stops("n[1]")
+    assert (play.status("n[0]"), play.status("n")) == ("finished", "cancelled")
+    play.retry(*chosen)
+    play.stores_a_batch("p")
+    assert started(play.begins("n")) == ["n[0]", "n[1]"]
+    assert {play.record(name).generation for name in ("p", "n", "n[0]", "n[1]")} == {0}
+    play.succeeds("p")
+    play.succeeds("n[0]")
+    assert effects(play.succeeds("n[1]")) == ["collect n"]
+
+
+def test_a_finished_shard_stays_finished_if_its_source_has_ended():
+    play = running("p -> x", x=ONCE)
+    play.succeeds("p")
+    play.succeeds("n[0]")
+    play.starts("n[1]")
+    play.fails("x")
+    play.stops("n[1]")
+    play.retry()
+    assert play.status("n[0]") is NodeStatus.FINISHED
+    assert play.status("n[1]") is NodeStatus.QUEUED
+
+
 def test_a_retry_after_a_failed_end_runs_the_end_alone():
     play = at_the_end(n=ONCE)
     play.collects_shards("n")

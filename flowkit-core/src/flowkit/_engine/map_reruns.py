@@ -7,7 +7,7 @@ from flowkit._engine.map_undos import records_of_undos
 from flowkit._engine.reruns import is_owed, reset_record
 from flowkit._engine.transition import Transition
 from flowkit.graph import Plan
-from flowkit.graph._expanded_plan import is_shard, is_undo, node_of
+from flowkit.graph._expanded_plan import is_shard, is_sharded, is_undo, node_of
 from flowkit.task import MapState, Mark, Task
 
 
@@ -19,14 +19,15 @@ def chosen_nodes(plan: Plan, nodes: Iterable[int] | None) -> tuple[int, ...] | N
 
 
 def records_to_load(task: Task, nodes: Collection[int]) -> list[int]:
-    """Return the nodes whose records a retry needs: the children of maps only if they may run
-    again.
+    """Return the nodes whose records a retry needs: the children of maps and the shards of nodes
+    only if they may run again.
     """
     plan, named = task.spec.plan, set(nodes)
     found = [*range(plan.size), *records_of_undos(task)]
     for index, state in task.maps.items():
         if not is_undo(plan, index):
-            found += _again(task, state, named, failed=True)
+            is_open = is_sharded(plan, index) and task.marks[index] != Mark.FINISHED
+            found += state.children() if is_open else _again(task, state, named, failed=True)
     return found
 
 
@@ -56,6 +57,9 @@ def reset_maps(
     A map keeps its children, unless it starts from nothing: then it evaluates its items again. The
     choice of a child does not start its map from nothing, unless that is owed data of a parent, or
     is one of the ``emptied`` ones. The ``filled`` children keep their batches.
+
+    A shard may have finished because its source failed or was stopped. If the source goes on, so
+    does the shard, and keeps its batches.
     """
     task, count = draft.task, 0
     plan = task.spec.plan
@@ -72,7 +76,9 @@ def reset_maps(
         if has_new_input or index in emptied or not kept:
             drop_map(draft, index)
         else:
-            count += _reset_children(draft, index, state, named, filled)
+            sources = plan.sources[index] if is_sharded(plan, index) else ()
+            reads_more = any(source in again for source in sources)
+            count += _reset_children(draft, index, state, named, filled, reads_more=reads_more)
     return count
 
 
@@ -93,19 +99,22 @@ def _reset_children(
     state: MapState,
     named: Collection[int],
     filled: Collection[int],
+    *,
+    reads_more: bool,
 ) -> int:
-    """Reset the children of a map that run again, and return their number. A map that reads
-    artifacts looks for more of them again.
+    """Reset the children of a map that run again, and return their number: of a node with shards
+    that ``reads_more``, all of them. A map that reads artifacts looks for more of them again.
     """
     task = draft.task
     spec = task.spec.plan.nodes[index].map
     failed = spec is None or spec.on_item_failure == "fail"
-    children = _again(task, state, named, failed=failed)
+    children = [*state.children()] if reads_more else _again(task, state, named, failed=failed)
     edited = draft.edit_map(index)
     edited.waiting = edited.open = len(children)
     if state.stream is not None:
         edited.stream = state.stream._replace(ended=False)
-    fresh = {one for one in children if task.marks[one] == Mark.FINISHED} - {*filled}
+    fresh = {one for one in children if one in named and task.marks[one] == Mark.FINISHED}
+    fresh -= {*filled}
     if fresh:
         owner = draft.edit(index)
         if owner.generation == task.records[index].generation:
