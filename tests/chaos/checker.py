@@ -263,9 +263,11 @@ def _only_issued_attempts_run(case: Case) -> Iterator[Finding]:
     """Check that no attempt ran that was not issued.
 
     A command may be delivered late or twice, but a node that ended or was cancelled gets no new
-    attempt.
+    attempt. A worker begins the later nodes of a segment by itself: they count as issued.
     """
-    issued = {node.node_id: node.attempt for node in case.worked()}
+    issued = {
+        node.node_id: node.attempt or _is_cancelled_in_segment(case, node) for node in case.worked()
+    }
     for event in case.stored.events:
         if (
             isinstance(event.data, dict)
@@ -283,6 +285,19 @@ def _only_issued_attempts_run(case: Case) -> Iterator[Finding]:
         ]
         if late:
             yield node_id, f"{most} attempts were issued, but attempt {max(late)} was executed"
+
+
+def _is_cancelled_in_segment(case: Case, node: NodeView) -> bool:
+    """Return whether the task of a node was cancelled before a coordinator read that a worker had
+    gone on to this node. Then the node has no attempt.
+    """
+    specs = {spec["node_id"]: spec for spec in case.submission.flow.graph["nodes"]}
+    return node.status == "cancelled" and any(
+        parent["pid"] == began["pid"] and parent["at"] <= began["at"]
+        for began in case.evidence.executions(case.task_id, node.node_id, "began")
+        for name in specs[node.node_id]["depends_on"]
+        for parent in case.evidence.executions(case.task_id, name, "ended")
+    )
 
 
 def late_executions(evidence: Evidence) -> list[float]:

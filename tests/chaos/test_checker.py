@@ -212,6 +212,19 @@ def begun_without_having_been_issued(history: History) -> None:
     history.worker("n1", "began", attempt=2)
 
 
+@pytest.mark.parametrize(("pid", "may_run"), [(2, True), (3, False)])
+def test_a_cancelled_node_may_have_run_in_the_segment_of_its_parent(
+    pid: int, may_run: bool
+) -> None:
+    history = History("chain")
+    history.change("n1", status="cancelled", attempt=0)
+    for line in history.workers:
+        if line["node"] == "n0":
+            line["pid"] = pid
+    found = {(one.rule, one.node_id) for one in check(history.evidence())}
+    assert (("only issued attempts run", "n1") not in found) == may_run
+
+
 def raised_something_else(history: History) -> None:
     history.client("unexpected", error="KeyError")
 
