@@ -20,7 +20,7 @@ from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, Notices, retry
 from flowkit._runtime.store_probe import while_readable, why_unreadable
 from flowkit._runtime.topic_names import checked_topic
-from flowkit._text.redaction import labelled, redacted
+from flowkit._text.redaction import encodable, labelled, redacted
 from flowkit._text.times import read_time
 from flowkit._text.validation_errors import plain_message_of
 from flowkit.errors import ConfigError, StoreError
@@ -112,6 +112,7 @@ __all__ = [
     "Lifecycle",
     "Notices",
     "checked_topic",
+    "encodable",
     "end_of_prefix",
     "is_unicode",
     "page_cursor",

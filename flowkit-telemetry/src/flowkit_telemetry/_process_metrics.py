@@ -72,7 +72,7 @@ class ProcessMetrics:
             if counts is not None:
                 if values not in counts:
                     values = self._begun(name, labels)
-                counts[values] = counts.get(values, 0) + value
+                counts[values] += value
                 continue
             histograms = self._histograms[name]
             if (histogram := histograms.get(values)) is None:

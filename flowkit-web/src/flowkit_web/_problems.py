@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteError
 from starlette.routing import Match, Route
 
 from flowkit import errors
-from flowkit.adapters import plain_message_of, redacted
+from flowkit.adapters import encodable, plain_message_of, redacted
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:flowkit:problem:"
@@ -189,12 +189,8 @@ def _fault_of(item: Mapping[str, Any]) -> Fault:
     value = item.get("input")
     if message.startswith("must") and (value is None or isinstance(value, str | int | float)):
         message += f", not {json.dumps(value, ensure_ascii=False)[:MOST_OF_A_VALUE]}"
-    return Fault(message=_writable(redacted(message)), field=_writable(redacted(field)))
-
-
-def _writable(text: str) -> str:
-    """Escape what UTF-8 cannot carry: a key or a text of a body may contain a lone surrogate."""
-    return text.encode(errors="backslashreplace").decode()
+    # A key or a text of a body may contain a lone surrogate.
+    return Fault(message=encodable(redacted(message)), field=encodable(redacted(field)))
 
 
 async def on_disconnect(request: Request, error: Exception) -> Response:

@@ -40,13 +40,13 @@ async def while_readable(work: Callable[[], Awaitable[T]], *, store: Store, cloc
         StoreUnavailable: the work took longer than four seconds, and the store did not answer a
             probe for two more. The work is cancelled; its writes may or may not have been applied.
     """
-    reasons: list[str] = []
+    reason: str | None = None
 
     async def watch() -> None:
-        while not reasons:
+        nonlocal reason
+        while reason is None:
             await clock.sleep(SLOW_SEC)
-            if (reason := await why_unreadable(store, clock)) is not None:
-                reasons.append(reason)
+            reason = await why_unreadable(store, clock)
         scope.cancel()
 
     with anyio.CancelScope() as scope:
@@ -57,4 +57,4 @@ async def while_readable(work: Callable[[], Awaitable[T]], *, store: Store, cloc
             watching.cancel()
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({watching})
-    raise StoreUnavailable(f"the store does not answer: {reasons[0]}")
+    raise StoreUnavailable(f"the store does not answer: {reason}")

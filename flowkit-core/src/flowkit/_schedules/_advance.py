@@ -8,7 +8,7 @@ so that another coordinator can make the same tasks after a crash.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flowkit._schedules._due_times import due_at, in_pause, next_nominal, without_decided
+from flowkit._schedules._due_times import after_pauses, due_at, in_pause, without_decided
 from flowkit._schedules._schedule import task_id_of
 from flowkit._schedules._state import (
     MOST_OPEN,
@@ -60,13 +60,14 @@ class _StepDraft:
         for _ in range(MOST_AT_ONCE):
             if nominal is None or not self._is_due(nominal):
                 break
-            reason = self._skipped(nominal)
+            following = self._following(nominal)
+            reason = self._skipped(nominal, following)
             if reason is None:
                 self._place(nominal)
             else:
                 self._skip(nominal, reason)
             self.state = replace(self.state, handled=nominal)
-            nominal = self._following(nominal)
+            nominal = following
         self.state = without_decided(self.state, nominal)
 
     def _following(self, moment: float) -> float | None:
@@ -75,7 +76,7 @@ class _StepDraft:
     def _is_due(self, nominal: float) -> bool:
         return due_at(self.rules, self.state, nominal) <= self.now
 
-    def _skipped(self, nominal: float) -> SkipReason | None:
+    def _skipped(self, nominal: float, following: float | None) -> SkipReason | None:
         """Return why a nominal time gets no task at all, or None. After one that was missed,
         ``latest`` also skips those that are due and were not missed themselves, but for the last.
         """
@@ -89,8 +90,8 @@ class _StepDraft:
         if is_missed and self.rules.catch_up == "none":
             return "catch_up"
         if self.catches_up and self.rules.catch_up == "latest":
-            following = next_nominal(self.rules, self.state, nominal)
-            if following is not None and self._is_due(following):
+            latest = after_pauses(self.rules, self.state, following)
+            if latest is not None and self._is_due(latest):
                 return "catch_up"
         self.catches_up = False
         return None

@@ -36,9 +36,8 @@ def without_decided(state: ScheduleState, nominal: float | None) -> ScheduleStat
     )
 
 
-def next_nominal(rules: Rules, state: ScheduleState, moment: float) -> float | None:
-    """Return the first nominal time after a moment, apart from pauses that have ended."""
-    nominal = rules.after(state, moment)
+def after_pauses(rules: Rules, state: ScheduleState, nominal: float | None) -> float | None:
+    """Return a nominal time, or the first one after the pauses that it is in."""
     while nominal is not None and in_pause(state, nominal):
         end = max(end for start, end in state.pauses if start < nominal <= end)
         nominal = rules.after(state, end)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from flowkit._schedules._due_times import next_nominal
+from flowkit._schedules._due_times import after_pauses
 from flowkit._schedules._schedule import Schedule, task_id_of
 from flowkit._schedules._state import Entry, Rules, ScheduleState, SkipReason
 from flowkit.protocols import utc
@@ -71,7 +71,10 @@ def schedule_view(
     """
     starting = {task_id_of(schedule.id, one) for one in state.starting}
     is_paused = state.paused_at is not None
-    coming = None if is_paused else next_nominal(Rules.of(schedule), state, state.handled)
+    coming = None
+    if not is_paused:
+        rules = Rules.of(schedule)
+        coming = after_pauses(rules, state, rules.after(state, state.handled))
     return ScheduleView(
         id=schedule.id,
         schedule=schedule,

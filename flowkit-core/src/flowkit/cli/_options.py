@@ -163,24 +163,25 @@ def check_timeline(timeline: bool, as_json: bool) -> None:
 
 def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
     """Parse ``KEY=VALUE`` items: ``["a=1"]`` becomes ``{"a": "1"}``."""
-    found: dict[str, str] = {}
-    for item in items or ():
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise typer.BadParameter(f"expected KEY=VALUE, not {item!r}", param_hint=option)
-        found[key] = value
-    return found
+    return dict(_pair(item, option) for item in items or ())
 
 
 def labels(items: Iterable[str] | None) -> dict[str, str]:
     """Parse the labels of ``--label``. A key is given once."""
     found: dict[str, str] = {}
     for item in items or ():
-        ((key, value),) = pairs([item], "--label").items()
+        key, value = _pair(item, "--label")
         if key in found:
             raise typer.BadParameter(f"the label {key!r} is given twice", param_hint="--label")
         found[key] = value
     return found
+
+
+def _pair(item: str, option: str) -> tuple[str, str]:
+    key, equals, value = item.partition("=")
+    if not equals or not key:
+        raise typer.BadParameter(f"expected KEY=VALUE, not {item!r}", param_hint=option)
+    return key, value
 
 
 def filters(

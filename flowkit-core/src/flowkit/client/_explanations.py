@@ -66,6 +66,7 @@ class _Explanation:
         self._clock = session.clock
         self._sessions = sessions
         self._missing: list[str | None] = []
+        self._ancestors = Ancestors(session.store)
         self._owners: set[Claimant] = set()
         """Nodes that compute results for which the others wait."""
         self._above: set[Place] = set()
@@ -124,7 +125,7 @@ class _Explanation:
         except CorruptRecord:
             return ""
         self._owners.add(owner)
-        ancestors = await Ancestors(self._store).above(task.task_id)
+        ancestors = await self._ancestors.above(task.task_id)
         self._above |= {(task.task_id, WHOLE_TASK), *ancestors}
         sentence, waits = await self._of_node(record, computing, owner.node)
         return f" In that task, {sentence}" if waits else f" {sentence}"
