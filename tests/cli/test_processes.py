@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
@@ -21,6 +22,7 @@ HANDLERS = (
     "from flowkit.worker import handler\n@handler('a')\ndef a(): ...\n@handler('b')\ndef b(): ...\n"
 )
 FLOWKIT = [sys.executable, "-m", "flowkit.cli"]
+LOOP = "uvloop" if find_spec("uvloop") else "asyncio"
 
 
 def until_ready_then_stopped(
@@ -49,7 +51,7 @@ def test_a_coordinator_works_until_a_signal_stops_it(folder: Path):
     assert lines[-1]["action"] == "coordinator_stopped"
     assert lines[0]["message"].startswith("FlowKit ")
     assert lines[0]["message"].endswith(
-        " coordinator: store memory://, bus memory://, namespace flowkit"
+        f" coordinator: store memory://, bus memory://, namespace flowkit, event loop {LOOP}"
     )
     assert {"at", "level", "logger", "message"} < lines[0].keys()
 
@@ -62,10 +64,57 @@ def test_a_worker_works_until_a_signal_stops_it(folder: Path):
     )
     assert status == 0
     assert lines[0]["message"].endswith(
-        " worker: store memory://, bus memory://, namespace flowkit"
+        f" worker: store memory://, bus memory://, namespace flowkit, event loop {LOOP}"
     )
     assert lines[1]["message"] == "Worker w1 serves a"
     assert lines[-1]["action"] == "worker_stopped"
+
+
+def test_a_service_runs_in_asyncio_where_uvloop_is_not_installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "uvloop.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    status, lines = until_ready_then_stopped(
+        folder, "coordinator_ready", "coordinator", "--db", "memory://"
+    )
+    assert status == 0
+    assert lines[0]["message"].endswith(", event loop asyncio")
+
+
+IN_NATIVE_CODE_AT_EXIT = """
+import atexit, ctypes
+from flowkit.worker import handler
+
+@atexit.register
+def wait():
+    native, semaphore = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    native.sem_init(semaphore, 0, 0)
+    print("exits", flush=True)
+    native.sem_wait(semaphore)
+
+@handler("a")
+def a(): ...
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="calls the C library of Linux")
+def test_a_second_signal_ends_a_service_whose_event_loop_is_closed(folder: Path):
+    (folder / "h.py").write_text(IN_NATIVE_CODE_AT_EXIT)
+    command = [*FLOWKIT, "worker", "--db", "memory://", "--handlers", "h", "--log-json"]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while '"worker_started"' not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "exits\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "got SIGINT again: it is ended with status 130" in said
 
 
 @pytest.mark.parametrize(

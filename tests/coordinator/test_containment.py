@@ -5,11 +5,13 @@ The coordinator survives them all.
 
 import asyncio
 import logging
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Any
 
 import anyio
@@ -469,9 +471,16 @@ async def main():
     await coordinator.create_task(graph={{"nodes": [node]}})
     {then}
 
-asyncio.run(main())
+with asyncio.Runner(loop_factory={loop}) as runner:
+    runner.run(main())
 """
+SERVICE_LOOP = "__import__('flowkit._runtime.service_loop', fromlist='*').ServiceLoop"
+"""The event loop of the services of the command line, where uvloop is installed."""
 ENDED = "The event loop is ended by SystemExit(0) of a handler, function or plugin"
+TWO_INTERRUPTS = (
+    "await asyncio.wait([running]); import signal; asyncio.get_running_loop().call_soon(lambda:"
+    " [signal.raise_signal(signal.SIGINT) for _ in range(2)]); await asyncio.sleep(60)"
+)
 CANCELLED = "ends: other code has cancelled the tasks of its event loop"
 
 
@@ -487,13 +496,31 @@ CANCELLED = "ends: other code has cancelled the tasks of its event loop"
         ),
         ("[task.cancel() for task in asyncio.all_tasks()]", "await running", 1, CANCELLED),
         ("pass", "running.cancel(); sys.exit(0)", 0, None),
+        ("pass", f"running.cancel(); {TWO_INTERRUPTS}", -signal.SIGINT, None),
     ],
-    ids=["an exit", "a late exit", "a cancellation of all tasks", "the program's own exit"],
+    ids=[
+        "an exit",
+        "a late exit",
+        "a cancellation of all tasks",
+        "the program's own exit",
+        "two interrupts",
+    ],
+)
+@pytest.mark.parametrize(
+    "loop",
+    [
+        pytest.param("None", id="asyncio"),
+        pytest.param(
+            SERVICE_LOOP,
+            id="uvloop",
+            marks=pytest.mark.skipif(not find_spec("uvloop"), reason="uvloop is not installed"),
+        ),
+    ],
 )
 def test_foreign_code_that_ends_the_event_loop_is_logged_and_the_status_is_not_0(
-    what: str, then: str, status: int, line: str | None
+    what: str, then: str, status: int, line: str | None, loop: str
 ) -> None:
-    code = EXITS.format(what=what, then=then)
+    code = EXITS.format(what=what, then=then, loop=loop)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )

@@ -69,6 +69,7 @@ NOT_RUN = {
     "pip install --group peers": INSTALLS,
     "pip install flowkit-core": INSTALLS,
     "pip install 'flowkit-core[cli]'": INSTALLS,
+    "pip install 'flowkit-core[cli,fast]'": INSTALLS,
     "pip install flowkit-core flowkit-kafka": INSTALLS,
     "pip install flowkit-core flowkit-mongo": INSTALLS,
     "pip install flowkit-core flowkit-sqlite": INSTALLS,

@@ -10,6 +10,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,26 @@ async def main():
         node = {{"node_id": "a", "type": "work", "retry_policy": {{"max": 0}}}}
         await coordinator.create_task(graph={{"nodes": [node]}})
         await Worker(db="memory://ending", cfg=WorkerConfig({graces}), handlers=[work]).run()
-    print("the worker stopped", flush=True)
 
-asyncio.run(main())
+with asyncio.Runner(loop_factory={loop}) as runner:
+    runner.run(main())
+    print("the worker stopped", flush=True)
 """
+
+ASYNCIO = "None"
+UVLOOP = "__import__('uvloop').new_event_loop"
+SERVICE_LOOP = "__import__('flowkit._runtime.service_loop', fromlist='*').ServiceLoop"
+"""The event loop of the services of the command line, where uvloop is installed. After uvloop's own
+has ended, a signal can be missed while the main thread is in native code.
+"""
+needs_uvloop = pytest.mark.skipif(not find_spec("uvloop"), reason="uvloop is not installed")
+on_each_loop = pytest.mark.parametrize(
+    "loop",
+    [
+        pytest.param(ASYNCIO, id="asyncio"),
+        pytest.param(SERVICE_LOOP, id="uvloop", marks=needs_uvloop),
+    ],
+)
 
 BLOCKS_THE_LOOP = """
 @handler("work")
@@ -73,9 +90,9 @@ def work(item):
 
 
 @contextmanager
-def running(handler: str, graces: str) -> Iterator["subprocess.Popen[str]"]:
+def running(handler: str, graces: str, *, loop: str = ASYNCIO) -> Iterator["subprocess.Popen[str]"]:
     """Start a process with a worker whose handler has begun."""
-    code = PROGRAM.format(handler=textwrap.dedent(handler), graces=graces)
+    code = PROGRAM.format(handler=textwrap.dedent(handler), graces=graces, loop=loop)
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -95,8 +112,9 @@ def ended(process: "subprocess.Popen[str]", *signals: signal.Signals) -> tuple[i
     return process.returncode, output
 
 
-def test_a_process_whose_event_loop_is_blocked_ends_after_the_graces() -> None:
-    with running(BLOCKS_THE_LOOP, SHORT) as process:
+@on_each_loop
+def test_a_process_whose_event_loop_is_blocked_ends_after_the_graces(loop: str) -> None:
+    with running(BLOCKS_THE_LOOP, SHORT, loop=loop) as process:
         status, output = ended(process, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
     assert "does not end by itself: it is ended with status 143" in output
@@ -136,8 +154,9 @@ def test_a_first_signal_is_answered_by_a_blocked_event_loop_and_the_end_names_th
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="calls the C library of Linux")
-def test_a_second_signal_ends_a_process_whose_main_thread_is_in_native_code() -> None:
-    with running(IN_NATIVE_CODE, LONG) as process:
+@on_each_loop
+def test_a_second_signal_ends_a_process_whose_main_thread_is_in_native_code(loop: str) -> None:
+    with running(IN_NATIVE_CODE, LONG, loop=loop) as process:
         # Two equal signals would count as one if the process had not handled the first yet.
         assert ended(process, signal.SIGTERM, signal.SIGINT)[0] in (
             128 + signal.SIGTERM,
@@ -184,15 +203,23 @@ KEEP_A_PROGRAM = {
 
 
 @pytest.mark.parametrize("what", KEEP_A_PROGRAM)
-def test_a_second_signal_ends_a_program_that_something_keeps_from_ending(what: str) -> None:
-    with running(KEEP_A_PROGRAM[what], LONG) as process:
+@on_each_loop
+def test_a_second_signal_ends_a_program_that_something_keeps_from_ending(
+    what: str, loop: str
+) -> None:
+    with running(KEEP_A_PROGRAM[what], LONG, loop=loop) as process:
         status, output = ended(process, signal.SIGTERM, signal.SIGINT)
     assert status in (128 + signal.SIGTERM, 128 + signal.SIGINT)
     assert f"it is ended with status {status}" in output
 
 
-def test_a_second_signal_ends_a_program_whose_run_has_returned_already() -> None:
-    with running(IN_AN_EXECUTOR, "stop_grace_sec=0, cancel_grace_sec=3600") as process:
+@pytest.mark.parametrize("what", ["an executor", "a thread"])
+@on_each_loop
+def test_a_second_signal_ends_a_program_whose_run_has_returned_already(
+    what: str, loop: str
+) -> None:
+    graces = "stop_grace_sec=0, cancel_grace_sec=3600"
+    with running(KEEP_A_PROGRAM[what], graces, loop=loop) as process:
         assert process.stdout is not None
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "the worker stopped\n"
@@ -201,9 +228,18 @@ def test_a_second_signal_ends_a_program_whose_run_has_returned_already() -> None
     assert "got SIGINT again: it is ended with status 130" in output
 
 
-@pytest.mark.parametrize("what", ["an executor", "a thread"])
-def test_a_program_that_got_one_signal_is_ended_also_when_its_run_has_returned(what: str) -> None:
-    with running(KEEP_A_PROGRAM[what], SHORT) as process:
+@pytest.mark.parametrize(
+    ("what", "loop"),
+    [
+        pytest.param("an executor", ASYNCIO, id="an executor"),
+        pytest.param("a thread", ASYNCIO, id="a thread"),
+        pytest.param("an executor", SERVICE_LOOP, id="an executor on uvloop", marks=needs_uvloop),
+    ],
+)
+def test_a_program_that_got_one_signal_is_ended_also_when_its_run_has_returned(
+    what: str, loop: str
+) -> None:
+    with running(KEEP_A_PROGRAM[what], SHORT, loop=loop) as process:
         status, output = ended(process, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
     assert output.index("the worker stopped") < output.index(
@@ -403,3 +439,73 @@ def test_the_patience_of_a_service_holds_for_signals_that_come_just_before_it_en
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (0, "went on\n"), ended.stderr
+
+
+IN_ANOTHER_LOOP = """
+import asyncio, os, signal
+from flowkit._runtime.signals import signals_received
+
+def descriptor():
+    current = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+    return current
+
+async def first():
+    with signals_received(lambda number: None, patience_sec=3600):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+async def second():
+    of_loop = descriptor()
+    with signals_received(lambda number: None, patience_sec=3600):
+        assert descriptor() != of_loop
+    assert descriptor() == of_loop > 0
+
+for main in (first, second):
+    with asyncio.Runner(loop_factory={loop}) as runner:
+        runner.run(main())
+print("done")
+"""
+
+IN_TWO_STEPS = """
+import asyncio, os, signal
+from flowkit._runtime.signals import signals_received
+
+async def serve(received):
+    with signals_received(received.put_nowait, patience_sec=3600):
+        await asyncio.sleep(3600)
+
+async def stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print((await received.get()).name)
+    serving.cancel()
+    await asyncio.wait([serving])
+
+loop, received = {loop}(), asyncio.Queue()
+serving = loop.create_task(serve(received))
+loop.run_until_complete(asyncio.sleep(0))
+pipes = [os.pipe() for _ in range(4)]  # they get the descriptors that the loop has closed
+loop.run_until_complete(stop())
+loop.close()
+for reader, writer in pipes:
+    os.close(writer)
+    print(os.read(reader, 1))
+"""
+
+
+@needs_uvloop
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(IN_ANOTHER_LOOP, ["done"]), (IN_TWO_STEPS, ["SIGTERM", *4 * ["b''"]])],
+    ids=["another event loop", "an event loop that runs in two steps"],
+)
+def test_the_descriptors_of_event_loops_are_kept_and_not_used_when_they_are_closed(
+    code: str, said: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(loop=UVLOOP)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SEC,
+        check=False,
+    )
+    assert done.stdout.split() == said, done.stderr

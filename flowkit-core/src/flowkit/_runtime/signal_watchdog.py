@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ _STOP, _LEFT, _CATCH_UP = 0, 255, 254
 """Written to the descriptor in place of a signal: end the watchdog; the last service has returned
 because of a signal; confirm that everything before is read.
 """
+_HANDLED = 128
+"""Added to the number of a signal that its handler writes to the descriptor."""
 
 OnSignal = Callable[[signal.Signals], None]
 
@@ -73,6 +76,8 @@ class Watchdog(threading.Thread):
         self._caught_up = threading.Event()
         self._last = self._count = 0
         """The number of the last signal, and how many have arrived."""
+        self._unhandled = Counter[int]()
+        """Signals read from the descriptor whose handler has not run yet."""
         self._patient_until = 0.0
         self._due: float | None = None
         """The time at which to end the process or check the event loop; None: never."""
@@ -81,7 +86,7 @@ class Watchdog(threading.Thread):
 
     def install(self) -> None:
         """Install the signal handler and the wake-up descriptor, and start the thread."""
-        self._forward_to = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._forward_to = self.set_descriptor()
         for number in NUMBERS:
             if number == HANGUP and signal.getsignal(number) != signal.SIG_DFL:
                 continue  # nohup ignores it, and a program may reload its configuration
@@ -90,11 +95,33 @@ class Watchdog(threading.Thread):
                 signal.siginterrupt(number, False)
         self.start()
 
+    def set_descriptor(self) -> int:
+        """Set the wake-up descriptor, and return the one of before."""
+        return signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+
+    def handled(self, number: int) -> None:
+        """Tell the thread that the handler of a signal runs.
+
+        The signal itself is perhaps not written to this descriptor: an event loop of uvloop sets
+        its own when it runs, and resets it when it ends.
+        """
+        current = self.set_descriptor()
+        if current != self._writer.fileno():
+            signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+            self._forward_to = -1  # the event loop that had it before is closed, or has another
+        with contextlib.suppress(BlockingIOError):  # full of signals: the thread counts those
+            self._writer.send(bytes([_HANDLED + number]))
+
     def remove(self) -> None:
-        """Restore the handlers and the descriptor of before, and end the thread."""
+        """Restore the handlers and the descriptor of before, and end the thread.
+
+        The descriptor of an event loop that runs since then stays.
+        """
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._forward_to)
+        current = self.set_descriptor()
+        is_own = current == self._writer.fileno()
+        signal.set_wakeup_fd(self._forward_to if is_own else current, warn_on_full_buffer=False)
         self._writer.send(bytes([_STOP]))
 
     def catch_up(self) -> None:
@@ -132,7 +159,7 @@ class Watchdog(threading.Thread):
                 continue
             if self._forward_to >= 0:
                 with contextlib.suppress(OSError):
-                    os.write(self._forward_to, data)
+                    os.write(self._forward_to, bytes(one for one in data if 0 < one < _HANDLED))
             for number in data:
                 if number == _STOP:
                     self._reader.close()
@@ -143,7 +170,12 @@ class Watchdog(threading.Thread):
                 elif number == _LEFT:
                     self._left()
                 elif number in NUMBERS:
+                    self._unhandled[number] += 1
                     self._count_signal(number)
+                elif self._unhandled[number - _HANDLED]:
+                    self._unhandled[number - _HANDLED] -= 1
+                elif number - _HANDLED in NUMBERS:
+                    self._count_signal(number - _HANDLED)
 
     def _count_signal(self, number: int) -> None:
         """Set the time at which the process ends after this signal, or end it at once."""

@@ -94,9 +94,19 @@ def signals_received(
 def _on_signal(number: int, frame: object) -> None:
     if _watchdog is not None:
         _watchdog.signalled = True
+        _watchdog.handled(number)
     for listener in tuple(_listeners):
         with contextlib.suppress(RuntimeError):
             listener.loop.call_soon_threadsafe(listener.on_signal, signal.Signals(number))
+
+
+def keep_descriptor() -> None:
+    """Set the wake-up descriptor again after an event loop has reset it at its end.
+
+    Without a watchdog, and outside of the main thread, this function does nothing.
+    """
+    if _watchdog is not None and threading.current_thread() is threading.main_thread():
+        _watchdog.set_descriptor()
 
 
 # ---------------------------------------------------------------- forked children

@@ -42,7 +42,15 @@ def report_exit(exits: Exit) -> None:
 
     The program's own exits are not changed.
     """
-    if not _is_foreign(exits) or _REPORTED in getattr(exits, "__notes__", ()):
+    if _is_foreign(exits):
+        report_foreign_exit(exits)
+
+
+def report_foreign_exit(exits: Exit) -> None:
+    """Log an exit that foreign code requested, unless that was done before, and give it a status
+    that is not 0.
+    """
+    if _REPORTED in getattr(exits, "__notes__", ()):
         return
     exits.add_note(_REPORTED)
     shown = f"{type(exits).__name__}({', '.join(map(repr, exits.args))})"

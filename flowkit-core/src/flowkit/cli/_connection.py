@@ -1,5 +1,6 @@
 """Client connections of the verbs."""
 
+from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -23,10 +24,14 @@ NAME_A_STORE = (
 )
 
 
-def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run the asynchronous part of a verb."""
+def run_async(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    loop_factory: Callable[[], AbstractEventLoop] | None = None,
+) -> T:
+    """Run the asynchronous part of a verb, in an event loop of asyncio without ``loop_factory``."""
     try:
-        return anyio.run(main)
+        return anyio.run(main, backend_options={"loop_factory": loop_factory})
     except (SystemExit, KeyboardInterrupt) as error:
         report_exit(error)
         raise

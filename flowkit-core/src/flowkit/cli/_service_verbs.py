@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -102,18 +103,28 @@ def worker(
 def log_installation(name: str, cfg: CommonConfig) -> None:
     """Log the store, bus and namespace of this process as its first line."""
     logger.info(
-        "FlowKit %s %s: store %s, bus %s, namespace %s",
+        "FlowKit %s %s: store %s, bus %s, namespace %s, event loop %s",
         __version__,
         name,
         redacted(cfg.db or ""),
         redacted(cfg.bus_address()),
         cfg.namespace,
+        "asyncio" if service_loop() is None else "uvloop",
         extra={"action": "process_started"},
     )
 
 
+def service_loop() -> Callable[[], AbstractEventLoop] | None:
+    """Return the factory of the event loop of services: None means asyncio, without uvloop."""
+    try:
+        from flowkit._runtime.service_loop import ServiceLoop
+    except ImportError:
+        return None
+    return ServiceLoop
+
+
 def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a service and close its event loop.
+    """Run a service and close its event loop, which is that of uvloop where it is installed.
 
     Closing waits for the executors that handlers use. If that takes too long, the process exits.
     """
@@ -132,7 +143,7 @@ def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
             closing.append(end_process_soon(status))
 
     try:
-        run_async(to_the_end)
+        run_async(to_the_end, loop_factory=service_loop())
     finally:
         for closed in closing:
             closed.set()
