@@ -5,12 +5,16 @@ User text cannot start a log line of its own either.
 
 import json
 import logging
+import pprint
 import re
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
@@ -18,8 +22,15 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from flowkit import CoordinatorConfig, WorkerConfig
-from flowkit._text.redaction import printable, printable_json, redacted, redacted_value
+from flowkit._text.redaction import (
+    printable,
+    printable_json,
+    redacted,
+    redacted_start,
+    redacted_value,
+)
 from flowkit._text.secret_scanner import kind_of_secret
+from flowkit._user_code.containment import loggable
 from flowkit.cli import _output
 from flowkit.cli._app import app
 from flowkit.cli._errors import print_error
@@ -84,6 +95,18 @@ STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2
         f'password="it\'s {PASSWORD}"',
         f"token={'x' * 5000}{PASSWORD}",
         f"token='{'x' * 5000}{PASSWORD}'",
+        f'{{"password": "a\\"{PASSWORD}"}}',
+        f"password='a\n{PASSWORD}'",
+        f"password='a''{PASSWORD}'",
+        f"password=a'{PASSWORD}",
+        f'password = """\na"b\n{PASSWORD}\n"""',
+        f"{{'cookies': {{'session': {{'x': '{PASSWORD}'}}}}, 'n': 1}}",
+        f'[["Authorization", "Bearer {PASSWORD}"], ["Cookie", "{PASSWORD}"]]',
+        f"GET / HTTP/1.1\nAuthorization: Bearer\n {PASSWORD}\nAccept: *",
+        f"GET / HTTP/1.1\nAuthorization: Digest username=u,\n response={PASSWORD}\nAccept: *",
+        f'curl -H "Authorization: Bearer \\"{PASSWORD}\\"" http://host',
+        f"private_key: MIIEpAIBAAKCAQEA\n  {PASSWORD}\nuser: ann",
+        f"credentials:\n- ann\n- {PASSWORD}\nuser: ann",
     ],
 )
 def test_secrets_in_texts_are_hidden(text: str) -> None:
@@ -110,10 +133,19 @@ def test_a_token_after_bearer_is_hidden_whole(token: str) -> None:
     assert kind_of_secret(f"sent Bearer {token}") == "a bearer token"
 
 
+@pytest.mark.parametrize("quote", ['"', "'", '\\"', '\\\\\\"'])
+def test_a_quoted_token_after_bearer_is_hidden(quote: str) -> None:
+    shown = redacted(f"sent Bearer {quote}s3cr3t{quote}, again")
+    assert shown == f"sent Bearer {quote}***{quote}, again"
+    assert kind_of_secret(f"sent Bearer {quote}s3cr3t{quote}") == "a bearer token"
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "Bearer of news",
+        "the \"bearer\" of 'news'",
+        "a bearer\nof news",
         "a bearer authentication, or bearer authorization",
         "bearer 404",
         "the bearer tokens/words",
@@ -128,6 +160,84 @@ def test_prose_after_bearer_is_shown(text: str) -> None:
 def test_what_follows_a_hidden_call_is_shown() -> None:
     shown = redacted(f"Settings(password=SecretThing('{PASSWORD}'), limit=5) was refused")
     assert shown == "Settings(password=***, limit=5) was refused"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("password: |\n  a\n\n  b\nuser: ann", "password: |\n  ***\nuser: ann"),
+        ("- secret:\n    a: b\n  user: ann", "- secret:\n    ***\n  user: ann"),
+        ("a:\n  token: b c\n    d\n  user: ann", "a:\n  token: ***\n  user: ann"),
+        (
+            '{\n  "pwd": {\n    "a": ["(", "b"]\n  },\n  "n": 1\n}',
+            '{\n  "pwd": ***,\n  "n": 1\n}',
+        ),
+        (
+            "    connect(token=get(\n  File 'x', line 3\nValueError: it's bad",
+            "    connect(token=***\n  File 'x', line 3\nValueError: it's bad",
+        ),
+        (
+            "  | E: {'pwd': [\n  |   'a'\n  | ]}\n  +---- next",
+            "  | E: {'pwd': ***}\n  +---- next",
+        ),
+        ("token=(it's optional) and more", "token=*** and more"),
+        ("token: ''\nuser: ann", "token: ***\nuser: ann"),
+        ("if not token:\n            return 1", "if not token:\n            return 1"),
+    ],
+)
+def test_what_follows_a_value_of_several_lines_is_shown(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+
+
+NAMES = ("password", "db_password", "apiKey", "credentials", "token", "Authorization")
+MARK = "Zq7MARK"
+FORMS: dict[str, Callable[[Any], str]] = {
+    "repr": repr,
+    "lines of repr": lambda value: pprint.pformat(value, width=40),
+    "repr of repr": lambda value: repr({"a": repr(value)}),
+    "JSON": json.dumps,
+    "lines of JSON": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+    "JSON in JSON in JSON": lambda value: json.dumps([json.dumps([json.dumps(value, indent=2)])]),
+    "JSON in repr": lambda value: repr({"body": json.dumps(value)}),
+    "YAML": yaml.safe_dump,
+    "wide YAML": lambda value: yaml.safe_dump([value], width=1000, allow_unicode=True),
+    "YAML in repr": lambda value: repr(yaml.safe_dump(value)),
+    "YAML in JSON": lambda value: json.dumps(yaml.safe_dump(value)),
+}
+
+
+def value_with_a_secret(random: Random) -> dict[str, Any]:
+    """Return objects and lists within each other, with texts under the name of a secret."""
+
+    def text() -> str:
+        signs = [*"\n '\"\\(){}[],:=é\t|-#", "\r\n", "\n\n", "\\n", "- ", "a", "a"]
+        return "".join(random.choice(signs) + MARK for _ in range(random.randint(1, 5)))
+
+    def secret(depth: int) -> Any:
+        shape = random.randint(0, 2) if depth else 0
+        if not shape:
+            return text()
+        items = [secret(depth - 1) for _ in range(random.randint(1, 3))]
+        return items if shape == 1 else {f"k{n}": item for n, item in enumerate(items)}
+
+    def plain() -> Any:
+        return random.choice(["x", "it's", "a\nb", 'q"q', 1, None, ["(a"], {"b": "c"}])
+
+    value: Any = {"a": plain(), random.choice(NAMES): secret(random.randint(0, 4)), "z": plain()}
+    for _ in range(random.randint(1, 5)):
+        value = random.choice([{"a": plain(), "k": value, "z": plain()}, [plain(), value, plain()]])
+    return {"k": value}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_are_hidden_at_any_depth_and_wherever_the_text_is_cut(form: str) -> None:
+    for seed in range(100):
+        random = Random(seed)
+        value = value_with_a_secret(random)
+        assert MARK not in repr(redacted_value(value))
+        text = FORMS[form](value)
+        assert MARK not in redacted(text), text
+        assert MARK not in redacted(text[: random.randint(0, len(text))]), text
 
 
 HEADER, PAYLOAD = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIn0"
@@ -217,7 +327,17 @@ def test_other_texts_are_shown_as_they_are(text: str) -> None:
         "eyJaaaaa." * 50_000,
         "eyJ" * 100_000,
         "SG." + "a" * 400_000,
+        "password='" + "\n" * 200_000,
+        "password=''\n" * 50_000,
+        "password: |\n x\n" * 50_000,
+        "password:\n" * 50_000,
+        "'token:x " * 50_000,
+        "token=\\n " * 50_000,
+        "password: |\\n " * 50_000,
+        'password=\\\\\\"' * 50_000,
+        "password: &a " * 50_000,
     ],
+    ids=lambda text: text[:20],
 )
 def test_hiding_takes_time_in_proportion(text: str) -> None:
     assert redacted(text)
@@ -236,6 +356,30 @@ def test_values_are_hidden_by_their_names() -> None:
         "kafka": {"sasl_username": "u", "sasl_password": "***", "hosts": ["kafka://***@h"]},
         "n": 1,
     }
+
+
+def test_keys_numbers_and_divided_pem_blocks_are_hidden() -> None:
+    lines = [*KEY.split("\n"), "after"]
+    assert redacted_value(
+        {f"mongodb://u:{PASSWORD}@h": 1, "pwd": {"a": [12345, None]}, "read": lines}
+    ) == {"mongodb://***@h": 1, "pwd": {"a": ["***", None]}, "read": ["***"] * 3 + ["after"]}
+
+
+def test_a_secret_that_the_end_of_a_text_divides_is_hidden() -> None:
+    text = f" ghp_{ALNUM[:36]} ".join(("a" * 400, "b" * 1_000))
+    for most in range(400, 450):
+        assert redacted(text).startswith(redacted_start(text, most))
+
+
+def test_a_long_text_without_secrets_is_cut_at_its_length() -> None:
+    assert redacted_start("a" * 5_000, 4_000) == "a" * 4_000
+
+
+def test_a_long_traceback_has_no_rest_of_a_secret() -> None:
+    for length in (40_000, 2_000_000):
+        body = f"{PASSWORD}\n" * (length // len(PASSWORD))
+        error = ValueError(f"-----BEGIN PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----\n")
+        assert PASSWORD not in str(loggable(error))
 
 
 def test_headers_are_hidden_by_their_names() -> None:
@@ -364,6 +508,16 @@ def test_no_line_of_a_traceback_looks_like_one_of_the_log() -> None:
     first, *others = text.split("\n")
     assert first == "WARNING: it broke"
     assert all(line.startswith("  ") for line in others)
+
+
+def test_a_traceback_that_another_formatter_has_kept_is_redacted() -> None:
+    made = record("it broke", error=ValueError(f"password={PASSWORD}"))
+    assert PASSWORD in logging.Formatter().format(made)
+    assert PASSWORD not in PlainLines().format(made)
+    made.exc_info = None  # as a handler leaves it that sends records to another process
+    assert made.exc_text
+    assert PASSWORD not in PlainLines().format(made)
+    assert "  ValueError: password=***" in PlainLines().format(made)
 
 
 def test_lines_of_json_are_json_without_secrets_or_steering() -> None:

@@ -5,53 +5,55 @@ It is used for all text that people see, in logs and on terminals.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from flowkit._text.secret_forms import BEARER, WHOLE_SECRETS
+from flowkit._text.secret_forms import AFTER_BEARER, BEARER, WHOLE_SECRETS
+from flowkit._text.secret_values import HEADERS, SECRETS, secret_values
 
 HIDDEN = "***"
 MAX_ERROR_CHARS = 4_000
 """Length of the text of an error in logs, reports and dead letters."""
 
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s'\"<>]{1,1024}@")
-_SECRETS = (
-    r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secrets?(?:[_-]?keys?)?|signing[_-]?keys?"
-    r"|(?:api|access|private|account)[_-]?key|credentials?|token)"
-)
-_HEADERS = r"(?:authorization|cookies?)"
 _QUOTED = r"""\\*b?(?:"[^"\n]*"?|'[^'\n]*'?)"""
-_IS = r"(?:\\*['\"])?\s{0,8}[=:]\s{0,8}"
 _WORD = r"[^\s,;&'\"()\[\]{}\\]+"
-_IN_BRACKETS = r"""[^()\[\]{}'"\n]|'[^'\n]*'?|"[^"\n]*"?"""
-# A call, list or object, also with another one in it: SecretStr('…'), ['…'], {'…': ['…']}
-_BRACKETS = rf"[(\[{{](?:{_IN_BRACKETS}|[(\[{{](?:{_IN_BRACKETS})*+[)\]}}]?)*+[)\]}}]?"
-_VALUE = rf"(?:{_QUOTED}|{_BRACKETS}|{_WORD}(?:{_BRACKETS})?)"
 _SCHEME = r"(?:bearer|basic|token|negotiate|ntlm|api-?key)"
+_BEFORE_A_PAIR = r"(?:\(|(?<=[\[,])\[|(?<=,[ ])\[)"
+_FOLDED_LINES = r"(?:(?<=[,;])\n[ \t][^\n]*)*"
+_TO_A_TOKEN = rf"{AFTER_BEARER}(?:\\*['\"])?"
+
+_HEADER_PAIR = (
+    rf"""({_BEFORE_A_PAIR}\\*b?['"][a-z0-9_.-]{{0,64}}(?:{SECRETS}|{HEADERS})\\*['"],\s{{0,8}})"""
+    rf"{_QUOTED}(?=[)\]])"
+)
+_HEADER_LINE = (
+    rf"({HEADERS}\s{{0,8}}[=:]\s{{0,8}})(?!(?:{_SCHEME}{_TO_A_TOKEN})?\*\*\*)"
+    rf"[^\s'\"\\][^\n]*{_FOLDED_LINES}"
+)
 
 # Patterns do not backtrack, and values have no length limit, so no rest of a secret is shown.
 _HIDDEN_PARTS = tuple(
     re.compile(f"(?i){pattern}")
     for pattern in (
-        # ('Authorization', 'Bearer …')
-        rf"""(\(\\*b?['"][a-z0-9_.-]{{0,64}}(?:{_SECRETS}|{_HEADERS})\\*['"],\s{{0,8}}){_QUOTED}(?=\))""",
-        # password=…, 'password': '…', signing_keys=[…], token: Bearer …
-        rf"({_SECRETS}{_IS})(?:bearer[ \t]{{1,8}})?{_VALUE}",
-        # 'Authorization': '…'
-        rf"({_HEADERS}{_IS}){_QUOTED}",
+        # ('Authorization', 'Bearer …'), [['Authorization', 'Bearer …']]
+        _HEADER_PAIR,
         # 'Authorization: …'
-        rf"('[a-z0-9_.-]{{0,64}}{_HEADERS}\s{{0,8}}:\s{{0,8}})[^'\n]+",
-        rf'("[a-z0-9_.-]{{0,64}}{_HEADERS}\s{{0,8}}:\s{{0,8}})[^"\n]+',
+        rf"('[a-z0-9_.-]{{0,64}}{HEADERS}\s{{0,8}}:\s{{0,8}})(?:[^'\\\n]|\\.)+",
+        rf'("[a-z0-9_.-]{{0,64}}{HEADERS}\s{{0,8}}:\s{{0,8}})(?:[^"\\\n]|\\.)+',
         # Authorization: Bearer …
-        rf"({_HEADERS}\s{{0,8}}[=:]\s{{0,8}}{_SCHEME}[ \t]{{1,8}})[^\s,;'\"]+",
+        rf"({HEADERS}\s{{0,8}}[=:]\s{{0,8}}{_SCHEME}{_TO_A_TOKEN})[^\s,;'\"\\]+",
         # Cookie: a=…; b=…
-        rf"({_HEADERS}\s{{0,8}}[=:]\s{{0,8}})(?!(?:{_SCHEME}[ \t]{{1,8}})?\*\*\*)[^\s'\"\\][^\n]*",
+        _HEADER_LINE,
         # Bearer … without the name of a header
-        rf"(?={BEARER})(bearer[ \t]{{1,8}}){_WORD}",
+        rf"(?={BEARER})(bearer{_TO_A_TOKEN}){_WORD}",
     )
 )
-_MAY_HIDE = re.compile(rf"(?i){_SECRETS}|{_HEADERS}|bearer")
-_NAMES_A_SECRET = re.compile(rf"(?i)(?:{_SECRETS}|{_HEADERS})$")
+_MAY_HIDE = re.compile(rf"(?i){SECRETS}|{HEADERS}|bearer")
+_NAMES_A_SECRET = re.compile(rf"(?i)(?:{SECRETS}|{HEADERS})$")
+_PEM_BEGIN, _PEM_END = "-----BEGIN ", "-----END "
+_CUT_CHARS = 256
+"""Number of characters from whose beginning each form of a secret is recognized."""
 
 # Control characters, marks of the writing direction, separators of lines and paragraphs, and lone
 # surrogates.
@@ -69,17 +71,40 @@ def redacted(text: str) -> str:
 
     These are users and passwords in addresses, the values of passwords, tokens and keys, and those
     of headers such as ``Authorization``, and secrets that have a known form, such as JSON web
-    tokens, access tokens and PEM blocks.
+    tokens, access tokens and PEM blocks. A value may have several lines, and others in it at any
+    depth. The time is proportional to the length of the text.
     """
     if "://" in text:
         text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
-    for pattern in _HIDDEN_PARTS if _MAY_HIDE.search(text) else ():
-        text = pattern.sub(rf"\1{HIDDEN}", text)
+    if _MAY_HIDE.search(text):
+        text = _without_values(text)
+        for pattern in _HIDDEN_PARTS:
+            text = pattern.sub(rf"\1{HIDDEN}", text)
     return WHOLE_SECRETS.sub(HIDDEN, text)
 
 
+def _without_values(text: str) -> str:
+    parts: list[str] = []
+    shown = 0
+    for begin, end in secret_values(text):
+        parts += (text[shown:begin], HIDDEN)
+        shown = end
+    return "".join((*parts, text[shown:]))
+
+
+def redacted_start(text: str, most: int) -> str:
+    """Redact secrets in the first ``most`` characters of a text, also one that the cut divides."""
+    if len(text) <= most:
+        return redacted(text)
+    return redacted(text[: most + _CUT_CHARS])[:-_CUT_CHARS][:most]
+
+
 def redacted_value(value: Any, name: str = "") -> Any:
-    """Redact secrets in the texts of a value, and every text that has the name of a secret."""
+    """Redact secrets in the texts of a value, and all texts and numbers with a secret's name.
+
+    A name holds for all that is in its value, at any depth. Keys of objects are redacted as texts.
+    A PEM block may be divided among the items of a list.
+    """
     if isinstance(value, Mapping):
         within = name if _NAMES_A_SECRET.search(name) else ""
         return {
@@ -93,11 +118,23 @@ def redacted_value(value: Any, name: str = "") -> Any:
         ):
             # A header, as HTTP clients represent it.
             return (value[0], redacted_value(value[1], _text(value[0])))
-        items = [redacted_value(item, name) for item in value]
+        items = [redacted_value(item, name) for item in _without_pem_lines(value)]
         return tuple(items) if isinstance(value, tuple) else items
-    if not isinstance(value, str | bytes):
+    if value is None or isinstance(value, bool):
         return value
-    return HIDDEN if _NAMES_A_SECRET.search(name) else redacted(_text(value))
+    if _NAMES_A_SECRET.search(name) and isinstance(value, str | bytes | int | float):
+        return HIDDEN
+    return redacted(_text(value)) if isinstance(value, str | bytes) else value
+
+
+def _without_pem_lines(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield the items of a list, with redacted lines of a PEM block that several items share."""
+    inside = False
+    for item in items:
+        text = _text(item) if isinstance(item, str | bytes) else ""
+        yield HIDDEN if inside and text else item
+        if _PEM_BEGIN in text or (inside and _PEM_END in text):
+            inside = text.rfind(_PEM_BEGIN) > text.rfind(_PEM_END)
 
 
 def labelled(name: str, text: str) -> str:
@@ -108,7 +145,7 @@ def labelled(name: str, text: str) -> str:
 
 
 def _key(key: Any) -> Any:
-    return encodable(key) if isinstance(key, str) else key
+    return redacted(encodable(key)) if isinstance(key, str) else key
 
 
 def _text(value: Any) -> str:
@@ -191,6 +228,7 @@ __all__ = [
     "printable",
     "printable_json",
     "redacted",
+    "redacted_start",
     "redacted_value",
     "shortened",
     "writable",

@@ -28,7 +28,12 @@ _TOKENS = (
     ("an API token", r"SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16}"),
 )
 
-BEARER = r"\bbearer[ \t]{1,8}(?=[a-z._~+/-]{0,15}[0-9]|[a-z0-9._~+/-]{16})[a-z0-9._~+/-]{6}"
+AFTER_BEARER = r"(?:[ \t]{1,8}|\r?\n[ \t]{1,64})"
+"""Pattern of the space between ``Bearer`` and a token, which may be on an indented next line."""
+BEARER = (
+    rf"\bbearer{AFTER_BEARER}(?:\\*['\"])?"
+    r"(?=[a-z._~+/-]{0,15}[0-9]|[a-z0-9._~+/-]{16})[a-z0-9._~+/-]{6}"
+)
 """Pattern of the beginning of a token after ``Bearer``, for searches that ignore case. A token has
 16 characters, or six and a digit among them: what follows is prose in "the bearer of news".
 """

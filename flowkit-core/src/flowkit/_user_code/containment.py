@@ -14,7 +14,14 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
-from flowkit._text.redaction import MAX_ERROR_CHARS, encodable, redacted, shortened, writable
+from flowkit._text.redaction import (
+    MAX_ERROR_CHARS,
+    encodable,
+    redacted,
+    redacted_start,
+    shortened,
+    writable,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +32,8 @@ NO_TEXT = "(the error has no text: writing it failed)"
 MOST_OF_A_TRACEBACK = 32_000
 """Length of a logged traceback: most of its beginning and some of its end."""
 _END_OF_A_TRACEBACK = 8_000
+_MOST_REDACTED = 1_000_000
+"""Length of a traceback whose end is logged. It is redacted whole, because a secret may be cut."""
 
 
 class Unreadable(Exception):
@@ -96,7 +105,7 @@ def message(error: BaseException, *, most: int = MAX_ERROR_CHARS) -> str:
     If the ``__str__`` of the error raises, return a text that says so.
     """
     try:
-        return writable(redacted(f"{error}"[:most]), most=most)
+        return writable(redacted_start(f"{error}", most), most=most)
     except BaseException:
         return NO_TEXT
 
@@ -164,8 +173,9 @@ def loggable(error: BaseException | None) -> BaseException | None:
 def _shortened(text: str) -> str:
     if len(text) <= MOST_OF_A_TRACEBACK:
         return text
-    begin, end = text[: MOST_OF_A_TRACEBACK - _END_OF_A_TRACEBACK], text[-_END_OF_A_TRACEBACK:]
-    return f"{begin}\n… {len(text) - MOST_OF_A_TRACEBACK} characters are left out …\n{end}"
+    begin = redacted_start(text, MOST_OF_A_TRACEBACK - _END_OF_A_TRACEBACK)
+    end = redacted(text)[-_END_OF_A_TRACEBACK:] if len(text) <= _MOST_REDACTED else ""
+    return f"{begin}\n… {len(text) - len(begin) - len(end)} characters are left out …\n{end}"
 
 
 def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO
@@ -88,6 +89,14 @@ class PlainLines(logging.Formatter):
     Secrets are redacted, and line breaks and control characters are escaped. The ids of the task
     and the node are added to the line, unless the message contains them.
     """
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_text:
+            # Another formatter, which redacts nothing, has kept the traceback in the record.
+            text = None if record.exc_info else _indented(record.exc_text)
+            record = copy(record)
+            record.exc_text = text
+        return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(redacted(super().formatMessage(record) + _ids(record)))

@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic_core import to_json
 
 from flowkit._text.bounded_values import check_length, plain_copy
-from flowkit._text.redaction import encodable, redacted, redacted_value, shortened
+from flowkit._text.redaction import encodable, redacted, redacted_start, redacted_value, shortened
 from flowkit._user_code.containment import error_text
 from flowkit._user_code.failure_logs import users_traceback
 from flowkit._user_code.log_records import extra_of
@@ -160,12 +160,11 @@ def _text_of(text: Callable[[], str], raw: object) -> str:
     except Exception as error:
         message = raw if isinstance(raw, str) else f"a message of type {type(raw).__name__}"
         fault = f" (it cannot be formatted: {error_text(error, most=MOST_FAULT_CHARS)})"
-        return _shown(shortened(message, MOST_CHARS - len(fault)) + fault)
+        return _shown(redacted_start(message, MOST_CHARS - len(fault)) + fault)
 
 
 def _shown(text: str) -> str:
-    # A secret that the cut divides may not be found any more.
-    return shortened(redacted(encodable(text[: 2 * MOST_CHARS])), MOST_CHARS)
+    return shortened(encodable(redacted_start(text, MOST_CHARS + 1)), MOST_CHARS)
 
 
 def _fields(fields: Mapping[str, Any]) -> bytes:
