@@ -122,27 +122,89 @@ async def test_explain_says_that_the_task_of_the_one_that_runs_is_paused() -> No
     assert [view.nodes["s"].cached for view in views] == [False, True]
 
 
-@pytest.mark.parametrize("holder", ["task", "sub-flow"])
-async def test_explain_says_that_a_key_and_a_result_wait_for_each_other(holder: str) -> None:
-    fetcher = Fetcher()
-    graph = flow(fetch("before", cache=None), fetch(depends_on=["before"]))
+def holding(holder: str, key: str, graph: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a graph of which the task or a sub-flow holds a key while the nodes run."""
     if holder == "task":
-        first_graph = {**graph, "concurrency": {"key": "k"}}
-    else:
-        inner = {"graph": graph, "params": {"url": "a"}}
-        first_graph = flow({"node_id": "s", "type": "subflow", "concurrency_key": "k", "io": inner})
-    async with Cluster(handlers=fetcher.handlers) as cluster:
-        [first] = await submit(cluster, "a", graph=first_graph)
+        return {**graph, "concurrency": {"key": key}}
+    inner = {"graph": graph, "params": {"url": "${params.url}"}}
+    return flow({"node_id": "s", "type": "subflow", "concurrency_key": key, "io": inner})
+
+
+AFTER_ANOTHER = flow(fetch("before", cache=None), fetch(depends_on=["before"]))
+
+
+@pytest.mark.parametrize("holder", ["task", "sub-flow"])
+@pytest.mark.parametrize("is_held_too", [False, True])
+async def test_a_node_that_waits_for_a_key_lets_one_in_the_place_of_the_key_compute(
+    holder: str, is_held_too: bool
+) -> None:
+    fetcher = Fetcher()
+    keyed = flow(fetch(concurrency_key="k"))
+    async with Cluster(coordinators=2, workers=2, handlers=fetcher.handlers) as cluster:
+        began = cluster.clock.now()
+        [first] = await submit(cluster, "a", graph=holding(holder, "k", AFTER_ANOTHER))
         await cluster.clock.sleep(1)
-        [second] = await submit(cluster, "a", graph=flow(fetch(concurrency_key="k")))
-        await cluster.clock.sleep(1_000)
+        other = holding("task", "other", keyed) if is_held_too else keyed
+        [second] = await submit(cluster, "a", graph=other)
+        await cluster.clock.sleep(15)
         said = await cluster.client.explain(first, "fetch" if holder == "task" else "s")
-        of_second = await cluster.client.explain(second, "fetch")
-        await cluster.client.cancel(second)
+        one, two = await ended(cluster, [first, second])
+        took = cluster.clock.now() - began
+    assert said.endswith("0 are ahead. It lets the other node run first after 30 s.")
+    assert (one.status, two.nodes["fetch"].cached) == (TaskStatus.FINISHED, True)
+    assert 40 < took < 80
+    assert fetcher.runs == ["a", "a"]
+
+
+async def test_a_node_that_runs_goes_on_while_one_in_the_place_of_a_key_waits() -> None:
+    fetcher = Fetcher(100)
+    async with Cluster(coordinators=2, workers=2, handlers=fetcher.handlers) as cluster:
+        ids = await submit(cluster, "a", graph=flow(fetch(concurrency_key="other")))
+        await cluster.clock.sleep(1)
+        ids += await submit(cluster, "a", graph=holding("task", "k", flow(fetch())))
+        views = await ended(cluster, ids)
+    assert fetcher.runs == ["a"]
+    assert [view.nodes["fetch"].cached for view in views] == [False, True]
+
+
+async def test_nodes_that_wait_for_their_keys_take_turns_at_computing_a_result() -> None:
+    fetcher = Fetcher(1_000)
+    async with Cluster(coordinators=2, workers=3, handlers=fetcher.handlers) as cluster:
+        for name in ("x", "y"):
+            await submit(cluster, name, graph=flow(fetch(concurrency_key=name)))
+        await cluster.clock.sleep(1)
+        ids = [
+            (await submit(cluster, "a", graph=holding("task", holds, flow(one))))[0]
+            for holds, one in (("p", fetch(concurrency_key="x")), ("q", fetch(concurrency_key="y")))
+        ]
+        views = await ended(cluster, ids)
+        turns = [
+            [(event.data or {}).get("waiting") async for event in cluster.client.watch(one)]
+            for one in ids
+        ]
+    assert {view.status for view in views} == {TaskStatus.FINISHED}
+    assert sorted(fetcher.runs) == ["a", "x", "y"]
+    assert all(10 < waits.count("key") < 40 for waits in turns)
+
+
+async def test_explain_says_that_a_key_and_the_result_of_a_subflow_wait_for_each_other() -> None:
+    fetcher = Fetcher()
+    inner = {"graph": flow(fetch(cache=None, concurrency_key="k")), "params": {"url": "a"}}
+    sub = {"node_id": "s", "type": "subflow", "io": inner, "cache": {"key": "k", **HOUR}}
+    graph = {"nodes": [fetch("before", cache=None), sub | {"depends_on": ["before"]}]}
+    async with Cluster(handlers=fetcher.handlers) as cluster:
+        [first] = await submit(cluster, "a", graph={**graph, "concurrency": {"key": "k"}})
+        await cluster.clock.sleep(1)
+        [second] = await submit(cluster, "a", graph=flow(sub))
+        await cluster.clock.sleep(1_000)
+        said = await cluster.client.explain(first, "s")
+        of_second = await cluster.client.explain(second, "s")
+        child = (await cluster.client.get_task(second)).nodes["s"].child_task_id
+        await cluster.client.cancel(child)
         [view] = await ended(cluster, [first])
     assert said.endswith(
         "0 are ahead. So the two nodes wait for each other: `flowkit cancel"
-        f" {second}` lets the other one run."
+        f" {child}` lets the other one run."
     )
     assert of_second.endswith("; 0 are ahead.")
     assert view.status == "finished"

@@ -1,21 +1,28 @@
 """Claims of a node to compute the result for its cache key, from their questions to their ends."""
 
+from typing import Any
+
 from flowkit._engine import (
     AskKey,
     KeyGranted,
     KeyNamed,
     KeyQueued,
     ResultCached,
+    ResultWanted,
     ReturnKey,
     pending_effects,
 )
-from flowkit.task import KeyClaim, Mark
+from flowkit._engine.key_places import Candidate
+from flowkit._records.key_records import candidate_of
+from flowkit.task import WHOLE_TASK, KeyClaim, Mark
 from tests.engine.drive import NOON, STEADY, Play, graph
 
 CACHED = {"cache": {"key": "x", "ttl_sec": 60}, "retry_policy": STEADY}
 KEY = "role:work"
 NAMED, GRANTED = KeyNamed(0, 1, KEY, kind="cache"), KeyGranted(0, 1, kind="cache")
 QUEUED, TAKEN = KeyQueued(0, 1, "cache"), ResultCached(0, 1, KEY, NOON, "stored")
+WANTED = ResultWanted(0, 1)
+RATE = {"rate_limit": {"key": "r", "limit": 1, "per_sec": 1}}
 
 
 def computing() -> Play:
@@ -105,8 +112,70 @@ def test_a_place_that_was_not_used_gives_the_next_run_no_key() -> None:
 
 
 def test_a_node_asks_for_its_result_then_for_its_key_and_then_for_its_rate() -> None:
-    rate = {"key": "r", "limit": 1, "per_sec": 1}
-    play = Play(graph("n", n=CACHED | {"concurrency_key": "k", "rate_limit": rate}), keys=False)
+    play = Play(graph("n", n=CACHED | RATE | {"concurrency_key": "k"}), keys=False)
     assert play.do(NAMED).effects == [AskKey(0, 1, "cache")]
     assert play.do(GRANTED).effects == [AskKey(0, 1, "key")]
     assert play.do(KeyGranted(0, 1)).effects == [AskKey(0, 1, "rate")]
+
+
+def waiting_for_its_key(**fields: Any) -> Play:
+    play = Play(graph("n", n=CACHED | {"concurrency_key": "k"} | fields), keys=False)
+    play.do(NAMED)
+    play.do(GRANTED)
+    play.do(KeyQueued(0, 1))
+    return play
+
+
+def test_a_node_that_waits_for_its_key_lets_the_next_one_compute_a_wanted_result() -> None:
+    play = waiting_for_its_key()
+    before = play.record("n")
+    play.now += 5
+    assert play.do(WANTED).effects == [
+        ReturnKey(0, before.cache, "cache", begun=False),
+        ReturnKey(0, before.key, "key", begun=False),
+        AskKey(0, 2, "cache"),
+    ]
+    assert play.record("n").cache == KeyClaim(KEY, 2, "asked", NOON + 5)
+    assert play.do(KeyGranted(0, 1)).ignored
+    assert play.do(KeyGranted(0, 2, kind="cache")).effects == [AskKey(0, 2)]
+    assert play.record("n").key == KeyClaim("k", 2, "asked", NOON)
+    play.do(KeyGranted(0, 2))
+    assert play.task.marks[0] == Mark.ISSUED
+
+
+def test_a_node_that_lets_the_next_one_compute_asks_for_nothing_while_its_task_is_paused() -> None:
+    play = waiting_for_its_key()
+    play.pause()
+    assert len(play.do(WANTED).effects) == 2
+    assert play.task.marks[0] == Mark.READY
+    play.resume()
+    assert play.record("n").cache == KeyClaim(KEY, 2, "asked", NOON)
+
+
+def test_a_node_that_runs_or_waits_for_its_rate_computes_a_wanted_result_itself() -> None:
+    running, waits_for_rate, asking = (
+        computing(),
+        waiting_for_its_key(**RATE),
+        waiting_for_its_key(),
+    )
+    running.starts("n")
+    waits_for_rate.do(KeyGranted(0, 1))
+    waits_for_rate.do(KeyQueued(0, 1, "rate"))
+    asking.do(WANTED)
+    for play in (running, waits_for_rate, asking):
+        step = play.do(WANTED)
+        assert (step.ignored, step.effects) == (True, [])
+
+
+def test_nodes_that_run_in_the_place_of_a_key_compute_results_first_and_in_turn() -> None:
+    def candidate(play: Play) -> Candidate:
+        claim = play.record("n").cache
+        assert isinstance(claim, KeyClaim)
+        return candidate_of(play.task, 0, claim, "cache")
+
+    alone = computing()
+    in_place = Play(graph("n", n=CACHED | {"priority": 3}, concurrency={"key": "t"}), keys=False)
+    in_place.do(KeyGranted(WHOLE_TASK, 1))
+    in_place.do(NAMED)
+    assert candidate(in_place) < candidate(alone)
+    assert candidate(in_place)[:3] == (False, 0, NOON)

@@ -32,6 +32,7 @@ from flowkit._engine import (
     MapOpened,
     NodeResolved,
     ResultCached,
+    ResultWanted,
     RoundChecked,
     RunNowRequested,
     ShardsCollected,
@@ -188,6 +189,17 @@ def waits_for_a_result() -> Play:
     play = asks_its_cache()
     play.do(KeyQueued(play.index("n"), 1, "cache"))
     return play
+
+
+def waits_for_its_key() -> Play:
+    play = asks_its_cache()
+    play.do(KeyGranted(play.index("n"), 1, kind="cache"))
+    play.do(KeyQueued(play.index("n"), 1))
+    return play
+
+
+def lets_the_next_compute(play: Play) -> Transition:
+    return play.do(ResultWanted(play.index("n"), 1))
 
 
 def takes_a_result(play: Play) -> Transition:
@@ -643,6 +655,7 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (KeyBusy, Mark.ASKING): (asks(on_conflict="skip"), busy),
     (ResultCached, Mark.ASKING): (asks_its_cache, takes_a_result),
     (ResultCached, Mark.DEFERRED): (waits_for_a_result, takes_a_result),
+    (ResultWanted, Mark.DEFERRED): (waits_for_its_key, lets_the_next_compute),
     (FunctionReturned, Mark.READY): (ready_function, lambda play: play.returns("n")),
     (FunctionReturned, Mark.RUNNING): (running_function, lambda play: play.returns("n")),
     (FunctionReturned, Mark.DEFERRED): (deferred_function, lambda play: play.returns("n")),

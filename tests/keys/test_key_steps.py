@@ -72,9 +72,9 @@ def test_a_claim_that_has_the_holder_cancelled_comes_before_all_that_wait() -> N
     cancels = claim("x", at=50.0)._replace(is_patient=False)
     full = held_by("a", contended=True)
     done = asked(full, Ask(cancels, waits=True, queued=True), queue=[*waiting])
-    assert done.cancelled == full.holders[0]
+    assert done.in_the_way == full.holders[0]
     after = asked(full, queue=[cancels, *waiting][:FEW_READ], returned=["a"])
-    assert (holders(after), after.cancelled) == (["x"], None)
+    assert (holders(after), after.in_the_way) == (["x"], None)
 
 
 def test_the_queue_of_a_key_without_free_places_is_not_read_for_new_claims() -> None:

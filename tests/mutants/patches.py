@@ -1361,6 +1361,66 @@ while calls.names:
         "False",
         suite="tests/caches/test_claims.py",
     ),
+    Mutant(
+        "a node that lets the next one compute its result runs all the same",
+        "result_wanted",
+        """
+draft.return_unused(index)
+draft.edit(index).cache = replace(claim, state="unused", asked_at=draft.now)
+""",
+        """
+draft.end_claim(index, "cache", begun=False)
+draft.edit(index).cache = claim
+""",
+        suite="tests/caches/test_claims.py",
+    ),
+    Mutant(
+        "a node that waits for its rate lets the next one compute its result",
+        "result_wanted",
+        'draft.record(index).queued_for != "key"',
+        "False",
+        suite="tests/caches/test_claims.py",
+    ),
+    Mutant(
+        "a node that lets the next one compute its result is the next one",
+        "result_wanted",
+        'replace(claim, state="unused", asked_at=draft.now)',
+        'claim.in_state("unused")',
+        suite=(
+            "tests/caches/test_cached_results.py"
+            "::test_a_node_that_waits_for_a_key_lets_one_in_the_place_of_the_key_compute"
+        ),
+    ),
+    Mutant(
+        "a node in the place of a key waits with the others for its turn",
+        "candidate_of",
+        'kind == "cache" and spec.in_place',
+        "False",
+        suite=(
+            "tests/caches/test_cached_results.py"
+            "::test_a_node_that_waits_for_a_key_lets_one_in_the_place_of_the_key_compute"
+        ),
+    ),
+    Mutant(
+        "the place of a run is given to the next at the end of a turn",
+        "Keys._clear",
+        "_add(events, holder.claimant, ResultWanted(index, number))",
+        "self._of(key).returned.add(holder.claimant)",
+        suite=(
+            "tests/caches/test_cached_results.py"
+            "::test_a_node_that_runs_goes_on_while_one_in_the_place_of_a_key_waits"
+        ),
+    ),
+    Mutant(
+        "turns at computing a result end at once",
+        "Keys._clear",
+        "self._clock.now() < turn_ends_at",
+        "False",
+        suite=(
+            "tests/caches/test_cached_results.py"
+            "::test_nodes_that_wait_for_their_keys_take_turns_at_computing_a_result"
+        ),
+    ),
     # ------------------------------------------------ runs and their worker
     Mutant(
         "a panic passes through its run",

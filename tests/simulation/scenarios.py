@@ -1341,7 +1341,8 @@ async def rates_of_many_tasks(cluster: SimCluster) -> None:
 
 def random_cached_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
     """Return a graph of nodes with caches: handlers, also with a concurrency key or a rate, a
-    map, and a sub-flow. The keys are few, so that tasks share results.
+    map, and sub-flows. The keys are few, so that tasks share results. Some tasks, and a sub-flow,
+    hold the key that other nodes with the same caches wait for.
     """
 
     def cache() -> dict[str, Any]:
@@ -1354,13 +1355,24 @@ def random_cached_graph(pick: Callable[[Sequence[Any]], Any]) -> dict[str, Any]:
     mapped = {"over": [1, 2, 1], "max_parallel": pick([None, 1, 2]), "on_item_failure": "continue"}
     of_item = {"cache": {"key": "${item}", "ttl_sec": 100.0}}
     inner = graph(node("x", "third_time"))
+    holds = {
+        "node_id": "h",
+        "type": "subflow",
+        "io": {
+            "graph": graph(node("y", pick(["work", "slow"]), **cache())),
+            "params": {"name": "${params.name}"},
+        },
+        "concurrency_key": "k",
+    }
     return graph(
         node("a", role, **limited, **cache(), **pick(RATE_CHOICES)),
         node("b", pick(["work", "slow"]), after=pick([[], ["a"]]), **cache(), **pick(KEY_CHOICES)),
         node("m", map=mapped, **of_item),
         {"node_id": "s", "type": "subflow", "io": {"graph": inner}, **cache()},
+        *pick([[], [holds]]),
         on_node_failure="continue",
         max_parallel=pick([None, None, 1, 2]),
+        concurrency=pick([None, None, {"key": "k"}]),
     )
 
 

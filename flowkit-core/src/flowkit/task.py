@@ -1161,14 +1161,19 @@ class TaskSpec:
         """Return the concurrency key of a node, or of the task as a whole."""
         return self.plan.key if index == WHOLE_TASK else self.plan.nodes[index].key
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the nodes of the task run in a place that the task, or a node or task above it,
+        has of a concurrency key or of the key of a cache.
+        """
+        return self.plan.key is not None or (self.parent is not None and self.parent.exclusive)
+
     def is_exclusive(self, index: int) -> bool:
         """Return whether a node has a concurrency key or a cache, or its task runs in the place of
         one. Such an attempt counts as ended only when that is known.
         """
-        in_place = self.parent is not None and self.parent.exclusive
         node = self.plan.nodes[index]
-        alone = node.key is not None or node.cache is not None
-        return in_place or self.plan.key is not None or alone
+        return self.in_place or node.key is not None or node.cache is not None
 
     def holds_place(self, index: int, record: "NodeRecord") -> bool:
         """Return whether an attempt has a place that comes back only when more is known about it:

@@ -51,6 +51,7 @@ from flowkit._engine.events import (
     OutputEvaluated,
     PauseRequested,
     ResultCached,
+    ResultWanted,
     ResumeRequested,
     RetryRequested,
     RoundChecked,
@@ -67,6 +68,7 @@ from flowkit._engine.keys import (
     key_queued,
     keys_answered,
     result_cached,
+    result_wanted,
 )
 from flowkit._engine.later_reruns import (
     only_later_nodes,
@@ -456,6 +458,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     KeyQueued: key_queued,
     KeysAnswered: keys_answered,
     ResultCached: result_cached,
+    ResultWanted: result_wanted,
     KeyBusy: key_busy,
     CommandWithdrawn: command_withdrawn,
     Woke: woke,

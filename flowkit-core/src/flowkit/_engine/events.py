@@ -402,6 +402,19 @@ class KeyBusy:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultWanted:
+    """A node waits for the result that another one is to compute, and its task, or a node or task
+    above it, has a place for which that one may wait. The turn of that one is over.
+    """
+
+    kind: ClassVar[ClaimKind] = "cache"
+    index: int
+    """The node that is to compute the result."""
+    number: int
+    """Number of its claim."""
+
+
+@dataclass(frozen=True, slots=True)
 class ResultCached:
     """A result is stored for the cache key of a node."""
 
@@ -502,7 +515,7 @@ DeferrableEvent = CommandsSent | CommandWaiting | ChildrenCreated | ChangesPubli
 """Events that may be stored later, with the next commit of the task. If the process ends before, a
 command is checked or sent, or a change is published, once more than needed.
 """
-KeyEvent = KeyNamed | KeyGranted | KeyQueued | KeyBusy | ResultCached
+KeyEvent = KeyNamed | KeyGranted | KeyQueued | KeyBusy | ResultCached | ResultWanted
 MapEvent = MapOpened | MapGrew | MapFailed | ChildrenDue | MapCollected | ShardsCollected | EndsRead
 Event = (
     ClientEvent

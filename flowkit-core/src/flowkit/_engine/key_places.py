@@ -33,8 +33,9 @@ class Candidate(NamedTuple):
     """Claim that asks for a place, in the order in which places are given."""
 
     is_patient: bool
-    """It waits until a holder ends. Claims that have the task of the oldest holder cancelled come
-    before those that wait, because the place is freed for them.
+    """It waits until a holder ends. Others come before it, because the place is freed for them:
+    claims that have the task of the oldest holder cancelled; and claims to the key of a cache by
+    nodes that run in the place of a key, because the holder may wait for that one.
     """
     minus_priority: int
     asked_at: float
@@ -140,6 +141,10 @@ class KeyState(NamedTuple):
 
 FREE = KeyState()
 """State of a key or a rate that is not stored."""
+TURN_SEC = 30.0
+"""Time that the holder of the key of a cache has to get its concurrency key, before another one may
+compute the result. If all of them wait for their keys, they take turns, and no faster than this.
+"""
 MOST_UNBEGUN = 200
 """Places of a rate that attempts hold at a time before they begin. It bounds the record."""
 MOST_TIMES = 100

@@ -11,6 +11,7 @@ from flowkit._engine.events import (
     KeyQueued,
     KeysAnswered,
     ResultCached,
+    ResultWanted,
 )
 from flowkit._engine.node_ends import (
     cancel_other_parents,
@@ -122,6 +123,18 @@ def result_cached(draft: Transition, event: ResultCached, settings: EngineSettin
     if draft.task.spec.plan.nodes[index].on_satisfied == "cancel":
         cancel_other_parents(draft, index, settings)
         begin_nodes(draft, settings)
+
+
+def result_wanted(draft: Transition, event: ResultWanted, settings: EngineSettings) -> None:
+    """Let the next node compute a result if this one waits for its key: it gives its places back
+    and asks again, for the result after those that wait for it now, and for the key with its rank.
+    """
+    index, claim = event.index, _current_claim(draft, event)
+    if claim is None or claim.state != "held" or draft.record(index).queued_for != "key":
+        draft.ignored = True
+        return
+    draft.return_unused(index)
+    draft.edit(index).cache = replace(claim, state="unused", asked_at=draft.now)
 
 
 def key_busy(draft: Transition, event: KeyBusy, settings: EngineSettings) -> None:

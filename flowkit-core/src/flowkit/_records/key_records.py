@@ -68,6 +68,7 @@ class _Queued(_Data):
     number: Count
     limit: Count
     cancels: bool = False
+    """It does not wait patiently."""
     per_sec: float | None = None
 
 
@@ -139,12 +140,17 @@ def _name(record: KeyedRecord) -> str:
 
 
 def candidate_of(task: Task, index: int, claim: KeyClaim, kind: ClaimKind = "key") -> Candidate:
-    """Return the claim of a node or task in the order in which places are given."""
+    """Return the claim of a node or task in the order in which places are given. Those to the key
+    of a cache by nodes that run in the place of a key are in the order of asking alone, so that
+    each of them has its turn.
+    """
     spec = task.spec
     own = 0 if index == WHOLE_TASK else spec.plan.nodes[index].priority
     key = spec.key_of(index) if kind == "key" else None
     cancels = isinstance(key, TaskConcurrency) and key.on_conflict == "cancel_running"
     claimant = Claimant(task.task_id, index, claim.number)
+    if kind == "cache" and spec.in_place:
+        return Candidate(False, 0, claim.asked_at, claimant, 1)
     rank = not cancels, -(spec.priority + own), claim.asked_at, claimant
     if kind == "rate":
         rate = spec.plan.nodes[index].rate_limit

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from shlex import quote
 
-from flowkit._engine.key_places import Claimant
+from flowkit._engine.key_places import TURN_SEC, Claimant
 from flowkit._records.heartbeats import slots_in_use, why_unserved
 from flowkit._records.key_waits import place_wait
 from flowkit._records.letter_records import read_letters
@@ -111,8 +111,7 @@ class _Explanation:
         if waited.kind == "cache":
             return f"{sentence}{await self._of_owner(task, waited.holders[0])}", waits
         if waited.kind == "key" and {holder[:2] for holder in waited.holders} <= self._above:
-            cancel = f"`flowkit cancel {quote(task.task_id)}`"
-            sentence += f" So the two nodes wait for each other: {cancel} lets the other one run."
+            sentence += self._of_mutual_wait(task, index)
         return sentence, waits
 
     async def _of_owner(self, task: Task, owner: Claimant) -> str:
@@ -129,6 +128,15 @@ class _Explanation:
         self._above |= {(task.task_id, WHOLE_TASK), *ancestors}
         sentence, waits = await self._of_node(record, computing, owner.node)
         return f" In that task, {sentence}" if waits else f" {sentence}"
+
+    def _of_mutual_wait(self, task: Task, index: int) -> str:
+        """Return what ends the wait of a node for a key whose holder waits for the result of this
+        node, or of a sub-flow above it.
+        """
+        if (task.task_id, index) in [owner[:2] for owner in self._owners]:
+            return f" It lets the other node run first after {TURN_SEC:g} s."
+        cancel = f"`flowkit cancel {quote(task.task_id)}`"
+        return f" So the two nodes wait for each other: {cancel} lets the other one run."
 
     async def _below(self, parent: Task, child_id: str) -> tuple[str | None, bool]:
         """Return what a child task waits for, as the end of a sentence that names it, or None; and

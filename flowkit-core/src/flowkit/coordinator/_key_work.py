@@ -131,8 +131,8 @@ class Step:
     """The queue is to be read again: there may be claims that this step has not seen."""
     reads: int = FEW_READ
     """Claims that are to be read then."""
-    cancelled: Holder | None = None
-    """The oldest holder, if the first claim without a place has it cancelled."""
+    in_the_way: Holder | None = None
+    """The oldest holder, if the first claim without a place does not wait patiently."""
     needs_proof: bool = False
     """The step counts only if the state that was read is known to be the last one."""
 
@@ -162,8 +162,8 @@ def step(
     for ask in work.asks:
         _answer(done, ask, has_others, now)
     if left and not left[0].is_patient:
-        done.cancelled = min(after.holders, key=lambda holder: holder.since)
-    done.needs_proof = bool(done.answers or work.returned or work.serve or done.cancelled)
+        done.in_the_way = min(after.holders, key=lambda holder: holder.since)
+    done.needs_proof = bool(done.answers or work.returned or work.serve or done.in_the_way)
     fewer = len(done.state.holders) < len(state.holders)
     done.serve = state.contended and (fewer or not (whole or left))
     if done.serve and not (whole or left):

@@ -15,9 +15,10 @@ from flowkit._engine import (
     KeyQueued,
     KeysAnswered,
     ResultCached,
+    ResultWanted,
     ReturnKey,
 )
-from flowkit._engine.key_places import Candidate, Claimant, KeyState
+from flowkit._engine.key_places import TURN_SEC, Candidate, Claimant, Holder, KeyState
 from flowkit._records.cache_records import value_of
 from flowkit._records.key_records import (
     candidate_of,
@@ -124,7 +125,9 @@ class Keys:
         work.due_at, work.serve = due_at, True
 
     async def run_timers(self) -> None:
-        """Run the loop that gives places when those of a rate become free by time."""
+        """Run the loop that gives places that become free by time: those of rates, and those of
+        caches at the end of a turn.
+        """
         await self._timers.run(self._wake)
 
     async def _wake(self, keys: Collection[str]) -> None:
@@ -268,13 +271,26 @@ class Keys:
                 _add(events, one.claimant, KeyGranted(index, number, kind=self.kind))
         for one in done.served:
             _add(events, one.claimant, _cached(key, one, done.state))
-        if done.cancelled is not None:
-            _add(events, done.cancelled.claimant, CancelRequested(f"its key {key!r} is taken over"))
+        if done.in_the_way is not None:
+            self._clear(key, done.in_the_way, events)
         for ask in done.unanswered:
             ask.enters = True
         if not (done.unanswered or done.serve or withdrawn):
             return None
         return KeyWork(done.unanswered, withdrawn=withdrawn, serve=done.serve, reads=done.reads)
+
+    def _clear(self, key: str, holder: Holder, events: Events) -> None:
+        """Have the task of a holder cancelled; for the key of a cache, let the holder give way at
+        the end of its turn.
+        """
+        _, index, number = holder.claimant
+        turn_ends_at = holder.since + TURN_SEC
+        if self.kind == "key":
+            _add(events, holder.claimant, CancelRequested(f"its key {key!r} is taken over"))
+        elif self._clock.now() < turn_ends_at:
+            self._timers.wake(key, turn_ends_at)
+        else:
+            _add(events, holder.claimant, ResultWanted(index, number))
 
     def _event(self, key: str, ask: Ask, answer: Answer, state: KeyState) -> Event:
         _, index, number = ask.candidate.claimant

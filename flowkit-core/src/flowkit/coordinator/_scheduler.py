@@ -259,6 +259,7 @@ class Scheduler:
             "keys": partial(self._check_keys, "key"),
             "rates": partial(self._check_keys, "rate"),
             "places of rates": self._keys["rate"].run_timers,
+            "turns for results": self._keys["cache"].run_timers,
             "worker watch": lambda: self._watch.run(
                 self._handle_lost_workers, self._handle_restarted_workers
             ),
