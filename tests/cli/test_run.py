@@ -440,6 +440,22 @@ def test_options_that_do_not_fit_together_are_a_usage_error(
     assert complaint in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("worker", "--metrics-port", "0"), "'--metrics-port': must be at least 1"),
+        (("ls", "--limit", "many"), "'--limit': must be a whole number"),
+        (("schedule", "next", "s", "--count", "2000"), "'--count': must be at most 1000"),
+    ],
+)
+def test_an_option_that_is_out_of_its_range_is_a_usage_error(
+    cli: Cli, arguments: tuple[str, ...], complaint: str
+):
+    result = cli(*arguments)
+    assert result.exit_code == 2
+    assert f"Invalid value for {complaint} " in " ".join(result.stderr.split())
+
+
 def test_a_timeline_is_drawn_at_the_end(cli: Cli, flows: Path):
     lines = cli("run", "flows.py:words", "--timeline").stdout.splitlines()
     bars = [line.split()[:2] for line in lines if "█" in line]

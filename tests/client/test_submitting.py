@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a label that cannot be written": ({"labels": {LONE: "x"}}, "must be valid Unicode"),
     "an empty pipeline": ({"pipeline": ""}, "pipeline must not be empty"),
     "a pipeline that cannot be written": ({"pipeline": LONE}, "pipeline must be valid Unicode"),
+    "an id that is empty": ({"task_id": ""}, "task_id must not be empty"),
     "an id that is a number": ({"task_id": 7}, "task_id must be a string, not 7"),
     "an id with a line break": (
         {"task_id": "a\nb"},
@@ -84,6 +85,7 @@ async def test_a_submission_with_a_fault_is_refused_with_its_place_and_leaves_no
             await cluster.client.create_task(graph=ONE, **options)
         assert (await cluster.client.list_tasks()).items == []
     assert sentence in str(caught.value)
+    assert "must not be empty, not" not in str(caught.value)
     assert len(caught.value.faults) == 1
 
 

@@ -1,6 +1,7 @@
 """One reader for graphs, configurations and parameters, with errors that name the place."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import typer
 
 from flowkit import CoordinatorConfig, Graph
-from flowkit._json.documents import DocumentError, read_document
+from flowkit._json.documents import DocumentError, Syntax, read_document
 from flowkit.cli._loader import load_flow
 from flowkit.cli._options import read_params
 from flowkit.errors import ConfigError, GraphError
@@ -158,6 +159,19 @@ def test_a_configuration_of_numbered_fields_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "document.yaml"
     path.write_text("1: x\n")
     assert refusal(configuration, path) == f"1 (from {path}): Keys should be strings"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "text"), [("JSON", '{"a": -%s}'), ("TOML", "a = %s"), ("YAML", "a: %s")]
+)
+def test_an_integer_of_too_many_digits_is_refused_in_plain_words(syntax: Syntax, text: str) -> None:
+    assert read_document(text % ("1" * 4_000), syntax=syntax)
+    with pytest.raises(DocumentError) as caught:
+        read_document(text % ("1" * 4_301), syntax=syntax)
+    assert str(caught.value).startswith(f"the document is not {syntax}: ")
+    assert re.search(
+        "an integer has more than 4300 digits|1…' is not a value of !!int", str(caught.value)
+    )
 
 
 def test_parameters_in_the_command_line_are_json() -> None:

@@ -960,7 +960,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a wait for a signal with an empty name": (
         {"nodes": [wait(signal="")]},
-        "node 'a': io.signal must not be empty, not ''",
+        "node 'a': io.signal must not be empty",
     ),
     "a wait for a number": (
         {"nodes": [wait(signal=1)]},
@@ -1004,7 +1004,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an approval with an empty question": (
         {"nodes": [approval(prompt="")]},
-        "node 'a': io.prompt must not be empty, not ''",
+        "node 'a': io.prompt must not be empty",
     ),
     "an approval without choices": (
         {"nodes": [approval(choices=[])]},

@@ -23,7 +23,7 @@ def trigger(**fields: Any) -> Trigger:
         ({"flow": "f"}, "give exactly one of graph and flow"),
         ({"graph": None}, "give exactly one of graph and flow"),
         ({"version": 1}, "version has no effect without flow"),
-        ({"source": "task:"}, "source names no pipeline; write task:PIPELINE"),
+        ({"source": "task:"}, r"source\n.*it names no pipeline; write task:PIPELINE"),
         ({"source": "task:a\nb"}, "cannot be printed"),
         ({"sources": "x"}, "sources"),
         ({"labels": {"a=b": "c"}}, "'a=b' cannot be the key of a label"),

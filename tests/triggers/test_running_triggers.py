@@ -75,7 +75,7 @@ async def test_each_end_makes_one_task_with_the_end_in_its_params() -> None:
     ("changed", "why"),
     [
         ({"source": 7}, "source: .* string"),
-        ({"source": "task:"}, "source names no pipeline"),
+        ({"source": "task:"}, "source: it names no pipeline"),
         ({"flow": "f"}, "give exactly one of graph and flow"),
         ({"priority": "high"}, "priority"),
         ({"colour": "red"}, "colour"),

@@ -66,6 +66,21 @@ WRONG_BODIES: dict[str, tuple[dict[str, Any], str, str]] = {
     "/tasks/t/retry": ({"from_nodes": ["a", None]}, "from_nodes[1]", "must be a string, not null"),
     "/dead-letters/drop": ({"letter_ids": []}, "letter_ids", "must have at least 1 item"),
     "/cancel-tasks": ({"created_after": 5}, "created_after", "must be a string with a time"),
+    "/tasks/t/signal": (
+        {"name": "n", "payload": {"dict": {"a": 1}, "a": [{"dict": float("inf")}]}},
+        "payload.a[0].dict",
+        "must be a finite number, not Infinity",
+    ),
+    "/tasks/t/nodes/n/resolve": (
+        {"outcome": "failed", "result": [1, float("inf")]},
+        "result[1]",
+        "must be a finite number, not Infinity",
+    ),
+    "/triggers": (
+        {"id": "t", "source": "task:", "flow": "f"},
+        "source",
+        "it names no pipeline; write task:PIPELINE",
+    ),
     "/tasks/t/cancel": ({"force": "\ud800"}, "force", 'must be true or false, not "\\ud800"'),
 }
 
@@ -89,7 +104,7 @@ async def test_a_wrong_value_of_a_body_is_named_as_the_client_wrote_it(
 ) -> None:
     body, field, text = case
     async with cluster_with_api() as (_, http):
-        content = json.dumps(body)
+        content = json.dumps(body).replace("Infinity", "1e999")
         answer = await http.post(place, content=content, headers={"Content-Type": JSON})
         assert problem(answer) == (422, "invalid_request")
         (found,) = answer.json()["errors"]

@@ -322,6 +322,18 @@ async def test_an_object_that_does_not_fit_the_parameters_fails_permanently(
     assert f"the input of area does not match: {error}" in end.error
 
 
+async def test_the_names_of_the_types_of_a_union_are_not_in_the_path_of_a_fault(
+    bench: Bench,
+) -> None:
+    async def area(sizes: list[Size | dict[str, int]], scale: int) -> int:
+        return scale
+
+    async with bench.worker({"work": area}):
+        end = await bench.run({"sizes": [{"width": "x", "height": 1}], "scale": 1})
+    assert "does not match: sizes.0.width: Input should be a valid integer" in end.error
+    assert "(2 faults)" in end.error
+
+
 @pytest.mark.parametrize(("width", "error"), [(0, "a side is above 0"), (7, "a side is below 5")])
 async def test_the_error_of_a_validator_is_shown_as_it_was_raised(
     bench: Bench, width: int, error: str

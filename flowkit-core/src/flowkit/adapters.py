@@ -22,7 +22,7 @@ from flowkit._runtime.store_probe import while_readable, why_unreadable
 from flowkit._runtime.topic_names import checked_topic
 from flowkit._text.redaction import encodable, labelled, redacted
 from flowkit._text.times import read_time
-from flowkit._text.validation_errors import plain_message_of
+from flowkit._text.validation_errors import errors_in, path_in, plain_message_of
 from flowkit.errors import ConfigError, StoreError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -45,7 +45,7 @@ def read_options(model: type[Model], options: Mapping[str, Any], name: str) -> M
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
-        faults = error.errors(include_url=False)
+        faults = errors_in(error, options)
         raise ConfigError(
             "; ".join(labelled(_place(item, name), _fault(item, model)) for item in faults)
         ) from None
@@ -116,6 +116,7 @@ __all__ = [
     "end_of_prefix",
     "is_unicode",
     "page_cursor",
+    "path_in",
     "plain_message_of",
     "read_document",
     "read_options",

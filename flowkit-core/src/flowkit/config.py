@@ -38,7 +38,7 @@ from flowkit._json.limits import (
 )
 from flowkit._runtime.topic_names import checked_topic, topic_of_role
 from flowkit._text.redaction import labelled, redacted_value, shortened
-from flowkit._text.validation_errors import plain_message_of
+from flowkit._text.validation_errors import errors_in, plain_message_of
 from flowkit.errors import MAX_NAMED_FAULTS, ConfigError
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
@@ -328,7 +328,7 @@ def load_layers(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        found = [_complaint(item, origin) for item in error.errors()]
+        found = [_complaint(item, origin) for item in errors_in(error, values)]
         more = len(found) - MAX_NAMED_FAULTS
         raise ConfigError(
             "; ".join(found[:MAX_NAMED_FAULTS]) + (f"; and {more} more" if more > 0 else "")

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteError
 from starlette.routing import Match, Route
 
 from flowkit import errors
-from flowkit.adapters import encodable, plain_message_of, redacted
+from flowkit.adapters import encodable, path_in, plain_message_of, redacted
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:flowkit:problem:"
@@ -168,16 +168,16 @@ def _allowed(request: Request) -> str:
 async def on_invalid_request(request: Request, error: Exception) -> Response:
     """Answer a request whose values do not match the description of its route."""
     assert isinstance(error, RequestValidationError)
-    faults = [_fault_of(item) for item in error.errors()]
+    faults = [_fault_of(item, error.body) for item in error.errors()]
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:20])
     return invalid_request(detail, faults).response()
 
 
-def _fault_of(item: Mapping[str, Any]) -> Fault:
+def _fault_of(item: Mapping[str, Any], body: Any) -> Fault:
     """Return the fault of an error of pydantic: the field as the client wrote it, and what is
     wrong with its value.
     """
-    place, *path = item["loc"]
+    place, *path = path_in({"body": body}, item) if item["loc"][0] == "body" else item["loc"]
     if path[-1:] == ["[key]"]:
         del path[-2:]
     if place == "query":
@@ -187,7 +187,11 @@ def _fault_of(item: Mapping[str, Any]) -> Fault:
         field += f"[{step}]" if isinstance(step, int) else f".{step}"
     message = plain_message_of(item)
     value = item.get("input")
-    if message.startswith("must") and (value is None or isinstance(value, str | int | float)):
+    if (
+        message.startswith("must ")
+        and not message.startswith("must not")
+        and (value is None or isinstance(value, str | int | float))
+    ):
         message += f", not {json.dumps(value, ensure_ascii=False)[:MOST_OF_A_VALUE]}"
     # A key or a text of a body may contain a lone surrogate.
     return Fault(message=encodable(redacted(message)), field=encodable(redacted(field)))

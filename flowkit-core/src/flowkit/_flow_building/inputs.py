@@ -25,7 +25,7 @@ from flowkit._flow_building.texts import (
 )
 from flowkit._flow_building.values import NodeRef, Value, expression_of, node_of
 from flowkit._json.values import NotJson, json_copy
-from flowkit._text.validation_errors import message_of
+from flowkit._text.validation_errors import errors_in, message_of
 from flowkit.errors import GraphError
 from flowkit.graph._conditions import nodes_read
 
@@ -254,7 +254,7 @@ def _check_type(value: Any, annotation: Any, what: str) -> None:
     except UnusableAnnotation as error:
         raise flow_error(str(error)) from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = errors_in(error, value)[0]
         place = ".".join(map(str, first["loc"]))
         raise flow_error(
             f"{what} does not match: {f'{place}: ' if place else ''}{message_of(first)}"

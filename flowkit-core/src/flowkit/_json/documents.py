@@ -5,6 +5,7 @@ The syntax is JSON, YAML or TOML.
 
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -132,9 +133,22 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 def _read_json(text: str, max_levels: int) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer
+        )
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError(_too_many_digits()) from None
+
+
+def _too_many_digits() -> str:
+    return f"an integer has more than {sys.get_int_max_str_digits()} digits"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -162,7 +176,12 @@ def _read_toml(text: str, max_levels: int) -> Any:
     keys = _TOML_STRING_OR_COMMENT.sub(lambda found: "" if found[0][0] == "#" else "s", text)
     if re.search(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{max_levels + 1}}}", keys):
         raise _too_deep(max_levels)
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        raise ValueError(_too_many_digits()) from None
 
 
 _TOML_STRING_OR_COMMENT = re.compile(

@@ -1,8 +1,11 @@
 """Texts of the errors that pydantic finds in values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 _Context = Mapping[str, Any]
 
@@ -56,6 +59,59 @@ def rule_of(error: Mapping[str, Any]) -> str | None:
         return "must be a number"  # NaN is on no side of the limit
     rule = _RULES.get(error["type"])
     return None if rule is None else rule(error.get("ctx", {}))
+
+
+def errors_in(error: ValidationError, value: Any) -> list[ErrorDetails]:
+    """Return the errors that pydantic found in a value. Their ``loc`` is a path in the value."""
+    found = error.errors(include_url=False)
+    for each in found:
+        each["loc"] = path_in(value, each)
+    return found
+
+
+def path_in(value: Any, error: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Return the path of an error in a value, without the names of types in it.
+
+    Where a type is a union, such as that of all JSON values, pydantic adds the name of the member
+    to the path: ``payload.dict.a.float`` for the number in ``payload.a``.
+    """
+    path = tuple(error["loc"])
+    end = len(path)
+    if path[-1:] == ("[key]",):
+        end -= 2  # the wrong key, which may be none of JSON
+    elif error["type"] == "missing":
+        end -= 1
+    first: tuple[int | str, ...] | None = None
+    for found, item in _walks(value, path[:end], set()):
+        if item is error.get("input"):
+            return found + path[end:]
+        first = found if first is None else first
+    return (first or ()) + path[end:]
+
+
+def _walks(
+    value: Any, path: Sequence[int | str], seen: set[tuple[int, int]]
+) -> Iterator[tuple[tuple[int | str, ...], Any]]:
+    """Yield the paths in a value that leave out steps of a path, and the items at their ends.
+
+    The first path has all steps that exist.
+    """
+    if (id(value), len(path)) in seen:
+        return
+    seen.add((id(value), len(path)))
+    if not path:
+        yield (), value
+        return
+    step, rest = path[0], path[1:]
+    if isinstance(value, Mapping):
+        below = [value[step]] if step in value else []
+    elif isinstance(value, list | tuple):
+        below = [value[step]] if isinstance(step, int) and step < len(value) else []
+    else:
+        below = [] if value is None or isinstance(value, str | bytes | int | float) else [value]
+    for item in below:
+        yield from (((step, *found), end) for found, end in _walks(item, rest, seen))
+    yield from _walks(value, rest, seen)
 
 
 def message_of(error: Mapping[str, Any]) -> str:

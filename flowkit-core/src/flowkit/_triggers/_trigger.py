@@ -11,7 +11,19 @@ from flowkit.graph._models import LAST_VERSION
 TASK_SOURCE = "task:"
 """Beginning of the sources that are the ends of tasks."""
 
-Source = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(printable)]
+
+def _with_pipeline(source: str) -> str:
+    if source == TASK_SOURCE:
+        raise ValueError("it names no pipeline; write task:PIPELINE")
+    return source
+
+
+Source = Annotated[
+    str,
+    Field(min_length=1, max_length=1_000),
+    AfterValidator(printable),
+    AfterValidator(_with_pipeline),
+]
 
 
 class Trigger(BaseModel):
@@ -54,8 +66,6 @@ class Trigger(BaseModel):
             raise ValueError("give exactly one of graph and flow")
         if self.version is not None and self.flow is None:
             raise ValueError("version has no effect without flow; leave it out")
-        if self.source == TASK_SOURCE:
-            raise ValueError("source names no pipeline; write task:PIPELINE")
         return self
 
 

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from flowkit._text.redaction import printable, redacted
+from flowkit._text.validation_errors import plain_message_of
 from flowkit.errors import FlowKitError, GraphError
 
 TASK_FAILED = 1
@@ -28,6 +30,10 @@ class Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                error.message = plain_message_of(error.__cause__.errors(include_url=False)[0])
+            raise
         except (FlowKitError, ExceptionGroup) as error:
             raised = list(_leaves(error))
             if not all(isinstance(one, FlowKitError) for one in raised):

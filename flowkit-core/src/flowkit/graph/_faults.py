@@ -165,7 +165,9 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
             f" {short(value)}"
         )
     rule = rule_of(item)
-    return f"{name}: {item['msg']}" if rule is None else f"{name} {rule}, not {short(value)}"
+    if rule is None:
+        return f"{name}: {item['msg']}"
+    return f"{name} {rule}" if rule.startswith("must not") else f"{name} {rule}, not {short(value)}"
 
 
 def unknown_field(

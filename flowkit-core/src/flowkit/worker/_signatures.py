@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowkit._flow_building.annotations import UnusableAnnotation, adapter_of, resolved
 from flowkit._json.values import kind_of
-from flowkit._text.validation_errors import message_of
+from flowkit._text.validation_errors import errors_in, message_of
 from flowkit.errors import NodeFailure
 from flowkit.worker._context import RunContext
 
@@ -131,7 +131,7 @@ class HandlerSignature:
         try:
             return self.result.validate_python(value)
         except ValidationError as error:
-            raise self._mismatch("result", _sentences(error, ""), "bad_result") from None
+            raise self._mismatch("result", _sentences(error, value, ""), "bad_result") from None
 
     def _values(self, item: Any) -> Mapping[str, Any]:
         if not self.parameters:
@@ -143,7 +143,9 @@ class HandlerSignature:
             try:
                 return {name: self.adapters[name].validate_python(item)}
             except ValidationError as error:
-                raise self._mismatch("input", _sentences(error, ""), "schema_mismatch") from None
+                raise self._mismatch(
+                    "input", _sentences(error, item, ""), "schema_mismatch"
+                ) from None
         return self._by_name(item)
 
     def _by_name(self, item: Any) -> dict[str, Any]:
@@ -158,11 +160,11 @@ class HandlerSignature:
                 faults += [f"{one.name} is missing"] if one.default is one.empty else []
                 continue
             adapter = self.adapters.get(one.name)
+            value = item[one.name]
             try:
-                value = item[one.name]
                 values[one.name] = value if adapter is None else adapter.validate_python(value)
             except ValidationError as error:
-                faults += _sentences(error, one.name)
+                faults += _sentences(error, value, one.name)
         if faults:
             raise self._mismatch("input", faults, "schema_mismatch")
         return values
@@ -203,11 +205,11 @@ def _is_context(parameter: inspect.Parameter) -> bool:
     )
 
 
-def _sentences(error: ValidationError, name: str) -> list[str]:
+def _sentences(error: ValidationError, value: Any, name: str) -> list[str]:
     return [
         f"{'.'.join(map(str, (name, *item['loc']) if name else item['loc'])) or 'the value'}:"
         f" {message_of(item)}"
-        for item in error.errors(include_url=False, include_input=False)
+        for item in errors_in(error, value)
     ]
 
 
