@@ -192,6 +192,7 @@ async def test_the_processes_are_checked_although_the_store_has_a_fault(plugins:
     assert [(result.name, result.ok) for result in found] == [
         ("disk", False),
         ("tasks", True),
+        ("records", True),
         ("coordinators", True),
         ("workers", True),
         ("worker killed", False),
@@ -206,6 +207,7 @@ async def test_the_processes_are_checked_although_the_store_does_not_answer_the_
     assert [(result.name, result.ok) for result in found] == [
         ("store", False),
         ("tasks", True),
+        ("records", True),
         ("coordinators", True),
         ("workers", True),
     ]

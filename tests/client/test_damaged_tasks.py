@@ -1,15 +1,29 @@
-"""The search for tasks that the store reads, and FlowKit cannot decode."""
+"""The search for tasks and keyed records that the store reads, and FlowKit cannot decode."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from flowkit import Schedule, Trigger
+from flowkit._records.damaged_records import DECODERS, damaged_keyed_records, damaged_records
 from flowkit._records.damaged_tasks import PAGE, SEARCH_SEC, damaged_tasks
-from flowkit.cli._task_checks import check_tasks
+from flowkit.cli._record_checks import check_tasks
+from flowkit.clock import SystemClock
 from flowkit.plugins import Plugins
-from flowkit.protocols import DamagedRecord, TaskQuery, TaskRecord
+from flowkit.protocols import (
+    DamagedRecord,
+    KeyedRecord,
+    RecordChange,
+    RecordStore,
+    TaskQuery,
+    TaskRecord,
+)
+from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
-from tests.builders import TWO
+from tests.builders import TWO, graph, node
+from tests.damaged_keyed_records import check_all_are_named
 
 DAMAGE: Mapping[str, Mapping[str, Any]] = {
     "spec": {"spec": b"x"},
@@ -84,3 +98,88 @@ async def test_the_search_ends_at_its_time_limit(flowkit_clock: ManualClock) -> 
             "read in 5 s"
             in (await check_tasks(cluster.store, Plugins(discover=False), flowkit_clock))[0].detail
         )
+
+
+async def test_keyed_records_that_cannot_be_decoded_are_named_by_doctor() -> None:
+    async with InMemoryStore() as store:
+        await check_all_are_named(store)
+
+
+async def test_records_of_all_kinds_that_flowkit_writes_are_whole() -> None:
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        ctx.log.info("a line")
+        raise RuntimeError("a letter")
+
+    store = InMemoryStore()
+    async with Cluster(store=store, handlers=[work]) as cluster:
+        every = {"every_sec": 3_600, "graph": graph(node("a"))}
+        await cluster.client.put_flow("f", graph(node("a")))
+        await cluster.client.put_schedule(Schedule("s", **every))
+        await cluster.client.put_trigger(Trigger("t", source="task:etl", flow="f"))
+        await cluster.run(graph(node("a", concurrency_key="k")))
+        search = await damaged_keyed_records(
+            store, limit=9, monotonic=cluster.client.clock.monotonic
+        )
+    assert search.records == []
+    assert search.read >= 7
+
+
+async def test_a_graph_that_cannot_be_read_is_named() -> None:
+    store = InMemoryStore()
+    async with Cluster(store=store, coordinators=0) as cluster:
+        await cluster.client.put_flow("f", TWO)
+        await cluster.client.put_schedule(Schedule("s", every_sec=60, graph=TWO))
+        await cluster.client.put_trigger(Trigger("t", source="task:etl", graph=TWO))
+        keys = {"flow_version": "f@0000000001", "schedule_definition": "s", "trigger": "t"}
+        for kind, key in keys.items():
+            record = (await store.records.get(kind, [key]))[key]
+            cut = replace(record, data=record.data[:-1])
+            assert await store.records.change([RecordChange(f"cut-{kind}", [cut])]) == [True]
+        search = await damaged_keyed_records(store, limit=9, monotonic=SystemClock().monotonic)
+    assert {record.place: record.record_id for record in search.records} == keys
+    assert all("the graph of" in record.fault for record in search.records)
+
+
+def test_each_kind_of_record_that_the_reference_lists_is_searched() -> None:
+    page = Path(__file__).parents[2] / "docs/reference/store-layout.md"
+    text = page.read_text(encoding="utf-8")
+    table = text.partition("### Keyed records")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(DECODERS)
+
+
+async def test_what_the_store_finds_is_named_once() -> None:
+    async with DamagedStore() as store:
+        store.records = _OneDamaged(store.records)  # type: ignore[assignment]
+        (found,) = await damaged_records(store, limit=9, monotonic=SystemClock().monotonic)
+        assert (found.place, found.record_id) == ("table", "row")
+        search = await damaged_keyed_records(store, limit=9, monotonic=SystemClock().monotonic)
+        assert [record.fault for record in search.records] == [
+            "the record of flow 'f' cannot be read: no number"
+        ]
+
+
+class _OneDamaged:
+    """Records with a flow that the store cannot decode."""
+
+    def __init__(self, records: RecordStore) -> None:
+        self._records = records
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    async def scan(self, kind: str, **options: Any) -> Sequence[KeyedRecord]:
+        if kind == "flow" and not options.get("after"):
+            return [KeyedRecord("flow", "f", b"", fault="no number")]
+        return await self._records.scan(kind, **options)
+
+
+async def test_the_search_for_keyed_records_ends_at_its_time_limit(
+    flowkit_clock: ManualClock,
+) -> None:
+    async with InMemoryStore() as store:
+        keyed = [KeyedRecord("log", f"x{number:03}", b"x") for number in range(2 * PAGE + 1)]
+        await store.records.change([RecordChange(f"c{one.key}", [one]) for one in keyed])
+        times = iter([0.0, SEARCH_SEC / 2, SEARCH_SEC])
+        search = await damaged_keyed_records(store, limit=99, monotonic=lambda: next(times))
+    assert (search.read, len(search.records), search.in_time) == (2 * PAGE, 2 * PAGE, False)

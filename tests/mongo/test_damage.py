@@ -33,6 +33,7 @@ from flowkit.worker import RunContext, Worker, handler
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._documents import artifact_id
 from flowkit_testing import InMemoryBus
+from tests.damaged_keyed_records import check_all_are_named
 from tests.mongo.damage import FOREIGN_IDS, LARGEST, Case, cases, copies, damage
 from tests.store_records import NOON, artifact, change, task
 
@@ -653,3 +654,7 @@ def test_the_command_line_shows_what_is_damaged(mongo_address: str, tmp_path: Pa
     assert "field 'revision'" in line["detail"]
     assert "task 'no-json' cannot be read: Invalid JSON" in found["tasks"]["detail"]
     assert listed.exit_code == 0
+
+
+async def test_keyed_records_that_cannot_be_decoded_are_named_by_doctor(store: MongoStore) -> None:
+    await check_all_are_named(store)

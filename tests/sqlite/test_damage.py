@@ -20,6 +20,7 @@ from flowkit.protocols import (
 )
 from flowkit_sqlite import SqliteStore
 from tests.conformance.sqlite_openers import open_store
+from tests.damaged_keyed_records import check_all_are_named
 from tests.sqlite.damage import LARGEST, Case, cases, damage, unchecked
 from tests.store_records import NOON, artifact, change, task
 
@@ -343,3 +344,7 @@ async def test_a_task_with_a_damaged_end_is_not_purged(store: SqliteStore, path:
         connection.execute("UPDATE tasks SET finished_at = -1e300 WHERE task_id = 'damaged'")
     assert await store.purge(finished_before=NOON) == 1
     assert set(await store.load(["over", "damaged"])) == {"damaged"}
+
+
+async def test_keyed_records_that_cannot_be_decoded_are_named_by_doctor(store: SqliteStore) -> None:
+    await check_all_are_named(store)

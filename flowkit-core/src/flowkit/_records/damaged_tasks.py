@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord
-from flowkit.protocols import DamagedRecord, RecordInspector, Store, TaskQuery
+from flowkit.protocols import DamagedRecord, Store, TaskQuery
 
 SEARCH_SEC = 5.0
-"""Time limit of a search, which reads every task, the newest first."""
+"""Time limit of a search, which reads every task, the newest first, or every keyed record."""
 PAGE = 20
-"""Tasks that are in memory at the same time. A task may have many megabytes."""
+"""Tasks or records that are in memory at the same time. One may have many megabytes."""
 PLACE = "task"
 
 
@@ -23,9 +23,9 @@ class Search:
 
     records: list[DamagedRecord]
     read: int
-    """Number of tasks that were read."""
+    """Number of tasks or keyed records that were read."""
     in_time: bool
-    """False if the time limit ended the search before all tasks were read."""
+    """False if the time limit ended the search before all of them were read."""
 
 
 async def damaged_tasks(store: Store, *, limit: int, monotonic: Callable[[], float]) -> Search:
@@ -49,17 +49,3 @@ async def damaged_tasks(store: Store, *, limit: int, monotonic: Callable[[], flo
             return Search(found, read, in_time=True)
         if monotonic() >= deadline:
             return Search(found, read, in_time=False)
-
-
-async def damaged_records(
-    store: Store, *, limit: int, monotonic: Callable[[], float]
-) -> list[DamagedRecord]:
-    """Return up to ``limit`` damaged records: those that the store finds, if it can search for
-    them, and the tasks of which it finds none, but which cannot be decoded.
-    """
-    found: list[DamagedRecord] = []
-    if isinstance(store, RecordInspector):
-        found += await store.damaged_records(limit=limit)
-    known = {record.task_id for record in found}
-    tasks = await damaged_tasks(store, limit=limit, monotonic=monotonic)
-    return [*found, *(task for task in tasks.records if task.task_id not in known)][:limit]

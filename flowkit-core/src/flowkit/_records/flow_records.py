@@ -118,7 +118,7 @@ async def latest_versions(records: RecordStore, names: Collection[str]) -> dict[
         CorruptRecord: the head of one of them is damaged.
     """
     heads = await records.get(HEADS, names) if names else {}
-    return {name: _head(record).version for name, record in heads.items()}
+    return {name: decode_head(record).version for name, record in heads.items()}
 
 
 async def read_versions(
@@ -157,7 +157,7 @@ async def read_infos(records: RecordStore) -> list[FlowInfo]:
 
 def _info_of(record: KeyedRecord) -> FlowInfo:
     try:
-        head = _head(record)
+        head = decode_head(record)
     except CorruptRecord as error:
         return FlowInfo(name=record.key, fault=str(error))
     return FlowInfo(
@@ -235,7 +235,7 @@ async def head_of(records: RecordStore, name: str) -> tuple[KeyedRecord | None, 
         CorruptRecord: the head is damaged.
     """
     head = (await records.get(HEADS, [name])).get(name)
-    return head, 0 if head is None else _head(head).version
+    return head, 0 if head is None else decode_head(head).version
 
 
 async def store_versions(
@@ -249,7 +249,7 @@ async def store_versions(
     """
     last = versions[-1]
     puts = [_version_record(one) for one in versions]
-    if head is None or last.version >= _head(head).version:
+    if head is None or last.version >= decode_head(head).version:
         latest = _Head(
             version=last.version, description=last.description, created_at=last.created_at
         )
@@ -291,7 +291,12 @@ def _named(name: str, number: int) -> str:
     return f"version {number} of flow {name!r}"
 
 
-def _head(record: KeyedRecord) -> _Head:
+def decode_head(record: KeyedRecord) -> _Head:
+    """Return the head of a flow in a record.
+
+    Raises:
+        CorruptRecord: it cannot be decoded.
+    """
     return _validated(_Head, record, record.data, f"the record of flow {record.key!r}")
 
 

@@ -94,14 +94,14 @@ async def sessions_of(store: Store) -> list[WorkerSession]:
         session
         async for page in pages_of(store.records, KIND)
         for record in page
-        if (session := _decoded(record)) is not None
+        if (session := decode_session(record)) is not None
     ]
 
 
 async def session_of(store: Store, worker_id: str) -> WorkerSession | None:
     """Return the session of a worker, or None if there is none."""
     record = (await store.records.get(KIND, [worker_id])).get(worker_id)
-    return None if record is None else _decoded(record)
+    return None if record is None else decode_session(record)
 
 
 async def end_session(store: Store, worker_id: str) -> None:
@@ -132,7 +132,7 @@ class OwnSession:
             if await self._store(session):
                 return None
             record = (await self._records.get(KIND, [self._worker_id])).get(self._worker_id)
-            other = None if record is None else _decoded(record)
+            other = None if record is None else decode_session(record)
             if other is not None and other.age > session.age:
                 return other
             if record is not None and record.fault is not None:
@@ -166,7 +166,7 @@ def _deletion(worker_id: str) -> RecordChange:
     return RecordChange(token_hex(8), delete=[RecordDeletion(KIND, worker_id)], durable=False)
 
 
-def _decoded(record: KeyedRecord) -> WorkerSession | None:
+def decode_session(record: KeyedRecord) -> WorkerSession | None:
     """Return the session of a record, or None if it is damaged."""
     if record.fault is not None:
         return None

@@ -17,7 +17,7 @@ from flowkit._text.redaction import redacted
 from flowkit.cli._connection import NAME_A_STORE, without_creation
 from flowkit.cli._log_output import LastWarning
 from flowkit.cli._process_checks import check_processes
-from flowkit.cli._task_checks import check_tasks
+from flowkit.cli._record_checks import check_records, check_tasks
 from flowkit.cli._trigger_checks import check_triggers
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
@@ -115,7 +115,7 @@ async def check_store(
     max_behind: int | None = None,
     patience_sec: float = PATIENCE_SEC,
 ) -> Sequence[CheckResult]:
-    """Return the checks of the store, its tasks, and the processes that use it.
+    """Return the checks of the store, its tasks and records, and the processes that use it.
 
     A fault that the one finds does not prevent the other.
     """
@@ -134,6 +134,12 @@ async def check_store(
                 lambda _: check_tasks(store, plugins, SystemClock()),
                 patience_sec=patience_sec,
             )
+            records = await _check_server(
+                "records",
+                address,
+                lambda _: check_records(store, plugins, SystemClock()),
+                patience_sec=patience_sec,
+            )
             processes = await _check_server(
                 "processes",
                 address,
@@ -148,7 +154,7 @@ async def check_store(
             )
             is_sound = all(item.ok for item in found)
             others = processes if is_sound else map(_after_the_store, processes)
-            return [*found, *tasks, *others, *triggers]
+            return [*found, *tasks, *records, *others, *triggers]
 
     return await _check_server("store", address, ask, patience_sec=patience_sec)
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from flowkit._dead_letters.redrive import Redriven
 from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
-from flowkit._records.damaged_tasks import damaged_records
+from flowkit._records.damaged_records import damaged_records
 from flowkit._records.letter_records import drop_letters
 from flowkit._runtime.lifecycle import Lifecycle
 from flowkit._schedules import Schedule, ScheduleView
@@ -1010,8 +1010,8 @@ class TaskVerbs(ABC):
 
     async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
         """Return up to ``limit`` records that cannot be decoded: those that the store finds, if it
-        supports this search, and tasks. The search reads all stored records, each part of it for at
-        most 5 s.
+        supports this search, tasks and keyed records. The search reads all stored records, each
+        part of it for at most 5 s.
         """
         return await damaged_records(
             self.store, limit=limit, monotonic=self._life.resource.clock.monotonic
