@@ -73,7 +73,12 @@ DECODERS: Mapping[str, Decoder] = {
 
 
 async def damaged_keyed_records(
-    store: Store, *, limit: int, monotonic: Callable[[], float], known: frozenset[str] = frozenset()
+    store: Store,
+    *,
+    limit: int,
+    monotonic: Callable[[], float],
+    within_sec: float = SEARCH_SEC,
+    known: frozenset[str] = frozenset(),
 ) -> Search:
     """Search for up to ``limit`` keyed records that cannot be decoded.
 
@@ -81,7 +86,7 @@ async def damaged_keyed_records(
     """
     found: list[DamagedRecord] = []
     read = 0
-    deadline = monotonic() + SEARCH_SEC
+    deadline = monotonic() + within_sec
     for kind, decode in DECODERS.items():
         after = ""
         while page := await store.records.scan(kind, after=after, limit=PAGE):
@@ -113,7 +118,10 @@ async def damaged_records(
         found += await store.damaged_records(limit=limit)
     known = {record.task_id for record in found}
     faults = frozenset(record.fault for record in found)
-    tasks = await damaged_tasks(store, limit=limit, monotonic=monotonic)
-    keyed = await damaged_keyed_records(store, limit=limit, monotonic=monotonic, known=faults)
+    half_sec = SEARCH_SEC / 2
+    tasks = await damaged_tasks(store, limit=limit, monotonic=monotonic, within_sec=half_sec)
+    keyed = await damaged_keyed_records(
+        store, limit=limit, monotonic=monotonic, within_sec=half_sec, known=faults
+    )
     others = [task for task in tasks.records if task.task_id not in known]
     return [*found, *others, *keyed.records][:limit]

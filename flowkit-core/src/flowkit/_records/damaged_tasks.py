@@ -28,12 +28,14 @@ class Search:
     """False if the time limit ended the search before all of them were read."""
 
 
-async def damaged_tasks(store: Store, *, limit: int, monotonic: Callable[[], float]) -> Search:
+async def damaged_tasks(
+    store: Store, *, limit: int, monotonic: Callable[[], float], within_sec: float = SEARCH_SEC
+) -> Search:
     """Search for up to ``limit`` tasks whose records cannot be decoded."""
     found: list[DamagedRecord] = []
     read = 0
     after: str | None = None
-    deadline = monotonic() + SEARCH_SEC
+    deadline = monotonic() + within_sec
     while True:
         listed, after = await store.list_tasks(TaskQuery(limit=PAGE, after=after))
         records = await store.load([record.header.task_id for record in listed])

@@ -67,8 +67,7 @@ class _Queued(_Data):
     index: _Index
     number: Count
     limit: Count
-    cancels: bool = False
-    """It does not wait patiently."""
+    is_patient: bool = True
     per_sec: float | None = None
 
 
@@ -186,7 +185,7 @@ def queued_record(kind: ClaimKind, key: str, one: Candidate) -> KeyedRecord:
         "index": index,
         "number": number,
         "limit": one.limit,
-        "cancels": not one.is_patient,
+        "is_patient": one.is_patient,
     }
     if one.per_sec is not None:
         data["per_sec"] = one.per_sec
@@ -208,7 +207,7 @@ def _queued_claim(data: bytes) -> Candidate | None:
     except ValidationError:
         return None
     claimant = Claimant(found.task_id, found.index, found.number)
-    rank = not found.cancels, -found.priority, found.asked_at, claimant
+    rank = found.is_patient, -found.priority, found.asked_at, claimant
     return Candidate(*rank, found.limit, found.per_sec)
 
 

@@ -1010,8 +1010,8 @@ class TaskVerbs(ABC):
 
     async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
         """Return up to ``limit`` records that cannot be decoded: those that the store finds, if it
-        supports this search, tasks and keyed records. The search reads all stored records, each
-        part of it for at most 5 s.
+        supports this search, tasks and keyed records. The search in tasks and in keyed records
+        ends after 2.5 s each.
         """
         return await damaged_records(
             self.store, limit=limit, monotonic=self._life.resource.clock.monotonic
