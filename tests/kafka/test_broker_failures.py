@@ -1,5 +1,6 @@
 """Brokers that restart, crash and hang: no message is lost, and work continues."""
 
+import logging
 from collections.abc import Callable, Mapping
 
 import anyio
@@ -90,6 +91,19 @@ async def survives(server: KafkaServer, *disasters: Callable[[], None]) -> None:
                     await shared.complete()
                     await heard.complete()
                     tasks.cancel_scope.cancel()
+
+
+async def test_the_first_group_of_a_new_broker_starts_without_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with start_kafka() as server:
+        async with bus_at(server.address) as bus:
+            topic = unique("first")
+            await bus.ensure_topics([TopicSpec(topic)])
+            async with bus.subscribe([topic], group="g") as subscription:
+                await bus.publish(numbered(topic, range(3)))
+                assert len(await take(subscription, 3)) == 3
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
 async def test_nothing_is_lost_when_the_broker_is_restarted_and_killed_under_load(own_kafka):

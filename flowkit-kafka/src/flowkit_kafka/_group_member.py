@@ -3,15 +3,22 @@
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.client import CoordinationType
+from aiokafka.errors import (
+    CommitFailedError,
+    GroupCoordinatorNotAvailableError,
+    IllegalStateError,
+    KafkaError,
+)
 from aiokafka.structs import ConsumerRecord
 
+from flowkit.adapters import Backoff, retry
 from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._consumer import SupervisedConsumer
 from flowkit_kafka._errors import DRIVER_ERRORS
@@ -21,6 +28,7 @@ from flowkit_kafka._topics import Topics
 logger = logging.getLogger(__name__)
 
 _COMMIT_WAIT_SEC = 2.0
+_COORDINATOR_PAUSE_SEC = 0.05
 
 
 class GroupMember(SupervisedConsumer):
@@ -53,7 +61,25 @@ class GroupMember(SupervisedConsumer):
         # With topics in its constructor, the driver's ``start`` would wait for the rebalance.
         topics = [topic for topic in self.topics if topic not in self.denied] or self.topics
         retrieve_commit_errors(consumer)
+        await self._wait_for_coordinator(consumer)
         consumer.subscribe(topics=topics, listener=Rebalances(self, consumer))
+
+    async def _wait_for_coordinator(self, consumer: AIOKafkaConsumer) -> None:
+        """Wait until the brokers have a coordinator for the group, or a part of the patience.
+
+        At the first request for any group, the brokers create the topic of the groups' offsets, and
+        have no coordinator until it exists. The driver would log that as an error. It meets all
+        other errors itself.
+        """
+        with suppress(KafkaError), anyio.move_on_after(self.config.patience_sec / 2):
+            await retry(
+                lambda: consumer._client.coordinator_lookup(CoordinationType.GROUP, self._group),  # noqa: SLF001
+                on=lambda error: isinstance(error, GroupCoordinatorNotAvailableError),
+                sleep=anyio.sleep,
+                backoff=Backoff(
+                    first_sec=_COORDINATOR_PAUSE_SEC, longest_sec=_COORDINATOR_PAUSE_SEC
+                ),
+            )
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> None:
         """Read denied topics again after their time.
