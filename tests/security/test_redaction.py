@@ -61,6 +61,8 @@ STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2
         f"cannot reach mongodb+srv://user:{PASSWORD}@host/db: time-out",
         f"mongodb://user:{PASSWORD}@one:1,two:2/db",
         f"kafka://user:{PASSWORD}@host:9092",
+        f"amqp://user:it's-{PASSWORD}@host",
+        f"redis://:{'x' * 5_000}{PASSWORD}@host",
         f"mongodb://user:p@{PASSWORD}@host/db",
         f"sasl_password={PASSWORD}",
         f"sasl_plain_password: {PASSWORD}",
@@ -166,6 +168,8 @@ def test_what_follows_a_hidden_call_is_shown() -> None:
     ("text", "shown"),
     [
         ("password: |\n  a\n\n  b\nuser: ann", "password: |\n  ***\nuser: ann"),
+        ("pwd: !tag\n  a\nuser: ann", "pwd: !tag\n  ***\nuser: ann"),
+        ("pwd: &x >- # why\n  a\nuser: ann", "pwd: &x >- # why\n  ***\nuser: ann"),
         ("- secret:\n    a: b\n  user: ann", "- secret:\n    ***\n  user: ann"),
         ("a:\n  token: b c\n    d\n  user: ann", "a:\n  token: ***\n  user: ann"),
         (
@@ -281,6 +285,9 @@ async def test_a_token_of_the_api_is_hidden() -> None:
     [
         "mongodb://host:27017/db",
         "kafka://a:9092,b:9092",
+        "http://@host/x",
+        "'http://host' and 'ann@example.org'",
+        '{"url":"http://host","by":"ann@example.org"}',
         "node 'a' waits for 'b'",
         "user@example.org wrote",
         "the token is gone",
@@ -336,6 +343,8 @@ def test_other_texts_are_shown_as_they_are(text: str) -> None:
         "password: |\\n " * 50_000,
         'password=\\\\\\"' * 50_000,
         "password: &a " * 50_000,
+        "password:&" * 50_000,
+        "password:#" * 50_000,
     ],
     ids=lambda text: text[:20],
 )

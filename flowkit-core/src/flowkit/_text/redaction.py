@@ -15,7 +15,10 @@ HIDDEN = "***"
 MAX_ERROR_CHARS = 4_000
 """Length of the text of an error in logs, reports and dead letters."""
 
-_USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s'\"<>]{1,1024}@")
+_ADDRESS = re.compile(
+    r"\b([A-Za-z][A-Za-z0-9+.-]{1,20}://)((?:[^\s'\"<>]|['\"](?=[^\s'\"<>,;:)\]}]))++)"
+)
+"""Address up to its last character. A quote with more of the address after it belongs to it."""
 _QUOTED = r"""\\*b?(?:"[^"\n]*"?|'[^'\n]*'?)"""
 _WORD = r"[^\s,;&'\"()\[\]{}\\]+"
 _SCHEME = r"(?:bearer|basic|token|negotiate|ntlm|api-?key)"
@@ -75,12 +78,17 @@ def redacted(text: str) -> str:
     depth. The time is proportional to the length of the text.
     """
     if "://" in text:
-        text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
+        text = _ADDRESS.sub(_without_user, text)
     if _MAY_HIDE.search(text):
         text = _without_values(text)
         for pattern in _HIDDEN_PARTS:
             text = pattern.sub(rf"\1{HIDDEN}", text)
     return WHOLE_SECRETS.sub(HIDDEN, text)
+
+
+def _without_user(address: re.Match[str]) -> str:
+    user, at, rest = address[2].rpartition("@")
+    return f"{address[1]}{HIDDEN if user else ''}{at}{rest}"
 
 
 def _without_values(text: str) -> str:
