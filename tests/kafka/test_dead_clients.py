@@ -4,6 +4,9 @@ These tests end the driver's inner tasks, because the faults that do so in produ
 caused at will.
 """
 
+import asyncio
+import gc
+
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, OutOfOrderSequenceNumber
 
@@ -65,3 +68,23 @@ async def test_a_producer_that_is_dead_for_good_is_replaced(heard):
         await bus.publish([Message(topic, b"refused")])
     await bus.publish([Message(topic, b"after")])
     assert b"after" in contents(await take(subscription, 1))
+
+
+async def test_the_error_of_messages_whose_publisher_was_cancelled_is_not_reported_as_lost(
+    anyio_backend, kafka_address
+):
+    topic = unique("cancelled")
+    async with bus_at(kafka_address) as bus:
+        await bus.ensure_topics([TopicSpec(topic)])
+        await bus.publish([Message(topic, b"before")])
+        accumulator = bus._life.resource._producer._message_accumulator
+        publishing = asyncio.create_task(
+            bus.publish([Message(topic, b"one"), Message(topic, b"2")])
+        )
+        while not accumulator._pending_batches:
+            await asyncio.sleep(0)
+        publishing.cancel()
+        await asyncio.wait([publishing])
+        await asyncio.sleep(0)
+        accumulator.fail_all(OutOfOrderSequenceNumber())
+        gc.collect()  # asyncio reports a lost error when its future is deleted

@@ -131,3 +131,19 @@ async def test_a_compressed_batch_arrives(kafka_address):
         await bus.ensure_topics([TopicSpec(topic)])
         await bus.publish([Message(topic, b"x" * 5_000)])
         assert contents(await take(subscription, 1)) == [b"x" * 5_000]
+
+
+async def test_messages_that_fill_several_batches_keep_their_order_and_have_their_places(
+    kafka_address,
+):
+    topic = unique("large")
+    values = [bytes([number]) * size for number, size in enumerate([10, 200_000, 300_000, 10] * 2)]
+    async with (
+        bus_at(kafka_address) as bus,
+        bus.subscribe([topic], group="g") as subscription,
+    ):
+        await bus.ensure_topics([TopicSpec(topic)])
+        places = await bus.publish([Message(topic, value, "key") for value in values])
+        got = await take(subscription, len(values))
+    assert contents(got) == values
+    assert [(each.partition, each.position) for each in got] == places
