@@ -76,8 +76,7 @@ def retry_tasks(
 
 def _of(statuses: Collection[str], filters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the filters of the tasks that a verb changes: those with these statuses alone."""
-    if not any(filters.values()):
-        return {"status": []}  # the verb refuses to change all tasks
+    options.check_filters(filters)
     chosen = filters.get("status") or statuses
     return {**filters, "status": [one for one in statuses if one in chosen]}
 

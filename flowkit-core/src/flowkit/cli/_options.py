@@ -1,7 +1,7 @@
 """Options shared by several verbs."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from functools import wraps
@@ -209,6 +209,14 @@ def filters(
         "created_after": time(created_after, "--created-after"),
         "created_before": time(created_before, "--created-before"),
     }
+
+
+def check_filters(chosen: Mapping[str, Any]) -> None:
+    """Refuse the filters of a verb that changes tasks if none of them is given."""
+    if any(value not in (None, {}) for value in chosen.values()):
+        return
+    names = [f"--{name.replace('_', '-')}" for name in signature(filters).parameters]
+    raise typer.BadParameter(f"give at least one filter: {', '.join(names)}")
 
 
 def filtered(verb: Callable[..., None]) -> Callable[..., None]:
