@@ -1,13 +1,14 @@
 """Generated parts of the pages are current, and reference pages name every part of the code."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import pytest
 from pydantic import BaseModel, Field
 
 from flowkit import hookspecs
 from flowkit._engine import NODE_MOVES, TASK_MOVES
+from flowkit._schedules._state import SkipReason
 from flowkit.graph import EdgeSpec, GraphDocument, NodeIO, NodeSpec, RetryPolicy, Routing, Timeouts
 from flowkit.task import Mark, NodeStatus, TaskStatus
 from tests.docs.pages import ROOT, script
@@ -99,6 +100,11 @@ def test_every_status_of_a_node_is_in_the_chart() -> None:
     assert [
         status for status in NodeStatus if status != NodeStatus.PAUSED and str(status) not in chart
     ] == []
+
+
+def test_every_reason_of_skipped_times_is_described() -> None:
+    text = (DOCS / "topics" / "schedules.md").read_text(encoding="utf-8")
+    assert [reason for reason in get_args(SkipReason) if f"| `{reason}` |" not in text] == []
 
 
 def test_the_type_of_a_field_is_written_without_its_limits() -> None:
