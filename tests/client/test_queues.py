@@ -35,11 +35,14 @@ async def test_of_many_tasks_the_oldest_count() -> None:
         began = cluster.clock.now()
         await cluster.client.create_task(graph=graph(node("a", "first")))
         await cluster.clock.sleep(1)
-        for _ in range(MOST_TASKS):
+        for _ in range(MOST_TASKS - 1):
             await cluster.client.create_task(graph=graph(node("a", "later")))
+        assert [queue.limited for queue in await cluster.client.queues()] == [False, False]
+        await cluster.client.create_task(graph=graph(node("a", "later")))
         first, later = await cluster.client.queues()
     assert (first.role, first.waiting, first.oldest_at) == ("first", 1, utc(began))
     assert (later.role, later.waiting) == ("later", MOST_TASKS - 1)
+    assert (first.limited, later.limited) == (True, True)
 
 
 async def test_a_damaged_task_does_not_hide_the_others() -> None:

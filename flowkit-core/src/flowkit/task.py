@@ -330,6 +330,8 @@ class QueueView(_View):
     """Number of these nodes."""
     oldest_at: datetime
     """Time since which the first of them waits."""
+    limited: bool = False
+    """Whether more tasks have such nodes than are counted, so that ``waiting`` may be too low."""
 
 
 NodeAction = Literal["run_now", "retry", "resolve"]

@@ -24,13 +24,22 @@ class _Queue:
 async def list_queues(session: Session) -> list[QueueView]:
     """Return the queues of the oldest tasks with a waiting node, by role."""
     queues: dict[str, _Queue] = {}
-    async for record in records_found(session, _WAITING, MOST_TASKS):
+    found = 0
+    async for record in records_found(session, _WAITING, MOST_TASKS + 1):
+        found += 1
+        if found > MOST_TASKS:
+            break
         try:
             _add(queues, decode_task(record, to_look_at=True))
         except (CorruptRecord, PayloadError):
             continue  # no worker gets a node of a damaged task
     return [
-        QueueView(role=role, waiting=queue.waiting, oldest_at=utc(queue.oldest_at))
+        QueueView(
+            role=role,
+            waiting=queue.waiting,
+            oldest_at=utc(queue.oldest_at),
+            limited=found > MOST_TASKS,
+        )
         for role, queue in sorted(queues.items())
     ]
 

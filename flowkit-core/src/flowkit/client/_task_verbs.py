@@ -794,7 +794,7 @@ class TaskVerbs(ABC):
         """Return how many nodes wait for a worker, and since when, by role.
 
         A role is missing if no node waits for it. Of the tasks with such a node, the 1,000 oldest
-        count.
+        count. If there are more, each of the figures is ``limited``.
         """
         return await _queues.list_queues(self._life.resource)
 

@@ -114,17 +114,21 @@ function Failures({ stats }: { stats: Stats }) {
   )
 }
 
-function Queues({ stats }: { stats: Stats }) {
+const LIMITED = 'Only the nodes of the oldest tasks are counted.'
+
+export function Queues({ stats }: { stats: Pick<Stats, 'queues'> }) {
   return (
     <Card title="Nodes that wait for a worker">
       {stats.queues.length === 0 ? <Empty>None waits.</Empty> : (
         <table>
           <thead><tr><th>Role</th><th className="number">Nodes</th><th>Oldest</th></tr></thead>
           <tbody>
-            {stats.queues.map(({ role, waiting, oldest_at }) => (
+            {stats.queues.map(({ role, waiting, oldest_at, limited }) => (
               <tr key={role}>
                 <td><code>{role}</code></td>
-                <td className="number">{countText(waiting)}</td>
+                <td className="number">
+                  {limited ? <span title={LIMITED}>{countText(waiting, waiting)}</span> : countText(waiting)}
+                </td>
                 <td><Time at={oldest_at} distance /></td>
               </tr>
             ))}
