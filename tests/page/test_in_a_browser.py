@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import count
+from urllib.parse import quote
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -480,13 +481,13 @@ def test_a_narrow_screen_scrolls_in_no_view_to_the_side(browser: Browser, site: 
         for place, heading in VIEWS.items():
             go(page, place, heading)
             expect(page.get_by_text("Loading…")).to_have_count(0)
-            width = page.evaluate(
-                "() => [document.documentElement, document.querySelector('main')]"
-                ".some((one) => one.scrollWidth > one.clientWidth)"
-            )
-            assert not width, place
+            assert is_as_wide_as_screen(page), place
             expect(page.locator("nav [aria-current]")).to_be_in_viewport()
         assert page.locator(".side").evaluate("(element) => element.clientHeight") < 64
+        go(page, "/tasks/shown?tab=logs", "shown")
+        text = page.locator(".log-text").first.bounding_box()
+        assert text is not None
+        assert text["width"] > 250
 
 
 def test_a_wide_screen_shows_all_columns_of_each_list(page: Page) -> None:
@@ -525,6 +526,73 @@ def test_a_dialog_shows_its_buttons_on_a_small_screen(browser: Browser, site: Si
         assert site.wait("asks") == "finished"
     view = site.portal.call(site.client.get_task, "asks")
     assert view.result["ask"]["values"] == {"": "named", "pick": "1", "question 8": "the last"}
+
+
+def test_names_of_users_are_shown_with_escapes_and_without_widening_the_page(
+    page: Page, site: Site
+) -> None:
+    odd = "a\u202eb"
+    shown = "a\\u202eb"
+    ask = {"prompt": f"{odd}\x9b", "choices": [odd, "no"], "assignees": [odd, "local"]}
+    choice = {"title": odd, "description": odd, "enum": [odd]}
+    form = {"title": odd, "type": "object", "properties": {odd: choice}}
+    nodes = [
+        {"node_id": odd, "type": "approval", "io": {**ask, "form": form}},
+        {"node_id": f"{odd}-role", "type": odd},
+        {"node_id": f"{odd}-signal", "type": "wait_signal", "io": {"signal": odd}},
+    ]
+    long_word = "word" * 200
+    site.portal.call(lambda: site.client.put_flow("odd", {"nodes": nodes}, description=long_word))
+    site.submit("odd", "odd-1", kind=odd)
+    node = quote(odd)
+    places = {
+        "/": "Is it well?",
+        "/approvals": "Approvals",
+        "/waiting?for=signal": "Waiting",
+        "/flows/odd": "odd",
+        f"/flows/{node}": shown,
+        **{f"/tasks/odd-1?tab={tab}&node={node}": "odd-1" for tab in TASK_TABS},
+    }
+    for place, heading in places.items():
+        go(page, place, heading)
+        expect(page.get_by_text("Loading…")).to_have_count(0)
+        assert raw_texts(page) == [], place
+        assert is_as_wide_as_screen(page), place
+    go(page, "/approvals", "Approvals")
+    page.get_by_role("button", name=shown).click()
+    dialog = page.get_by_role("dialog", name=f"Decide: {shown}")
+    dialog.get_by_label(shown).select_option(label=shown)
+    assert raw_texts(page) == []
+    dialog.get_by_role("button", name=shown).click()
+    expect(page.get_by_text(f"Decided: {shown}")).to_be_visible()
+    view = site.portal.call(site.client.get_task, "odd-1")
+    assert view.nodes[odd].result["choice"] == odd
+    assert view.nodes[odd].result["values"] == {odd: odd}
+    site.portal.call(lambda: site.client.cancel("odd-1"))
+
+
+def raw_texts(page: Page) -> list[str]:
+    """Return the texts, titles and names of a page with characters that change other text."""
+    found: list[str] = page.evaluate(
+        r"""() => {
+            const raw = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/
+            const texts = [document.title]
+            for (const one of document.querySelectorAll('*')) {
+                for (const part of one.childNodes) if (part.nodeType === 3) texts.push(part.data)
+                for (const name of ['title', 'aria-label']) texts.push(one.getAttribute(name) ?? '')
+            }
+            return texts.filter((text) => raw.test(text))
+        }"""
+    )
+    return found
+
+
+def is_as_wide_as_screen(page: Page) -> bool:
+    """Return whether the page needs no scrolling to the side."""
+    return not page.evaluate(
+        "() => [document.documentElement, document.querySelector('main')]"
+        ".some((one) => one.scrollWidth > one.clientWidth)"
+    )
 
 
 def is_within_screen(dialog: Locator, page: Page) -> bool:

@@ -3,6 +3,7 @@
 import { useId, useState } from 'react'
 import { jsonText, parseJson, parseNumber } from '../api/json'
 import { fieldsOf, withField, withPart, type Choice, type Field, type Schema } from './schema'
+import { printable } from '../shared/printable'
 import './forms.css'
 
 interface FormProps {
@@ -201,7 +202,7 @@ export function JsonField({ title, value, onChange, required = false, rows = 8 }
     setText(input.value)
     const problem = faultOf(input.value)
     setFault(problem)
-    input.setCustomValidity(problem ?? '')
+    input.setCustomValidity(printable(problem ?? ''))
     if (problem === null) onChange(input.value.trim() === '' ? undefined : parseJson(input.value))
   }
   return (

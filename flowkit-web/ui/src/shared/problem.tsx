@@ -3,7 +3,6 @@
 import type { UseQueryResult } from '@tanstack/react-query'
 import type { ReactNode } from 'react'
 import { ApiError } from '../api/client'
-import { printable } from './printable'
 
 export function ProblemBox({ error }: { error: unknown }) {
   const problem = error instanceof ApiError ? error.problem : null
@@ -12,11 +11,11 @@ export function ProblemBox({ error }: { error: unknown }) {
   return (
     <div role="alert" className="problem">
       <strong>{problem?.title ?? 'Error'}</strong>
-      <p>{printable(text)}</p>
+      <p>{text}</p>
       {faults.length > 1 && (
         <ul>
           {faults.map((fault, place) => (
-            <li key={place}>{printable(`${fault.node_id ?? fault.field}: ${fault.message}`)}</li>
+            <li key={place}>{`${fault.node_id ?? fault.field}: ${fault.message}`}</li>
           ))}
         </ul>
       )}

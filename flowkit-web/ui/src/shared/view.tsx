@@ -8,7 +8,7 @@ import { printable } from './printable'
 
 export function ViewHeading({ title, children }: { title: string; children?: ReactNode }) {
   useEffect(() => {
-    document.title = `${title} · FlowKit`
+    document.title = printable(`${title} · FlowKit`)
   }, [title])
   return (
     <header className="view-heading">
@@ -39,7 +39,7 @@ export function FlowLink({ name, version }: { name: string; version?: number | n
 
 /** A value as JSON. */
 export function Json({ value }: { value: unknown }) {
-  return <pre className="json" tabIndex={0}>{printable(jsonText(value, 2))}</pre>
+  return <pre className="json" tabIndex={0}>{jsonText(value, 2)}</pre>
 }
 
 /** Return the fields of a definition that are given. */

@@ -3,7 +3,6 @@
 import { useDeferredValue, useMemo } from 'react'
 import type { NodeStatus, TaskEvent } from '../api/types'
 import { useSearch } from '../router'
-import { printable } from '../shared/printable'
 import { Empty, ProblemBox } from '../shared/problem'
 import { StatusBadge } from '../shared/status'
 import { Table, type Column } from '../shared/table'
@@ -42,7 +41,7 @@ export function EventsView({ task }: { task: TaskData }) {
     {
       title: 'Details',
       width: 'minmax(12rem, 3fr)',
-      cell: (event) => <span className="code" title={printable(dataText(event))}>{printable(dataText(event))}</span>,
+      cell: (event) => <span className="code" title={dataText(event)}>{dataText(event)}</span>,
     },
   ]
   if (error) return <ProblemBox error={error} />

@@ -6,7 +6,6 @@ import { jsonText } from '../api/json'
 import type { LogLine } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
-import { printable } from '../shared/printable'
 import { timeText, useZone } from '../shared/time'
 import { keyOf, useLogs } from './follow-logs'
 
@@ -101,11 +100,11 @@ function Line({ line, withNode }: { line: LogLine; withNode: boolean }) {
       <span className="log-text">
         {line.dropped ? <em className="quiet">({line.dropped} lines are not kept) </em> : null}
         {line.attempt > 1 && <span className="quiet">[attempt {line.attempt}] </span>}
-        {printable(line.text)}
+        {line.text}
         {fields.map(([name, value]) => (
-          <span key={name} className="quiet"> {printable(`${name}=${typeof value === 'string' ? value : jsonText(value)}`)}</span>
+          <span key={name} className="quiet"> {`${name}=${typeof value === 'string' ? value : jsonText(value)}`}</span>
         ))}
-        {line.traceback && <pre>{printable(line.traceback)}</pre>}
+        {line.traceback && <pre>{line.traceback}</pre>}
       </span>
     </div>
   )

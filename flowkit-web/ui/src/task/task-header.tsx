@@ -3,7 +3,6 @@
 import type { TaskView } from '../api/types'
 import { Link, useSearch } from '../router'
 import { path } from '../api/client'
-import { printable } from '../shared/printable'
 import { Badge, StatusBadge, isTerminal } from '../shared/status'
 import { Duration, Time } from '../shared/time'
 import { FlowLink, TaskLink, ViewHeading } from '../shared/view'
@@ -73,7 +72,7 @@ function Failure({ task, view }: { task: TaskData; view: TaskView }) {
   const show = failed.slice(0, 5)
   return (
     <div className={view.status === 'failed' ? 'problem' : 'problem mild'} role="status">
-      <p className="long-text" tabIndex={0}>{printable(view.error ?? '')}</p>
+      <p className="long-text" tabIndex={0}>{view.error ?? ''}</p>
       {show.length > 0 && (
         <p className="buttons">
           {show.map((row) => (

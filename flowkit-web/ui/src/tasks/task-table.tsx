@@ -1,7 +1,6 @@
 /** Table of tasks. */
 
 import type { TaskView } from '../api/types'
-import { printable } from '../shared/printable'
 import { StatusBadge } from '../shared/status'
 import { Table, type Column } from '../shared/table'
 import { Duration, Time } from '../shared/time'
@@ -34,16 +33,16 @@ function Flow({ task }: { task: TaskView }) {
 /** What a task waits for, such as `signal 'paid'`. */
 function Waits({ waits }: { waits: string[] }) {
   const text = `waits for ${waits.join(', ')} `
-  return <span className="wait-text" title={printable(text)}><Explanation text={text} /></span>
+  return <span className="wait-text" title={text}><Explanation text={text} /></span>
 }
 
 function Details({ task }: { task: TaskView }) {
-  if (task.error) return <span className="bad-text" title={printable(task.error)}>{printable(task.error)}</span>
+  if (task.error) return <span className="bad-text" title={task.error}>{task.error}</span>
   return (
     <>
       {task.waits && task.waits.length > 0 && <Waits waits={task.waits} />}
       {Object.entries(task.labels).map(([key, value]) => (
-        <span key={key} className="label">{printable(`${key}=${value}`)}</span>
+        <span key={key} className="label">{`${key}=${value}`}</span>
       ))}
     </>
   )
