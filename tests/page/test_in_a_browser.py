@@ -293,6 +293,76 @@ def test_a_refused_decision_shows_the_reason_in_the_dialog(page: Page, site: Sit
     expect(dialog).to_have_count(0)
 
 
+def test_a_decision_that_is_filled_in_says_who_was_faster_and_keeps_what_was_entered(
+    page: Page, site: Site
+) -> None:
+    page.clock.install()
+    for number, place in ((11, "/approvals"), (12, "/tasks/release-12?node=sign_off")):
+        task_id = f"release-{number}"
+        site.submit("release", task_id)
+        page.goto(place)
+        page.get_by_role("button", name="release", exact=True).click()
+        dialog = page.get_by_role("dialog", name="Decide: release")
+        share = dialog.get_by_label(re.compile("Share of shops"))
+        share.fill("25")
+        site.portal.call(
+            lambda one: site.client.decide(one, "sign_off", "reject", by="ann"), task_id
+        )
+        assert site.wait(task_id) == "failed"
+        page.clock.run_for(10_000)
+        expect(dialog.get_by_role("alert")).to_contain_text("Already decided by ann: reject.")
+        expect(share).to_have_value("25")
+        expect(dialog.get_by_role("button", name="release")).to_be_disabled()
+
+
+def test_what_is_closed_gives_the_focus_back(page: Page, site: Site) -> None:
+    go(page, "/tasks/shown", "shown")
+    again = page.get_by_role("button", name="Run again…")
+    for close in ("Escape", "Back"):
+        again.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        if close == "Escape":
+            page.keyboard.press(close)
+        else:
+            press(page, page.get_by_role("button", name=close))
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(again).to_be_focused()
+    box = page.get_by_role("button", name=re.compile("^charge"))
+    panel = page.get_by_role("complementary", name="Node charge")
+    for start in ("box", "panel"):
+        box.press("Enter")
+        expect(panel).to_contain_text("Its logs")
+        if start == "panel":
+            panel.get_by_role("button", name="Its logs").focus()
+        page.keyboard.press("Escape")
+        expect(panel).to_have_count(0)
+        expect(box).to_be_focused()
+    tab = page.get_by_role("tab", selected=True)
+    tab.press("End")
+    expect(page.get_by_role("tab", name="Logs")).to_be_focused()
+    tab.press("Home")
+    expect(page.get_by_role("tab", name="Graph")).to_be_focused()
+
+
+def test_a_fault_of_a_field_replaces_the_refusal_of_the_server(page: Page, site: Site) -> None:
+    schema = {"properties": {"count": {"type": "integer"}}, "required": ["count"]}
+    graph = {**shops.REMINDER, "params": schema}
+    site.portal.call(
+        lambda: site.client.create_task(graph=graph, params={"count": 1}, task_id="counted")
+    )
+    go(page, "/tasks/counted", "counted")
+    page.get_by_role("button", name="Run again…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Edit as JSON").click()
+    dialog.get_by_label("Values").fill('{"count": "x"}')
+    dialog.get_by_role("button", name="Submit").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("count")
+    dialog.get_by_label("Values").fill('{"count": ')
+    expect(dialog.get_by_text("This is not JSON")).to_be_visible()
+    expect(dialog.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_schedule_shows_its_next_times_and_makes_a_task_now(page: Page, site: Site) -> None:
     go(page, "/schedules", "Schedules")
     press(page, page.get_by_role("link", name="nightly"))

@@ -9,12 +9,14 @@ import { Empty, ProblemBox } from '../shared/problem'
 import { Badge } from '../shared/status'
 import { Time } from '../shared/time'
 import { TaskLink, ViewHeading } from '../shared/view'
-import { Decision } from './decision'
+import { Choices, useDecision, type Choose } from './decision'
 import './approvals.css'
 
 export default function ApprovalsPage() {
   const [search, change] = useSearch()
   const me = useMe()
+  const queries = useQueryClient()
+  const [dialog, choose] = useDecision(() => void queries.invalidateQueries({ queryKey: ['/approvals'] }))
   const mine = search.get('mine') === 'yes'
   const assignee = mine ? me?.name ?? null : null
   const { rows, error, onEnd, hasMore } = usePages<Approval>('/approvals', { assignee })
@@ -32,16 +34,16 @@ export default function ApprovalsPage() {
       {rows?.length === 0 && <Empty>Nothing waits for a decision.</Empty>}
       <ul className="approvals">
         {rows?.map((one) => (
-          <li key={`${one.task_id} ${one.node_id}`}><ApprovalCard approval={one} /></li>
+          <li key={`${one.task_id} ${one.node_id}`}><ApprovalCard approval={one} choose={choose} /></li>
         ))}
       </ul>
+      {dialog}
       {hasMore && <button type="button" onClick={onEnd}>Show more</button>}
     </>
   )
 }
 
-function ApprovalCard({ approval }: { approval: Approval }) {
-  const queries = useQueryClient()
+function ApprovalCard({ approval, choose }: { approval: Approval; choose: Choose }) {
   return (
     <section className="card">
       <h2 className="prompt">{approval.prompt}</h2>
@@ -55,10 +57,7 @@ function ApprovalCard({ approval }: { approval: Approval }) {
       {approval.assignees && (
         <p>{approval.assignees.map((one) => <Badge key={one} tone="quiet">{one}</Badge>)}</p>
       )}
-      <Decision
-        approval={approval}
-        onDone={() => void queries.invalidateQueries({ queryKey: ['/approvals'] })}
-      />
+      <Choices approval={approval} choose={choose} />
     </section>
   )
 }

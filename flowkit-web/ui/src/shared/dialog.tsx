@@ -1,7 +1,7 @@
 /** Dialogs. The browser keeps the focus inside of them, and Escape closes them. */
 
 import { useMutation } from '@tanstack/react-query'
-import { useEffect, useId, useRef, useState, type ReactNode } from 'react'
+import { useId, useLayoutEffect, useRef, useState, type ReactNode } from 'react'
 import { ProblemBox } from './problem'
 
 export function Dialog({ title, onClose, children, wide = false }: {
@@ -13,7 +13,8 @@ export function Dialog({ title, onClose, children, wide = false }: {
 }) {
   const shown = useRef<HTMLDialogElement>(null)
   const heading = useId()
-  useEffect(() => {
+  // The browser gives the focus back to the button only if it closes the dialog before it is gone.
+  useLayoutEffect(() => {
     const dialog = shown.current
     dialog?.showModal()
     return () => dialog?.close()
@@ -67,9 +68,9 @@ export function ActionButton({ label, disabled = false, ...action }: Action) {
   )
 }
 
-/** Dialog that asks before it acts. */
-export function ActionDialog({ title, verb, run, onDone, onClose, danger = false, children }:
-  Omit<Action, 'label' | 'disabled'> & { onClose: () => void }) {
+/** Dialog that asks before it acts. With a `refusal`, which says why it cannot act, it only shows its fields. */
+export function ActionDialog({ title, verb, run, onDone, onClose, danger = false, refusal = null, children }:
+  Omit<Action, 'label' | 'disabled'> & { onClose: () => void; refusal?: string | null }) {
   const action = useMutation({
     mutationFn: run,
     onSuccess: () => {
@@ -84,12 +85,18 @@ export function ActionDialog({ title, verb, run, onDone, onClose, danger = false
           event.preventDefault()
           action.mutate()
         }}
+        onChange={(event) => {
+          // A field shows its own fault now, so that of the values that were sent is out of date.
+          if (action.error && event.currentTarget.matches(':invalid')) action.reset()
+        }}
       >
         {children}
-        {action.error && <ProblemBox error={action.error} />}
+        {refusal !== null
+          ? <p role="alert" className="problem">{refusal}</p>
+          : action.error && <ProblemBox error={action.error} />}
         <div className="buttons">
           <button type="button" onClick={onClose}>Back</button>
-          <button type="submit" className={danger ? 'danger main' : 'main'} disabled={action.isPending}>
+          <button type="submit" className={danger ? 'danger main' : 'main'} disabled={action.isPending || refusal !== null}>
             {action.isPending ? 'Working…' : verb}
           </button>
         </div>

@@ -127,7 +127,7 @@ function Canvas({ task, layout, selected, onSelect, onOpen, groups }: CanvasProp
 }
 
 function boxIn(frame: HTMLElement | null, id: string): HTMLElement | null {
-  return frame?.querySelector<HTMLElement>(`[data-box="${CSS.escape(id)}"]`) ?? null
+  return frame?.querySelector<HTMLElement>(`[data-opens="${CSS.escape(id)}"]`) ?? null
 }
 
 /** Move the graph with the pointer. */
@@ -224,7 +224,7 @@ function GraphBox({ box, node, rows, isSelected, isCritical, isTabStop, onSelect
   return (
     <button
       type="button"
-      data-box={box.id}
+      data-opens={box.id}
       className={classes.join(' ')}
       style={{ left: box.x, top: box.y, width: BOX_WIDTH, height: BOX_HEIGHT }}
       tabIndex={isTabStop ? 0 : -1}

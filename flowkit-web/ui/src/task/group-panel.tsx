@@ -6,6 +6,7 @@ import { StatusBadge } from '../shared/status'
 import { Table, type Column } from '../shared/table'
 import type { Layout } from './layout'
 import { Bar } from './bar'
+import { Panel } from './panel'
 import { countsOf, countsText } from './rows'
 import type { TaskData } from './use-task'
 
@@ -32,16 +33,12 @@ export function GroupPanel({ task, layout, groupId }: {
     },
   ]
   return (
-    <aside className="panel card" aria-label="Group of nodes">
-      <div className="panel-heading">
-        <h2>{nodes.length.toLocaleString('en')} nodes</h2>
-        <button type="button" onClick={() => changeSearch({ group: null })} aria-label="Close the group">✕</button>
-      </div>
+    <Panel name="Group of nodes" heading={<h2>{nodes.length.toLocaleString('en')} nodes</h2>} what="group">
       {layout === null ? <Empty>Loading…</Empty> : <>
         <p>These nodes have the same place in the graph, so they share a box.</p>
         <p><Bar counts={counts} /> {countsText(counts)}</p>
         <Table label="Nodes of the group" rows={nodes} columns={columns} keyOf={(id) => id} />
       </>}
-    </aside>
+    </Panel>
   )
 }

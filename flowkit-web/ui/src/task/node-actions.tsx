@@ -4,7 +4,7 @@ import { useQuery } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api, path } from '../api/client'
 import type { Approval, NodeAction, NodeView, Page } from '../api/types'
-import { Decision } from '../approvals/decision'
+import { Choices, type Choose } from '../approvals/decision'
 import { JsonField } from '../forms/schema-form'
 import { ActionButton } from '../shared/dialog'
 import { ProblemBox } from '../shared/problem'
@@ -87,7 +87,7 @@ function SettleButton({ base, node, onDone }: { base: string; node: NodeView; on
 }
 
 /** The question of an approval, and a button for each choice. */
-export function ApprovalCard({ task, nodeId }: { task: TaskData; nodeId: string }) {
+export function ApprovalCard({ task, nodeId, choose }: { task: TaskData; nodeId: string; choose: Choose }) {
   const approvals = useQuery({
     queryKey: ['task', task.id, 'approvals'],
     queryFn: ({ signal }) => api.get<Page<Approval>>('/approvals', { task_id: task.id, limit: 200 }, signal),
@@ -95,10 +95,10 @@ export function ApprovalCard({ task, nodeId }: { task: TaskData; nodeId: string 
   const approval = approvals.data?.items.find((one) => one.node_id === nodeId)
   if (approvals.error) return <ProblemBox error={approvals.error} />
   if (!approval) return null
-  return <Question key={approval.since} task={task} approval={approval} />
+  return <Question approval={approval} choose={choose} />
 }
 
-function Question({ task, approval }: { task: TaskData; approval: Approval }) {
+function Question({ approval, choose }: { approval: Approval; choose: Choose }) {
   return (
     <section className="approval" aria-label="Approval">
       <p className="prompt">{approval.prompt}</p>
@@ -107,7 +107,7 @@ function Question({ task, approval }: { task: TaskData; approval: Approval }) {
         {approval.assignees && <>, of {approval.assignees.join(', ')}</>}
         {approval.until && <>, until <Time at={approval.until} /></>}
       </p>
-      <Decision approval={approval} onDone={task.refresh} />
+      <Choices approval={approval} choose={choose} />
     </section>
   )
 }

@@ -3,8 +3,8 @@
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { api, path } from '../api/client'
 import type { NodeAction, NodeActionList, NodeStatus, NodeView, Page, TaskEvent, TaskView } from '../api/types'
+import { useDecision, type Choose } from '../approvals/decision'
 import { Link, useSearch } from '../router'
-import { printable } from '../shared/printable'
 import { Empty, ProblemBox } from '../shared/problem'
 import { StatusBadge, isTerminal } from '../shared/status'
 import { Duration, Time } from '../shared/time'
@@ -13,6 +13,7 @@ import { Bar } from './bar'
 import { Explanation } from './explanation'
 import type { GraphNode } from './graph-model'
 import { ApprovalCard, NodeActions } from './node-actions'
+import { Panel } from './panel'
 import { leftOutText, readNodeHistory } from './node-history'
 import { countsText, dataText, waitText } from './rows'
 import type { TaskData } from './use-task'
@@ -21,7 +22,7 @@ const NODE_EVENTS_A_PAGE = 1_000
 const CHILD_MS = 3_000
 
 export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskView; nodeId: string }) {
-  const [, changeSearch] = useSearch()
+  const [dialog, choose] = useDecision(task.refresh)
   const row = task.rows.get(nodeId)
   const stamp = row ? `${row.status} ${row.attempt ?? 0} ${row.waiting ?? ''}` : null
   const query = useQuery({
@@ -33,17 +34,14 @@ export function NodePanel({ task, view, nodeId }: { task: TaskData; view: TaskVi
   })
   const graphNode = task.graph?.nodes.find((node) => node.id === nodeId.replace(/\[\d+\]$/, ''))
   return (
-    <aside className="panel card" aria-label={`Node ${nodeId}`}>
-      <div className="panel-heading">
-        <h2 className="id">{nodeId}</h2>
-        <button type="button" onClick={() => changeSearch({ node: null })} aria-label="Close the node">✕</button>
-      </div>
+    <Panel name={`Node ${nodeId}`} heading={<h2 className="id">{nodeId}</h2>} what="node">
       {query.error && <ProblemBox error={query.error} />}
       {query.isPending && <Empty>Loading…</Empty>}
       {query.data && (
-        <Details task={task} {...query.data} graphNode={graphNode} />
+        <Details task={task} {...query.data} graphNode={graphNode} choose={choose} />
       )}
-    </aside>
+      {dialog}
+    </Panel>
   )
 }
 
@@ -57,12 +55,13 @@ async function readNode(taskId: string, nodeId: string, signal: AbortSignal) {
   return { node, explanation, actions }
 }
 
-function Details({ task, node, explanation, actions, graphNode }: {
+function Details({ task, node, explanation, actions, graphNode, choose }: {
   task: TaskData
   node: NodeView
   explanation: string
   actions: readonly NodeAction[]
   graphNode: GraphNode | undefined
+  choose: Choose
 }) {
   const [, changeSearch] = useSearch()
   const children = node.children ?? {}
@@ -75,7 +74,7 @@ function Details({ task, node, explanation, actions, graphNode }: {
         <span className="quiet">{graphNode?.what ?? node.type}</span>
       </p>
       <p className={`explanation long-text${node.status === 'failed' ? ' problem' : ''}`} tabIndex={0}><Explanation text={explanation} /></p>
-      {node.type === 'approval' && node.status === 'deferred' && <ApprovalCard task={task} nodeId={node.node_id} />}
+      {node.type === 'approval' && node.status === 'deferred' && <ApprovalCard task={task} nodeId={node.node_id} choose={choose} />}
       <NodeActions task={task} node={node} actions={actions} />
       <dl className="facts">
         {graphNode?.condition && <Fact name="Condition">
@@ -110,7 +109,7 @@ function Details({ task, node, explanation, actions, graphNode }: {
         {node.skipped_batches ? <Fact name="Skipped batches">{node.skipped_batches}</Fact> : null}
         {Object.entries(node.labels ?? {}).map(([key, value]) => <Fact key={key} name={key}>{value}</Fact>)}
       </dl>
-      {node.error && !explanation.includes(node.error) && <Part title="Error"><pre className="json">{printable(node.error)}</pre></Part>}
+      {node.error && !explanation.includes(node.error) && <Part title="Error"><pre className="json">{node.error}</pre></Part>}
       {node.progress != null && <Part title="Progress"><Json value={node.progress} /></Part>}
       {node.result != null && <Part title="Result"><Json value={node.result} /></Part>}
       {Object.keys(node.metrics ?? {}).length > 0 && <Part title="Metrics"><Json value={node.metrics} /></Part>}

@@ -7,7 +7,6 @@ import { jsonText } from '../api/json'
 import type { NodeStatus, NodeView, Page } from '../api/types'
 import { useSearch } from '../router'
 import { Empty, ProblemBox } from '../shared/problem'
-import { printable } from '../shared/printable'
 import { StatusBadge } from '../shared/status'
 import { Table, type Column } from '../shared/table'
 import { Duration, Time } from '../shared/time'
@@ -46,7 +45,7 @@ function useColumns(withMaps: boolean): Column<Row>[] {
       title: 'Node',
       width: 'minmax(11rem, 2fr)',
       cell: (row) => (
-        <button type="button" className="plain id" title={row.node_id} onClick={() => changeSearch({ node: row.node_id, group: null })}>
+        <button type="button" className="plain id" data-opens={row.node_id} title={row.node_id} onClick={() => changeSearch({ node: row.node_id, group: null })}>
           {row.node_id}
         </button>
       ),
@@ -76,11 +75,11 @@ function ChildrenBar({ counts }: { counts: Counts }) {
 }
 
 function whatOf(row: Row): string {
-  if (row.error) return printable(`${row.reason_code ? `${row.reason_code}: ` : ''}${row.error}`)
+  if (row.error) return `${row.reason_code ? `${row.reason_code}: ` : ''}${row.error}`
   if (row.waiting) return waitText(row.waiting)
   if (row.cached) return 'taken from the cache'
   if (row.reason_code) return row.reason_code
-  if (row.status === 'running' && row.progress != null) return printable(jsonText(row.progress))
+  if (row.status === 'running' && row.progress != null) return jsonText(row.progress)
   return row.worker_id ?? ''
 }
 

@@ -173,6 +173,7 @@ function LaneName({ lane, byWorker, isSelected, now, onSelect }: {
     <button
       type="button"
       className="lane-name id plain"
+      data-opens={lane.name}
       title={lane.name}
       aria-pressed={isSelected}
       aria-label={`${lane.name}: ${summary(lane, now)}`}

@@ -7,6 +7,7 @@ import { Empty, Loaded, ProblemBox } from '../shared/problem'
 import { ViewHeading } from '../shared/view'
 import { NodePanel } from './node-panel'
 import { GroupPanel } from './group-panel'
+import { useClosePanel } from './panel'
 import { TaskHeader } from './task-header'
 import { useLayout } from './use-layout'
 import { useTask, type TaskData } from './use-task'
@@ -45,6 +46,11 @@ function Task({ task, view }: { task: TaskData; view: TaskView }) {
   const node = search.get('node')
   const group = search.get('group')
   const [opened, setOpened] = useState<string[]>([])
+  const close = useClosePanel()
+  const onKey = (event: KeyboardEvent): void => {
+    // Escape in a dialog, or in a field, is for it alone.
+    if (event.key === 'Escape' && !(event.target as Element).closest('dialog, input, select, textarea')) close()
+  }
   const layout = useLayout(tab === 'graph' || group !== null ? task.graph : undefined, opened)
   return (
     <>
@@ -52,7 +58,7 @@ function Task({ task, view }: { task: TaskData; view: TaskView }) {
       {task.header.error && <ProblemBox error={task.header.error} />}
       {task.fault && <ProblemBox error={task.fault} />}
       <Tabs tab={tab} />
-      <div className={node !== null || group !== null ? 'task-body split' : 'task-body'}>
+      <div className={node !== null || group !== null ? 'task-body split' : 'task-body'} onKeyDown={onKey}>
         <div role="tabpanel" id="tab-panel" aria-labelledby={`tab-${tab}`} className="tab-panel">
           <Suspense fallback={<Empty>Loading…</Empty>}>
             {tab === 'graph'
@@ -84,9 +90,10 @@ function Tabs({ tab }: { tab: Tab }) {
   const select = (next: Tab): void =>
     changeSearch({ tab: next === 'graph' ? null : next, text: null, status: null, map: null })
   const onKey = (event: KeyboardEvent<HTMLDivElement>): void => {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
-    if (step === undefined) return
-    const next = NAMES[(NAMES.indexOf(tab) + step + NAMES.length) % NAMES.length]
+    const place = NAMES.indexOf(tab)
+    const next = NAMES.at({
+      ArrowLeft: place - 1, ArrowRight: (place + 1) % NAMES.length, Home: 0, End: -1,
+    }[event.key] ?? NAMES.length)
     if (next === undefined) return
     event.preventDefault()
     select(next)
