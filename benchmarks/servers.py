@@ -3,7 +3,8 @@
     python -m benchmarks.servers                                  starts both servers
     python -m benchmarks.servers --kafka HOST:PORT --mongo URL    uses yours
 
-This process is the coordinator; one more process is the worker. Writes are journalled, and
+This process is the coordinator; one more process is the worker. Both run in the event loop of
+uvloop where it is installed, also with the bare loop. Writes are journalled, and
 messages use ``acks=all``. It prints one JSON object a line; ``ratio`` is FlowKit's figure divided
 by the bare loop's.
 """
@@ -15,7 +16,7 @@ import multiprocessing
 import statistics
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +27,7 @@ from benchmarks.bare import BareCoordinator, Parents, work
 from benchmarks.processes import processor_seconds
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit._runtime.garbage_collection import rare_collections
+from flowkit.cli._service_verbs import service_loop
 from flowkit.worker import Worker, handler
 from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers
@@ -107,7 +109,7 @@ async def seconds(run: Run, graphs: Sequence[Parents]) -> float:
 
 def bare_worker(kafka: str, name: str) -> None:
     with rare_collections():
-        asyncio.run(work(kafka, name))
+        run_in_loop(work(kafka, name))
 
 
 def flowkit_worker(kafka: str, mongo: str, name: str) -> None:
@@ -119,7 +121,13 @@ def flowkit_worker(kafka: str, mongo: str, name: str) -> None:
 
     # As in the process of `flowkit worker`.
     with rare_collections():
-        asyncio.run(serve())
+        run_in_loop(serve())
+
+
+def run_in_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a function in the event loop of the services: that of uvloop where it is installed."""
+    with asyncio.Runner(loop_factory=service_loop()) as runner:
+        runner.run(main)
 
 
 @contextmanager
@@ -287,10 +295,10 @@ def main() -> None:
     # As in the process of `flowkit coordinator`.
     with rare_collections():
         if given.kafka and given.mongo:
-            asyncio.run(measure(given.kafka, given.mongo, given.rounds))
+            run_in_loop(measure(given.kafka, given.mongo, given.rounds))
             return
         with KafkaServer.start() as kafka, MongoServers() as mongo:
-            asyncio.run(measure(kafka.address, mongo.address, given.rounds))
+            run_in_loop(measure(kafka.address, mongo.address, given.rounds))
 
 
 if __name__ == "__main__":
