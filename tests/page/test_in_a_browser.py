@@ -618,16 +618,20 @@ def test_names_of_users_are_shown_with_escapes_and_without_widening_the_page(
     places = {
         "/": "Is it well?",
         "/approvals": "Approvals",
-        "/waiting?for=signal": "Waiting",
+        f"/tasks?labels=kind={long_word}": "Tasks",
         "/flows/odd": "odd",
         f"/flows/{node}": shown,
-        **{f"/tasks/odd-1?tab={tab}&node={node}": "odd-1" for tab in TASK_TABS},
+        f"/tasks/odd-1?tab=graph&node={node}": "odd-1",
     }
     for place, heading in places.items():
         go(page, place, heading)
         expect(page.get_by_text("Loading…")).to_have_count(0)
         assert raw_texts(page) == [], place
         assert is_as_wide_as_screen(page), place
+    for tab in TASK_TABS:
+        page.get_by_role("tab", name=tab.title()).click()
+        expect(page.get_by_role("tabpanel")).to_contain_text(shown)
+        assert raw_texts(page) == [], tab
     go(page, "/approvals", "Approvals")
     page.get_by_role("button", name=shown).click()
     dialog = page.get_by_role("dialog", name=f"Decide: {shown}")
