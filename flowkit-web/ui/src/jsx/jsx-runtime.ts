@@ -1,4 +1,4 @@
-/** JSX of the page: all text that an element shows is printable, from where it may come. */
+/** JSX of the page, which makes all text that elements show printable. */
 
 import * as react from 'react/jsx-runtime'
 import { withPrintableText } from './printable-text'
