@@ -281,6 +281,8 @@ def test_a_decision_is_made_with_a_form_by_keyboard(page: Page, site: Site) -> N
 
 def test_a_refused_decision_shows_the_reason_in_the_dialog(page: Page, site: Site) -> None:
     site.submit("release", "release-8")
+    waiting = {"status": "deferred", "waiting": "approval"}  # the page reads nothing newer
+    page.route("**/nodes/sign_off", lambda route: route.fulfill(json=waiting))
     go(page, "/approvals", "Approvals")
     page.get_by_role("button", name="reject", exact=True).click()
     expect(page.get_by_label(re.compile("Share of shops"))).to_have_count(0)
