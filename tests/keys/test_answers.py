@@ -3,7 +3,7 @@
 from flowkit._engine import KeyGranted, KeyQueued, KeysAnswered
 from flowkit._engine.key_places import FREE, Candidate, Claimant
 from flowkit._records.key_records import key_change
-from flowkit.coordinator._key_store import KeyStore
+from flowkit.coordinator._key_store import KeyStore, Known
 from flowkit.coordinator._key_work import Ask, KeyWork, step
 from flowkit.task import TaskStatus
 from flowkit_testing import Cluster, InMemoryStore
@@ -73,14 +73,14 @@ async def test_a_place_that_another_coordinator_has_given_is_refused_and_the_key
         assert await refused(second, Claimant("t2", 0, 1)) == {"k"}
         assert second.states(["k"], unproved=()) == {}
         known = await second.read(["k"])
-    assert [holder.claimant.task_id for holder in known["k"][0].holders] == ["t1"]
+    assert [holder.claimant.task_id for holder in known["k"].state.holders] == ["t1"]
 
 
 async def refused(keys: KeyStore, claimant: Claimant) -> set[str]:
     """Ask for a place of a key that seems to be free, and return the keys that are refused."""
     known = keys.states(["k"], unproved=())["k"]
-    assert known == (FREE, "")
+    assert known == Known(FREE, "")
     ask = Ask(Candidate(True, 0, NOON, claimant, 1), waits=True)
-    done = step(KeyWork([ask]), known[0], (), NOON)
-    change = key_change("k", done.state, known[1], op_id=keys.new_id(), due_at=NOON)
+    done = step(KeyWork([ask]), known.state, (), NOON)
+    change = key_change("k", done.state, known.revision, op_id=keys.new_id(), due_at=NOON)
     return await keys.change({"k": change}, {"k": done}, [])

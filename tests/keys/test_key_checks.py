@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import anyio
 from anyio import wait_all_tasks_blocked
 
+from flowkit import CoordinatorConfig
 from flowkit._engine import Event
 from flowkit._engine.key_places import Claimant, Holder, KeyState
-from flowkit._records.key_records import awaits_place, is_over, key_change
+from flowkit._records.key_records import awaits_place, is_over, key_change, key_state
 from flowkit.coordinator._key_store import MOST_KNOWN
-from flowkit.coordinator._keys import Keys
+from flowkit.coordinator._keys import FIRST_CHECK_SEC, Keys
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import Task, TaskStatus
 from flowkit_testing import Cluster
@@ -68,6 +69,32 @@ async def test_a_place_that_a_dead_coordinator_has_left_is_given_back() -> None:
         await cluster.clock.sleep(1)
         assert not await cluster.store.records.scan("key")
     assert (view.status, ledger.order) == (TaskStatus.FINISHED, ["a"])
+
+
+async def test_a_lost_place_of_a_key_that_is_always_in_use_is_given_back() -> None:
+    ledger = Ledger(seconds=1)
+    config = CoordinatorConfig(scheduler_tick_sec=5)
+    async with Cluster(handlers=[ledger.handlers["work"]], coordinator_config=config) as cluster:
+        await cluster.clock.sleep(1)  # the first check includes keys that are due later
+        now = cluster.clock.now()
+        lost = Claimant("deleted", 0, 1)
+        change = key_change(
+            "k", KeyState((Holder(lost, now),)), "", op_id="left", due_at=now + FIRST_CHECK_SEC
+        )
+        await cluster.store.records.change([change])
+        names = [f"n{number}" for number in range(90)]
+        task_id = await cluster.client.create_task(graph=keyed(*names, limit=2))
+        await cluster.clock.sleep(FIRST_CHECK_SEC / 2)
+        assert lost in await holders(cluster)
+        await cluster.clock.sleep(FIRST_CHECK_SEC)
+        assert lost not in await holders(cluster)
+        await cluster.client.wait(task_id, 1_000)
+    assert ledger.most == 2
+
+
+async def holders(cluster: Cluster) -> list[Claimant]:
+    (record,) = (await cluster.store.records.get("key", ["k"])).values()
+    return [holder.claimant for holder in key_state(record).holders]
 
 
 async def test_a_node_asks_again_when_the_damaged_record_of_its_key_is_deleted() -> None:

@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from itertools import count
+from typing import NamedTuple
 
 from flowkit._engine.key_places import FREE, Candidate, KeyState
 from flowkit._records.key_records import (
@@ -18,7 +19,7 @@ from flowkit._records.key_records import (
 from flowkit._runtime.concurrency import Recent
 from flowkit.coordinator._key_work import Ask, KeyWork, Step
 from flowkit.errors import CorruptRecord
-from flowkit.protocols import RecordChange, RecordDeletion, Store
+from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion, Store
 from flowkit.task import ClaimKind
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,15 @@ logger = logging.getLogger(__name__)
 MOST_KNOWN = 10_000
 """Keys of which the last state is kept in memory."""
 
-Known = tuple[KeyState, str]
-"""State of a key, and the revision of its record; the empty text if there is none."""
+
+class Known(NamedTuple):
+    """State of a key, and what is known of its record."""
+
+    state: KeyState
+    revision: str
+    """The empty text if there is no record."""
+    due_at: float | None = None
+    """Time at which the holders are to be checked."""
 
 
 class KeyStore:
@@ -38,7 +46,7 @@ class KeyStore:
         self._records = store.records
         self._known: Recent[str, Known | None] = Recent(MOST_KNOWN)
         """Last states of keys; None for those to be read next time."""
-        self._unseen: Known | None = (FREE, "") if kind == "key" else None
+        self._unseen: Known | None = Known(FREE, "") if kind == "key" else None
         self._name = secrets.token_hex(6)
         self._numbers = count()
 
@@ -58,14 +66,14 @@ class KeyStore:
         found: dict[str, Known] = {}
         for key in keys:
             known = self._known.get(key, self._unseen)
-            if known is not None and not (known[0].contended and key in unproved):
+            if known is not None and not (known.state.contended and key in unproved):
                 found[key] = known
         return found
 
     def seems_contended(self, key: str) -> bool:
         """Return whether there may be claims in the queue of a key, by its state in memory."""
         known = self._known.get(key)
-        return known is not None and known[0].contended
+        return known is not None and known.state.contended
 
     def forget(self, key: str) -> None:
         """Read the state of a key next time."""
@@ -82,8 +90,7 @@ class KeyStore:
         for key in keys:
             record = stored.get(key)
             try:
-                revision = "" if record is None else record.revision
-                self._known[key] = found[key] = key_state(record), revision
+                self._known[key] = found[key] = _known(record)
             except CorruptRecord as error:
                 logger.error("%s", error, extra={"action": "key_damaged"})
                 self.forget(key)
@@ -107,7 +114,11 @@ class KeyStore:
         stored = await self._records.change([*changes.values(), *deletions])
         for (key, change), success in zip(changes.items(), stored, strict=False):
             if success:
-                self._known[key] = steps[key].state, change.op_id if change.put else ""
+                self._known[key] = Known(
+                    steps[key].state,
+                    change.op_id if change.put else "",
+                    change.put[0].due_at if change.put else None,
+                )
             else:
                 refused.add(key)
                 self.forget(key)
@@ -140,3 +151,9 @@ class KeyStore:
             key: [one for one in map(queued_claim, records) if one is not None]
             for key, records in zip(reads, found, strict=True)
         }
+
+
+def _known(record: KeyedRecord | None) -> Known:
+    if record is None:
+        return Known(FREE, "")
+    return Known(key_state(record), record.revision, record.due_at)

@@ -29,7 +29,7 @@ from flowkit._tasks.ancestors import Ancestors, Place
 from flowkit._tasks.event_processor import log_store_error
 from flowkit._user_code.containment import awaited
 from flowkit.coordinator._gathered_events import GatheredEvents
-from flowkit.coordinator._key_store import KeyStore
+from flowkit.coordinator._key_store import KeyStore, Known
 from flowkit.coordinator._key_work import Answer, Ask, KeyWork, Step, step
 from flowkit.coordinator._rate_windows import RateWindows
 from flowkit.coordinator._timers import Timers
@@ -180,18 +180,18 @@ class Keys:
         queues = await self._store.queues(
             {
                 key: work[key].reads
-                for key, (state, _) in states.items()
-                if state.contended and work[key].reads_queue(state)
+                for key, known in states.items()
+                if known.state.contended and work[key].reads_queue(known.state)
             }
         )
         now = self._clock.now()
         steps: dict[str, Step] = {}
         changes: dict[str, RecordChange] = {}
-        for key, (state, revision) in states.items():
+        for key, known in states.items():
             todo = work[key]
-            done = steps[key] = self._step(key, todo, state, queues.get(key, ()), now)
-            if done.state != state or (revision and todo.due_at is not None):
-                changes[key] = self._change(key, done, revision, todo.due_at, now)
+            done = steps[key] = self._step(key, todo, known.state, queues.get(key, ()), now)
+            if done.state != known.state or (known.revision and todo.due_at is not None):
+                changes[key] = self._change(key, done, known, todo.due_at, now)
         withdrawn = [(key, gone) for key, one in work.items() for gone in one.withdrawn]
         refused = await self._store.change(changes, steps, withdrawn)
         left: dict[str, KeyWork] = {}
@@ -236,16 +236,21 @@ class Keys:
         return step(work, state, queue, now, self._windows.counter(key, state))
 
     def _change(
-        self, key: str, done: Step, revision: str, due_at: float | None, now: float
+        self, key: str, done: Step, known: Known, due_at: float | None, now: float
     ) -> RecordChange:
-        """Return the change that stores the state after a step. While claims wait for a rate, its
-        record is due when the next place is free: the timer of this coordinator may be gone then.
+        """Return the change that stores the state after a step.
+
+        A change does not put off a check that is due: the holders of a key in use would never be
+        checked. While claims wait for a rate, its record is due when the next place is free: the
+        timer of this coordinator may be gone then.
         """
         state, op_id = done.state, self._store.new_id()
-        due_at = now + FIRST_CHECK_SEC if due_at is None else due_at
+        if due_at is None:
+            first = now + FIRST_CHECK_SEC
+            due_at = first if known.due_at is None else min(first, known.due_at)
         if state.contended and state.begun:
             due_at = min(due_at, self._windows.next_at(key, state, done.waiting))
-        return key_change(key, state, revision, op_id=op_id, due_at=due_at, kind=self.kind)
+        return key_change(key, state, known.revision, op_id=op_id, due_at=due_at, kind=self.kind)
 
     def _take_over(
         self, key: str, work: KeyWork, done: Step, queue: Sequence[Candidate], events: Events
