@@ -208,6 +208,7 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
         "phase": task.phase,
         "open": task.open,
         "in_flight": task.in_flight,
+        "asking": task.asking,
         "deferred": task.deferred,
         "failures": task.failures,
         "waiting": {
@@ -221,6 +222,7 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
                 state.waiting,
                 state.open,
                 state.in_flight,
+                state.asking,
                 sorted(child for child in state.again if task.marks[child] == Mark.READY),
             )
             for index, state in task.maps.items()

@@ -104,9 +104,9 @@ class Maps(Play):
         task = self.task
         for index, state in task.maps.items():
             marks = bytes(task.marks[child] for child in state.children())
-            flying = sum(mark in IN_FLIGHT for mark in marks)
+            started = sum(mark in ATTEMPTED for mark in marks)
             limit = task.spec.plan.nodes[index].map.max_parallel
-            assert limit is None or flying <= limit
+            assert limit is None or started <= limit
             is_open = any(mark not in ENDED for mark in marks)
             if task.marks[index] in ENDED:
                 assert not is_open, "a map ends after its children"

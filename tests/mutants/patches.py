@@ -1195,6 +1195,27 @@ await self._make(stored, deliveries)
         suite="tests/keys/test_ends_of_attempts.py",
     ),
     Mutant(
+        "a node gives its place back because another one asks for it",
+        "_has_room",
+        "draft.in_flight - draft.asking",
+        "draft.in_flight",
+        suite="tests/keys/test_places_in_flight.py",
+    ),
+    Mutant(
+        "a node that asks starts beside as many as may run",
+        "_has_room",
+        "started >= min(most or settings.max_in_flight, settings.max_in_flight)",
+        "False",
+        suite="tests/keys/test_places_in_flight.py",
+    ),
+    Mutant(
+        "a reader takes the last place from a source that asks",
+        "_has_room",
+        "sources_progress(draft, index, ATTEMPTED)",
+        "True",
+        suite="tests/keys/test_places_in_flight.py",
+    ),
+    Mutant(
         "nodes begin before their task has its place",
         "issue_ready_nodes",
         "lacks_place(draft)",

@@ -630,6 +630,8 @@ class MapState:
     open: int = 0
     """Number of children that have not ended."""
     in_flight: int = 0
+    asking: int = 0
+    """Number of children in flight that only ask for their places."""
     again: list[int] = field(default_factory=list)
     """Heap of children that were begun before and may start again."""
     queued: bool = False
@@ -644,6 +646,7 @@ class MapState:
             self.waiting,
             self.open,
             self.in_flight,
+            self.asking,
             list(self.again),
             self.queued,
         )
@@ -1294,6 +1297,8 @@ class Task:
     open: int = 0
     """Number of nodes that have not ended, of the phases that have begun."""
     in_flight: int = 0
+    asking: int = 0
+    """Number of nodes in flight that only ask for their places."""
     deferred: int = 0
     failures: int = 0
     """Number of failed nodes that no branch handles."""

@@ -30,7 +30,7 @@ from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit._engine.waits import begin_nodes
 from flowkit.graph._expanded_plan import map_of
-from flowkit.task import WHOLE_TASK, KeyClaim, Mark
+from flowkit.task import ATTEMPTED, WHOLE_TASK, KeyClaim, Mark
 
 
 def key_named(draft: Transition, event: KeyNamed, settings: EngineSettings) -> None:
@@ -199,18 +199,22 @@ def _return_stale(draft: Transition, event: KeyGranted | ResultCached, stale: Ke
 
 
 def _has_room(draft: Transition, index: int, settings: EngineSettings) -> bool:
-    """Return whether a node may start beside those in flight. One that asks is one of these."""
-    if draft.mark(index) == Mark.ASKING:
-        return True
+    """Return whether a node that got a place may start beside those that have started. Nodes that
+    only ask do not count. Otherwise, two nodes with the same key could each give the place back,
+    because the other one asks for it, without end.
+    """
     plan = draft.task.spec.plan
-    most = plan.max_parallel
-    if draft.in_flight >= min(most or settings.max_in_flight, settings.max_in_flight):
+    most, started = plan.max_parallel, draft.in_flight - draft.asking
+    if started >= min(most or settings.max_in_flight, settings.max_in_flight):
         return False
-    if most == draft.in_flight + 1 and not sources_progress(draft, index):
+    if most == started + 1 and not sources_progress(draft, index, ATTEMPTED):
         return False
     if index < plan.size:
         return True
     owner = map_of(plan, index)
     spec = plan.nodes[owner].map
     limit = None if spec is None else spec.max_parallel
-    return limit is None or draft.edit_map(owner).in_flight < limit
+    if limit is None:
+        return True
+    state = draft.edit_map(owner)
+    return state.in_flight - state.asking < limit

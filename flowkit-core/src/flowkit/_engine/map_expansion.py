@@ -122,12 +122,13 @@ def derive_maps(task: Task) -> None:
     for index, state in task.maps.items():
         node, undoes = plan.nodes[index], is_undo(plan, index)
         state.cursor, state.again, state.queued = 0, [], False
-        state.waiting = state.open = state.in_flight = 0
+        state.waiting = state.open = state.in_flight = state.asking = 0
         for place in state.places():
             marks = bytes(task.marks[place.start : place.stop])
             state.waiting += marks.count(Mark.WAITING)
             state.open += len(place) - sum(map(marks.count, ENDED))
             state.in_flight += sum(map(marks.count, IN_FLIGHT))
+            state.asking += marks.count(Mark.ASKING)
             task.deferred += marks.count(Mark.DEFERRED)
             for found in _READY.finditer(marks):
                 child = place.start + found.start()
@@ -137,6 +138,7 @@ def derive_maps(task: Task) -> None:
                     state.again.append(child)
         task.open += state.open
         task.in_flight += state.in_flight
+        task.asking += state.asking
         if task.marks[index] == Mark.MAPPING and may_start_child(node, state):
             state.queued = True
             task.ready.append((-queue_rank(plan, index, task.records.get(index)), index))

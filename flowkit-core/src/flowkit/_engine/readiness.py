@@ -171,7 +171,7 @@ def derive(task: Task) -> None:
     plan, marks = task.spec.plan, task.marks
     size = plan.size
     counts = [[0] * size, [0] * size, [0] * size]
-    task.open = task.in_flight = task.deferred = task.failures = 0
+    task.open = task.in_flight = task.asking = task.deferred = task.failures = 0
     task.phase = Phase.MAIN if plan.ends is None else phase_of(plan.ends, task.mark)
     task.ready, task.ready_later, task.recalled = [], [], {}
     task.due = None
@@ -189,6 +189,7 @@ def derive(task: Task) -> None:
             task.deferred += 1
         elif mark in IN_FLIGHT:
             task.in_flight += 1
+            task.asking += mark == Mark.ASKING
         elif mark == Mark.READY and index not in plan.controls:
             task.ready.append((-queue_rank(plan, index, task.records.get(index)), index))
     task.taken, task.empty, task.broken = counts

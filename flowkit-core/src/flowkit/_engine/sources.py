@@ -1,6 +1,7 @@
 """Sources of nodes: the nodes whose artifacts a node reads, perhaps before they have ended."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Protocol
 
@@ -52,10 +53,11 @@ def undone_node(task: Task, index: int) -> int | None:
     return task.maps[undone].places(number_of(plan, index))[0].start
 
 
-def sources_progress(state: Marks, index: int) -> bool:
+def sources_progress(state: Marks, index: int, in_flight: AbstractSet[int] = IN_FLIGHT) -> bool:
     """Return whether all nodes that a node reads from have ended or are in flight, and so on for
     the nodes that these read from. A node with shards is in flight while one of them is and none
-    waits: the place of that one is free for the end of the node.
+    waits: the place of that one is free for the end of the node. ``in_flight`` are the marks that
+    count.
     """
     ahead, seen = [index], {index}
     while ahead:
@@ -63,7 +65,7 @@ def sources_progress(state: Marks, index: int) -> bool:
             if source in seen:
                 continue
             mark = state.mark(source)
-            if mark not in IN_FLIGHT and not _shards_progress(state, source, mark):
+            if mark not in in_flight and not _shards_progress(state, source, mark, in_flight):
                 return False
             seen.add(source)
             ahead.append(source)
@@ -78,12 +80,12 @@ def open_sources(state: Marks, index: int) -> Sequence[int]:
     return [source for source in plan.sources[index] if state.mark(source) not in ENDED]
 
 
-def _shards_progress(state: Marks, index: int, mark: int) -> bool:
+def _shards_progress(state: Marks, index: int, mark: int, in_flight: AbstractSet[int]) -> bool:
     """Return whether a shard of a node is in flight, and all others are, too, or have ended."""
     if mark != Mark.MAPPING or not is_sharded(state.spec.plan, index):
         return False
     is_open = {state.mark(shard) for shard in state.children_of(index)} - ENDED
-    return bool(is_open) and is_open <= IN_FLIGHT
+    return bool(is_open) and is_open <= in_flight
 
 
 def _reads(plan: Plan, index: int) -> bool:

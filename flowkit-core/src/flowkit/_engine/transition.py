@@ -57,6 +57,7 @@ class Transition:
     """
 
     __slots__ = (
+        "asking",
         "beginning",
         "counts",
         "deadline_at",
@@ -170,6 +171,7 @@ class Transition:
         self.wake_at = task.wake_at
         self.open = task.open
         self.in_flight = task.in_flight
+        self.asking = task.asking
         self.deferred = task.deferred
         self.failures = task.failures
 
@@ -223,6 +225,7 @@ class Transition:
             )
         self.marks[index] = mark
         self.in_flight += (mark in IN_FLIGHT) - (before in IN_FLIGHT)
+        self.asking += (mark == Mark.ASKING) - (before == Mark.ASKING)
         self.deferred += (mark == Mark.DEFERRED) - (before == Mark.DEFERRED)
         plan = self.task.spec.plan
         if (before in ATTEMPTED and mark not in ATTEMPTED) or mark in ENDED:
@@ -502,6 +505,7 @@ class Transition:
         owner = map_of(self.task.spec.plan, index)
         state = self.edit_map(owner)
         state.in_flight += (mark in IN_FLIGHT) - (before in IN_FLIGHT)
+        state.asking += (mark == Mark.ASKING) - (before == Mark.ASKING)
         state.waiting -= before == Mark.WAITING
         if mark in ENDED:
             state.open -= 1
@@ -531,7 +535,7 @@ class Transition:
         task.publication = self.publication
         task.started_at, task.finished_at = self.started_at, self.finished_at
         task.deadline_at, task.wake_at = self.deadline_at, self.wake_at
-        task.open, task.in_flight = self.open, self.in_flight
+        task.open, task.in_flight, task.asking = self.open, self.in_flight, self.asking
         task.deferred, task.failures = self.deferred, self.failures
         task.seq += len(self.log)
         task.maps.update(self.maps)

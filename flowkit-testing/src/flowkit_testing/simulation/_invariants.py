@@ -28,7 +28,7 @@ from flowkit.graph._expanded_plan import (
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
-from flowkit.task import ENDED, IN_FLIGHT, LogEntry, Mark, NodeRecord, Task, TaskStatus, TaskView
+from flowkit.task import ATTEMPTED, ENDED, LogEntry, Mark, NodeRecord, Task, TaskStatus, TaskView
 from flowkit_testing.simulation._caches import CacheLedger
 from flowkit_testing.simulation._child_tasks import (
     broken_creation,
@@ -399,8 +399,8 @@ class Invariants:
             raise InvariantBroken(f"the task was {known.status} and is {state['status']}")
         main = range(known.spec.plan.main)
         most = known.spec.plan.max_parallel
-        if most is not None and (flying := sum(ord(mark) in IN_FLIGHT for mark in marks)) > most:
-            raise InvariantBroken(f"{flying} nodes are in flight, and max_parallel is {most}")
+        if most is not None and (started := sum(ord(mark) in ATTEMPTED for mark in marks)) > most:
+            raise InvariantBroken(f"{started} nodes are in flight, and max_parallel is {most}")
         for index, new in enumerate(marks):
             old = known.mark(index)
             owner = node_of(known.spec.plan, index)

@@ -3,7 +3,7 @@ without the engine.
 """
 
 from flowkit.graph._expanded_plan import is_sharded, is_undo
-from flowkit.task import ENDED, IN_FLIGHT, Mark, Task
+from flowkit.task import ATTEMPTED, ENDED, IN_FLIGHT, Mark, Task
 
 
 def broken_map(task: Task) -> str | None:
@@ -11,10 +11,10 @@ def broken_map(task: Task) -> str | None:
     for index, state in task.maps.items():
         name, spec = task.spec.plan.ids[index], task.spec.plan.nodes[index].map
         marks = bytes(task.marks[child] for child in state.children())
-        flying = sum(mark in IN_FLIGHT for mark in marks)
+        started = sum(mark in ATTEMPTED for mark in marks)
         limit = None if spec is None else spec.max_parallel
-        if limit is not None and flying > limit:
-            return f"{flying} children of map {name!r} are in flight, and max_parallel is {limit}"
+        if limit is not None and started > limit:
+            return f"{started} children of map {name!r} are in flight, and max_parallel is {limit}"
         left = sum(mark not in ENDED for mark in marks)
         if left and task.marks[index] in IN_FLIGHT and is_sharded(task.spec.plan, index):
             return f"the end of node {name!r} has begun, and {left} of its shards have not ended"
