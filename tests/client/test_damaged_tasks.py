@@ -1,16 +1,23 @@
 """The search for tasks and keyed records that the store reads, and FlowKit cannot decode."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
+import pytest
+
 from flowkit import Schedule, Trigger
+from flowkit._json.limits import LAST_MOMENT
 from flowkit._records.damaged_records import DECODERS, damaged_keyed_records, damaged_records
 from flowkit._records.damaged_tasks import PAGE, SEARCH_SEC, damaged_tasks
+from flowkit._records.task_records import decode_task
 from flowkit.cli._record_checks import check_tasks
 from flowkit.clock import SystemClock
+from flowkit.errors import CorruptRecord
 from flowkit.plugins import Plugins
 from flowkit.protocols import (
     DamagedRecord,
@@ -19,6 +26,7 @@ from flowkit.protocols import (
     RecordStore,
     TaskQuery,
     TaskRecord,
+    utc,
 )
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
@@ -123,6 +131,101 @@ async def test_records_of_all_kinds_that_flowkit_writes_are_whole() -> None:
         )
     assert search.records == []
     assert search.read >= 7
+
+
+NO_TIMES = (b"9999999999999.5", b"-9999999999999.5", b"1e999")
+"""Numbers that no calendar has as seconds since 1970."""
+STORED_TIME = re.compile(rb"(?<=[:,\[])1[78]\d{8}(?:\.\d+)?(?=[,\]}])")
+
+
+def with_no_times(data: bytes) -> Iterator[bytes]:
+    """Yield JSON in which one of the stored times, each in turn, is no time."""
+    for found in STORED_TIME.finditer(data):
+        for number in NO_TIMES:
+            yield data[: found.start()] + number + data[found.end() :]
+
+
+async def test_a_stored_time_that_no_calendar_has_is_damage_in_records_of_all_kinds() -> None:
+    wait = anyio.Event()
+
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        ctx.log.info("a line")
+        await wait.wait()
+        raise RuntimeError("a letter")
+
+    store = InMemoryStore()
+    places = [
+        {"concurrency_key": "k"},
+        {"rate_limit": {"key": "r", "limit": 1, "per_sec": 600}},
+        {"cache": {"key": "c", "ttl_sec": 60}},
+    ]
+    async with Cluster(store=store, handlers=[work]) as cluster:
+        client, clock = cluster.client, cluster.clock
+        await client.put_flow("f", TWO)
+        await client.put_schedule(Schedule("s", every_sec=3_600, graph=TWO))
+        await client.put_trigger(Trigger("t", source="task:etl", graph=TWO))
+        tasks = [
+            await client.create_task(graph=graph(node("a", **place)))
+            for place in places
+            for _ in range(2)
+        ]
+        await clock.sleep(5)
+        written = [record for kind in DECODERS for record in await store.records.scan(kind)]
+        stored = [*(await store.load(tasks)).values()]
+        wait.set()
+        await clock.sleep(5)
+        written += await store.records.scan("letter")
+    damaged: Counter[str] = Counter()
+    for record in written:
+        for data in with_no_times(record.data):
+            with pytest.raises(CorruptRecord):
+                DECODERS[record.kind](replace(record, data=data))
+            damaged[record.kind] += 1
+    timeless = {"schedule_definition", "trigger_event", "trigger_pipeline"}
+    assert {*damaged} == DECODERS.keys() - timeless
+    for task in stored:
+        for name, part in task.parts.items():
+            for data in with_no_times(part):
+                with pytest.raises(CorruptRecord):
+                    decode_task(replace(task, parts={**task.parts, name: data}))
+                damaged[name[0]] += 1
+    assert {"s", "n", "e"} <= {*damaged}
+
+
+@pytest.mark.parametrize("kind", ["schedule", "schedule_definition"])
+@pytest.mark.parametrize(
+    ("data", "fault"), [(b"", "it is empty"), (b'{"v":2,"at":3}', 'it does not begin with {"v":1,')]
+)
+def test_a_schedule_without_its_version_says_what_is_wrong(
+    kind: str, data: bytes, fault: str
+) -> None:
+    with pytest.raises(CorruptRecord, match=f"'s' is damaged: ValueError: {fault}; delete"):
+        DECODERS[kind](KeyedRecord(kind, "s", data))
+
+
+async def test_an_interval_that_is_not_finite_is_damage() -> None:
+    store = InMemoryStore()
+    async with Cluster(store=store, coordinators=0) as cluster:
+        for every_sec in (3_600, 60):
+            await cluster.client.put_schedule(Schedule("s", every_sec=every_sec, graph=TWO))
+            await cluster.clock.sleep(7_200)
+        (record,) = await store.records.scan("schedule")
+        assert b'"every_sec":3600.0' in record.data
+        endless = record.data.replace(b'"every_sec":3600.0', b'"every_sec":1e999')
+        with pytest.raises(CorruptRecord, match="every_sec: Input should be"):
+            DECODERS["schedule"](replace(record, data=endless))
+
+
+async def test_records_with_the_last_time_of_the_calendar_can_be_shown() -> None:
+    store = InMemoryStore()
+    async with Cluster(store=store, coordinators=0) as cluster:
+        await cluster.client.put_schedule(Schedule("s", every_sec=3_600, graph=TWO))
+        (record,) = await store.records.scan("schedule")
+        last = replace(record, data=STORED_TIME.sub(b"%.1f" % LAST_MOMENT, record.data))
+        assert await store.records.change([RecordChange("last", [last])]) == [True]
+        shown = await cluster.client.get_schedule("s")
+        assert (shown.created_at, shown.next_at) == (utc(LAST_MOMENT), None)
 
 
 async def test_a_graph_that_cannot_be_read_is_named() -> None:

@@ -389,10 +389,10 @@ class DeadLetter:
     def to_dict(self) -> dict[str, Any]:
         """Return the letter as a JSON object, with ``at`` as a text in ISO 8601.
 
-        ``data`` is its JSON. Data that JSON writers may refuse is base64 in ``data_base64``,
-        without ``data``: texts that are not JSON, NaN, infinities, lone surrogates, very large
-        integers, and values that are nested too deeply. Texts of foreign messages that are not
-        valid Unicode are escaped.
+        ``at`` is None if the letter has a ``fault``. ``data`` is its JSON. Data that JSON writers
+        may refuse is base64 in ``data_base64``, without ``data``: texts that are not JSON, NaN,
+        infinities, lone surrogates, very large integers, and values that are nested too deeply.
+        Texts of foreign messages that are not valid Unicode are escaped.
         """
         shown: dict[str, Any] = {
             name: encodable(value) if isinstance(value, str) else value
@@ -400,7 +400,7 @@ class DeadLetter:
             if name != "data"
             for value in (getattr(self, name),)
         }
-        shown["at"] = utc(self.at).isoformat()
+        shown["at"] = None if self.fault is not None else utc(self.at).isoformat()
         shown["headers"] = {
             encodable(name): value.decode("utf-8", "backslashreplace")
             for name, value in self.headers.items()

@@ -299,10 +299,13 @@ class LetterIds(Body):
 
 
 class Letter(BaseModel):
-    """Dead letter. ``data`` is JSON; data that is not JSON is base64 in ``data_base64``."""
+    """Dead letter. ``data`` is JSON; data that is not JSON is base64 in ``data_base64``.
+
+    A letter with a ``fault`` has no time.
+    """
 
     letter_id: str
-    at: Time
+    at: Time | None
     kind: str
     reason_code: str
     error: str

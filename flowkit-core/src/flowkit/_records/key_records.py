@@ -20,7 +20,7 @@ from flowkit._engine.key_places import (
     KeyState,
     Value,
 )
-from flowkit._json.limits import Count, Moment
+from flowkit._json.limits import Count, Moment, PositiveSeconds, Seconds
 from flowkit._records.record_parts import corrupt
 from flowkit.errors import CorruptRecord
 from flowkit.graph import TaskConcurrency
@@ -51,7 +51,7 @@ class _Key(_Data):
     contended: bool
     begun: list[tuple[str, Moment, Count]] = []
     """Attempts that began in the window of a rate."""
-    window_sec: float = Field(0.0, ge=0, allow_inf_nan=False)
+    window_sec: Seconds = 0.0
     value: tuple[Any, Moment] | None = None
     """Result that is stored under the key of a cache, and the time at which it expires."""
     stale: bool = False
@@ -68,7 +68,7 @@ class _Queued(_Data):
     number: Count
     limit: Count
     is_patient: bool = True
-    per_sec: float | None = None
+    per_sec: PositiveSeconds | None = None
 
 
 def queue_kind(kind: ClaimKind) -> str:

@@ -13,7 +13,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowkit._json.byte_values import Data, Text
-from flowkit._text.validation_errors import message_of
+from flowkit._json.limits import Moment
+from flowkit._records.record_parts import damage_of
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion, Store
 from flowkit.task import LETTER_KINDS, DeadLetter, LetterKind
 
@@ -156,7 +157,7 @@ class _Letter(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     v: Literal[1] = 1
-    at: float
+    at: Moment
     reason_code: str
     error: Text
     node_id: Text | None = None
@@ -213,8 +214,6 @@ def letter_of(record: KeyedRecord) -> DeadLetter:
         try:
             return _Letter.model_validate_json(record.data).letter(record.key, kind, task_id)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            fault = f"its data are invalid: {place}: {message_of(first)}"
+            fault = f"its data are invalid: {damage_of(error)}"
     letter = DeadLetter(record.key, 0.0, kind, "damaged", "", task_id)
     return replace(letter, fault=fault[:LONGEST_FAULT])

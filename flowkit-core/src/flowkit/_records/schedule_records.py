@@ -50,12 +50,10 @@ class Definition:
         """
         head, _, graph = data.partition(b"\n")
         try:
-            fields: dict[str, Any] = from_json(head)
-            if fields.pop("v") != 1:
-                raise ValueError("it has an unknown version")
+            fields: dict[str, Any] = from_json(_fields_of(head))
             mark = {"graph": _ELSEWHERE} if graph else {}
             schedule = Schedule(**fields, **mark, id=schedule_id)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError) as error:
             raise _corrupt(schedule_id, damage_of(error)) from None
         # Two schedules may differ in their ids alone.
         digest = sha256(schedule_id.encode() + b"\n" + data).hexdigest()[:32]
@@ -77,6 +75,19 @@ class Definition:
 def _encoded(schedule: Schedule, graph: bytes) -> bytes:
     fields = schedule.model_dump(mode="json", exclude={"id", "graph"}, exclude_unset=True)
     return to_json({"v": 1, **fields}) + b"\n" + graph
+
+
+def _fields_of(data: bytes) -> bytes:
+    """Return a JSON object without its version.
+
+    Raises:
+        ValueError: it has another version, or none.
+    """
+    if not data:
+        raise ValueError("it is empty")
+    if not data.startswith(_VERSION):
+        raise ValueError(f"it does not begin with {_VERSION.decode()}")
+    return b"{" + data[len(_VERSION) :]
 
 
 def definition_record(definition: Definition, revision: str) -> KeyedRecord:
@@ -101,9 +112,7 @@ def decode_state(record: KeyedRecord) -> ScheduleState:
     if record.fault is not None:
         raise _corrupt(record.key, record.fault)
     try:
-        if not record.data.startswith(_VERSION):
-            raise ValueError("it has an unknown version")
-        state = _STATE.validate_json(b"{" + record.data[len(_VERSION) :], strict=True)
+        state = _STATE.validate_json(_fields_of(record.data), strict=True)
         for one in state.earlier:
             timetable_of(one.timing)
         return state

@@ -68,6 +68,8 @@ Labels = dict[
 ]
 Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_time)]
 """Time with a zone. A text in ISO 8601 is also accepted."""
+IntervalSec = Annotated[float, Field(ge=1, le=LONGEST_SEC)]
+JitterSec = Annotated[float, Field(ge=0, le=LONGEST_JITTER_SEC)]
 
 
 class Schedule(BaseModel):
@@ -96,7 +98,7 @@ class Schedule(BaseModel):
     """Five fields, or ``@hourly``, ``@daily``, ``@weekly``, ``@monthly`` or ``@yearly``, in the
     local time of ``timezone``.
     """
-    every_sec: Annotated[float, Field(ge=1, le=LONGEST_SEC)] | None = None
+    every_sec: IntervalSec | None = None
     """Interval, at least a second. It counts from ``start_at``, else from 1970."""
     at: Time | None = None
     """The only nominal time."""
@@ -106,7 +108,7 @@ class Schedule(BaseModel):
     """No nominal time is before it."""
     end_at: Time | None = None
     """No nominal time is after it."""
-    jitter_sec: Annotated[float, Field(ge=0, le=LONGEST_JITTER_SEC)] = 0.0
+    jitter_sec: JitterSec = 0.0
     """Longest delay of a task. The delay of each nominal time is random, and always the same. The
     tasks keep the order of their nominal times.
     """

@@ -7,9 +7,9 @@ from hashlib import blake2b
 from math import ceil
 from typing import Protocol
 
-from flowkit._json.limits import Moment
+from flowkit._json.limits import LAST_MOMENT, Moment
 from flowkit._schedules._cron import CronLine, zone_of
-from flowkit._schedules._schedule import Schedule
+from flowkit._schedules._schedule import IntervalSec, JitterSec, Schedule
 
 _MICRO = 1_000_000
 
@@ -19,12 +19,12 @@ class Timing:
     """The fields of a schedule that say when its tasks are made."""
 
     cron: str | None
-    every_sec: float | None
+    every_sec: IntervalSec | None
     at: Moment | None
     timezone: str
     start_at: Moment | None
     end_at: Moment | None
-    jitter_sec: float
+    jitter_sec: JitterSec
 
     @classmethod
     def of(cls, schedule: Schedule) -> "Timing":
@@ -64,7 +64,8 @@ class _Interval:
         number = (round(moment * _MICRO) - origin) // self.every + 1
         if self.first is not None:
             number = max(number, 0)
-        return (origin + number * self.every) / _MICRO
+        found = (origin + number * self.every) / _MICRO
+        return found if found <= LAST_MOMENT else None
 
 
 @dataclass(frozen=True, slots=True)

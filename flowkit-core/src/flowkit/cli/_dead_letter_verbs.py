@@ -74,7 +74,7 @@ def ls(
         (
             item.letter_id,
             item.kind,
-            time_text(utc(item.at)),
+            time_text(None if item.fault is not None else utc(item.at)),
             item.task_id,
             item.trigger or item.webhook or item.node_id or item.topic,
             item.reason_code,
