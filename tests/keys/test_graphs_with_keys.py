@@ -168,6 +168,7 @@ async def test_tasks_with_a_key_run_one_after_the_other_also_while_one_is_paused
         await cluster.client.pause(first)
         await cluster.clock.sleep(100)
         assert ledger.order == ["a"]
+        while_paused = await cluster.client.explain(second, "c")
         await cluster.client.resume(first)
         await finish(cluster, first, second)
         await cluster.clock.sleep(1)
@@ -179,7 +180,27 @@ async def test_tasks_with_a_key_run_one_after_the_other_also_while_one_is_paused
         f"'c' waits until its task has key 'k' (limit 1), held by task {first!r} since 2026-01-01"
         " 00:00:00 UTC; 0 are ahead."
     )
+    assert while_paused == f"{sentence} Task {first!r} is paused: run `flowkit resume {first}`."
     assert ledger.order == ["a", "b", "c"]
+
+
+async def test_explain_names_the_task_whose_resume_lets_a_child_give_its_key_back() -> None:
+    ledger = Ledger()
+    inner = one("x") | {"nodes": [node("x"), node("y", "work", "x")]}
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        first = await cluster.client.create_task(
+            graph={"nodes": [node("s", "subflow", io={"graph": inner})]}
+        )
+        await cluster.clock.sleep(1)
+        second = await cluster.client.create_task(graph=one("c"))
+        await cluster.clock.sleep(1)
+        await cluster.client.pause(first)
+        await cluster.clock.sleep(100)
+        child = (await cluster.client.get_task(first)).nodes["s"].child_task_id
+        said = await cluster.client.explain(second, "c")
+        await cluster.client.resume(first)
+        await finish(cluster, first, second)
+    assert said.endswith(f" Task {child!r} is paused: run `flowkit resume {first}`.")
 
 
 async def test_nodes_and_child_tasks_share_the_place_of_their_task() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import NodeStatus, TaskStatus, TaskView
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
@@ -112,6 +113,40 @@ async def test_a_node_that_waits_for_a_key_is_deferred_and_tells_who_holds_it() 
         f"'c' waits for key 'k' (limit 1), held by node 'a' of task {holder!r} since 2026-01-01"
         " 00:00:00 UTC; 1 is ahead."
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "name"),
+    [
+        ("key", {"concurrency": {"key": "k"}}, "key 'k' (limit 1)"),
+        ("rate", {"rate_limit": {"key": "k", "limit": 3, "per_sec": 9}}, "rate 'k' (3 in 9 s)"),
+        ("cache", {"cache": {"key": "k", "ttl_sec": 60}}, "the result for its cache key"),
+    ],
+)
+async def test_explain_names_a_damaged_record_and_the_node_goes_on_when_it_is_deleted(
+    kind: str, place: Mapping[str, Any], name: str
+) -> None:
+    ledger = Ledger()
+    flow = {"nodes": [{"node_id": "a", "type": "work", **place}]}
+    async with Cluster(handlers=[ledger.handlers["work"]]) as cluster:
+        records = cluster.store.records
+        await finish(cluster, await cluster.client.create_task(graph=flow))
+        await cluster.clock.sleep(1)
+        stored = await records.scan(kind)
+        key = stored[0].key if stored else "k"
+        if stored:
+            assert await records.change([RecordChange("gone", delete=[RecordDeletion(kind, key)])])
+        damaged = KeyedRecord(kind, key, b"x")
+        assert await records.change([RecordChange("damage", [damaged])]) == [True]
+        task_id = await cluster.client.create_task(graph=flow)
+        await cluster.clock.sleep(60)
+        said = await cluster.client.explain(task_id, "a")
+        assert await records.change([RecordChange("repair", delete=[RecordDeletion(kind, key)])])
+        (view,) = await finish(cluster, task_id)
+    assert view.status is TaskStatus.FINISHED
+    why = f"the record of {kind} {key!r} cannot be read: Invalid JSON: "
+    assert said.startswith(f"'a' asks for {name}: {why}")
+    assert said.endswith("; restore it from a backup, or delete it.")
 
 
 async def test_a_node_gives_its_key_back_between_two_attempts() -> None:

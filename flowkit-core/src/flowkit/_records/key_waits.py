@@ -5,7 +5,7 @@ from datetime import timedelta
 from math import ceil
 from typing import NamedTuple
 
-from flowkit._engine.key_places import FREE, Candidate, Claimant, KeyState
+from flowkit._engine.key_places import Candidate, Claimant, KeyState
 from flowkit._records.key_records import (
     candidate_of,
     key_state,
@@ -31,6 +31,8 @@ class PlaceWait(NamedTuple):
     """The key or rate, and how many claims are ahead, or the node that computes the result."""
     holders: tuple[Claimant, ...] = ()
     """Holders of the places."""
+    is_damaged: bool = False
+    """The record of the places cannot be read, so no claim gets an answer."""
 
 
 async def place_wait(
@@ -46,14 +48,15 @@ async def place_wait(
         return None
     key, one = claim.key, candidate_of(task, index, claim, kind)
     stored = (await store.records.get(kind, [key])).get(key)
-    state, fault = FREE, ""
+    name = _name(key, one, kind)
     try:
         state = key_state(stored)
     except CorruptRecord as error:
-        fault = f", {error}"
+        text = f"{name}: {error}; restore it from a backup, or delete it"
+        return PlaceWait(kind, text, is_damaged=True)
     holders = tuple(holder.claimant for holder in state.holders)
     if kind == "cache":
-        return PlaceWait(kind, await _result_of(store, holders, fault), holders)
+        return PlaceWait(kind, await _result_of(store, name, holders), holders)
     before, queue, prefix = queue_key(key, one), queue_kind(kind), queue_prefix(key)
     queued = await store.records.scan(queue, prefix=prefix, limit=MOST_COUNTED)
     ahead = [record for record in queued if record.key < before]
@@ -63,19 +66,24 @@ async def place_wait(
     if one.per_sec is not None:
         claims = [claim for claim in map(queued_claim, ahead) if claim is not None]
         left = timedelta(seconds=ceil(rate_wait_sec(state, [*claims, one], now)))
-        limit = f"{one.limit} in {one.per_sec:g} s"
-        text = f"rate {key!r} ({limit}){fault}; {are} ahead, about {left} is left"
-        return PlaceWait(kind, text, holders)
-    held = fault or f", {await _held_by(store, state)}"
-    return PlaceWait(kind, f"key {key!r} (limit {one.limit}){held}; {are} ahead", holders)
+        return PlaceWait(kind, f"{name}; {are} ahead, about {left} is left", holders)
+    return PlaceWait(kind, f"{name}, {await _held_by(store, state)}; {are} ahead", holders)
 
 
-async def _result_of(store: Store, holders: Sequence[Claimant], fault: str) -> str:
+def _name(key: str, one: Candidate, kind: ClaimKind) -> str:
+    """Return the key or the rate with its limit, or the result, for which a claim asks."""
+    if kind == "cache":
+        return "the result for its cache key"
+    limit = f"limit {one.limit}" if one.per_sec is None else f"{one.limit} in {one.per_sec:g} s"
+    return f"{kind} {key!r} ({limit})"
+
+
+async def _result_of(store: Store, name: str, holders: Sequence[Claimant]) -> str:
     """Return which node computes the result for the key of a cache."""
     if not holders:
-        return f"the result for its cache key{fault or ', which no node computes now'}"
-    name = (await _names(store, holders[:1]))[0]
-    return f"the result of {name}, which has the same cache key"
+        return f"{name}, which no node computes now"
+    holder = (await _names(store, holders[:1]))[0]
+    return f"the result of {holder}, which has the same cache key"
 
 
 def rate_wait_sec(state: KeyState, claims: Sequence[Candidate], now: float) -> float:

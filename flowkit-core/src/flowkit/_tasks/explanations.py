@@ -150,7 +150,7 @@ def explain_node(
         case Mark.DEFERRED if record is not None and record.queued_for is not None:
             return f"{name} waits for {place_wait or asked_place(record)}."
         case Mark.ASKING if record is not None:
-            return f"{name} asks for {asked_place(record)}."
+            return f"{name} asks for {place_wait or asked_place(record)}."
         case Mark.DEFERRED if record is not None and record.next_retry_at is None:
             if index in plan.nested:
                 before = f"{name} waits {explain_until(record, now)} before"

@@ -7,7 +7,7 @@ from shlex import quote
 
 from flowkit._engine.key_places import TURN_SEC, Claimant
 from flowkit._records.heartbeats import slots_in_use, why_unserved
-from flowkit._records.key_waits import place_wait
+from flowkit._records.key_waits import MOST_NAMED, PlaceWait, place_wait
 from flowkit._records.letter_records import read_letters
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
@@ -104,12 +104,14 @@ class _Explanation:
             unserved=unserved,
             slots=slots,
             below=below,
-            place_wait=None if waited is None else waited.text,
+            place_wait=_text_of(waited, task.marks[index]),
         )
         if waited is None or not waited.holders:
             return sentence, waits
         if waited.kind == "cache":
             return f"{sentence}{await self._of_owner(task, waited.holders[0])}", waits
+        if waited.kind == "key":
+            sentence += await self._of_pauses(waited.holders)
         if waited.kind == "key" and {holder[:2] for holder in waited.holders} <= self._above:
             sentence += self._of_mutual_wait(task, index)
         return sentence, waits
@@ -128,6 +130,22 @@ class _Explanation:
         self._above |= {(task.task_id, WHOLE_TASK), *ancestors}
         sentence, waits = await self._of_node(record, computing, owner.node)
         return f" In that task, {sentence}" if waits else f" {sentence}"
+
+    async def _of_pauses(self, holders: Sequence[Claimant]) -> str:
+        """Return which holders of a key belong to paused tasks, and what resumes these."""
+        sentences = []
+        for holder in dict.fromkeys(one.task_id for one in holders[:MOST_NAMED]):
+            above = [task_id for task_id, _ in await self._ancestors.above(holder)]
+            stored = await self._store.load([*dict.fromkeys([holder, *above])])
+            paused = [
+                task_id
+                for task_id in (holder, *above)
+                if task_id in stored and stored[task_id].header.status == TaskStatus.PAUSED
+            ]
+            if holder in paused:
+                resume = f"run `flowkit resume {quote(paused[-1])}`"
+                sentences.append(f" Task {holder!r} is paused: {resume}.")
+        return "".join(sentences)
 
     def _of_mutual_wait(self, task: Task, index: int) -> str:
         """Return what ends the wait of a node for a key whose holder waits for the result of this
@@ -159,6 +177,15 @@ class _Explanation:
             return None, True
         sentence, waits = await self._of_node(record, child, cause)
         return f", in which {sentence}" if waits else f". {sentence}", waits
+
+
+def _text_of(waited: PlaceWait | None, mark: int) -> str | None:
+    """Return for which place a node waits. One that asks has an answer soon, unless the record of
+    the place is damaged.
+    """
+    if waited is None or (mark == Mark.ASKING and not waited.is_damaged):
+        return None
+    return waited.text
 
 
 async def asking_below(store: Store, task: Task, index: int) -> tuple[str, str] | None:
