@@ -1,6 +1,7 @@
 """Concurrency keys of nodes, in the whole namespace."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import NodeStatus, TaskStatus, TaskView
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
+from tests.hooked_store import HookedStore
 
 
 def keyed(*names: str, key: str = "k", **concurrency: Any) -> dict[str, Any]:
@@ -42,6 +44,22 @@ class Ledger:
                 self.now -= 1
 
         return {"work": handler("work")(work)}
+
+
+KINDS = {"key_queue": "concurrency", "rate_queue": "rate_limit", "cache_queue": "cache"}
+
+
+class DamagedStore(HookedStore):
+    """Store that cannot read the damaged records, if there is a ``fault``."""
+
+    def __init__(self, fault: str | None) -> None:
+        super().__init__()
+        self._fault = fault
+
+    def seen(self, record: KeyedRecord) -> KeyedRecord:
+        if record.data != b"damaged" or self._fault is None:
+            return record
+        return replace(record, data=b"", revision="?", fault=self._fault)
 
 
 async def finish(cluster: Cluster, *task_ids: str) -> list[TaskView]:
@@ -147,6 +165,39 @@ async def test_explain_names_a_damaged_record_and_the_node_goes_on_when_it_is_de
     why = f"the record of {kind} {key!r} cannot be read: Invalid JSON: "
     assert said.startswith(f"'a' asks for {name}: {why}")
     assert said.endswith("; restore it from a backup, or delete it.")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"concurrency": {"key": "k"}},
+        {"rate_limit": {"key": "k", "limit": 1, "per_sec": 20}},
+        {"cache": {"key": "k", "ttl_sec": 60}},
+    ],
+)
+@pytest.mark.parametrize("fault", [None, "its bytes are gone"])
+async def test_damaged_records_in_a_queue_are_repaired_from_their_tasks(
+    place: Mapping[str, Any], fault: str | None
+) -> None:
+    ledger, store = Ledger(), DamagedStore(fault)
+    (kind,) = (name for name, of in KINDS.items() if of in place)
+    async with Cluster(store=store, handlers=[ledger.handlers["work"]]) as cluster:
+        ids = []
+        for name in "abcdefg":
+            flow = {"nodes": [{"node_id": name, "type": "work", **place}]}
+            ids.append(await cluster.client.create_task(graph=flow))
+            await cluster.clock.sleep(1)
+        queued = await store.records.scan(kind)
+        assert len(queued) == 6
+        first = KeyedRecord(kind, f"{queued[0].key.partition('-')[0]}-0", b"", task_id="gone")
+        for record in (first, *queued[:-1]):
+            damaged = replace(record, data=b"damaged")
+            assert await store.records.change([RecordChange(record.key, [damaged])]) == [True]
+        views = await finish(cluster, *ids)
+        await cluster.clock.sleep(100)
+        assert not await store.records.scan(kind)
+    assert {view.status for view in views} == {TaskStatus.FINISHED}
+    assert ledger.order == (["a"] if "cache" in place else [*"abcdefg"])
 
 
 async def test_a_node_gives_its_key_back_between_two_attempts() -> None:

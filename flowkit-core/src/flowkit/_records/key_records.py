@@ -211,6 +211,17 @@ def _queued_claim(data: bytes) -> Candidate | None:
     return Candidate(*rank, found.limit, found.per_sec)
 
 
+def claim_in_queue(task: Task, name: str, kind: ClaimKind) -> Candidate | None:
+    """Return the claim whose record in the queue has the key ``name``; None if it does not wait."""
+    for index in (WHOLE_TASK, *task.records):
+        claim = task.claim(index, kind)
+        if claim is not None and claim.is_open:
+            one = candidate_of(task, index, claim, kind)
+            if queue_key(claim.key, one) == name:
+                return one
+    return None
+
+
 def is_over(task: Task | None, claimant: Claimant, kind: ClaimKind = "key") -> bool:
     """Return whether a claim is over by the stored task, which is None if it was deleted. A copy of
     the task that is too old to know the claim proves nothing.

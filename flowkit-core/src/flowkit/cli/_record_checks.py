@@ -15,7 +15,9 @@ TASKS_REMEDY = (
     " --kind task`. They do not affect other tasks."
 )
 RECORDS_REMEDY = (
-    "Restore these records from a backup, or delete them. They do not affect other records."
+    "Restore these records from a backup, or delete them. Until then, nodes wait that ask for a"
+    " damaged key, rate or cache. Do not delete records of queues (key_queue, rate_queue,"
+    " cache_queue): coordinators repair them when they read the queue."
 )
 
 

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
 from flowkit._engine.key_places import FREE, Candidate, KeyState
 from flowkit._records.key_records import (
+    claim_in_queue,
     key_state,
     queue_key,
     queue_kind,
@@ -16,6 +18,7 @@ from flowkit._records.key_records import (
     queued_claim,
     queued_record,
 )
+from flowkit._records.task_records import decode_task
 from flowkit._runtime.concurrency import Recent
 from flowkit.coordinator._key_work import Ask, KeyWork, Step
 from flowkit.errors import CorruptRecord
@@ -43,6 +46,7 @@ class KeyStore:
 
     def __init__(self, kind: ClaimKind, store: Store) -> None:
         self._kind = kind
+        self._store = store
         self._records = store.records
         self._known: Recent[str, Known | None] = Recent(MOST_KNOWN)
         """Last states of keys; None for those to be read next time."""
@@ -142,15 +146,62 @@ class KeyStore:
         return {key for key, _ in put}
 
     async def queues(self, reads: Mapping[str, int]) -> dict[str, list[Candidate]]:
-        """Return the first claims in the queues of keys, as many as are to be read of each."""
+        """Return the first claims in the queues of keys, as many as are to be read of each.
+
+        Damaged records are repaired first. One whose task cannot be read is left out.
+        """
+        found = await self._scanned(reads)
+        damaged = [
+            (key, record)
+            for key, records in found.items()
+            for record in records
+            if queued_claim(record) is None
+        ]
+        if damaged:
+            await self._repair(damaged)
+            found |= await self._scanned({key: reads[key] for key, _ in damaged})
+        return {
+            key: [one for one in map(queued_claim, records) if one is not None]
+            for key, records in found.items()
+        }
+
+    async def _scanned(self, reads: Mapping[str, int]) -> dict[str, Sequence[KeyedRecord]]:
         scan, kind = self._records.scan, queue_kind(self._kind)
         found = await asyncio.gather(
             *(scan(kind, prefix=queue_prefix(key), limit=most) for key, most in reads.items())
         )
-        return {
-            key: [one for one in map(queued_claim, records) if one is not None]
-            for key, records in zip(reads, found, strict=True)
-        }
+        return dict(zip(reads, found, strict=True))
+
+    async def _repair(self, damaged: Collection[tuple[str, KeyedRecord]]) -> None:
+        """Store damaged records in the queues of keys again, with the claims that their tasks have.
+        Delete those without such a claim.
+        """
+        ids = {record.task_id for _, record in damaged if record.task_id is not None}
+        tasks = await self._store.load(sorted(ids))
+        deletions, puts = [], []
+        for key, record in damaged:
+            stored = None if record.task_id is None else tasks.get(record.task_id)
+            try:
+                task = None if stored is None else decode_task(stored, to_look_at=True)
+            except CorruptRecord:
+                continue
+            one = None if task is None else claim_in_queue(task, record.key, self._kind)
+            if one is None or record.fault is not None:  # its revision may be damaged, too
+                gone = RecordDeletion(queue_kind(self._kind), record.key)
+                deletions.append(RecordChange(self.new_id(), delete=[gone]))
+            if one is not None:
+                revision = "" if record.fault is not None else record.revision
+                again = replace(queued_record(self._kind, key, one), revision=revision)
+                puts.append(RecordChange(self.new_id(), [again]))
+            logger.warning(
+                "A damaged record in the queue of %s %r was repaired from task %r",
+                self._kind,
+                key,
+                record.task_id,
+                extra={"action": "queue_repaired", "task_id": record.task_id},
+            )
+        for changes in filter(None, (deletions, puts)):
+            await self._records.change(changes)
 
 
 def _known(record: KeyedRecord | None) -> Known:
