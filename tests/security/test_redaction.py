@@ -109,6 +109,19 @@ STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2
         f'curl -H "Authorization: Bearer \\"{PASSWORD}\\"" http://host',
         f"private_key: MIIEpAIBAAKCAQEA\n  {PASSWORD}\nuser: ann",
         f"credentials:\n- ann\n- {PASSWORD}\nuser: ann",
+        f"Authorization:{' ' * 12}Digest {PASSWORD}",
+        f"Authorization:{' ' * 12}Bearer {PASSWORD}",
+        f"curl -H 'Authorization:{' ' * 12}{PASSWORD}' http://host",
+        f"https://ann:{PASSWORD}/x@host/@ann",
+        f"https://{PASSWORD}@host/@ann",
+        f"https://host/?to=https://ann:{PASSWORD}@host",
+        f"tokens=[1, '{PASSWORD}']",
+        f'{{"tokens": ["{PASSWORD}"]}}',
+        f"api_tokens: [{PASSWORD}]",
+        f"tokens=8{PASSWORD}",
+        f"tokens={PASSWORD}:1",
+        f"password:\n  'a\n{PASSWORD}'",
+        f"{{Authorization: Digest a, response: {PASSWORD}}}",
     ],
 )
 def test_secrets_in_texts_are_hidden(text: str) -> None:
@@ -186,10 +199,50 @@ def test_what_follows_a_hidden_call_is_shown() -> None:
         ),
         ("token=(it's optional) and more", "token=*** and more"),
         ("token: ''\nuser: ann", "token: ***\nuser: ann"),
+        ("credentials:\n  'user': a\n  'key': b\nn: 1", "credentials:\n  ***\nn: 1"),
+        ('passwords:\n  "a":\n    b: c\nn: 1', "passwords:\n  ***\nn: 1"),
+        ("token: a b\n", "token: ***\n"),
+        ("no credentials:\n  user: a\n  key: b\nn: 1", "no credentials:\n  ***\nn: 1"),
+        ("no credentials:\n- user: a\n  key: b\nn: 1", "no credentials:\n- ***\nn: 1"),
+        ("  | E: credentials:\n  |   key: b\n  +----", "  | E: credentials:\n  |   ***\n  +----"),
+        (
+            '{"a": "credentials:\\n  \\"user\\": a\\n  \\"key\\": b\\nn: 1"}',
+            '{"a": "credentials:\\n  ***\\nn: 1"}',
+        ),
+        ("E('no credentials:\\n  key: a\\nn: 1')", "E('no credentials:***\\nn: 1')"),
+        ("'  no credentials:\\n- key: a\\nn: 1'", "'  no credentials:***\\nn: 1'"),
+        ("'x\\n  no pwd:\\n    key: a\\n  n: 1'", "'x\\n  no pwd:***\\n  n: 1'"),
+        ('"- token:\\n  - a\\nn: 1"', '"- token:***\\nn: 1"'),
+        ('"- token: |\\n    a\\n  n: 1"', '"- token:***\\n  n: 1"'),
+        ("    pwd = [\n  'a',\n  'b'\n] of ann", "    pwd = *** of ann"),
         ("if not token:\n            return 1", "if not token:\n            return 1"),
     ],
 )
 def test_what_follows_a_value_of_several_lines_is_shown(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"password ={' ' * 12}a b", f"password ={' ' * 12}*** b"),
+        ("password => a b", "password => *** b"),
+        ('"password" => "a" b', '"password" => *** b'),
+        ('password := "a" b', "password := *** b"),
+        ("assert password == 'a'", "assert password == ***"),
+        ("def f(password: str='a', n=1)", "def f(password: ***, n=1)"),
+        ("password: str | None = 'a' b", "password: *** b"),
+        ("C(password: dict[str, str] = {'a': 'b'}, n=1)", "C(password: ***, n=1)"),
+        ("password: !!str a b", "password: *** b"),
+        ("password: &x !y 'a b' c", "password: *** c"),
+        ("{user: a, password: b c, n: 1}", "{user: a, password: ***, n: 1}"),
+        ("{password: a\n  b}, n", "{password: ***}, n"),
+        ("well, password: a b, c", "well, password: *** b, c"),
+        ("password=12345, tokens=12345", "password=***, tokens=12345"),
+        (f"'Authorization:{' ' * 12}a' b", f"'Authorization:{' ' * 12}***' b"),
+    ],
+)
+def test_values_are_hidden_in_the_forms_of_languages(text: str, shown: str) -> None:
     assert redacted(text) == shown
 
 
@@ -298,6 +351,16 @@ async def test_a_token_of_the_api_is_hidden() -> None:
         "a bearer of news",
         "unknown fields: ['password', 'user']",
         "max_tokens=100",
+        "tokens: 5123 used, tokens: 12/4096, tokens=12k",
+        '{"usage": {"prompt_tokens": 5, "total_tokens": 12}}',
+        "tokens: {'input': 5, 'output': 7}",
+        "tokens:\n  input: 5\n  output: 7\n",
+        "input_tokens: [101, 2003]",
+        "has_password=True, secret=False, password=None",
+        '{"token": null, "has_password": true, "secret": false}',
+        "unexpected token: '}' in JSON",
+        "https://medium.com/@ann/1",
+        "http://host/x?by=ann@example.org",
         "eyJ.short.parts",
         "the task-sk-1 of fk_orders and ghp_x",
         "xoxb- is a prefix, as is glpat-",
@@ -345,6 +408,12 @@ def test_other_texts_are_shown_as_they_are(text: str) -> None:
         "password: &a " * 50_000,
         "password:&" * 50_000,
         "password:#" * 50_000,
+        "password:a|" * 50_000,
+        "password:a[b" * 50_000,
+        "{password: a b " * 30_000,
+        "tokens={" + "1," * 100_000,
+        "x password:\\n- " * 30_000,
+        "x password:\n\n" * 30_000,
     ],
     ids=lambda text: text[:20],
 )
@@ -398,7 +467,9 @@ def test_headers_are_hidden_by_their_names() -> None:
             "Cookie": PASSWORD.encode(),
             "Accept": b"*",
         },
+        "usage": {"max_tokens": 100, "tokens": {"in": 5.5, "from": PASSWORD}},
         "sent": [
+            ("max_tokens", 100),
             ("authorization", PASSWORD),
             ["X-Api-Key", PASSWORD],
             (b"Proxy-Authorization", PASSWORD.encode()),
@@ -408,7 +479,13 @@ def test_headers_are_hidden_by_their_names() -> None:
     }
     assert redacted_value(value) == {
         "headers": {"Authorization": "***", "Cookie": "***", "Accept": "*"},
-        "sent": [("authorization", "***"), ("X-Api-Key", "***"), (b"Proxy-Authorization", "***")],
+        "usage": {"max_tokens": 100, "tokens": {"in": 5.5, "from": "***"}},
+        "sent": [
+            ("max_tokens", 100),
+            ("authorization", "***"),
+            ("X-Api-Key", "***"),
+            (b"Proxy-Authorization", "***"),
+        ],
         "cookies": {"session": "***", "more": ["***"]},
         "url": "https://***@host",
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flowkit._text.secret_forms import AFTER_BEARER, BEARER, WHOLE_SECRETS
-from flowkit._text.secret_values import HEADERS, SECRETS, secret_values
+from flowkit._text.secret_values import COUNTS, HEADERS, SECRETS, secret_values
 
 HIDDEN = "***"
 MAX_ERROR_CHARS = 4_000
@@ -31,7 +31,7 @@ _HEADER_PAIR = (
     rf"{_QUOTED}(?=[)\]])"
 )
 _HEADER_LINE = (
-    rf"({HEADERS}\s{{0,8}}[=:]\s{{0,8}})(?!(?:{_SCHEME}{_TO_A_TOKEN})?\*\*\*)"
+    rf"({HEADERS}\s{{0,8}}[=:][ \t]*+\s{{0,8}})(?!(?:{_SCHEME}{_TO_A_TOKEN})?\*\*\*)"
     rf"[^\s'\"\\][^\n]*{_FOLDED_LINES}"
 )
 
@@ -42,10 +42,10 @@ _HIDDEN_PARTS = tuple(
         # ('Authorization', 'Bearer …'), [['Authorization', 'Bearer …']]
         _HEADER_PAIR,
         # 'Authorization: …'
-        rf"('[a-z0-9_.-]{{0,64}}{HEADERS}\s{{0,8}}:\s{{0,8}})(?:[^'\\\n]|\\.)+",
-        rf'("[a-z0-9_.-]{{0,64}}{HEADERS}\s{{0,8}}:\s{{0,8}})(?:[^"\\\n]|\\.)+',
+        rf"('[a-z0-9_.-]{{0,64}}{HEADERS}\s{{0,8}}:[ \t]*+\s{{0,8}})(?:[^'\\\n]|\\.)+",
+        rf'("[a-z0-9_.-]{{0,64}}{HEADERS}\s{{0,8}}:[ \t]*+\s{{0,8}})(?:[^"\\\n]|\\.)+',
         # Authorization: Bearer …
-        rf"({HEADERS}\s{{0,8}}[=:]\s{{0,8}}{_SCHEME}{_TO_A_TOKEN})[^\s,;'\"\\]+",
+        rf"({HEADERS}\s{{0,8}}[=:][ \t]*+\s{{0,8}}{_SCHEME}{_TO_A_TOKEN})[^\s,;'\"\\]+",
         # Cookie: a=…; b=…
         _HEADER_LINE,
         # Bearer … without the name of a header
@@ -54,6 +54,7 @@ _HIDDEN_PARTS = tuple(
 )
 _MAY_HIDE = re.compile(rf"(?i){SECRETS}|{HEADERS}|bearer")
 _NAMES_A_SECRET = re.compile(rf"(?i)(?:{SECRETS}|{HEADERS})$")
+_NAMES_A_COUNT = re.compile(rf"(?i){COUNTS}$")
 _PEM_BEGIN, _PEM_END = "-----BEGIN ", "-----END "
 _CUT_CHARS = 256
 """Number of characters from whose beginning each form of a secret is recognized."""
@@ -70,7 +71,7 @@ _UNPRINTABLE_BUT_LINES = re.compile(
 
 
 def redacted(text: str) -> str:
-    """Redact secrets in a text.
+    """Redact secrets in a text, which must be a ``str``.
 
     These are users and passwords in addresses, the values of passwords, tokens and keys, and those
     of headers such as ``Authorization``, and secrets that have a known form, such as JSON web
@@ -87,8 +88,13 @@ def redacted(text: str) -> str:
 
 
 def _without_user(address: re.Match[str]) -> str:
+    shown = ""
     user, at, rest = address[2].rpartition("@")
-    return f"{address[1]}{HIDDEN if user else ''}{at}{rest}"
+    if "/" in user and ":" not in user:  # the sign is in the path
+        host, slash, path = address[2].partition("/")
+        user, at, rest = host.rpartition("@")
+        shown = slash + path
+    return f"{address[1]}{HIDDEN if user else ''}{at}{rest}{shown}"
 
 
 def _without_values(text: str) -> str:
@@ -128,7 +134,8 @@ def redacted_value(value: Any, name: str = "") -> Any:
             return (value[0], redacted_value(value[1], _text(value[0])))
         items = [redacted_value(item, name) for item in _without_pem_lines(value)]
         return tuple(items) if isinstance(value, tuple) else items
-    if value is None or isinstance(value, bool):
+    is_count = isinstance(value, int | float) and _NAMES_A_COUNT.search(name)
+    if value is None or isinstance(value, bool) or is_count:
         return value
     if _NAMES_A_SECRET.search(name) and isinstance(value, str | bytes | int | float):
         return HIDDEN
