@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flowkit import CoordinatorConfig
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import NodeStatus, TaskStatus, TaskView
 from flowkit.worker import RunContext, handler
@@ -46,7 +47,18 @@ class Ledger:
         return {"work": handler("work")(work)}
 
 
+DAY = 24 * 3600.0
 KINDS = {"key_queue": "concurrency", "rate_queue": "rate_limit", "cache_queue": "cache"}
+
+
+OF_EACH_KIND = pytest.mark.parametrize(
+    "place",
+    [
+        {"concurrency": {"key": "k"}},
+        {"rate_limit": {"key": "k", "limit": 1, "per_sec": 20}},
+        {"cache": {"key": "k", "ttl_sec": 60}},
+    ],
+)
 
 
 class DamagedStore(HookedStore):
@@ -167,14 +179,34 @@ async def test_explain_names_a_damaged_record_and_the_node_goes_on_when_it_is_de
     assert said.endswith("; restore it from a backup, or delete it.")
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        {"concurrency": {"key": "k"}},
-        {"rate_limit": {"key": "k", "limit": 1, "per_sec": 20}},
-        {"cache": {"key": "k", "ttl_sec": 60}},
-    ],
-)
+@OF_EACH_KIND
+async def test_nodes_in_a_queue_go_on_after_the_damaged_record_of_its_key_is_deleted(
+    place: Mapping[str, Any],
+) -> None:
+    ledger = Ledger()
+    (kind,) = (name.removesuffix("_queue") for name, of in KINDS.items() if of in place)
+    config = CoordinatorConfig(scheduler_tick_sec=60, heartbeat_hard_sec=DAY, lease_ttl_sec=DAY)
+    async with Cluster(handlers=[ledger.handlers["work"]], coordinator_config=config) as cluster:
+        records = cluster.store.records
+        ids = []
+        for name in "abcd":
+            flow = {"nodes": [{"node_id": name, "type": "work", **place}]}
+            ids.append(await cluster.client.create_task(graph=flow))
+            await cluster.clock.sleep(1)
+        (record,) = await records.scan(kind)
+        damaged = replace(record, data=b"x")
+        assert await records.change([RecordChange("damage", [damaged])]) == [True]
+        await cluster.clock.sleep(60)
+        deletion = RecordDeletion(kind, record.key)
+        assert await records.change([RecordChange("repair", delete=[deletion])]) == [True]
+        views = [await cluster.client.wait(task_id, 700) for task_id in ids]
+        await cluster.clock.sleep(100)
+        assert not await records.scan(f"{kind}_queue")
+    assert {view.status for view in views} == {TaskStatus.FINISHED}
+    assert (ledger.most, sorted(ledger.order)[:1]) == (1, ["a"])
+
+
+@OF_EACH_KIND
 @pytest.mark.parametrize("fault", [None, "its bytes are gone"])
 async def test_damaged_records_in_a_queue_are_repaired_from_their_tasks(
     place: Mapping[str, Any], fault: str | None

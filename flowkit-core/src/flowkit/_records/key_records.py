@@ -192,6 +192,23 @@ def queued_record(kind: ClaimKind, key: str, one: Candidate) -> KeyedRecord:
     return KeyedRecord(queue_kind(kind), queue_key(key, one), to_json(data), task_id=task_id)
 
 
+def after_queue(record: KeyedRecord) -> str:
+    """Return a text that is above the keys of all records in the queue of a record, and below those
+    of the next queue.
+    """
+    return f"{record.key.partition('-')[0]}."
+
+
+def queued_key(record: KeyedRecord) -> str | None:
+    """Return the key in whose queue a record is; None if the record is damaged."""
+    if record.fault is not None:
+        return None
+    try:
+        return _Queued.model_validate_json(record.data).key
+    except ValidationError:
+        return None
+
+
 def queued_claim(record: KeyedRecord) -> Candidate | None:
     """Return the claim of a record in the queue; None if the record is damaged."""
     return None if record.fault is not None else _queued_claim(record.data)

@@ -4,7 +4,16 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 
 from flowkit._engine import Event, KeyGranted, return_of
 from flowkit._engine.key_places import Claimant, KeyState
-from flowkit._records.key_records import awaits_place, is_over, key_state
+from flowkit._records.key_records import (
+    after_queue,
+    awaits_place,
+    is_over,
+    key_state,
+    queue_kind,
+    queue_prefix,
+    queued_claim,
+    queued_key,
+)
 from flowkit._records.task_records import decode_task
 from flowkit.coordinator._keys import FIRST_CHECK_SEC, Keys
 from flowkit.errors import CorruptRecord
@@ -31,14 +40,34 @@ async def check_keys(
     The place of a holder whose claim is over by its stored task is given back, with the result if
     the node has one for its cache. A holder whose node still waits is notified again that it has a
     place.
+
+    The first check, and one every ten minutes, includes the queues of keys whose records do not say
+    that claims wait: such a record was damaged, and an operator deleted it.
     """
-    ahead_sec = LONGEST_PAUSE_SEC
+    ahead_sec, queues_at = LONGEST_PAUSE_SEC, clock.monotonic()
     while True:
         before = clock.now() + ahead_sec
         due = await store.records.due(keys.kind, before=before, limit=MOST_AT_ONCE)
         await _check(store, clock, keys, due, report)
         ahead_sec = 0.0
+        if clock.monotonic() >= queues_at:
+            await _check_queues(store, keys)
+            queues_at = clock.monotonic() + LONGEST_PAUSE_SEC
         await clock.sleep(tick_sec)
+
+
+async def _check_queues(store: Store, keys: Keys) -> None:
+    """Let the claims ask again that wait in the queues of keys that are not marked as contended."""
+    scan, kind, after = store.records.scan, queue_kind(keys.kind), ""
+    while found := await scan(kind, after=after, limit=1):
+        after = after_queue(found[0])
+        key = queued_key(found[0])
+        if key is None:
+            continue
+        state = _readable((await store.records.get(keys.kind, [key])).get(key))
+        if state is not None and not state.contended:
+            queue = await scan(kind, prefix=queue_prefix(key), limit=MOST_AT_ONCE)
+            keys.ask_again(key, filter(None, map(queued_claim, queue)))
 
 
 async def _check(
@@ -108,7 +137,7 @@ def _give_back_result(keys: Keys, task: Task | None, claimant: Claimant) -> None
         keys.give_back(task, return_of(claimant.node, claim, "cache", record, finished=finished))
 
 
-def _readable(record: KeyedRecord) -> KeyState | None:
+def _readable(record: KeyedRecord | None) -> KeyState | None:
     try:
         return key_state(record)
     except CorruptRecord:

@@ -3,7 +3,7 @@ keys at a time.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from anyio.abc import TaskGroup
 
@@ -100,6 +100,13 @@ class Keys:
             ask = Ask(one, waits, enters=waits and self._store.seems_contended(claim.key))
             self._ancestors.note(task)
             self._of(claim.key).asks.append(ask)
+
+    def ask_again(self, key: str, queued: Iterable[Candidate]) -> None:
+        """Ask for places for claims in the queue of a key that is not marked as contended."""
+        for one in queued:
+            if one.claimant not in self._asked:
+                self._asked.add(one.claimant)
+                self._of(key).asks.append(Ask(one, waits=True, queued=True))
 
     def give_back(self, task: Task, effect: ReturnKey) -> None:
         """Give back the place of a node or task, or take it out of the queue."""
