@@ -10,6 +10,7 @@ import pytest
 
 from flowkit import Client, errors
 from flowkit._records.letter_records import park_letters
+from flowkit.protocols import KeyedRecord, RecordChange
 from flowkit.task import DeadLetter
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 from flowkit_web import create_app
@@ -58,6 +59,15 @@ async def test_data_of_a_dead_letter_that_json_writers_refuse_is_base64() -> Non
         assert [b64decode(item["data_base64"]) for item in listed] == odd
         assert plain["data"] == json.loads(deep)
         assert (await http.get("/dead-letters/message-1")).json() == listed[1]
+
+
+async def test_a_dead_letter_that_cannot_be_decoded_has_a_fault_and_no_time() -> None:
+    data = b'{"v":1,"at":9999999999999.5,"reason_code":"","error":""}'
+    async with cluster_with_api() as (cluster, http):
+        damaged = RecordChange("damaged", [KeyedRecord("letter", "message-1", data)])
+        assert await cluster.store.records.change([damaged]) == [True]
+        (listed,) = (await http.get("/dead-letters")).json()["items"]
+    assert (listed["at"], listed["fault"][:31]) == (None, "its data are invalid: at: Input")
 
 
 async def test_figures_count_tasks_and_workers_and_are_read_again_after_a_while() -> None:
