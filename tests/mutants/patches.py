@@ -1286,8 +1286,8 @@ while calls.names:
     Mutant(
         "a coordinator that starts does not look at rates that are due later",
         "check_keys",
-        "ahead_sec = LONGEST_PAUSE_SEC",
-        "ahead_sec = 0.0",
+        "ahead_sec, queues_at = LONGEST_PAUSE_SEC, clock.monotonic()",
+        "ahead_sec, queues_at = 0.0, clock.monotonic()",
         suite="tests/rates/test_nodes_with_rates.py",
     ),
     Mutant(

@@ -56,7 +56,7 @@ ASYNCIO = "None"
 UVLOOP = "__import__('uvloop').new_event_loop"
 SERVICE_LOOP = "__import__('flowkit._runtime.service_loop', fromlist='*').ServiceLoop"
 """The event loop of the services of the command line, where uvloop is installed. After uvloop's own
-has ended, a signal can be missed while the main thread is in native code.
+has ended, a signal can be missed while the main thread is in native code or waits.
 """
 needs_uvloop = pytest.mark.skipif(not find_spec("uvloop"), reason="uvloop is not installed")
 on_each_loop = pytest.mark.parametrize(
