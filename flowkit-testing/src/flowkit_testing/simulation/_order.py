@@ -18,12 +18,13 @@ from flowkit.messages import (
     decode,
 )
 from flowkit.protocols import Commit, Delivery, Message, TaskRecord
-from flowkit.task import ATTEMPTED, ENDED, Mark, Task
+from flowkit.task import ATTEMPTED, ENDED, Mark, NodeRecord, Task
 from flowkit_testing.simulation._invariants import InvariantBroken
 from flowkit_testing.simulation._store import StoreServer, at_once
 from flowkit_testing.simulation._world import World
 
-_ONCE = NodeStarted | NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
+_ENDS = NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
+_ONCE = NodeStarted | _ENDS
 """Reports that have no further effect once they were applied."""
 
 
@@ -36,8 +37,8 @@ class Order:
         self._reported: set[tuple[str, str]] = set()
         """Task and token of every run with a published report."""
         self._early: set[tuple[str, str]] = set()
-        """Task and token of every success that arrived before its start within a segment was
-        stored. If the report of that start was lost, the success does not count yet.
+        """Task and token of every end that arrived before its start within a segment was stored. If
+        the report of that start was lost, the end does not count yet.
         """
         self._commanded: set[tuple[str, str]] = set()
         """Task and token of every command that arrived at the bus."""
@@ -60,7 +61,7 @@ class Order:
                     self._handed_over.add((what.task_id, what.token))
             if isinstance(what, _ONCE):
                 self._reported.add((what.task_id, what.token))
-            if isinstance(what, NodeSucceeded) and not self._may_count(what):
+            if isinstance(what, _ENDS) and not self._may_count(what):
                 self._early.add((what.task_id, what.token))
 
     def committed(self, before: TaskRecord, commit: Commit, after: TaskRecord, who: str) -> None:
@@ -113,7 +114,7 @@ class Order:
             return True  # it is in the archive, or belongs to an earlier run of the node
         return task.issued_token_matches(command.index, record, command.attempt, command.token)
 
-    def _may_count(self, report: NodeSucceeded) -> bool:
+    def _may_count(self, report: _ENDS) -> bool:
         task = self._task(report.task_id)
         record = None if task is None else task.records.get(report.index)
         if task is None or record is None:
@@ -141,12 +142,17 @@ class Order:
                 return True  # its end was stored as a failure
             if report.next is not None and _has_begun(task, report.next):
                 return True  # a resolved node ends after the next one, which its worker has begun
-            return not self._may_count(report) or (
-                record.segment is not None
-                and record.segment.token == report.token
-                and (report.task_id, report.token) in self._early
-            )
-        return advance(task, report, now=self._world.wall()).ignored
+            return not self._may_count(report) or self._came_early(report, record)
+        is_ignored = advance(task, report, now=self._world.wall()).ignored
+        return is_ignored or self._came_early(report, record)
+
+    def _came_early(self, report: _ONCE, record: NodeRecord | None) -> bool:
+        return (
+            record is not None
+            and record.segment is not None
+            and record.segment.token == report.token
+            and (report.task_id, report.token) in self._early
+        )
 
     def _waits_for(self, command: RunNode) -> bool:
         task = self._task(command.task_id)
