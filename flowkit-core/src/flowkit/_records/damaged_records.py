@@ -14,6 +14,7 @@ from flowkit._records import (
 )
 from flowkit._records.damaged_tasks import PAGE, SEARCH_SEC, Search, damaged_tasks
 from flowkit._records.key_records import key_state, queue_kind, queued_claim
+from flowkit._records.record_pages import pages_of
 from flowkit._records.record_parts import corrupt
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import DamagedRecord, KeyedRecord, RecordInspector, Store
@@ -88,8 +89,7 @@ async def damaged_keyed_records(
     read = 0
     deadline = monotonic() + within_sec
     for kind, decode in DECODERS.items():
-        after = ""
-        while page := await store.records.scan(kind, after=after, limit=PAGE):
+        async for page in pages_of(store.records, kind, size=PAGE):
             for record in page:
                 read += 1
                 try:
@@ -99,11 +99,8 @@ async def damaged_keyed_records(
                         found.append(DamagedRecord(kind, record.key, str(error), record.task_id))
                     if len(found) == limit:
                         return Search(found, read, in_time=True)
-            after = page[-1].key
             if monotonic() >= deadline:
                 return Search(found, read, in_time=False)
-            if len(page) < PAGE:
-                break
     return Search(found, read, in_time=True)
 
 

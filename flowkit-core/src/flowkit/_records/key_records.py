@@ -201,10 +201,13 @@ def after_queue(record: KeyedRecord) -> str:
 
 def queued_key(record: KeyedRecord) -> str | None:
     """Return the key in whose queue a record is; None if the record is damaged."""
-    if record.fault is not None:
-        return None
+    found = None if record.fault is not None else _queued(record.data)
+    return None if found is None else found.key
+
+
+def _queued(data: bytes) -> _Queued | None:
     try:
-        return _Queued.model_validate_json(record.data).key
+        return _Queued.model_validate_json(data)
     except ValidationError:
         return None
 
@@ -219,9 +222,7 @@ def _queued_claim(data: bytes) -> Candidate | None:
     """Return the claim of these data. Each step that gives a place reads the same claims that are
     at the front of the queue.
     """
-    try:
-        found = _Queued.model_validate_json(data)
-    except ValidationError:
+    if (found := _queued(data)) is None:
         return None
     claimant = Claimant(found.task_id, found.index, found.number)
     rank = found.is_patient, -found.priority, found.asked_at, claimant

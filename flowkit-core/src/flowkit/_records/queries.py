@@ -24,6 +24,19 @@ its result.
 """
 
 
+async def tasks_to_look_at(store: Store, task_ids: Collection[str]) -> dict[str, Task | None]:
+    """Return those of these tasks that are stored, without the fields that the engine derives; None
+    for those that cannot be read.
+    """
+    tasks: dict[str, Task | None] = {}
+    for task_id, record in (await store.load(sorted(task_ids))).items() if task_ids else ():
+        try:
+            tasks[task_id] = decode_task(record, to_look_at=True)
+        except CorruptRecord:
+            tasks[task_id] = None
+    return tasks
+
+
 async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict[int, NodeRecord]:
     """Return the records of these nodes, from the task or from its archive. A node that never
     started has none.

@@ -14,7 +14,7 @@ from flowkit._records.key_records import (
     queued_claim,
     queued_key,
 )
-from flowkit._records.task_records import decode_task
+from flowkit._records.queries import tasks_to_look_at
 from flowkit.coordinator._keys import FIRST_CHECK_SEC, Keys
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Clock, KeyedRecord, Store
@@ -146,14 +146,9 @@ def _readable(record: KeyedRecord | None) -> KeyState | None:
 
 async def _tasks(store: Store, states: Iterable[KeyState]) -> dict[str, Task | None]:
     """Return the stored tasks of the holders; None for those that cannot be read."""
-    tasks: dict[str, Task | None] = {}
-    ids = sorted({holder.claimant.task_id for state in states for holder in state.holders})
-    for task_id, record in (await store.load(ids)).items() if ids else ():
-        try:
-            tasks[task_id] = decode_task(record, to_look_at=True)
-        except CorruptRecord:
-            tasks[task_id] = None
-    return tasks
+    return await tasks_to_look_at(
+        store, {holder.claimant.task_id for state in states for holder in state.holders}
+    )
 
 
 def _pause(state: KeyState, now: float) -> float:

@@ -18,7 +18,7 @@ from flowkit._records.key_records import (
     queued_claim,
     queued_record,
 )
-from flowkit._records.task_records import decode_task
+from flowkit._records.queries import tasks_to_look_at
 from flowkit._runtime.concurrency import Recent
 from flowkit.coordinator._key_work import Ask, KeyWork, Step
 from flowkit.errors import CorruptRecord
@@ -177,13 +177,11 @@ class KeyStore:
         Delete those without such a claim.
         """
         ids = {record.task_id for _, record in damaged if record.task_id is not None}
-        tasks = await self._store.load(sorted(ids))
+        tasks = await tasks_to_look_at(self._store, ids)
         deletions, puts = [], []
         for key, record in damaged:
-            stored = None if record.task_id is None else tasks.get(record.task_id)
-            try:
-                task = None if stored is None else decode_task(stored, to_look_at=True)
-            except CorruptRecord:
+            task = None if record.task_id is None else tasks.get(record.task_id)
+            if task is None and record.task_id in tasks:
                 continue
             one = None if task is None else claim_in_queue(task, record.key, self._kind)
             if one is None or record.fault is not None:  # its revision may be damaged, too
