@@ -24,7 +24,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, Tracer
 
@@ -35,7 +35,7 @@ from flowkit._runtime.garbage_collection import rare_collections
 from flowkit.worker import Worker
 from flowkit_telemetry._config import TelemetryConfig
 from flowkit_telemetry._process_metrics import ProcessMetrics
-from flowkit_telemetry._provider import provider
+from flowkit_telemetry._provider import Provider
 from flowkit_telemetry._traces import Traces
 from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers
@@ -57,8 +57,8 @@ class Encoding(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def tracing(sample_ratio: float = 1.0) -> TracerProvider:
-    found = provider(TelemetryConfig(sample_ratio=sample_ratio))
+def tracing(sample_ratio: float = 1.0) -> Provider:
+    found = Provider(TelemetryConfig(sample_ratio=sample_ratio))
     found.add_span_processor(BatchSpanProcessor(Encoding()))
     return found
 
@@ -141,10 +141,10 @@ async def floor(rounds: int) -> None:
         "flowkit.worker.id": "worker",
     }
 
-    for title, found in (("dropped", provider(TelemetryConfig())), ("encoded", tracing())):
+    for title, found in (("dropped", Provider(TelemetryConfig())), ("encoded", tracing())):
         tracer = found.get_tracer("floor")
 
-        async def spans(tracer: Tracer = tracer, found: TracerProvider = found) -> None:
+        async def spans(tracer: Tracer = tracer, found: Provider = found) -> None:
             for _ in range(WIDTH):
                 tracer.start_span("attempt", Context(), SpanKind.CONSUMER, attributes).end()
             found.force_flush()

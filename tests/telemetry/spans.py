@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flowkit_telemetry._config import TelemetryConfig
-from flowkit_telemetry._provider import provider
+from flowkit_telemetry._provider import Provider
 from flowkit_telemetry._traces import Traces
 
 
@@ -16,7 +16,7 @@ class Recorded:
 
     def __init__(self, **settings: float) -> None:
         self._kept = InMemorySpanExporter()
-        self.provider = provider(TelemetryConfig(**settings))
+        self.provider = Provider(TelemetryConfig(**settings))
         self.provider.add_span_processor(SimpleSpanProcessor(self._kept))
         self.plugin = Traces(self.provider)
 

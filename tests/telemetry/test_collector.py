@@ -83,6 +83,14 @@ def test_a_process_without_an_endpoint_makes_no_spans() -> None:
     assert not plugins.surrounds_attempts
 
 
+def test_a_process_makes_no_spans_if_opentelemetry_is_disabled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"telemetry": {"traces_endpoint": "http://127.0.0.1:1/v1/traces"}}
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "True")
+    assert not Plugins().configured(CommonConfig(options=options)).surrounds_attempts
+
+
 async def test_doctor_names_the_plugin_whose_settings_are_wrong_and_not_the_bus() -> None:
     cfg = CoordinatorConfig(
         db="memory://", bus="memory://", options={"telemetry": {"traces_endpoint": "collector"}}

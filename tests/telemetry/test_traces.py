@@ -124,6 +124,7 @@ async def test_a_handler_submits_below_its_attempt_or_its_own_span() -> None:
             await cluster.client.wait(task_id)
     attempt, own = seen.one("attempt submits"), seen.one("own")
     assert parent_id(own) == span_id(attempt)
+    assert not own.parent.is_remote
     assert parent_id(seen.one("submit", task_id="plain")) == span_id(attempt)
     assert parent_id(seen.one("submit", task_id="in own")) == span_id(own)
 

@@ -5,10 +5,9 @@ from types import TracebackType
 from typing import Self
 
 from opentelemetry.context import attach, get_current
-from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, StatusCode, set_span_in_context
 
-from flowkit.tracing import use_trace
-from flowkit_telemetry._trace_contexts import flowkit_trace
+from flowkit.tracing import TraceContext, use_trace
 
 
 class CurrentSpan(AbstractContextManager["CurrentSpan"]):
@@ -18,13 +17,14 @@ class CurrentSpan(AbstractContextManager["CurrentSpan"]):
     cancellation is no error.
     """
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, trace: TraceContext) -> None:
+        """``trace`` is the position of the span, as FlowKit carries it."""
         self._span = span
-        self._trace = use_trace(flowkit_trace(span.get_span_context()))
+        self._trace = use_trace(trace)
 
     def __enter__(self) -> Self:
         self._before = get_current()
-        attach(set_span_in_context(self._span))
+        attach(set_span_in_context(self._span, self._before))
         self._trace.__enter__()
         return self
 
@@ -40,5 +40,5 @@ class CurrentSpan(AbstractContextManager["CurrentSpan"]):
         if error is not None:
             self._span.set_attribute("error.type", type(error).__qualname__)
         if isinstance(error, Exception):
-            self._span.set_status(Status(StatusCode.ERROR))
+            self._span.set_status(StatusCode.ERROR)
         self._span.end()

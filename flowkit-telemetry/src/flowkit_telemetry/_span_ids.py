@@ -32,33 +32,26 @@ def _digest(length: int, *parts: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=length).digest())
 
 
-_chosen: ContextVar[tuple[int | None, int] | None] = ContextVar("flowkit_span_id", default=None)
+_chosen: ContextVar[int | None] = ContextVar("flowkit_span_id", default=None)
 
 
 class ChosenIds(RandomIdGenerator):
     """Generator of ids, which are random unless they are chosen."""
 
     def generate_span_id(self) -> int:
-        chosen = _chosen.get()
-        return super().generate_span_id() if chosen is None else chosen[1]
-
-    def generate_trace_id(self) -> int:
-        chosen = _chosen.get()
-        if chosen is None or chosen[0] is None:
-            return super().generate_trace_id()
-        return chosen[0]
+        return _chosen.get() or super().generate_span_id()
 
 
-class chosen_ids:
-    """Give a span that is started in this context these ids."""
+class chosen_span_id:
+    """Give a span that is started in this context this id."""
 
-    __slots__ = ("_ids", "_token")
+    __slots__ = ("_id", "_token")
 
-    def __init__(self, span_id: int, trace_id: int | None = None) -> None:
-        self._ids = (trace_id, span_id)
+    def __init__(self, span_id: int) -> None:
+        self._id = span_id
 
     def __enter__(self) -> None:
-        self._token = _chosen.set(self._ids)
+        self._token = _chosen.set(self._id)
 
     def __exit__(self, *error: object) -> None:
         _chosen.reset(self._token)

@@ -25,9 +25,11 @@ def span_context(trace: TraceContext) -> SpanContext:
     )
 
 
-def sibling(context: SpanContext, span_id: int) -> SpanContext:
+def sibling(context: SpanContext, span_id: int, *, is_remote: bool = True) -> SpanContext:
     """Return another span of the same trace."""
-    return SpanContext(context.trace_id, span_id, True, context.trace_flags, context.trace_state)
+    return SpanContext(
+        context.trace_id, span_id, is_remote, context.trace_flags, context.trace_state
+    )
 
 
 def below(context: SpanContext) -> Context:
@@ -37,7 +39,7 @@ def below(context: SpanContext) -> Context:
 
 def flowkit_trace(context: SpanContext) -> TraceContext:
     """Return the position as FlowKit carries it."""
-    state = context.trace_state.to_header()
+    state = context.trace_state.to_header() if context.trace_state else ""
     flags = int(context.trace_flags.sampled)
     return TraceContext(
         f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}",

@@ -2,6 +2,7 @@
 check of their collector in ``flowkit doctor``.
 """
 
+import os
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,11 @@ def flowkit_check_bus(bus: Bus, config: CommonConfig) -> Awaitable[Sequence[Chec
 
 
 def _settings(config: CommonConfig) -> "TelemetryConfig | None":
-    """Return the settings of traces, or None where there are none."""
+    """Return the settings of traces, or None without them or if OpenTelemetry is disabled."""
     if "telemetry" not in config.options:
         return None
     from flowkit_telemetry._config import TelemetryConfig
 
     settings = TelemetryConfig.from_options(config.options["telemetry"])
-    return None if settings.traces_endpoint is None else settings
+    is_disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return None if settings.traces_endpoint is None or is_disabled else settings
