@@ -1174,6 +1174,13 @@ await self._make(stored, deliveries)
         suite="tests/keys/test_ends_of_attempts.py",
     ),
     Mutant(
+        "the second copy of a success counts that its attempt had too late",
+        "has_exceeded_limit",
+        "record.cancel_by is not None",
+        "False",
+        suite="tests/rates/test_rated_attempts.py",
+    ),
+    Mutant(
         "a place is given back before the worker has reported the end of a cancelled run",
         "ends_by_proof",
         "spec.holds_place(index, record) and not is_function",

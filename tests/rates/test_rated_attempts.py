@@ -92,6 +92,30 @@ def test_a_command_that_waits_too_long_keeps_its_place_until_it_is_withdrawn() -
     assert play.record("n").reason_code == "schedule_to_start_timeout"
 
 
+@pytest.mark.parametrize("limit", ["schedule_to_start_sec", "start_to_close_sec"])
+def test_neither_the_success_of_an_overdue_attempt_counts_nor_do_copies_of_it(limit: str) -> None:
+    play = issued(timeouts={limit: 5.0})
+    if limit == "start_to_close_sec":
+        play.starts("n")
+    play.later(6.0)
+    for _ in range(2):
+        play.succeeds("n", attempt=1)
+        assert play.status("n") == "deferred"
+
+
+def test_the_success_of_an_attempt_that_ran_too_long_counts_if_it_held_no_place() -> None:
+    play = issued(timeouts={"schedule_to_start_sec": 5.0, "start_to_close_sec": 5.0})
+    play.later(6.0)
+    play.is_withdrawn("n")
+    play.later(10.0)
+    play.do(KeyGranted(0, 2, kind="rate"))
+    play.starts("n", begun=True)
+    play.later(6.0)
+    assert (play.status("n"), play.record("n").attempt) == ("deferred", 2)
+    play.succeeds("n", attempt=2)
+    assert play.status("n") == "finished"
+
+
 def test_a_node_asks_for_its_key_and_then_for_its_rate() -> None:
     play = Play(graph("n", n=RATED | {"concurrency_key": "k"}), keys=False)
     assert play.pending == ["ask for the key of n"]

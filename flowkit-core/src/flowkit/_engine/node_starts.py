@@ -200,7 +200,7 @@ def begin_attempt(
     record.claimed = settings.sends
     record.confirmed_at = None
     record.worker_id = record.started_at = record.heard_at = None
-    record.next_retry_at = record.finished_at = None
+    record.next_retry_at = record.finished_at = record.cancel_by = None
     data = {"attempt": record.attempt} if record.attempt > 1 else None
     if node.type == COORDINATOR_FUNCTION:
         draft.move(index, Mark.RUNNING, data=data)

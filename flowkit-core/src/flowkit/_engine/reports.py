@@ -355,14 +355,15 @@ def _is_beside_holder(draft: Transition, event: NodeSucceeded) -> bool:
 
 
 def has_exceeded_limit(spec: TaskSpec, event: NodeSucceeded, mark: int, record: NodeRecord) -> bool:
-    """Return whether a success is of the last attempt, which has failed because of a limit. If it
-    held a place, it was known to have ended then: this is the report of its end once more.
+    """Return whether a success is of the last attempt, which has failed because of a limit while it
+    held a place. Then its success has been refused: this is the report of its end once more. Such
+    an attempt was given time to end by itself.
     """
     return (
         event.attempt == record.attempt
         and mark not in ATTEMPTED
         and record.reason_code in LIMIT_CODES
-        and spec.is_exclusive(event.index)
+        and (spec.is_exclusive(event.index) or record.cancel_by is not None)
     )
 
 
