@@ -102,7 +102,11 @@ def nodes_after(task: TaskState, index: int) -> Sequence[int]:
     """
     plan, record = task.spec.plan, task.record(index)
     is_first = record.attempt == record.first_attempt == 1
-    if index >= plan.main or len(plan.children[index]) != 1 or not is_first:
+    children = plan.children[index]
+    if index >= plan.main or len(children) != 1 or not is_first:
+        return []
+    # The nodes of a wide graph end here, before their many other rules.
+    if len(plan.parents[children[0].node]) != 1:
         return []
     if not _may_begin(plan.nodes[index]) or not all(
         rule(task.spec) for rule in TASK_RULES.values()
