@@ -1,6 +1,8 @@
 """The layout of a task in its record, and the parts that move to the archive."""
 
+import asyncio
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -9,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit._engine import CommandsSent, SentCommand, Transition, VarsOp, advance
+from flowkit._records.node_packs import MAX_PACK_BYTES, PACK_NODES, decode_pack
+from flowkit._records.queries import records_of
 from flowkit._records.record_parts import (
     KEEP_ENDED,
     KEEP_LOG_PARTS,
@@ -25,8 +29,9 @@ from flowkit._records.task_records import (
     encode_spec,
     header_of,
 )
+from flowkit.errors import CorruptRecord
 from flowkit.graph import Graph
-from flowkit.protocols import Commit, TaskRecord
+from flowkit.protocols import ArchivedPart, Commit, TaskRecord
 from flowkit.task import (
     ENDED,
     ChildLink,
@@ -108,16 +113,21 @@ class Stored(Play):
         return [change for name in sorted(parts) for change in decode_log(name, parts[name], "t")]
 
     def records(self) -> dict[int, NodeRecord]:
-        archived = {
-            int(name[1:]): decode_node(data, "t", name)
-            for name, (_, data) in self.archive.items()
-            if name[0] == "n"
-        }
-        return archived | {
-            int(name[1:]): decode_node(data, "t", name)
-            for name, data in self.parts.items()
-            if name[0] == "n"
-        }
+        """Return the record of every node, as another process reads it."""
+        task = self.load()
+        return asyncio.run(records_of(self, task, range(len(task.marks))))
+
+    async def read_archive(self, task_id: str, names: Collection[str]) -> dict[str, bytes]:
+        return {name: self.archive[name][1] for name in names if name in self.archive}
+
+
+def nodes_in(archive: Sequence[ArchivedPart]) -> dict[str, bytes]:
+    """Return the parts of nodes among these archived parts and in their packs."""
+    parts = {part.name: part.data for part in archive if part.name[0] == "n"}
+    for pack in archive:
+        if pack.name[0] == "p":
+            parts |= {node_part(index): data for index, data in decode_pack(pack.data).items()}
+    return parts
 
 
 def assert_the_same(one: Task, other: Task) -> None:
@@ -395,11 +405,11 @@ def test_what_is_archived_was_stored_before():
     size = 2 * KEEP_ENDED
     play = Stored(graph(*(f"n{index} -> n{index + 1}" for index in range(size))), check=False)
     for index in range(size):
+        stored = dict(play.parts)
         play.succeeds(f"n{index}")
         commit = play.commits[-1]
-        assert {part.name for part in commit.archive if part.name[0] == "n"} == {
-            name for name in commit.drop if name[0] == "n"
-        }
+        dropped = {name: stored[name] for name in commit.drop if name[0] == "n"}
+        assert nodes_in(commit.archive) == dropped
 
 
 def test_what_changes_in_a_commit_is_not_archived_by_it():
@@ -439,6 +449,122 @@ def test_a_retry_brings_nodes_back_from_the_archive_and_to_it():
     assert {records[index].result for index in range(size + 1)} == {"second"}
     assert len([name for name in play.parts if name[0] == "n"]) <= KEEP_ENDED + 3
     assert all(mark in ENDED for mark in play.load().marks)
+
+
+# ---------------------------------------------------------------- packs
+
+SIZE = KEEP_ENDED + 2 * PACK_NODES
+
+
+def wide(size: int = SIZE) -> Stored:
+    """Return a task of independent nodes."""
+    return Stored(graph(" ".join(f"n{index}" for index in range(size))), check=False)
+
+
+def archived_names(play: Stored) -> set[str]:
+    return {name for name in play.archive if name[0] in "np"}
+
+
+def test_neighbours_that_ended_share_a_part_of_the_archive():
+    play = wide()
+    for index in range(SIZE):
+        play.succeeds(f"n{index}", index)
+    packs = (KEEP_ENDED // 2 + 1) // PACK_NODES + 1
+    assert archived_names(play) == {f"p{number}" for number in range(packs)}
+    assert {index: record.result for index, record in play.records().items()} == {
+        index: index for index in range(SIZE)
+    }
+    assert_the_same(play.load(), play.task)
+
+
+def test_a_node_that_runs_keeps_its_neighbours_until_too_many_have_ended():
+    play = wide()
+    play.starts("n5")
+    for index in range(KEEP_ENDED + 1):
+        if index != 5:
+            play.succeeds(f"n{index}", index)
+    assert archived_names(play) == set()
+    play.succeeds(f"n{KEEP_ENDED + 1}")
+    play.succeeds(f"n{KEEP_ENDED + 2}")
+    assert "p0" not in archived_names(play)
+    assert {"p1", "p2", "p3"} <= archived_names(play)
+    assert node_part(0) in play.parts
+
+
+def test_nodes_whose_neighbours_run_are_archived_one_by_one():
+    play = wide(3 * SIZE)
+    ended = range(0, 3 * SIZE, 2)
+    for index in ended:
+        play.succeeds(f"n{index}", index)
+    assert {name[0] for name in archived_names(play)} == {"n"}
+    assert len(play.writer.ended) <= KEEP_ENDED
+    records = play.records()
+    assert [records[index].result for index in ended] == list(ended)
+
+
+def test_large_records_are_archived_one_by_one():
+    play = wide(3 * PACK_NODES)
+    for index in range(3 * PACK_NODES):
+        play.succeeds(f"n{index}", "x" * (MAX_PACK_BYTES // 8))
+    assert {name[0] for name in archived_names(play)} == {"n"}
+
+
+def test_a_node_leaves_its_pack_when_it_runs_again():
+    play = wide()
+    for index in range(1, SIZE):
+        play.succeeds(f"n{index}", index)
+    play.breaks("n0")
+    assert play.task.is_packed(40)
+    play.task.records |= play.records()
+    play.retry("n40")
+    assert not play.load().is_packed(40)
+    assert play.load().is_packed(41)
+    play.succeeds("n40", "again")
+    assert (play.records()[40].result, play.records()[41].result) == ("again", 41)
+    assert play.load().packed == play.task.packed
+    play.reload()
+    assert (play.records()[40].result, play.records()[41].result) == ("again", 41)
+
+
+def test_a_pack_is_replaced_by_one_with_all_of_its_nodes():
+    """A reader of an older state of the task looks for all of them."""
+    play = wide()
+    for index in range(1, SIZE):
+        play.succeeds(f"n{index}", "first")
+    play.breaks("n0")
+    before = play.load()
+    assert [before.is_packed(index) for index in (0, PACK_NODES)] == [False, True]
+    play.task.records |= play.records()
+    play.retry(*(f"n{index}" for index in range(PACK_NODES, SIZE)))
+    for index in range(PACK_NODES, SIZE):
+        play.succeeds(f"n{index}", "second")
+    assert play.task.is_packed(PACK_NODES)
+    read = asyncio.run(records_of(play, before, range(PACK_NODES, 2 * PACK_NODES)))
+    assert {record.result for record in read.values()} == {"second"}
+    assert len(read) == PACK_NODES
+
+
+@pytest.mark.parametrize(
+    "packed", ["[[0,2]]", "[[1,0]]", "[[0,0],[0,1]]", "[[1,1],[0,0]]", "[[-1,0]]", "[[0]]"]
+)
+def test_a_state_whose_packs_do_not_fit_its_nodes_is_damaged(packed: str):
+    play = Stored(graph("a b"))
+    play.parts["state"] = play.parts["state"][:-1] + b',"packed":' + packed.encode() + b"}"
+    with pytest.raises(CorruptRecord, match=r"packs do not fit|packed"):
+        play.load()
+
+
+@pytest.mark.parametrize("data", [b"", b"x {}", b'{"32":{}}'])
+def test_a_pack_that_cannot_be_read_is_damaged(data: bytes):
+    play = wide()
+    for index in range(SIZE):
+        play.succeeds(f"n{index}", index)
+    play.archive["p1"] = (9, data)
+    with pytest.raises(CorruptRecord, match="the pack 'p1' of task 't' cannot be read"):
+        play.records()
+
+
+# ---------------------------------------------------------------- plans
 
 
 def test_plans_are_kept_up_to_a_number_of_nodes_and_the_last_one_in_any_case():

@@ -1282,6 +1282,8 @@ class Task:
     """Numbers of failed nodes by reason code, of the first codes that failed."""
     publication: Publication | None = None
     """Progress of the publication of its changes; None if they are not published."""
+    packed: bytearray = field(default_factory=bytearray)
+    """Per node: 1 if its record is in a pack of the archive. Later nodes are in none."""
 
     taken: list[int] = field(default_factory=list)
     """Per node of the graph: edges from parents that were taken, with data."""
@@ -1334,6 +1336,10 @@ class Task:
     def mark(self, index: int) -> int:
         """Return the mark of a node."""
         return self.marks[index]
+
+    def is_packed(self, index: int) -> bool:
+        """Return whether the record of a node is in a pack of the archive."""
+        return index < len(self.packed) and self.packed[index] == 1
 
     def children_of(self, index: int) -> Iterator[int]:
         """Yield the children of a map, or the shards of a node."""

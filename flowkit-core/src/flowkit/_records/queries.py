@@ -6,7 +6,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from flowkit._engine import sources_of
-from flowkit._records.record_parts import decode_node, node_part
+from flowkit._records.node_packs import decode_pack, pack_part
+from flowkit._records.record_parts import corrupt, decode_node, node_part
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
 from flowkit.messages import Source
@@ -50,18 +51,38 @@ async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict
         elif task.marks[index] in ENDED:
             archived.append(index)
     if archived:
-        parts = await store.read_archive(task.task_id, [node_part(index) for index in archived])
+        parts = await archived_nodes(store, task, archived)
         task_id, ids = task.task_id, task.spec.plan.ids
-        recalled = {
-            index: decode_node(parts[name], task_id, ids[index])
-            for index in archived
-            if (name := node_part(index)) in parts
-        }
+        recalled = {index: decode_node(data, task_id, ids[index]) for index, data in parts.items()}
         found.update(recalled)
         if len(recalled) <= MOST_RECALLED:
             if len(task.recalled) + len(recalled) > MOST_RECALLED:
                 task.recalled.clear()
             task.recalled.update(recalled)
+    return found
+
+
+async def archived_nodes(store: Store, task: Task, indexes: Collection[int]) -> dict[int, bytes]:
+    """Return the parts of these nodes from the archive of their task, by index. A node that never
+    started has none.
+
+    Raises:
+        CorruptRecord: one of them cannot be decoded.
+    """
+    packed = [index for index in indexes if task.is_packed(index)]
+    apart = {node_part(index): index for index in indexes if not task.is_packed(index)}
+    names = [*dict.fromkeys(map(pack_part, packed)), *apart]
+    found: dict[int, bytes] = {}
+    of_packs: dict[int, bytes] = {}
+    for name, data in (await store.read_archive(task.task_id, names)).items():
+        if name in apart:
+            found[apart[name]] = data
+        else:
+            try:
+                of_packs |= decode_pack(data)
+            except ValueError as error:
+                raise corrupt(f"the pack {name!r} of task {task.task_id!r}", error) from None
+    found.update((index, of_packs[index]) for index in packed if index in of_packs)
     return found
 
 

@@ -86,6 +86,8 @@ class State:
     failed_codes: dict[str, Annotated[Count, Field(ge=1)]] = field(default_factory=dict)
     key: KeyClaim | None = None
     publication: Publication | None = None
+    packed: list[tuple[Count, Count]] = field(default_factory=list)
+    """First and last node of each row of nodes whose records are in packs of the archive."""
 
 
 HEAD: TypeAdapter[Head] = TypeAdapter(Head)

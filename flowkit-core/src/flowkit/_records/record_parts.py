@@ -3,11 +3,11 @@
 The parts are ``state``, ``vars``, ``signals``, ``n<index>``, ``e<seq>`` and ``c<number>``, all of
 them JSON. ``n12`` is the node with index 12. ``e0000000007`` holds changes of the history, the
 first of which has number 7. ``c0000003`` holds the marks of children of maps, from the one with
-number 3 * 1,024.
+number 3 * 1,024. The archive has ended nodes in :mod:`packs <flowkit._records.node_packs>`, too.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, fields
 from itertools import compress
 from operator import attrgetter
@@ -20,6 +20,15 @@ from flowkit._engine import Transition, tags_of
 from flowkit._records import record_models
 from flowkit._records.child_marks import changed_parts, encode_blocks, encode_marks, encode_streams
 from flowkit._records.map_items import grown_parts, item_parts
+from flowkit._records.node_packs import (
+    MAX_PACK_BYTES,
+    add_to_pack,
+    encode_pack,
+    encode_packed,
+    nodes_of_pack,
+    pack_part,
+    take_from_packs,
+)
 from flowkit._text.validation_errors import message_of
 from flowkit._user_code.containment import error_text
 from flowkit.errors import CorruptRecord
@@ -75,6 +84,8 @@ def encode_state(task: Task) -> bytes:
         state["key"] = task.key.fields()
     if task.publication is not None:
         state["publication"] = asdict(task.publication)
+    if task.packed:
+        state["packed"] = encode_packed(task)
     if task.spec.parent is not None:
         state["parent_attempt"] = task.parent_attempt
         state["parent_pauses"] = task.parent_pauses
@@ -257,6 +268,17 @@ class RecordWriter:
         Call :meth:`committed` once the commit is stored. If it is not stored, neither the task nor
         this writer can be used any more.
         """
+        take_from_packs(task, self.changed)
+        drop: list[str] = []
+        archive, self.items = self.items, []
+        if len(self.ended) > KEEP_ENDED or self._ended_bytes > KEEP_BYTES:
+            for part, nodes in self._archived_nodes(task):
+                archive.append(part)
+                drop += map(node_part, nodes)
+        if len(self._log_parts) > KEEP_LOG_PARTS or self._log_bytes > KEEP_BYTES:
+            old = list(_oldest(self._log_parts, self._log_bytes, keep=KEEP_LOG_PARTS // 2))
+            drop += old
+            archive.append(_merged({name: self._log_parts[name] for name in old}))
         put: dict[str, bytes] = {STATE: encode_state(task)}
         if self.vars_changed:
             put[VARS] = to_json(task.vars)
@@ -269,16 +291,6 @@ class RecordWriter:
         if self.changed_marks:
             put.update(encode_marks(task, self.changed_marks))
             self.changed_marks = set()
-        drop: list[str] = []
-        archive, self.items = self.items, []
-        if len(self.ended) > KEEP_ENDED or self._ended_bytes > KEEP_BYTES:
-            for index in self._nodes_to_archive(task):
-                drop.append(node_part(index))
-                archive.append(ArchivedPart(node_part(index), task.version, self.ended[index]))
-        if len(self._log_parts) > KEEP_LOG_PARTS or self._log_bytes > KEEP_BYTES:
-            old = list(_oldest(self._log_parts, self._log_bytes, keep=KEEP_LOG_PARTS // 2))
-            drop += old
-            archive.append(_merged({name: self._log_parts[name] for name in old}))
         self.changed = set()
         self.log = []
         self.vars_changed = self.signals_changed = False
@@ -296,12 +308,32 @@ class RecordWriter:
             tags=tags_of(task),
         )
 
-    def _nodes_to_archive(self, task: Task) -> list[int]:
-        """Return the oldest ended nodes that were stored before this commit."""
+    def _archived_nodes(self, task: Task) -> Iterator[tuple[ArchivedPart, Collection[int]]]:
+        """Yield the parts that take over the oldest ended nodes, and the nodes of each: packs, and
+        then the others one by one if too many are left. The nodes were stored before this commit.
+        """
         oldest = _oldest(self.ended, self._ended_bytes, keep=KEEP_ENDED // 2)
-        return [
-            index for index in oldest if index not in self.changed and task.marks[index] in ENDED
-        ]
+        movable = [index for index in oldest if self._may_move(task, index)]
+        packed, packed_bytes = set[int](), 0
+        for nodes in dict.fromkeys(map(nodes_of_pack, movable)):
+            if not all(self._may_move(task, index) for index in nodes):
+                continue
+            parts = {index: self.ended[index] for index in nodes}
+            size = sum(map(len, parts.values()))
+            if size <= MAX_PACK_BYTES:
+                yield ArchivedPart(pack_part(nodes[0]), task.version, encode_pack(parts)), nodes
+                add_to_pack(task, nodes)
+                packed.update(nodes)
+                packed_bytes += size
+        left, left_bytes = len(self.ended) - len(packed), self._ended_bytes - packed_bytes
+        if left > KEEP_ENDED or left_bytes > KEEP_BYTES:
+            for index in movable:
+                if index not in packed:
+                    yield ArchivedPart(node_part(index), task.version, self.ended[index]), (index,)
+
+    def _may_move(self, task: Task, index: int) -> bool:
+        """Return whether a node has ended and is stored unchanged in the record of the task."""
+        return index in self.ended and index not in self.changed and task.marks[index] in ENDED
 
     def committed(self, task: Task, commit: Commit) -> None:
         """Take over a commit that was stored."""

@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from flowkit._engine import contradiction, derive, tags_of
 from flowkit._records import record_models
 from flowkit._records.child_marks import restore_children
+from flowkit._records.node_packs import restore_packed
 from flowkit._records.record_parts import (
     STATE,
     VARS,
@@ -264,6 +265,7 @@ def _task(record: TaskRecord) -> Task:
         raise ValueError("its marks do not fit its nodes")
     if state.maps or state.map_streams:
         restore_children(task, state.maps, state.map_streams, parts)
+    restore_packed(task, state.packed)
     task.records = decode_nodes(parts, spec.task_id, task.spec.plan)
     _check_records(task)
     return task

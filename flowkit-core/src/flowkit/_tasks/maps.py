@@ -28,8 +28,7 @@ from flowkit._expressions import Budget, BudgetExceeded, InvalidExpression
 from flowkit._json.metrics import Numbers, add_numbers, is_finite
 from flowkit._json.values import short
 from flowkit._records.map_items import encode_items, items_a_part, tag_of
-from flowkit._records.queries import records_of
-from flowkit._records.record_parts import node_part
+from flowkit._records.queries import archived_nodes, records_of
 from flowkit._tasks.conditions import Allowance
 from flowkit._tasks.evaluation import MEMORY_AT_ONCE, STEPS_AT_ONCE, Evaluations
 from flowkit._tasks.map_artifacts import new_items
@@ -227,8 +226,7 @@ async def _results(store: Store, task: Task, children: Sequence[int]) -> list[An
         else:
             archived.append(child)
     if archived:
-        names = {node_part(child): child for child in archived}
         # Only the result is needed, so the records are not decoded as models.
-        for name, data in (await store.read_archive(task.task_id, list(names))).items():
-            found[names[name]] = from_json(data).get("result")
+        for child, data in (await archived_nodes(store, task, archived)).items():
+            found[child] = from_json(data).get("result")
     return [found.get(child) for child in children]

@@ -11,7 +11,7 @@ from flowkit._codecs.store_codec import encoded
 from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.letters import node_letter_id
 from flowkit._records.letter_records import read_letters
-from flowkit._records.queries import records_of
+from flowkit._records.queries import archived_nodes, records_of
 from flowkit._records.record_parts import decode_log, decode_nodes, signals_of
 from flowkit._records.task_records import decode_task
 from flowkit._tasks.views import full_view
@@ -308,7 +308,7 @@ class Invariants:
             )
         )
         self._check_archive(
-            commit.task_id,
+            after,
             {name: data for name, data in known.record.parts.items() if name not in after.parts},
         )
         self._check_history(known, entries, state["seq"])
@@ -366,19 +366,22 @@ class Invariants:
         known.status, known.outcome = state["status"], state["outcome"]
         known.parent_attempt = state.get("parent_attempt", 0)
 
-    def _check_archive(self, task_id: str, dropped: Mapping[str, bytes]) -> None:
+    def _check_archive(self, after: TaskRecord, dropped: Mapping[str, bytes]) -> None:
         """Check that the nodes that left the record are unchanged in the archive.
 
         The history entries of one commit are merged into one.
         """
         if not dropped:
             return
-        kept = at_once(self._reading.read_archive(task_id, list(dropped)))
-        lost = [name for name in dropped if name[0] == "n" and name not in kept]
-        if lost or not kept:
-            raise InvariantBroken(
-                f"{lost or sorted(dropped)} left the record and are not in the archive"
-            )
+        task = decode_task(after, to_look_at=True)
+        nodes = {name: int(name[1:]) for name in dropped if name[0] == "n"}
+        kept = at_once(archived_nodes(self._reading, task, nodes.values()))
+        lost = [name for name, index in nodes.items() if kept.get(index) != dropped[name]]
+        changes = [name for name in dropped if name[0] == "e"]
+        if changes and not at_once(self._reading.read_archive(task.task_id, changes)):
+            lost += changes
+        if lost:
+            raise InvariantBroken(f"{lost} left the record and are not in the archive")
 
     @staticmethod
     def _check_history(known: _Known, entries: list[tuple[int, Any]], seq: int) -> None:
