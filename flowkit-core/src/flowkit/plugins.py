@@ -247,14 +247,20 @@ class Plugins:
         return next(self.answers(hook, check=check, **arguments), None)
 
     def answers(
-        self, hook: str, *, check: Callable[[Any], Any] | None = None, **arguments: Any
+        self,
+        hook: str,
+        *,
+        check: Callable[[Any], Any] | None = None,
+        then: Callable[[Any], object] | None = None,
+        **arguments: Any,
     ) -> Iterator[Answer]:
         """Yield the answers to a hook that are not None, as :meth:`first` returns them.
 
-        A plugin is called when the answer of the one before it has been used.
+        A plugin is called when the answer of the one before it has been used. ``then`` is called
+        with each answer, in the context of the caller, and its errors are those of the plugin.
         """
         for implementation in reversed(self._implementations(hook)):
-            value = _call(hook, implementation, arguments, check)
+            value = _call(hook, implementation, arguments, check, then)
             if value is not None:
                 yield Answer(implementation.plugin_name, value)
 
@@ -512,6 +518,7 @@ def _call(
     implementation: pluggy.HookImpl,
     arguments: Mapping[str, Any],
     check: Callable[[Any], Any] | None = None,
+    then: Callable[[Any], object] | None = None,
 ) -> Any:
     """Call a hook of one plugin.
 
@@ -519,11 +526,23 @@ def _call(
     plugin.
     """
     try:
-        return contained(apart, _checked_answer, implementation, arguments, check)
+        return contained(_used_answer, implementation, arguments, check, then)
     except _Clash:
         raise
     except Exception as error:
         raise_named(implementation.plugin_name, hook, origin(error))
+
+
+def _used_answer(
+    implementation: pluggy.HookImpl,
+    arguments: Mapping[str, Any],
+    check: Callable[[Any], Any] | None,
+    then: Callable[[Any], object] | None,
+) -> Any:
+    value = apart(_checked_answer, implementation, arguments, check)
+    if then is not None and value is not None:
+        then(value)
+    return value
 
 
 def _checked_answer(

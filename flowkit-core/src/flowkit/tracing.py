@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Version ff, and ids that are all zeros, are invalid.
 _TRACEPARENT = re.compile(
@@ -49,6 +50,9 @@ class TraceContext:
         """Whether the spans of the trace are recorded."""
         return bool(int(self.traceparent[53:55], 16) & 1)
 
+
+# All messages of a task have its trace in their headers.
+_shared = lru_cache(maxsize=1_000)(TraceContext)
 
 _current: ContextVar[TraceContext | None] = ContextVar("flowkit_trace", default=None)
 
@@ -97,7 +101,7 @@ def trace_from(headers: Mapping[str, str] | Mapping[str, bytes]) -> TraceContext
     if not _TRACEPARENT.fullmatch(traceparent):
         return None
     tracestate = _text(headers.get("tracestate"))
-    return TraceContext(traceparent, tracestate if _TRACESTATE.fullmatch(tracestate) else "")
+    return _shared(traceparent, tracestate if _TRACESTATE.fullmatch(tracestate) else "")
 
 
 def _text(value: str | bytes | None) -> str:

@@ -222,6 +222,8 @@ async def undo_cancellation(*, postpone: bool = False) -> None:
     moment is raised here. With ``postpone`` the next await raises it: the caller holds data that
     must not be lost.
     """
+    if not _cancelled:
+        return
     task = asyncio.current_task()
     if task is None or task not in _cancelled:
         return

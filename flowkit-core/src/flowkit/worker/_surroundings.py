@@ -8,7 +8,7 @@ from typing import Any
 from flowkit._user_code.containment import contained, error_text, origin, undo_cancellation
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.errors import FlowKitError, PluginError
-from flowkit.plugins import Plugins, raise_named
+from flowkit.plugins import Answer, Plugins, raise_named
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +31,13 @@ class surrounded:
         self._plugins = plugins
         self._hook = hook
         self._arguments = arguments
-        self._entered: list[_Surrounding] = []
+        self._entered: list[Answer] = []
 
     async def __aenter__(self) -> None:
+        managers = self._plugins.answers(self._hook, check=_checked, then=_enter, **self._arguments)
         try:
-            for answer in self._plugins.answers(self._hook, check=_checked, **self._arguments):
-                one = _Surrounding(self._plugins, answer.plugin, self._hook, answer.value)
-                one.enter()
-                self._entered.append(one)
+            for manager in managers:
+                self._entered.append(manager)
             await undo_cancellation()
         except BaseException as error:
             await self._leave(error)
@@ -54,14 +53,41 @@ class surrounded:
 
     async def _leave(self, error: BaseException | None) -> None:
         raised = error
-        for one in reversed(self._entered):
+        for manager in reversed(self._entered):
             try:
-                one.leave(raised)
+                self._leave_one(manager, raised)
             except FlowKitError as of_plugin:
                 raised = of_plugin
         await undo_cancellation()
         if raised is not None and raised is not error:
             raise raised
+
+    def _leave_one(self, manager: Answer, error: BaseException | None) -> None:
+        """Leave the manager of a plugin after this error of the code inside, or None."""
+        try:
+            if error is None:
+                contained(manager.value.__exit__, None, None, None)
+            else:
+                contained(manager.value.__exit__, type(error), error, error.__traceback__)
+        except Exception as raised:
+            if error is None:
+                raise_named(manager.plugin, self._hook, origin(raised))
+            if origin(raised) is not error:
+                self._log(manager.plugin, origin(raised))
+
+    def _log(self, plugin: str, raised: BaseException) -> None:
+        """Log an error on leaving, where the error of the code inside counts."""
+        log_failure(
+            logger,
+            self._plugins,
+            "Plugin %s raised in %s",
+            plugin,
+            self._hook,
+            text=error_text(raised),
+            error=raised,
+            level=logging.ERROR,
+            extra={"action": "plugin_failed", "plugin": plugin},
+        )
 
 
 def _checked(answer: Any) -> Any:
@@ -73,48 +99,5 @@ def _checked(answer: Any) -> Any:
     )
 
 
-class _Surrounding:
-    """Context manager of a plugin, whose errors name the plugin."""
-
-    __slots__ = ("_hook", "_manager", "_plugin", "_plugins")
-
-    def __init__(
-        self, plugins: Plugins, plugin: str, hook: str, manager: AbstractContextManager[Any]
-    ) -> None:
-        self._plugins = plugins
-        self._plugin = plugin
-        self._hook = hook
-        self._manager = manager
-
-    def enter(self) -> None:
-        try:
-            contained(self._manager.__enter__)
-        except Exception as error:
-            raise_named(self._plugin, self._hook, origin(error))
-
-    def leave(self, error: BaseException | None) -> None:
-        """Leave after this error of the code inside, or None."""
-        try:
-            if error is None:
-                contained(self._manager.__exit__, None, None, None)
-            else:
-                contained(self._manager.__exit__, type(error), error, error.__traceback__)
-        except Exception as raised:
-            if error is None:
-                raise_named(self._plugin, self._hook, origin(raised))
-            if origin(raised) is not error:
-                self._log(origin(raised))
-
-    def _log(self, raised: BaseException) -> None:
-        """Log an error on leaving, where the error of the code inside counts."""
-        log_failure(
-            logger,
-            self._plugins,
-            "Plugin %s raised in %s",
-            self._plugin,
-            self._hook,
-            text=error_text(raised),
-            error=raised,
-            level=logging.ERROR,
-            extra={"action": "plugin_failed", "plugin": self._plugin},
-        )
+def _enter(manager: AbstractContextManager[Any]) -> None:
+    manager.__enter__()
