@@ -45,3 +45,9 @@ def flowkit_trace(context: SpanContext) -> TraceContext:
         f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}",
         state if len(state) <= MOST_STATE_CHARS else "",
     )
+
+
+def at_span(trace: TraceContext, span_id: int) -> TraceContext:
+    """Return the position of another span of the same trace."""
+    parent = trace.traceparent
+    return TraceContext(f"{parent[:36]}{span_id:016x}{parent[52:]}", trace.tracestate)

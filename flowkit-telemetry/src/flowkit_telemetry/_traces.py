@@ -4,13 +4,12 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import lru_cache
 from time import time_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace as otel
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
-    Span,
     SpanContext,
     SpanKind,
     TraceFlags,
@@ -23,7 +22,7 @@ from flowkit_telemetry._current_spans import CurrentSpan
 from flowkit_telemetry._deferred_spans import DeferredSpan
 from flowkit_telemetry._provider import Provider
 from flowkit_telemetry._span_ids import span_id_of_attempt, span_id_of_task, trace_id_of_task
-from flowkit_telemetry._trace_contexts import flowkit_trace, sibling, span_context
+from flowkit_telemetry._trace_contexts import at_span, flowkit_trace, sibling, span_context
 
 MOST_TASKS = 10_000
 """Number of tasks whose positions in their traces are remembered."""
@@ -69,19 +68,19 @@ class Traces:
             return
         trace = current_trace()
         here = self._task(after.id, trace)
-        if not here.trace_flags.sampled:
+        if not here.is_sampled:
             return
         attributes = _named(after.id, after.pipeline) | {"flowkit.task.status": after.status.value}
         parent, links = None if trace is None else span_context(trace), []
         if after.parent is not None:
             attributes |= {"flowkit.task.parent": after.parent}
-            above = self._task(after.parent, trace)
+            above = self._task(after.parent, trace).span
             links.append(Link(above, {"flowkit.link": "parent"}))
             if trace is not None:
                 parent = above
         self._provider.record(
             "task",
-            here,
+            here.span,
             parent,
             SpanKind.INTERNAL,
             attributes,
@@ -96,32 +95,26 @@ class Traces:
     def flowkit_around_attempt(self, node: NodeSpec, ctx: Any) -> AbstractContextManager[Any]:
         """Return the span of an attempt, with a link to that of the attempt before."""
         task = self._task(ctx.task_id, current_trace())
-        span_id = span_id_of_attempt(ctx.task_id, ctx.node_id, ctx.attempt)
-        here = sibling(task, span_id, is_remote=False)
-        if not task.trace_flags.sampled:
-            return _current(NonRecordingSpan(here))
+        task_id, node_id, attempt, role = ctx.task_id, ctx.node_id, ctx.attempt, node.type
+        span_id = span_id_of_attempt(task_id, node_id, attempt)
+        here, trace = sibling(task.span, span_id, is_remote=False), at_span(task.trace, span_id)
+        if not task.is_sampled:
+            return CurrentSpan(NonRecordingSpan(here), trace)
         links: tuple[Link, ...] = ()
-        if ctx.attempt > 1:
-            earlier = span_id_of_attempt(ctx.task_id, ctx.node_id, ctx.attempt - 1)
-            links = (Link(sibling(task, earlier), {"flowkit.link": "retry"}),)
+        if attempt > 1:
+            earlier = span_id_of_attempt(task_id, node_id, attempt - 1)
+            links = (Link(sibling(task.span, earlier), {"flowkit.link": "retry"}),)
         attributes = {
-            "flowkit.task.id": ctx.task_id,
-            "flowkit.node.id": ctx.node_id,
-            "flowkit.node.role": node.type,
-            "flowkit.node.attempt": ctx.attempt,
+            "flowkit.task.id": task_id,
+            "flowkit.node.id": node_id,
+            "flowkit.node.role": role,
+            "flowkit.node.attempt": attempt,
             "flowkit.worker.id": ctx.worker_id,
         }
-        return _current(
-            DeferredSpan(
-                self._provider,
-                f"attempt {node.type}",
-                here,
-                task,
-                SpanKind.CONSUMER,
-                attributes,
-                links,
-            )
+        span = DeferredSpan(
+            self._provider, f"attempt {role}", here, task.span, SpanKind.CONSUMER, attributes, links
         )
+        return CurrentSpan(span, trace)
 
     def flowkit_around_batch(self, batch: Any, ctx: Any) -> AbstractContextManager[Any] | None:
         """Return the span of a try of a batch, if that of its attempt is recorded."""
@@ -134,21 +127,21 @@ class Traces:
             "flowkit.node.id": ctx.node_id,
             "flowkit.node.attempt": ctx.attempt,
         }
-        return _current(
-            DeferredSpan(
-                self._provider, "batch", self._below(parent), parent, SpanKind.INTERNAL, attributes
-            )
-        )
+        here = self._below(parent)
+        span = DeferredSpan(self._provider, "batch", here, parent, SpanKind.INTERNAL, attributes)
+        return CurrentSpan(span, flowkit_trace(here))
 
     # ------------------------------------------------ positions
 
-    def _task_span(self, task_id: str, trace: TraceContext | None) -> SpanContext:
+    def _task_span(self, task_id: str, trace: TraceContext | None) -> "_TaskSpan":
         """Return the position of the span of a task."""
         span_id = span_id_of_task(task_id)
         if trace is not None:
-            return sibling(span_context(trace), span_id)
-        trace_id = trace_id_of_task(task_id)
-        return SpanContext(trace_id, span_id, True, FLAGS[self._provider.samples(trace_id)])
+            span = sibling(span_context(trace), span_id)
+        else:
+            trace_id = trace_id_of_task(task_id)
+            span = SpanContext(trace_id, span_id, True, FLAGS[self._provider.samples(trace_id)])
+        return _TaskSpan(span, flowkit_trace(span), span.trace_flags.sampled)
 
     def _below(self, parent: SpanContext) -> SpanContext:
         """Return the position of a new span, which is the first of its trace if the parent is not
@@ -163,8 +156,12 @@ class Traces:
         return SpanContext(trace_id, span_id, False, FLAGS[self._provider.samples(trace_id)])
 
 
-def _current(span: Span) -> CurrentSpan:
-    return CurrentSpan(span, flowkit_trace(span.get_span_context()))
+class _TaskSpan(NamedTuple):
+    """Position of the span of a task, for OpenTelemetry and for FlowKit."""
+
+    span: SpanContext
+    trace: TraceContext
+    is_sampled: bool
 
 
 def _named(task_id: str, pipeline: str | None) -> dict[str, str | int]:
