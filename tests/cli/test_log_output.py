@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -239,3 +241,43 @@ async def test_an_error_with_half_of_a_surrogate_pair_can_be_logged_by_every_han
     ):
         assert text in written
     assert "Traceback (most recent call last)" in written
+
+
+LOGGERS = """
+import logging, sys
+from flowkit.cli import _log_output
+
+exec(sys.argv[1])
+for name in ("flowkit.worker", "shop.handlers", "pymongo.topology", "uvicorn.error"):
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        logging.getLogger(name).log(level, "")
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "of_flowkit", "of_users", "of_libraries"),
+    [
+        ("service(Level.DEBUG, as_json=False)", "DEBUG", "DEBUG", "WARNING"),
+        ("service(Level.INFO, as_json=False)", "INFO", "INFO", "WARNING"),
+        ("service(Level.ERROR, as_json=False)", "ERROR", "ERROR", "ERROR"),
+        ("run()", "ERROR", "INFO", "WARNING"),
+        ("dev(())", "WARNING", "INFO", "WARNING"),
+    ],
+)
+def test_what_users_log_is_shown_from_the_level_on_and_of_libraries_only_warnings(
+    setup: str, of_flowkit: str, of_users: str, of_libraries: str
+) -> None:
+    setup = f"Level = _log_output.Level; _log_output.log_{setup}"
+    logged = subprocess.run(
+        [sys.executable, "-c", LOGGERS, setup], capture_output=True, text=True, check=True
+    )
+    lowest: dict[str, str] = {}
+    for line in logged.stderr.splitlines():
+        level, name = re.search(r"([A-Z]+) +([a-z.]+):", line).groups()
+        lowest.setdefault(name, level)
+    assert lowest == {
+        "flowkit.worker": of_flowkit,
+        "shop.handlers": of_users,
+        "pymongo.topology": of_libraries,
+        "uvicorn.error": of_libraries,
+    }

@@ -21,6 +21,10 @@ from flowkit._user_code.log_records import extra_of
 from flowkit.tracing import current_trace
 
 DRIVERS = ("aiokafka", "pymongo", "motor")
+_OURS = (*DRIVERS, "asyncio", "uvicorn", "opentelemetry", "urllib3")
+"""Libraries that FlowKit uses: what they log below a warning concerns its developers."""
+_OF_USERS = {**dict.fromkeys(_OURS, logging.WARNING), "": logging.INFO}
+"""Levels of the loggers that are not FlowKit's."""
 MOST_REMEMBERED = 1_000
 """Maximum number of log lines of drivers whose last time is kept."""
 MOST_OF_A_FIELD = 16_000
@@ -208,11 +212,12 @@ def _unformatted(record: logging.LogRecord, error: Exception) -> logging.LogReco
 
 
 def log_service(level: Level, *, as_json: bool) -> None:
-    """Log FlowKit, its adapters and plugins from this level on, and other libraries' warnings."""
+    """Log from this level on, but only warnings of the libraries that FlowKit uses."""
     formatter = (
         JsonLines() if as_json else PlainLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
-    _log({"flowkit": level.number, "": logging.WARNING}, formatter)
+    of_libraries = max(level.number, logging.WARNING)
+    _log({**dict.fromkeys(_OURS, of_libraries), "": level.number}, formatter)
 
 
 def log_verb() -> None:
@@ -223,17 +228,17 @@ def log_verb() -> None:
 
 
 def log_run() -> None:
-    """Log messages from handlers, and what the display does not show: errors and outages."""
-    levels = {"flowkit.run": logging.INFO, "flowkit": logging.ERROR, "": logging.WARNING}
+    """Log messages from the user's code, and what the display does not show: errors and outages."""
+    levels = {"flowkit.run": logging.INFO, "flowkit": logging.ERROR, **_OF_USERS}
     _log(levels, PlainLines("%(levelname)s %(name)s: %(message)s"), always=OUTAGES)
 
 
 def log_dev(reported: Collection[str]) -> None:
-    """Log messages from handlers, and warnings, without the ``reported`` actions.
+    """Log messages from the user's code, and warnings, without the ``reported`` actions.
 
     ``flowkit dev`` prints those itself.
     """
-    levels = {"flowkit.run": logging.INFO, "flowkit": logging.WARNING, "": logging.WARNING}
+    levels = {"flowkit.run": logging.INFO, "flowkit": logging.WARNING, **_OF_USERS}
     handler = _log(levels, PlainLines("%(levelname)-9s %(name)s: %(message)s"))
     handler.addFilter(lambda record: getattr(record, "action", None) not in reported)
 
