@@ -1,4 +1,6 @@
-"""A command is sent for what is stored, although the task in memory is ahead of it."""
+"""A command is sent for what is stored, although the task in memory is ahead of it. The results of
+many parents do not travel with it.
+"""
 
 from collections.abc import Sequence
 
@@ -6,12 +8,12 @@ from flowkit import CoordinatorConfig, Graph
 from flowkit._engine import EngineSettings
 from flowkit._tasks.cached_tasks import TaskUpdate
 from flowkit.coordinator._command_watch import CommandWatch
-from flowkit.coordinator._outbox import Outbox
-from flowkit.messages import NodeReleased, NodeStarted, RunNode, decode
+from flowkit.coordinator._outbox import MANY_PARENTS, Outbox
+from flowkit.messages import NodeReleased, NodeStarted, RunContextData, RunNode, decode
 from flowkit.protocols import Message, Place
 from flowkit.task import TaskSpec
-from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
-from tests.builders import graph, node
+from flowkit_testing import Cluster, InMemoryBus, InMemoryStore, ManualClock
+from tests.builders import graph, node, work
 from tests.coordinator.processors import processor_of
 
 
@@ -59,3 +61,19 @@ async def test_the_command_of_a_stored_issue_is_sent() -> None:
 async def test_no_command_is_sent_for_an_issue_that_is_not_stored_yet() -> None:
     sent, _ = await tokens_sent(ahead=True)
     assert sent == []
+
+
+async def test_the_results_of_many_parents_do_not_travel_with_the_command() -> None:
+    names = [f"n{number}" for number in range(MANY_PARENTS + 1)]
+    given = {"io": {"input_inline": {"x": 1}}}
+    few, many = node("few", "work", *names[1:], **given), node("many", "work", *names, **given)
+    bus = Recording()
+    async with Cluster(bus=bus, handlers=[work]) as cluster:
+        await cluster.run(graph(*map(node, names), few, many), params={"p": 1})
+    sent = [decode(message.value) for message in bus.published]
+    commands = {one.node_id: one for one in sent if isinstance(one, RunNode)}
+    assert commands["few"].data is not None
+    assert (len(commands["few"].data.results), commands["few"].data.results_apart) == (200, False)
+    assert commands["many"].data == RunContextData(
+        io={"input_inline": {"x": 1}}, params={"p": 1}, vars={}, results={}, results_apart=True
+    )

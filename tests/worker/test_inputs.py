@@ -12,6 +12,7 @@ from flowkit.messages import RunContextData, Source, StreamMoved, encode
 from flowkit.protocols import ArtifactRecord, Message, Stream
 from flowkit.worker import Batch, BatchResult, Handler, InputRequest, RunContext
 from flowkit_testing import InMemoryArtifactStore
+from tests.builders import plugin
 from tests.worker.bench import Bench
 
 ENDED = (Source(node_id="up", ended=True),)
@@ -442,6 +443,70 @@ async def test_params_that_are_read_once_cost_later_children_no_report_of_their_
             command = await bench.send(role="echo", task_id=task_id, data=data)
             assert (await bench.end(command)).result == {"p": 1}
     assert bench.kinds(command) == ["node_succeeded"]
+
+
+APART = RunContextData(io={"input_inline": 1}, params={}, vars={}, results={}, results_apart=True)
+
+
+async def test_results_of_many_parents_are_not_read_for_a_function_without_context(
+    bench: Bench,
+) -> None:
+    """The task is not in the store."""
+
+    async def blind(item: Any) -> Any:
+        return item
+
+    async with bench.worker({"blind": blind}):
+        assert (await bench.run(role="blind", data=APART)).result == 1
+
+
+@pytest.mark.parametrize("hook", ["", "flowkit_around_attempt", "flowkit_around_batch"])
+async def test_results_of_many_parents_are_read_for_all_that_see_the_context(
+    bench: Bench, hook: str
+) -> None:
+    io = {"input_inline": [1, 2], "batching": {"size": 1}}
+    async with Client(db=bench.store, bus=bench.bus) as client:
+        task_id = await client.create_task(
+            graph={"nodes": [{"node_id": "n", "type": "role", "io": io}]}, params={"p": 1}
+        )
+    seen: list[Any] = []
+
+    def around(ctx: RunContext) -> None:
+        seen.append(dict(ctx.params))
+
+    async def blind(item: Any) -> None: ...
+    async def sees(item: Any, ctx: RunContext) -> None:
+        around(ctx)
+
+    plugins = [plugin("spans", **{hook: around})] if hook else []
+    async with bench.worker({"role": blind if hook else sees}, plugins=plugins):
+        end = await bench.run(role="role", task_id=task_id, data=APART)
+    assert (end.kind, seen) == ("node_succeeded", [{"p": 1}] * len(seen))
+    assert seen
+
+
+async def test_results_of_many_parents_are_read_for_an_input_adapter(bench: Bench) -> None:
+    io = {"input_inline": {"input_adapter": "seen"}}
+    async with Client(db=bench.store, bus=bench.bus) as client:
+        task_id = await client.create_task(
+            graph={"nodes": [{"node_id": "n", "type": "role", "io": io}]}, params={"p": 1}
+        )
+
+    async def adapter(request: InputRequest) -> AsyncIterator[Batch]:
+        yield Batch("only", dict(request.context.params))
+
+    def register(register: Callable[[str, Any], None]) -> None:
+        register("seen", adapter)
+
+    seen: list[Any] = []
+
+    async def blind(item: Any) -> None:
+        seen.append(item)
+
+    adapters = plugin("adapters", flowkit_register_input_adapters=register)
+    async with bench.worker({"role": blind}, plugins=[adapters]):
+        await bench.run(role="role", task_id=task_id, data=APART.model_copy(update={"io": io}))
+    assert seen == [{"p": 1}]
 
 
 async def test_what_does_not_travel_is_read_from_the_store(bench: Bench) -> None:

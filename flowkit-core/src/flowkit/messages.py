@@ -145,6 +145,10 @@ class RunContextData(BaseModel):
     """
     expressions: ExpressionData | None = None
     """Set if ``io`` contains expressions, which the worker evaluates."""
+    results_apart: bool = False
+    """The node has many parents: ``results`` and ``errors`` are empty, and the worker reads them
+    from the store if its handler takes them.
+    """
 
 
 class SegmentNode(BaseModel):

@@ -80,7 +80,7 @@ logger = logging.getLogger(__name__)
 
 MANY_PARENTS = 200
 """A node with more parents than this, or whose expressions read more nodes, reads their results
-from the store.
+from the store, if its handler takes them.
 """
 OwnEffect = (
     CallFunction
@@ -429,6 +429,15 @@ class Outbox:
                 data["errors"] = errors
             if index in plan.computed:
                 data = await self._with_expressions(task, index, data)
+        elif index < plan.size and index not in plan.computed:
+            data = {
+                "io": _given_input(node),
+                "params": task.spec.params,
+                "vars": task.vars,
+                "results": {},
+                "streams": reads_streams,
+                "results_apart": True,
+            }
         # The fields of a RunNode, without the model: it would be built only to be encoded, and the
         # reader validates it.
         command: dict[str, Any] = {

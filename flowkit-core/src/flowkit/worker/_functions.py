@@ -150,6 +150,11 @@ class FunctionHandler(Mappable, Generic[P, R_co]):
         return {"input_inline": writer.arguments(self, given)}
 
     @property
+    def takes_context(self) -> bool:
+        """Whether the function has a parameter for the context."""
+        return self._signature.context is not None
+
+    @property
     def parameters(self) -> Sequence[inspect.Parameter]:
         """Parameters aside from the context."""
         return self._signature.parameters

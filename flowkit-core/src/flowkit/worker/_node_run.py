@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -367,7 +367,7 @@ class Run:
 
     async def _work_to_the_end(self) -> Any:
         data = self._data
-        if data is None:
+        if data is None or (data.results_apart and self._takes_results(data.io)):
             data = self._data = await read_node(
                 run_data, self.command, self._services, "read the input of a node"
             )
@@ -395,6 +395,14 @@ class Run:
         finally:
             # Cleanups, and the log lines about the end, belong to the span of the attempt.
             continue_in(trace)
+
+    def _takes_results(self, io: Mapping[str, Any]) -> bool:
+        """Return whether the results of the parents may be seen, which are in the context."""
+        plugins, served, inline = self._services.plugins, self._served, io.get("input_inline")
+        if not isinstance(served, FunctionHandler) or served.takes_context:
+            return True
+        has_adapter = isinstance(inline, Mapping) and "input_adapter" in inline
+        return has_adapter or plugins.surrounds_attempts or plugins.surrounds_batches
 
     async def _handle(self, data: RunContextData) -> Any:
         """Call the handler, and return the result."""
