@@ -36,6 +36,7 @@ from flowkit.worker import Worker
 from flowkit_telemetry._config import TelemetryConfig
 from flowkit_telemetry._process_metrics import ProcessMetrics
 from flowkit_telemetry._provider import Provider
+from flowkit_telemetry._span_encoding import encoded
 from flowkit_telemetry._traces import Traces
 from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers
@@ -52,14 +53,17 @@ WORKLOADS: Mapping[str, tuple[Callable[[], dict[str, Any]], int, int]] = {
 class Encoding(SpanExporter):
     """Exporter that encodes spans and sends nothing."""
 
+    def __init__(self, encode: Callable[[Sequence[ReadableSpan]], object]) -> None:
+        self._encode = encode
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        encode_spans(spans).SerializeToString()
+        self._encode(spans)
         return SpanExportResult.SUCCESS
 
 
 def tracing(sample_ratio: float = 1.0) -> Provider:
     found = Provider(TelemetryConfig(sample_ratio=sample_ratio))
-    found.add_span_processor(BatchSpanProcessor(Encoding()))
+    found.add_span_processor(BatchSpanProcessor(Encoding(encoded)))
     return found
 
 
@@ -141,7 +145,11 @@ async def floor(rounds: int) -> None:
         "flowkit.worker.id": "worker",
     }
 
-    for title, found in (("dropped", Provider(TelemetryConfig())), ("encoded", tracing())):
+    dropping, encoding = Provider(TelemetryConfig()), Provider(TelemetryConfig())
+    encoding.add_span_processor(
+        BatchSpanProcessor(Encoding(lambda spans: encode_spans(spans).SerializeToString()))
+    )
+    for title, found in (("dropped", dropping), ("encoded", encoding)):
         tracer = found.get_tracer("floor")
 
         async def spans(tracer: Tracer = tracer, found: Provider = found) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,9 +17,10 @@ from flowkit_telemetry._provider import exporting_provider
 from tests.builders import graph, node
 
 WITHIN_SEC = 60
-
-
+POLL_SEC = 0.01
+"""Interval at which the server checks whether it has to end."""
 PATH = "/v1/traces"
+DECOMPRESSIONS = {None: bytes, "gzip": gzip.decompress, "deflate": zlib.decompress}
 
 
 class Collector(ThreadingHTTPServer):
@@ -30,6 +32,10 @@ class Collector(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Request)
         self.spans: list[Any] = []
         self.services: set[str] = set()
+        self.compressions: list[str | None] = []
+        """Those of the requests so far."""
+        self.refusals = 0
+        """Number of the next requests that fail for a moment."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -60,8 +66,13 @@ class _Request(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
+        compression = self.headers.get("Content-Encoding")
+        self.server.compressions.append(compression)
+        if self.server.refusals:
+            self.server.refusals -= 1
+            self._answer(503)
+            return
+        body = DECOMPRESSIONS[compression](body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             self.server.services.update(
                 one.value.string_value
@@ -70,8 +81,12 @@ class _Request(BaseHTTPRequestHandler):
             )
             for scope in resource.scope_spans:
                 self.server.spans += scope.spans
-        self.send_response(200 if self.path == PATH else 404)
+        self._answer(200 if self.path == PATH else 404)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
         self.send_header("Content-Length", "0")
+        self.send_header("Retry-After", "0")
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
@@ -81,7 +96,7 @@ class _Request(BaseHTTPRequestHandler):
 @contextmanager
 def collecting() -> Iterator[Collector]:
     with Collector() as collector:
-        thread = threading.Thread(target=collector.serve_forever)
+        thread = threading.Thread(target=collector.serve_forever, args=(POLL_SEC,))
         thread.start()
         try:
             yield collector

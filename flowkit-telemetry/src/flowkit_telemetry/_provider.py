@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -19,6 +19,7 @@ from flowkit.errors import ConfigError
 from flowkit_telemetry._config import TelemetryConfig
 from flowkit_telemetry._exporters import EndingExporter
 from flowkit_telemetry._span_ids import ChosenIds
+from flowkit_telemetry._unchanged_spans import UnchangedSpan
 
 EXPORT_SEC = 5
 """Time in which the collector answers."""
@@ -89,7 +90,7 @@ class Provider(TracerProvider):
                 attributes,
                 max_value_len=limits.max_span_attribute_length,
             )
-        span = ReadableSpan(
+        span = UnchangedSpan(
             name=name,
             context=context,
             parent=parent,
@@ -131,10 +132,12 @@ def exporter_of(settings: TelemetryConfig, timeout_sec: float) -> SpanExporter:
         ConfigError: it is not installed.
     """
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        import opentelemetry.exporter.otlp.proto.http  # noqa: F401
     except ImportError:
         raise ConfigError(
             "options.telemetry.traces_endpoint: the exporter is not installed; pip install"
             " 'flowkit-telemetry[otlp]'"
         ) from None
-    return OTLPSpanExporter(endpoint=settings.traces_endpoint, timeout=timeout_sec)
+    from flowkit_telemetry._span_sending import CollectorExporter
+
+    return CollectorExporter(settings.traces_endpoint, timeout_sec)
