@@ -8,8 +8,9 @@ Processes without telemetry, with metrics, with traces of which every one or eve
 and with metrics and all traces run in turns, and the figures are medians. ``ratio`` is the time
 compared with that without telemetry in the same turn; ``processor`` is the same by processor time,
 which other programs of the machine disturb less, and ``least`` that of the least turns. The spans
-are encoded for OTLP in the process, and dropped instead of sent. The last lines are the floor: what
-OpenTelemetry's SDK alone takes for a span like that of an attempt, without and with its encoding.
+are encoded for OTLP in the process, and dropped instead of sent. For comparison, the last lines
+show what OpenTelemetry's SDK alone takes for a span like that of an attempt, without and with its
+encoding.
 """
 
 import argparse
@@ -135,7 +136,7 @@ async def measure(title: str, place: Callable[[int], Addresses], name: str, roun
         )
 
 
-async def floor(rounds: int) -> None:
+async def spans_of_the_sdk(rounds: int) -> None:
     """Measure spans without FlowKit."""
     attributes: dict[str, str | int] = {
         "flowkit.task.id": "0123456789abcdef0123456789abcdef",
@@ -150,7 +151,7 @@ async def floor(rounds: int) -> None:
         BatchSpanProcessor(Encoding(lambda spans: encode_spans(spans).SerializeToString()))
     )
     for title, found in (("dropped", dropping), ("encoded", encoding)):
-        tracer = found.get_tracer("floor")
+        tracer = found.get_tracer("benchmark")
 
         async def spans(tracer: Tracer = tracer, found: Provider = found) -> None:
             for _ in range(WIDTH):
@@ -159,7 +160,7 @@ async def floor(rounds: int) -> None:
 
         some = [await cost(spans) for _ in range(rounds)]
         middle = statistics.median(one.processor for one in some)
-        say(f"floor, span of the SDK, {title}", microseconds=middle / WIDTH * 1e6)
+        say(f"span of the SDK, {title}", microseconds=middle / WIDTH * 1e6)
 
 
 async def embedded(names: Sequence[str], rounds: int) -> None:
@@ -171,7 +172,7 @@ async def embedded(names: Sequence[str], rounds: int) -> None:
         for name in names:
             for title, place in places.items():
                 await measure(title, partial(embedded_at, place), name, rounds)
-    await floor(rounds)
+    await spans_of_the_sdk(rounds)
 
 
 async def on_servers(kafka: str, mongo: str, names: Sequence[str], rounds: int) -> None:
