@@ -123,6 +123,12 @@ async def test_a_body_above_the_limit_is_refused(http: httpx.AsyncClient) -> Non
     assert problem(answer)[0] == 422
 
 
+async def test_the_configured_limit_is_the_only_one_of_a_body() -> None:
+    async with Cluster() as cluster, serving(cluster.client, max_body_bytes=20_000_000) as client:
+        answer = await client.post("/tasks", content=b" " * 19_000_000 + b"{}", headers=JSON)
+    assert problem(answer) == (422, "graph_invalid")
+
+
 async def test_a_body_that_does_not_end_is_refused() -> None:
     async with Cluster() as cluster:
         token = await add_token(cluster.client.store.records, "ann", Role.ADMIN, cluster.clock)

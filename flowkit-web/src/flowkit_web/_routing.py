@@ -90,7 +90,8 @@ class _StrictRequest(Request):
 
     async def json(self) -> Any:
         try:
-            return read_document(await self.body(), syntax="JSON")
+            body = await self.body()  # of an accepted length, see Guard
+            return read_document(body, syntax="JSON", max_bytes=len(body))
         except DocumentError as error:
             raise Problem(400, "invalid_json", redacted(str(error))) from None
 
