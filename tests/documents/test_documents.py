@@ -161,6 +161,14 @@ def test_a_configuration_of_numbered_fields_is_refused(tmp_path: Path) -> None:
     assert refusal(configuration, path) == f"1 (from {path}): Keys should be strings"
 
 
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_is_not_finite_is_refused_with_its_place(name: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        read_document(f'{{"NaN \\" Infinity": 1,\n "a": [1, {name}, NaN]}}', syntax="JSON")
+    where = f"line 2, column 11: {name} is not a finite number"
+    assert str(caught.value) == f"the document is not JSON: {where}"
+
+
 @pytest.mark.parametrize(
     ("syntax", "text"), [("JSON", '{"a": -%s}'), ("TOML", "a = %s"), ("YAML", "a: %s")]
 )

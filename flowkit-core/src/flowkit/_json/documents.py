@@ -132,12 +132,21 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _read_json(text: str, max_levels: int) -> Any:
+    def no_constant(name: str) -> Any:
+        # The reader gives no position. What it has read is JSON, so that each string is closed.
+        found = _JSON_STRING_OR_CONSTANT.finditer(text)
+        place = next(one.start() for one in found if one[0][0] != '"')
+        raise json.JSONDecodeError(f"{name} is not a finite number", text, place)
+
     try:
         return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer
+            text, object_pairs_hook=_object, parse_constant=no_constant, parse_int=_integer
         )
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+_JSON_STRING_OR_CONSTANT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?Infinity|NaN', re.DOTALL)
 
 
 def _integer(digits: str) -> int:
@@ -165,10 +174,6 @@ def repeated_key(keys: Iterable[str]) -> str:
     """Return the first key that occurs a second time."""
     seen: set[str] = set()
     return next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a finite number")
 
 
 def _read_toml(text: str, max_levels: int) -> Any:
