@@ -17,6 +17,7 @@ NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
         ({}, "exactly one of cron, every_sec and at, not none of them"),
         ({"cron": "@daily", "every_sec": 5}, "not cron and every_sec"),
         ({"cron": "0 0 * *"}, "cron.*has 4 fields"),
+        ({"cron": f"{'0,' * 500}0 * * * *"}, "cron.*at most 1000 characters"),
         ({"cron": "@daily", "timezone": "Moon/Base"}, "timezone.*not a known time zone"),
         ({"every_sec": 0.5}, "every_sec"),
         ({"every_sec": "5"}, "every_sec"),

@@ -29,6 +29,8 @@ from flowkit.graph._models import LAST_VERSION
 
 MAX_SCHEDULE_ID_CHARS = 160
 """Length of the id of a schedule. The ids of its tasks are longer."""
+LONGEST_CRON = 1_000
+"""Characters of a cron line. All values of all fields together are shorter."""
 LONGEST_JITTER_SEC = 24 * 3600.0
 
 Overlap = Literal["skip", "queue", "allow", "cancel_running"]
@@ -94,7 +96,7 @@ class Schedule(BaseModel):
     """Params of the tasks. ``${ … }`` is an expression, which sees ``schedule.id`` and the nominal
     time ``schedule.at``.
     """
-    cron: str | None = None
+    cron: Annotated[str, Field(max_length=LONGEST_CRON)] | None = None
     """Five fields, or ``@hourly``, ``@daily``, ``@weekly``, ``@monthly`` or ``@yearly``, in the
     local time of ``timezone``.
     """
