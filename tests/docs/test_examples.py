@@ -73,7 +73,7 @@ def test_the_code_of_a_page_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = [block for block in blocks(page) if block.runs]
-    pytester.makefile(".ini", pytest="[pytest]\nfilterwarnings = error\n")
+    pytester.makefile(".ini", pytest="[pytest]\naddopts = -p no:asyncio\nfilterwarnings = error\n")
     pytester.syspathinsert()
     for block in here:
         if block.title:

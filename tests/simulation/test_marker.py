@@ -20,7 +20,8 @@ FLOW = """
 @pytest.fixture(params=["", "anyio_mode = auto\n"], ids=["plain", "auto"])
 def project(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makeini(
-        f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n{request.param}"
+        "[pytest]\nfilterwarnings = error\naddopts = --strict-markers -p no:asyncio\n"
+        f"{request.param}"
     )
     return pytester
 

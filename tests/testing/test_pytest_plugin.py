@@ -20,7 +20,11 @@ USES_FIXTURES = """
 
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    pytester.makeini("""
+        [pytest]
+        addopts = -p no:asyncio
+        filterwarnings = error
+    """)
     return pytester
 
 
@@ -71,5 +75,84 @@ def test_a_suite_runs_with_one_fixture_and_no_configuration(project: pytest.Pyte
                     yield store.artifacts
     """)
     outcome = project.runpytest_inprocess().parseoutcomes()
+    assert set(outcome) == {"passed", "skipped"}
+    assert outcome["skipped"] == 4
+
+
+WITH_PYTEST_ASYNCIO = """
+    import asyncio
+
+    import pytest
+    import pytest_asyncio
+
+    from flowkit.worker import handler
+    from flowkit_testing import InMemoryStore
+    from flowkit_testing.conformance import ArtifactStoreConformance
+
+    GRAPH = {"nodes": [{"node_id": "a", "type": "wait"}]}
+    loops = []
+
+    @handler("wait")
+    async def wait(item, ctx):
+        await ctx.clock.sleep(60)
+
+    @pytest_asyncio.fixture
+    async def worker(flowkit_cluster):
+        return await flowkit_cluster.add_worker([wait])
+
+    @pytest.fixture
+    async def finished(flowkit_cluster):
+        yield await flowkit_cluster.run(GRAPH, handlers=[wait])
+
+    @pytest.mark.asyncio
+    async def test_a_cluster(flowkit_cluster):
+        assert (await flowkit_cluster.run(GRAPH, handlers=[wait])).status == "finished"
+
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_a_cluster_in_a_fixture(flowkit_cluster, finished, worker):
+        assert finished.status == "finished"
+        assert (await flowkit_cluster.run(GRAPH)).status == "finished"
+
+    @pytest.mark.asyncio
+    @pytest.mark.flowkit_sim(seeds=2, faults="none")
+    async def test_a_simulation(flowkit_cluster):
+        assert (await flowkit_cluster.run(GRAPH, handlers=[wait])).status == "finished"
+
+    class TestSuite(ArtifactStoreConformance):
+        oversize_bytes = 10_000_000
+
+        @pytest.fixture
+        async def artifacts(self):
+            async with InMemoryStore() as store:
+                self.loop = asyncio.get_running_loop()
+                yield store.artifacts
+
+        async def test_the_loop_of_the_fixture(self, artifacts):
+            assert self.loop is asyncio.get_running_loop()
+
+    @pytest.mark.asyncio(loop_scope="module")
+    @pytest.mark.parametrize("number", [1, 2])
+    async def test_others_are_left_to_pytest_asyncio(number):
+        loops.append(asyncio.get_running_loop())
+        assert len(loops) == number and loops[0] is loops[-1]
+"""
+
+
+@pytest.mark.parametrize("mode", ["auto", "strict"])
+def test_pytest_asyncio_may_be_installed(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, mode: str
+):
+    pytester.makeini(f"""
+        [pytest]
+        asyncio_mode = {mode}
+        asyncio_default_fixture_loop_scope = function
+        filterwarnings = error
+    """)
+    pytester.makepyfile(WITH_PYTEST_ASYNCIO)
+    # pytest-asyncio takes fixtures before anyio if it is loaded after it.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    plugins = ["flowkit_testing.pytest_plugin", "anyio.pytest_plugin", "pytest_asyncio.plugin"]
+    options = [option for plugin in plugins for option in ("-p", plugin)]
+    outcome = pytester.runpytest_subprocess(*options, timeout=60).parseoutcomes()
     assert set(outcome) == {"passed", "skipped"}
     assert outcome["skipped"] == 4

@@ -5,8 +5,8 @@ Pytest loads this plugin in every environment in which flowkit-testing is instal
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -175,6 +175,80 @@ def _all_seeds(
     # Pytest and anyio look at the function that is called, which is not a coroutine function.
     del run.__wrapped__
     return run
+
+
+# ---------------------------------------------------------------- runners
+
+
+class _FlowTest(pytest.Function):
+    """Test that anyio's plugin runs, even if pytest-asyncio is installed and would take it.
+
+    The fixtures run on the event loop of anyio's plugin. On another loop, the test would wait for
+    them forever.
+    """
+
+    def iter_markers_with_node(self, name: str | None = None) -> Iterator[tuple[Any, pytest.Mark]]:
+        """Yield the markers, or those of one name. pytest-asyncio, which asks for its own marker,
+        receives none.
+        """
+        return iter(()) if name == "asyncio" else super().iter_markers_with_node(name)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: "pytest.Module | pytest.Class",
+) -> Generator[None, Any, Any]:
+    """Make tests with FlowKit's fixtures, and those of its suites, tests for anyio's plugin.
+
+    As the outermost wrapper, it receives what pytest-asyncio has made of them.
+    """
+    made = yield
+    if isinstance(made, Sequence):
+        return [_taken(node) for node in made]
+    return _taken(made)
+
+
+def _taken(node: Any) -> Any:
+    if not isinstance(node, pytest.Function) or not _needs_anyio(node):
+        return node
+    test = _FlowTest.from_parent(
+        cast("Any", node.parent),
+        name=node.name,
+        callspec=getattr(node, "callspec", None),
+        callobj=node.obj,
+        fixtureinfo=node._fixtureinfo,  # noqa: SLF001 - pytest has no public way to copy a test
+        keywords=node.keywords,
+        originalname=node.originalname,
+    )
+    test.own_markers = node.own_markers
+    return test
+
+
+def _needs_anyio(test: pytest.Function) -> bool:
+    return "anyio_backend" in test.fixturenames and (
+        any(name.startswith("flowkit_") for name in test.fixturenames)
+        or any(_is_of_suites(base) for base in getattr(test.cls, "__mro__", ()))
+    )
+
+
+def _is_of_suites(base: type) -> bool:
+    return base.__module__.startswith("flowkit_testing.conformance")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(
+    fixturedef: Any, request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Let anyio's plugin wrap the fixtures of these tests before another plugin takes them.
+
+    anyio's own hook finds nothing more to do then.
+    """
+    if not isinstance(request._pyfuncitem, _FlowTest):  # noqa: SLF001 - `node` may be a module
+        return (yield)
+    from anyio import pytest_plugin as anyio_plugin
+
+    setup: Any = anyio_plugin.pytest_fixture_setup
+    return (yield from setup(fixturedef, request))
 
 
 # ---------------------------------------------------------------- backends
