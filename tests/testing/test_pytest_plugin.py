@@ -60,6 +60,35 @@ def test_a_fixture_of_the_users_stands_above(project: pytest.Pytester):
     project.runpytest_inprocess().assert_outcomes(passed=1)
 
 
+def test_a_cluster_uses_the_other_fixtures(project: pytest.Pytester):
+    project.makepyfile("""
+        import pytest
+        from flowkit_testing import InMemoryStore
+
+        GRAPH = {"nodes": [{"node_id": "a", "type": "work"}]}
+
+        class Mine(InMemoryStore):
+            pass
+
+        @pytest.fixture
+        async def flowkit_store():
+            async with Mine() as store:
+                yield store
+
+        async def test_a_cluster(flowkit_cluster, flowkit_bus, flowkit_clock):
+            assert isinstance(flowkit_cluster.store, Mine)
+            assert flowkit_cluster.bus is flowkit_bus
+            assert flowkit_cluster.clock is flowkit_clock
+            task_id = await flowkit_cluster.client.create_task(graph=GRAPH)
+            assert task_id in await flowkit_cluster.store.load([task_id])
+
+        @pytest.mark.flowkit_sim(seeds=1, faults="none")
+        async def test_a_simulation(flowkit_cluster):
+            assert not isinstance(flowkit_cluster.store, Mine)
+    """)
+    project.runpytest_inprocess().assert_outcomes(passed=2)
+
+
 def test_a_suite_runs_with_one_fixture_and_no_configuration(project: pytest.Pytester):
     project.makepyfile("""
         import pytest

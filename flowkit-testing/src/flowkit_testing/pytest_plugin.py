@@ -50,10 +50,15 @@ async def flowkit_store(anyio_backend: object) -> "AsyncIterator[InMemoryStore]"
 
 
 @pytest.fixture
-async def _flowkit_cluster(anyio_backend: object) -> "AsyncIterator[Cluster]":
+async def _flowkit_cluster(
+    flowkit_clock: "ManualClock",
+    flowkit_bus: "InMemoryBus",
+    flowkit_store: "InMemoryStore",
+    anyio_backend: object,
+) -> "AsyncIterator[Cluster]":
     from flowkit_testing._cluster import Cluster
 
-    async with Cluster() as cluster:
+    async with Cluster(clock=flowkit_clock, bus=flowkit_bus, store=flowkit_store) as cluster:
         yield cluster
 
 
@@ -61,7 +66,8 @@ async def _flowkit_cluster(anyio_backend: object) -> "AsyncIterator[Cluster]":
 def flowkit_cluster(
     request: pytest.FixtureRequest, anyio_backend: object
 ) -> "Cluster | SimCluster | None":
-    """Coordinator and worker in memory, on virtual time.
+    """Coordinator and worker in memory, on virtual time: with ``flowkit_clock``, ``flowkit_bus``
+    and ``flowkit_store``.
 
     In a test with the marker ``flowkit_sim``, it is the simulated cluster of each seed.
     """
