@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from flowkit._json.limits import FIRST_MOMENT
 from flowkit._schedules._cron import CronLine, InvalidCron
 
 MINUTE = 60
@@ -136,6 +137,13 @@ def test_a_leap_day_is_found_years_later() -> None:
 def test_times_end_with_the_last_year() -> None:
     assert CronLine("0 0 1 1 *", "UTC").after(seconds(9999, 6, 1)) is None
     assert CronLine("0 * * * *", "Europe/Berlin").after(seconds(9999, 12, 31, 23)) is None
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Pacific/Kiritimati"])
+def test_a_search_from_the_year_1_finds_times_in_each_zone(zone: str) -> None:
+    found = CronLine("0 0 * * *", zone).after(FIRST_MOMENT)
+    assert found is not None
+    assert datetime.fromtimestamp(found, UTC).year == 1000
 
 
 @pytest.mark.parametrize(

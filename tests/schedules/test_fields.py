@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from flowkit import Schedule
 
 NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
+OUT_OF_RANGE = "is not between 0001-01-03T00:00:00Z and 9999-12-29T23:59:59Z"
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,11 @@ NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
         ({"at": datetime(2027, 1, 1)}, "at.*timezone"),
         ({"at": 1_700_000_000}, "at.*a time with a zone"),
         ({"at": "soon"}, "at"),
+        ({"at": "9999-12-31T23:59:59-14:00"}, f"at.*{OUT_OF_RANGE}"),
+        ({"at": "9999-12-29T23:59:59.5Z"}, f"at.*{OUT_OF_RANGE}"),
+        ({"at": "0001-01-01T00:00:00+14:00"}, f"at.*{OUT_OF_RANGE}"),
+        ({"every_sec": 5, "start_at": "0001-01-02T23:59:59Z"}, f"start_at.*{OUT_OF_RANGE}"),
+        ({"cron": "@daily", "end_at": "9999-12-31T23:59:59Z"}, f"end_at.*{OUT_OF_RANGE}"),
         ({"every_sec": 5, "start_at": NEW_YEAR, "end_at": "2026-01-01T00:00:00Z"}, "before start"),
         ({"every_sec": 5, "overlap": "maybe"}, "overlap"),
         ({"every_sec": 5, "catch_up": "some"}, "catch_up"),

@@ -1,7 +1,7 @@
 """Schedules on a cluster in virtual time."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import anyio
@@ -443,6 +443,10 @@ async def test_a_coordinator_that_decides_by_an_old_state_makes_no_task() -> Non
         ({"limit": 0}, "limit is at least 1"),
         ({"limit": 1001}, "limit is at most 1000"),
         ({"start": 5}, "start is a datetime with a time zone"),
+        (
+            {"start": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))},
+            "start is a time between 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z, not 0001",
+        ),
     ],
 )
 async def test_wrong_arguments_of_a_backfill_are_refused(arguments: Any, why: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flowkit._json.limits import is_moment
 from flowkit._schedules import (
     CLAIM_SEC,
     Entry,
@@ -17,6 +18,7 @@ from flowkit._schedules import (
     advance_schedule,
     backfilled,
     new_state,
+    next_times,
     paused,
     redefined,
     resumed,
@@ -25,6 +27,7 @@ from flowkit._schedules import (
     triggered,
     wake_at,
 )
+from flowkit._schedules._schedule import LONGEST_JITTER_SEC
 from flowkit.errors import ScheduleRefused
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
@@ -432,6 +435,60 @@ def test_a_schedule_gets_no_times_that_are_all_past() -> None:
         with pytest.raises(ScheduleRefused, match="no nominal time in the future; give a later"):
             put_again(old, new, state_of(old))
         assert put_again(new, new, state_of(new)).handled == NOON
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({"cron": "@yearly", "start_at": "9999-06-01T00:00:00Z"}, "an earlier start_at"),
+        (
+            {
+                "cron": "@yearly",
+                "start_at": "9999-06-01T00:00:00Z",
+                "end_at": "9999-12-29T23:59:59Z",
+            },
+            "an earlier start_at",
+        ),
+        (
+            {
+                "cron": "@yearly",
+                "start_at": "2030-06-01T00:00:00Z",
+                "end_at": "2030-12-01T00:00:00Z",
+            },
+            "a later end_at",
+        ),
+        ({"cron": "@yearly", "end_at": "2025-12-01T00:00:00Z"}, "a later end_at"),
+        ({"at": "2025-12-01T00:00:00Z"}, "a later at"),
+    ],
+)
+def test_a_schedule_without_times_is_refused_with_the_field_to_change(
+    fields: dict[str, Any], advice: str
+) -> None:
+    with pytest.raises(ScheduleRefused, match=f"no nominal time in the future; give {advice}$"):
+        state_of(at_times(**fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"at": "9999-12-29T23:59:59Z"},
+        {"cron": "* * * * *", "start_at": "9999-12-29T23:59:00Z"},
+        {"cron": "59 13 30 12 *", "start_at": "9999-12-01T00:00:00Z"},
+        {"every_sec": 60, "start_at": "9999-12-29T23:59:00Z"},
+    ],
+)
+def test_the_last_time_of_all_runs_in_each_zone_with_the_longest_jitter(
+    fields: dict[str, Any],
+) -> None:
+    zone = {"timezone": "Pacific/Kiritimati"} if "cron" in fields else {}
+    schedule = at_times(jitter_sec=LONGEST_JITTER_SEC, **zone, **fields)
+    state = state_of(schedule)
+    due = wake_at(Rules.of(schedule), state, NOON, CHECK_SEC)
+    assert due is not None
+    assert is_moment(due)
+    (last,) = next_times(schedule, datetime.fromtimestamp(NOON, UTC), 2)
+    assert last.astimezone(UTC).isoformat()[:16] == "9999-12-29T23:59"
+    assert step(schedule, state, due).start == (last.timestamp(),)
 
 
 def test_times_that_change_again_and_again_are_refused_while_none_is_handled() -> None:

@@ -12,7 +12,7 @@ from flowkit._schedules._changes import (
 from flowkit._schedules._cron import zone_of
 from flowkit._schedules._due_times import CLAIM_SEC, wake_at
 from flowkit._schedules._params import faults_in_params, params_at
-from flowkit._schedules._schedule import Schedule, task_id_of
+from flowkit._schedules._schedule import Schedule, task_id_of, time_text
 from flowkit._schedules._state import Entry, Rules, ScheduleState
 from flowkit._schedules._timetable import Timing, next_times, timetable_of
 from flowkit._schedules._views import ScheduleEvent, ScheduleView, schedule_view
@@ -39,6 +39,7 @@ __all__ = [
     "schedule_view",
     "started",
     "task_id_of",
+    "time_text",
     "timetable_of",
     "triggered",
     "wake_at",

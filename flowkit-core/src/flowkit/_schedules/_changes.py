@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from flowkit._schedules._due_times import without_decided
-from flowkit._schedules._schedule import Schedule, task_id_of
+from flowkit._schedules._schedule import LAST_NOMINAL, Schedule, task_id_of
 from flowkit._schedules._state import (
     MOST_TRIGGERS,
     Backfill,
@@ -13,7 +13,7 @@ from flowkit._schedules._state import (
     ScheduleState,
     Trigger,
 )
-from flowkit._schedules._timetable import Timetable
+from flowkit._schedules._timetable import Timetable, Timing
 from flowkit.errors import ScheduleRefused
 
 MOST_BACKFILLED = 10_000
@@ -73,9 +73,18 @@ def _with_timing(state: ScheduleState, old: Rules, new: Rules, now: float) -> Sc
 def _require_times(rules: Rules, now: float) -> None:
     if rules.times.after(now) is None:
         raise ScheduleRefused(
-            f"schedule {rules.schedule_id!r} has no nominal time in the future; give a later"
-            f" {'at' if rules.timing.at is not None else 'end_at'}"
+            f"schedule {rules.schedule_id!r} has no nominal time in the future; give"
+            f" {_with_times(rules.timing)}"
         )
+
+
+def _with_times(timing: Timing) -> str:
+    """Return the change of a timing without nominal times that may give it some."""
+    if timing.at is not None:
+        return "a later at"
+    if timing.end_at is not None and timing.end_at < LAST_NOMINAL:
+        return "a later end_at"
+    return "another cron" if timing.start_at is None else "an earlier start_at"
 
 
 def _last_tasks(state: ScheduleState, schedule_id: str) -> tuple[str, ...]:

@@ -29,7 +29,8 @@ CRON_ERRORS = (CronSimError, ValueError, AssertionError, TypeError)
 _MANY_HOURS_SEC = 12 * 3600
 _LARGEST_CHANGE = timedelta(hours=25)
 """More than any zone has ever set back its clocks."""
-_EARLIEST = datetime(1000, 1, 1)
+_EARLIEST = round(datetime(1000, 1, 3, tzinfo=UTC).timestamp())
+"""Earlier times are not searched. Those of the year 1 have no local time in some zones."""
 
 
 class InvalidCron(ValueError):
@@ -55,7 +56,7 @@ class CronLine:
 
     def after(self, moment: float) -> float | None:
         """Return the first time after ``moment``, or None if there is none in the next 50 years."""
-        second = floor(moment)
+        second = max(floor(moment), _EARLIEST)
         try:
             found = self._found_after(second)
         except OverflowError:
@@ -126,7 +127,7 @@ class CronLine:
 
     def _locals(self, local: datetime) -> Iterator[datetime]:
         """Yield the local times of the line after this one, as if the clock never changed."""
-        return CronSim(self._line, max(local, _EARLIEST))
+        return CronSim(self._line, local)
 
     def _local(self, second: int) -> datetime:
         return datetime.fromtimestamp(second, self._zone).replace(tzinfo=None, fold=0)

@@ -16,6 +16,8 @@ from pydantic import (
 
 from flowkit._expressions.templates import OPENING
 from flowkit._json.limits import (
+    FIRST_MOMENT,
+    LAST_MOMENT,
     LONGEST_SEC,
     MAX_ID_CHARS,
     LabelKey,
@@ -32,6 +34,11 @@ MAX_SCHEDULE_ID_CHARS = 160
 LONGEST_CRON = 1_000
 """Characters of a cron line. All values of all fields together are shorter."""
 LONGEST_JITTER_SEC = 24 * 3600.0
+_MARGIN_SEC = 2 * 24 * 3600.0
+FIRST_NOMINAL = FIRST_MOMENT + _MARGIN_SEC
+"""First time of a schedule. Its local time in each zone is a ``datetime`` too."""
+LAST_NOMINAL = LAST_MOMENT - _MARGIN_SEC
+"""Last time of a schedule. With the longest jitter, it is a moment in each zone too."""
 
 Overlap = Literal["skip", "queue", "allow", "cancel_running"]
 CatchUp = Literal["latest", "all", "none"]
@@ -57,6 +64,13 @@ def _time(value: Any) -> Any:
     raise ValueError("expected a time with a zone: a datetime, or a text in ISO 8601")
 
 
+def _in_range(time: datetime) -> datetime:
+    if FIRST_NOMINAL <= time.timestamp() <= LAST_NOMINAL:
+        return time
+    first, last = time_text(FIRST_NOMINAL), time_text(LAST_NOMINAL)
+    raise ValueError(f"{time.isoformat()} is not between {first} and {last}")
+
+
 ScheduleId = Annotated[
     str,
     Field(min_length=1, max_length=MAX_SCHEDULE_ID_CHARS),
@@ -68,7 +82,9 @@ Pipeline = Annotated[Name, AfterValidator(literal)]
 Labels = dict[
     Annotated[LabelKey, AfterValidator(literal)], Annotated[LabelText, AfterValidator(literal)]
 ]
-Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_time)]
+Time = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_time), AfterValidator(_in_range)
+]
 """Time with a zone. A text in ISO 8601 is also accepted."""
 IntervalSec = Annotated[float, Field(ge=1, le=LONGEST_SEC)]
 JitterSec = Annotated[float, Field(ge=0, le=LONGEST_JITTER_SEC)]

@@ -7,9 +7,9 @@ from hashlib import blake2b
 from math import ceil
 from typing import Protocol
 
-from flowkit._json.limits import LAST_MOMENT, Moment
+from flowkit._json.limits import Moment
 from flowkit._schedules._cron import CronLine, zone_of
-from flowkit._schedules._schedule import IntervalSec, JitterSec, Schedule
+from flowkit._schedules._schedule import LAST_NOMINAL, IntervalSec, JitterSec, Schedule
 
 _MICRO = 1_000_000
 
@@ -64,8 +64,7 @@ class _Interval:
         number = (round(moment * _MICRO) - origin) // self.every + 1
         if self.first is not None:
             number = max(number, 0)
-        found = (origin + number * self.every) / _MICRO
-        return found if found <= LAST_MOMENT else None
+        return (origin + number * self.every) / _MICRO
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class _Bounded:
 
     times: Timetable
     start: float | None
-    end: float | None
+    end: float
 
     def after(self, moment: float) -> float | None:
         if self.start is not None and moment < self.start:
@@ -92,7 +91,7 @@ class _Bounded:
                 found = self.times.after(found)
         else:
             found = self.times.after(moment)
-        return None if found is None or (self.end is not None and found > self.end) else found
+        return None if found is None or found > self.end else found
 
 
 @lru_cache(maxsize=20_000)
@@ -117,7 +116,7 @@ def timetable_of(timing: Timing) -> Timetable:
         if timing.at is None:
             raise ValueError("a schedule without times")
         times = _Once(timing.at)
-    return times if start is None and end is None else _Bounded(times, start, end)
+    return _Bounded(times, start, LAST_NOMINAL if end is None else min(end, LAST_NOMINAL))
 
 
 def next_times(schedule: Schedule, after: datetime, count: int) -> list[datetime]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from secrets import token_hex
 from typing import Any
 
+from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT, is_moment
 from flowkit._records.record_pages import pages_of
 from flowkit._records.schedule_records import (
     DEFINITION_KIND,
@@ -29,6 +30,7 @@ from flowkit._schedules import (
     resumed,
     schedule_view,
     task_id_of,
+    time_text,
     triggered,
     wake_at,
 )
@@ -222,4 +224,7 @@ async def _change(
 def _seconds(time: Any, name: str) -> float:
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise ValueError(f"{name} is a datetime with a time zone, not {time!r}")
-    return time.timestamp()
+    if not is_moment(seconds := time.timestamp()):
+        first, last = time_text(FIRST_MOMENT), time_text(LAST_MOMENT)
+        raise ValueError(f"{name} is a time between {first} and {last}, not {time.isoformat()}")
+    return seconds
