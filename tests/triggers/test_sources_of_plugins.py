@@ -1,6 +1,7 @@
 """Triggers with the source of a plugin, on a cluster in virtual time."""
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from pydantic_core import to_json
 
 from flowkit import CoordinatorConfig, Trigger, TriggerRefused
+from flowkit._json.limits import LAST_MOMENT
 from flowkit.cli._trigger_checks import check_triggers
 from flowkit.client._trigger_lags import FRESH_SEC, PATIENCE_SEC
 from flowkit.errors import StoreUnavailable
@@ -108,6 +110,16 @@ async def test_a_record_that_cannot_be_used_is_a_dead_letter_and_the_next_one_go
         (again,) = await client.retry_dead_letters([other.letter_id])
         assert again.done, again
         assert await numbers(cluster) == [8, 1]
+
+
+async def test_the_time_of_a_record_is_null_if_no_calendar_has_it() -> None:
+    source = MemorySource()
+    async with running(source) as cluster:
+        await cluster.client.put_trigger(on_record(params={"n": "${event.timestamp}"}))
+        for at in (LATER, LAST_MOMENT + 1, 2**63 / 1000):
+            source.publish(b"", timestamp=at)
+        await settle(cluster)
+        assert Counter(await numbers(cluster)) == {"2033-05-18T03:33:20Z": 1, None: 2}
 
 
 async def test_a_paused_trigger_makes_no_tasks_and_goes_on_where_it_was() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowkit._expressions import Budget, Timestamp
+from flowkit._json.limits import is_moment
 from flowkit._json.values import short
 from flowkit._triggers._trigger import Trigger, pipeline_of
 from flowkit.graph._conditions import Names, evaluate_condition, expression_fault
@@ -32,8 +33,9 @@ class TriggerEvent:
     def scope(self) -> dict[str, Any]:
         """Return the values of the names in expressions."""
         fields = {name: getattr(self, name) for name in EVENT_FIELDS}
-        if self.timestamp is not None:
-            fields["timestamp"] = Timestamp(round(self.timestamp * 1_000_000) * 1_000)
+        if (at := self.timestamp) is not None:
+            nanos = round(at * 1_000_000) * 1_000
+            fields["timestamp"] = Timestamp(nanos) if is_moment(at) else None
         return {"event": fields}
 
 
