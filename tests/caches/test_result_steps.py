@@ -56,3 +56,13 @@ def test_the_key_stays_marked_until_all_in_its_queue_have_the_result() -> None:
     done = step(KeyWork(withdrawn=queue, reads=MOST_SERVED), state, queue, NOW)
     assert (served(done), done.state.contended, done.serve) == ([], True, True)
     assert not asked(state, serve=True).state.contended
+
+
+def test_a_claim_that_gets_the_result_keeps_the_key_marked_while_it_is_in_the_queue() -> None:
+    """Otherwise, a node whose answer was lost would wait without end."""
+    ask = Ask(claim("a"), waits=True, queued=True)
+    for contended in (False, True):
+        work = KeyWork([ask])
+        done = step(work, KeyState(contended=contended, value=VALUE), (), NOW)
+        assert (answers(done), done.state.contended) == ({"a": Answer.CACHED}, True)
+        assert (done.placed(work, ()), done.sharing()) == ([], [])

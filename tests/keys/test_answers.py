@@ -71,14 +71,14 @@ async def test_a_place_that_another_coordinator_has_given_is_refused_and_the_key
         first, second = KeyStore("key", store), KeyStore("key", store)
         assert await refused(first, Claimant("t1", 0, 1)) == set()
         assert await refused(second, Claimant("t2", 0, 1)) == {"k"}
-        assert second.states(["k"], unproved=()) == {}
+        assert second.states(["k"]) == {}
         known = await second.read(["k"])
     assert [holder.claimant.task_id for holder in known["k"].state.holders] == ["t1"]
 
 
 async def refused(keys: KeyStore, claimant: Claimant) -> set[str]:
     """Ask for a place of a key that seems to be free, and return the keys that are refused."""
-    known = keys.states(["k"], unproved=())["k"]
+    known = keys.states(["k"])["k"]
     assert known == Known(FREE, "")
     ask = Ask(Candidate(True, 0, NOON, claimant, 1), waits=True)
     done = step(KeyWork([ask]), known.state, (), NOON)

@@ -121,3 +121,10 @@ def test_a_claim_shares_the_place_of_an_ancestor(limit: int, waits: bool) -> Non
     ask = Ask(claim("child", limit=limit), waits=waits, ancestors=[("a", 0)])
     done = asked(held_by("a"), ask)
     assert (answers(done), holders(done)) == ({"child": Answer.SHARED}, ["a"])
+
+
+def test_the_queue_is_read_when_a_claim_leaves_it() -> None:
+    """Otherwise, the key could become free although others wait."""
+    work = KeyWork(withdrawn=[claim("a")], leaves=True)
+    assert work.reads_queue(KeyState(contended=True))
+    assert not work.reads_queue(KeyState())

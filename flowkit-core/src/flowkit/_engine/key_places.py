@@ -84,6 +84,8 @@ class KeyState(NamedTuple):
     """For the key of a cache: the result that is stored."""
     stale: bool = False
     """For the key of a cache: the result that is computed now is not to be stored."""
+    left: tuple[tuple[str, int], ...] = ()
+    """For batches of claims in the queue, how many of the first claims of each have left it."""
 
     @property
     def is_unused(self) -> bool:
@@ -101,9 +103,8 @@ class KeyState(NamedTuple):
 
     def held_by(self, holders: Collection[Holder]) -> "KeyState":
         """Return the state with these holders. This is faster than ``_replace``."""
-        return KeyState(
-            tuple(holders), self.contended, self.begun, self.window_sec, self.value, self.stale
-        )
+        _, contended, begun, window_sec, value, stale, left = self
+        return KeyState(tuple(holders), contended, begun, window_sec, value, stale, left)
 
     def after(
         self, returned: Collection[Claimant], values: Mapping[Claimant, Value], now: float

@@ -13,7 +13,7 @@ from flowkit._records import (
     worker_sessions,
 )
 from flowkit._records.damaged_tasks import PAGE, SEARCH_SEC, Search, damaged_tasks
-from flowkit._records.key_records import key_state, queue_kind, queued_claim
+from flowkit._records.key_records import key_state, queue_batch, queue_kind
 from flowkit._records.record_pages import pages_of
 from flowkit._records.record_parts import corrupt
 from flowkit.errors import CorruptRecord
@@ -65,7 +65,7 @@ DECODERS: Mapping[str, Decoder] = {
     trigger_records.PIPELINE_KIND: trigger_records.triggers_of,
     worker_sessions.KIND: _required(worker_sessions.decode_session),
     **dict.fromkeys(CLAIM_KINDS, key_state),
-    **dict.fromkeys(map(queue_kind, CLAIM_KINDS), _required(queued_claim)),
+    **dict.fromkeys(map(queue_kind, CLAIM_KINDS), _required(queue_batch)),
     letter_records.KIND: _letter,
     trigger_records.EVENT_KIND: _required(trigger_records.event_of),
     log_records.KIND: log_records.decode_lines,

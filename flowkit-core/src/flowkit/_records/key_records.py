@@ -1,12 +1,17 @@
 """Concurrency keys, rates and the keys of caches, as keyed records of the store.
 
-A key that is in use has a record, and each claim in its queue has one. The keys of the latter begin
-with a hash of the key, and are in the order in which places are given.
+A key that is in use has a record. Claims of a task that come into its queue together are a batch,
+and share a record. The keys of these records begin with a hash of the key, and are in the order of
+the first claims of the batches.
+
+Claims leave a batch in their order, with few exceptions. So the record of the key counts those that
+have left, and the batch is changed only for the exceptions, and deleted with its last claim.
 """
 
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
@@ -31,8 +36,10 @@ _LOWEST = 2**33
 """More than twice the highest priority of a task or node."""
 _EARLIEST = 62_135_596_800.0
 _MICROSECONDS = 1_000_000
-MOST_READ_AGAIN = 10_000
-"""Claims in queues, and prefixes of queues, that are kept in memory."""
+MOST_IN_BATCH = 100
+"""Claims in a batch."""
+MOST_PREFIXES, MOST_READ_AGAIN = 10_000, 1_000
+"""Prefixes of queues, and batches in queues, that are kept in memory."""
 
 
 _Index = Annotated[int, Field(ge=WHOLE_TASK)]
@@ -55,20 +62,39 @@ class _Key(_Data):
     value: tuple[Any, Moment] | None = None
     """Result that is stored under the key of a cache, and the time at which it expires."""
     stale: bool = False
+    left: list[tuple[str, Count]] = []
+    """Batches in the queue, and how many of the first claims of each have left it."""
 
 
 class _Queued(_Data):
-    """Data of the record of a claim in the queue."""
+    """Data of the record of a batch of claims in the queue."""
 
     key: str
-    priority: int
-    asked_at: Moment
     task_id: str
-    index: _Index
-    number: Count
-    limit: Count
-    is_patient: bool = True
-    per_sec: PositiveSeconds | None = None
+    claims: list[tuple[bool, int, Moment, _Index, Count, Count, PositiveSeconds | None]] = Field(
+        min_length=1
+    )
+    """For each claim: whether it is patient, its priority, the time of asking, the node, the number
+    of the claim, its limit, and its time if it is one of a rate.
+    """
+    gone: list[Count] = []
+    """Indexes of claims that have left the batch out of their order."""
+
+
+class Batch(NamedTuple):
+    """Claims of a task that came into the queue of a key together, in the order of places."""
+
+    name: str
+    """Key of the record."""
+    claims: Sequence[Candidate]
+    gone: Collection[int] = ()
+    """Indexes of claims that have left the batch out of their order."""
+    revision: str = ""
+
+    @property
+    def batch_id(self) -> str:
+        """The name of the batch in the record of the key."""
+        return self.name.rpartition("-")[2]
 
 
 def queue_kind(kind: ClaimKind) -> str:
@@ -85,6 +111,8 @@ def key_record(
         "holders": [(*one.claimant, one.since) for one in state.holders],
         "contended": state.contended,
     }
+    if state.left:
+        data["left"] = state.left
     if kind == "rate":
         data |= {"begun": state.begun, "window_sec": state.window_sec}
     elif kind == "cache":
@@ -131,7 +159,15 @@ def key_state(record: KeyedRecord | None) -> KeyState:
     )
     begun = tuple(Begun(*one) for one in found.begun)
     value = None if found.value is None else Value(*found.value)
-    return KeyState(tuple(holders), found.contended, begun, found.window_sec, value, found.stale)
+    return KeyState(
+        tuple(holders),
+        found.contended,
+        begun,
+        found.window_sec,
+        value,
+        found.stale,
+        tuple(found.left),
+    )
 
 
 def _name(record: KeyedRecord) -> str:
@@ -158,38 +194,59 @@ def candidate_of(task: Task, index: int, claim: KeyClaim, kind: ClaimKind = "key
     return Candidate(*rank, 1 if key is None else key.limit)
 
 
-@lru_cache(maxsize=MOST_READ_AGAIN)
+@lru_cache(maxsize=MOST_PREFIXES)
 def queue_prefix(key: str) -> str:
     """Return the beginning of the keys of the records in the queue of a key."""
     return f"{blake2b(key.encode(), digest_size=16).hexdigest()}-"
 
 
 def queue_key(key: str, one: Candidate) -> str:
-    """Return the key of the record of a claim in the queue."""
+    """Return the beginning of the keys of the records of batches with this first claim."""
     micros = int((one.asked_at + _EARLIEST) * _MICROSECONDS)
     first = "" if one.is_patient else "-"  # which is before all digits
     rank = f"{first}{one.minus_priority + _LOWEST:011d}-{micros:018d}"
     task_id, index, number = one.claimant
-    return f"{queue_prefix(key)}{rank}-{task_id}-{index:010d}-{number:010d}"
+    return f"{queue_prefix(key)}{rank}-{task_id}-{index:010d}-{number:010d}-"
 
 
-def queued_record(kind: ClaimKind, key: str, one: Candidate) -> KeyedRecord:
-    """Return the new record of a claim in the queue."""
-    task_id, index, number = one.claimant
+def new_batches(
+    key: str, claims: Collection[Candidate], new_id: Callable[[], str]
+) -> Iterator[Batch]:
+    """Yield batches with these claims. Each has a new id as its name in the record of the key, so
+    that a claim that comes into the queue again counts again.
+    """
+    by_task: dict[str, list[Candidate]] = {}
+    for one in sorted(claims):
+        by_task.setdefault(one.claimant.task_id, []).append(one)
+    for of_task in by_task.values():
+        for start in range(0, len(of_task), MOST_IN_BATCH):
+            some = of_task[start : start + MOST_IN_BATCH]
+            yield Batch(f"{queue_key(key, some[0])}{new_id()}", some)
+
+
+def queue_record(kind: ClaimKind, key: str, batch: Batch) -> KeyedRecord:
+    """Return the record of a batch in the queue."""
+    task_id = batch.claims[0].claimant.task_id
     data: dict[str, Any] = {
         "v": 1,
         "key": key,
-        "priority": -one.minus_priority,
-        "asked_at": one.asked_at,
         "task_id": task_id,
-        "index": index,
-        "number": number,
-        "limit": one.limit,
-        "is_patient": one.is_patient,
+        "claims": [
+            (
+                one.is_patient,
+                -one.minus_priority,
+                one.asked_at,
+                one.claimant.node,
+                one.claimant.number,
+                one.limit,
+                one.per_sec,
+            )
+            for one in batch.claims
+        ],
     }
-    if one.per_sec is not None:
-        data["per_sec"] = one.per_sec
-    return KeyedRecord(queue_kind(kind), queue_key(key, one), to_json(data), task_id=task_id)
+    if batch.gone:
+        data["gone"] = sorted(batch.gone)
+    return KeyedRecord(queue_kind(kind), batch.name, to_json(data), batch.revision, task_id=task_id)
 
 
 def after_queue(record: KeyedRecord) -> str:
@@ -212,32 +269,36 @@ def _queued(data: bytes) -> _Queued | None:
         return None
 
 
-def queued_claim(record: KeyedRecord) -> Candidate | None:
-    """Return the claim of a record in the queue; None if the record is damaged."""
-    return None if record.fault is not None else _queued_claim(record.data)
+def queue_batch(record: KeyedRecord) -> Batch | None:
+    """Return the batch of a record in the queue; None if the record is damaged."""
+    found = None if record.fault is not None else _claims(record.data)
+    return None if found is None else Batch(record.key, *found, record.revision)
 
 
 @lru_cache(maxsize=MOST_READ_AGAIN)
-def _queued_claim(data: bytes) -> Candidate | None:
-    """Return the claim of these data. Each step that gives a place reads the same claims that are
-    at the front of the queue.
+def _claims(data: bytes) -> tuple[Sequence[Candidate], Collection[int]] | None:
+    """Return the claims in these data, and the indexes of those that have left. Coordinators that
+    share a key read the same batches at the front of its queue again and again.
     """
     if (found := _queued(data)) is None:
         return None
-    claimant = Claimant(found.task_id, found.index, found.number)
-    rank = found.is_patient, -found.priority, found.asked_at, claimant
-    return Candidate(*rank, found.limit, found.per_sec)
+    claims = [
+        Candidate(
+            is_patient, -priority, asked_at, Claimant(found.task_id, index, number), limit, per_sec
+        )
+        for is_patient, priority, asked_at, index, number, limit, per_sec in found.claims
+    ]
+    return claims, frozenset(found.gone)
 
 
-def claim_in_queue(task: Task, name: str, kind: ClaimKind) -> Candidate | None:
-    """Return the claim whose record in the queue has the key ``name``; None if it does not wait."""
-    for index in (WHOLE_TASK, *task.records):
-        claim = task.claim(index, kind)
-        if claim is not None and claim.is_open:
-            one = candidate_of(task, index, claim, kind)
-            if queue_key(claim.key, one) == name:
-                return one
-    return None
+def claims_in_queue(task: Task, key: str, kind: ClaimKind) -> list[Candidate]:
+    """Return the claims of a task that wait, or ask, for a place of a key."""
+    claims = ((index, task.claim(index, kind)) for index in (WHOLE_TASK, *task.records))
+    return [
+        candidate_of(task, index, claim, kind)
+        for index, claim in claims
+        if claim is not None and claim.is_open and claim.key == key
+    ]
 
 
 def is_over(task: Task | None, claimant: Claimant, kind: ClaimKind = "key") -> bool:

@@ -6,14 +6,8 @@ from math import ceil
 from typing import NamedTuple
 
 from flowkit._engine.key_places import Candidate, Claimant, KeyState
-from flowkit._records.key_records import (
-    candidate_of,
-    key_state,
-    queue_key,
-    queue_kind,
-    queue_prefix,
-    queued_claim,
-)
+from flowkit._records.key_queues import read_queue
+from flowkit._records.key_records import candidate_of, key_state
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Store, utc
@@ -57,15 +51,13 @@ async def place_wait(
     holders = tuple(holder.claimant for holder in state.holders)
     if kind == "cache":
         return PlaceWait(kind, await _result_of(store, name, holders), holders)
-    before, queue, prefix = queue_key(key, one), queue_kind(kind), queue_prefix(key)
-    queued = await store.records.scan(queue, prefix=prefix, limit=MOST_COUNTED)
-    ahead = [record for record in queued if record.key < before]
+    queue = await read_queue(store.records, kind, key, state.left, most=MOST_COUNTED)
+    ahead = [claim for claim in queue.front(MOST_COUNTED) if claim < one]
     are = "1 is" if len(ahead) == 1 else f"{len(ahead)} are"
     if len(ahead) == MOST_COUNTED:
         are = f"{MOST_COUNTED:,} or more are"
     if one.per_sec is not None:
-        claims = [claim for claim in map(queued_claim, ahead) if claim is not None]
-        left = timedelta(seconds=ceil(rate_wait_sec(state, [*claims, one], now)))
+        left = timedelta(seconds=ceil(rate_wait_sec(state, [*ahead, one], now)))
         return PlaceWait(kind, f"{name}; {are} ahead, about {left} is left", holders)
     return PlaceWait(kind, f"{name}, {await _held_by(store, state)}; {are} ahead", holders)
 

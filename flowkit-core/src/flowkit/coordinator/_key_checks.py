@@ -4,14 +4,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 
 from flowkit._engine import Event, KeyGranted, return_of
 from flowkit._engine.key_places import Claimant, KeyState
+from flowkit._records.key_queues import read_queue
 from flowkit._records.key_records import (
     after_queue,
     awaits_place,
     is_over,
     key_state,
     queue_kind,
-    queue_prefix,
-    queued_claim,
     queued_key,
 )
 from flowkit._records.queries import tasks_to_look_at
@@ -66,8 +65,8 @@ async def _check_queues(store: Store, keys: Keys) -> None:
             continue
         state = _readable((await store.records.get(keys.kind, [key])).get(key))
         if state is not None and not state.contended:
-            queue = await scan(kind, prefix=queue_prefix(key), limit=MOST_AT_ONCE)
-            keys.ask_again(key, filter(None, map(queued_claim, queue)))
+            queue = await read_queue(store.records, keys.kind, key, state.left, most=MOST_AT_ONCE)
+            keys.ask_again(key, queue.front(MOST_AT_ONCE))
 
 
 async def _check(

@@ -74,27 +74,41 @@ class KeyWork:
     values: dict[Claimant, Value] = field(default_factory=dict)
     """Results for the key of a cache, of claims that are returned."""
     withdrawn: list[Candidate] = field(default_factory=list)
-    """Claims whose records are to be deleted from the queue."""
+    """Claims that are to be taken out of their batches in the queue."""
+    maybe_queued: list[Candidate] = field(default_factory=list)
+    """Claims that are to be taken out, too, if the key is contended."""
+    leaves: bool = False
+    """Claims are withdrawn that wait in the queue."""
     serve: bool = False
     """Look whether a claim in the queue may have a place."""
     reads: int = FEW_READ
     """Claims that are to be read from the queue."""
+    unsure: set[Candidate] = field(default_factory=set)
+    """Claims that got places in a step, until it is known whether that is stored."""
     due_at: float | None = None
     """Time for the next check of the holders, if that is to be stored."""
 
     @property
     def needs_step(self) -> bool:
-        """Whether there is more to do than to delete claims from the queue."""
-        return bool(self.asks or self.returned or self.serve or self.due_at is not None)
+        """Whether there is more to do than to take claims out of their batches."""
+        return bool(
+            self.asks or self.returned or self.serve or self.leaves or self.due_at is not None
+        )
+
+    @property
+    def changes_queue(self) -> bool:
+        """Whether claims have come into the queue, or are withdrawn from it."""
+        return self.leaves or any(ask.queued for ask in self.asks)
 
     def reads_queue(self, state: KeyState) -> bool:
-        """Return whether the queue of a contended key matters: a claim may have a place, or the
-        first one without a place may have a holder cancelled.
+        """Return whether the queue matters: the key is contended, and a claim may have a place or
+        leaves the queue, or the first one without a place may have a holder cancelled.
         """
         held = len(state.holders)
-        return bool(
+        return state.contended and bool(
             self.returned
             or self.serve
+            or self.leaves
             or any(
                 not one.candidate.is_patient or one.candidate.fits(held, begun=0)
                 for one in self.asks
@@ -108,8 +122,11 @@ class KeyWork:
         self.begun |= other.begun
         self.values |= other.values
         self.withdrawn += other.withdrawn
+        self.maybe_queued += other.maybe_queued
+        self.leaves = self.leaves or other.leaves
         self.serve = self.serve or other.serve
         self.reads = max(self.reads, other.reads)
+        self.unsure |= other.unsure
         self.due_at = self.due_at if other.due_at is None else other.due_at
 
 
@@ -121,7 +138,9 @@ class Step:
     admitted: Sequence[Candidate] = ()
     """Claims that have a place."""
     served: Sequence[Candidate] = ()
-    """Claims in the queue that get the value. They leave the queue when they know it."""
+    """Claims in the queue that get the value, without those that ask. All of them leave the queue
+    when they know it.
+    """
     answers: list[tuple[Ask, Answer]] = field(default_factory=list)
     waiting: Candidate | None = None
     """The next claim that waits for a place, if it was read."""
@@ -135,6 +154,22 @@ class Step:
     """The oldest holder, if the first claim without a place does not wait patiently."""
     needs_proof: bool = False
     """The step counts only if the state that was read is known to be the last one."""
+
+    def placed(self, work: KeyWork, queue: Sequence[Candidate]) -> list[Candidate]:
+        """Return the claims in the queue that have a place, of which the first ones were read."""
+        found = {
+            ask.candidate for ask, given in self.answers if ask.queued and given is Answer.GRANTED
+        }
+        if queue and self.admitted:
+            found.update({*self.admitted}.intersection(queue))
+        found.update(one for one in work.unsure if self.state.holds(one.claimant))
+        return sorted(found)
+
+    def sharing(self) -> list[Candidate]:
+        """Return the claims in the queue that need no place of their own."""
+        return [
+            ask.candidate for ask, answer in self.answers if ask.queued and answer is Answer.SHARED
+        ]
 
 
 def step(
@@ -182,11 +217,13 @@ def _present(work: KeyWork, queue: Sequence[Candidate]) -> Set[Candidate]:
 
 
 def _served(work: KeyWork, state: KeyState, present: Set[Candidate], *, whole: bool) -> Step:
-    """Answer all claims with the value that is stored."""
+    """Answer all claims with the value that is stored. Those in the queue stay there until they
+    know it: the answers may be lost, and a node that has waited does not ask again.
+    """
     done = Step(state, answers=[(ask, Answer.CACHED) for ask in work.asks], needs_proof=True)
     done.served = sorted(present - {ask.candidate for ask in work.asks})
-    if whole and not present:
-        done.state = state._replace(contended=False)
+    contended = not whole or bool(present) or any(ask.queued for ask in work.asks)
+    done.state = state._replace(contended=contended, left=state.left if contended else ())
     if not whole and (not present or work.reads < MOST_SERVED):
         done.serve, done.reads = True, MOST_SERVED
     return done

@@ -20,6 +20,7 @@ from flowkit._engine import (
 )
 from flowkit._engine.key_places import TURN_SEC, Candidate, Claimant, Holder, KeyState
 from flowkit._records.cache_records import value_of
+from flowkit._records.key_queues import KeyQueue
 from flowkit._records.key_records import (
     candidate_of,
     key_change,
@@ -121,8 +122,11 @@ class Keys:
         if claimant in self._asked:
             self._asked.remove(claimant)
             work.asks = [ask for ask in work.asks if ask.candidate.claimant != claimant]
-        if claim.state != "held":
+        if claim.state == "queued":
             work.withdrawn.append(candidate_of(task, effect.index, claim, self.kind))
+            work.leaves = True
+        elif claim.state != "held":
+            work.maybe_queued.append(candidate_of(task, effect.index, claim, self.kind))
 
     def check(self, key: str, over: Collection[Claimant], due_at: float) -> None:
         """Give back the places of claims that are over, and check the key again later."""
@@ -178,29 +182,37 @@ class Keys:
         if self.kind != "rate":
             await self._find_ancestors([ask for one in work.values() for ask in one.asks])
         entered = await self._store.enter_queues(work)
-        keys = {key for key, one in work.items() if one.needs_step}
-        states = self._store.states(keys, unproved=entered)
-        fresh = await self._store.read(keys - states.keys())
+        keys = [key for key, one in work.items() if one.needs_step]
+        states = self._store.states(keys)
+        fresh = await self._store.read([key for key in keys if key not in states])
         states |= fresh
-        for key in keys - states.keys():  # its record is damaged, and its nodes ask again
-            self._asked.difference_update(ask.candidate.claimant for ask in work[key].asks)
-        queues = await self._store.queues(
-            {
-                key: work[key].reads
-                for key, known in states.items()
-                if known.state.contended and work[key].reads_queue(known.state)
-            }
-        )
+        for key in keys:
+            if key not in states:  # its record is damaged, and its nodes ask again
+                self._asked.difference_update(ask.candidate.claimant for ask in work[key].asks)
+        for key, known in states.items():
+            if known.state.contended:
+                work[key].withdrawn += work[key].maybe_queued
+        queues = await self._store.queues(states, work, entered)
+        removals = await self._store.removals(work, queues)
         now = self._clock.now()
         steps: dict[str, Step] = {}
+        placed: dict[str, Sequence[Candidate]] = {}
         changes: dict[str, RecordChange] = {}
         for key, known in states.items():
-            todo = work[key]
-            done = steps[key] = self._step(key, todo, known.state, queues.get(key, ()), now)
-            if done.state != known.state or (known.revision and todo.due_at is not None):
-                changes[key] = self._change(key, done, known, todo.due_at, now)
-        withdrawn = [(key, gone) for key, one in work.items() for gone in one.withdrawn]
-        refused = await self._store.change(changes, steps, withdrawn)
+            todo, queue = work[key], queues.get(key)
+            front: Sequence[Candidate] = ()
+            if queue is not None and todo.reads_queue(known.state):
+                front = queue.front(todo.reads)
+            done = steps[key] = self._step(key, todo, known.state, front, now)
+            placed[key] = done.placed(todo, front)
+            todo.unsure.update(placed[key])
+            if queue is not None:
+                queue.remove(placed[key])
+            if (change := self._change(key, todo, known, done, queue)) is not None:
+                changes[key] = change
+        refused = await self._store.change(changes, steps, removals)
+        for one in work.values():
+            one.withdrawn = []
         left: dict[str, KeyWork] = {}
         events: Events = {}
         for key, done in steps.items():
@@ -211,7 +223,13 @@ class Keys:
                 self._store.forget(key)
                 left[key] = work[key]
             else:
-                rest = self._take_over(key, work[key], done, queues.get(key, ()), events)
+                queue = queues.get(key)
+                if queue is not None:
+                    self._store.keep(key, queue)
+                is_counted: Callable[[Candidate], bool] = _none
+                if queue is not None and key in changes and done.state.contended:
+                    is_counted = queue.is_counted
+                rest = self._take_over(key, done, placed[key], is_counted, events)
                 if rest is not None:
                     left[key] = rest
             if done.state.value is not None:
@@ -243,44 +261,62 @@ class Keys:
         return step(work, state, queue, now, self._windows.counter(key, state))
 
     def _change(
-        self, key: str, done: Step, known: Known, due_at: float | None, now: float
-    ) -> RecordChange:
-        """Return the change that stores the state after a step.
+        self,
+        key: str,
+        work: KeyWork,
+        known: Known,
+        done: Step,
+        queue: KeyQueue | None,
+    ) -> RecordChange | None:
+        """Return the change that stores the state after a step; None if it is stored already.
 
-        A change does not put off a check that is due: the holders of a key in use would never be
-        checked. While claims wait for a rate, its record is due when the next place is free: the
-        timer of this coordinator may be gone then.
+        Claims that came into the queue or are withdrawn change the record of their key, so that
+        each coordinator that has the queue in memory reads it again. A change does not put off a
+        check that is due: the holders of a key in use would never be checked. While claims wait for
+        a rate, its record is due when the next place is free: the timer of this coordinator may be
+        gone then.
         """
-        state, op_id = done.state, self._store.new_id()
+        renews = known.revision and (work.changes_queue or work.due_at is not None)
+        if done.state == known.state and not renews:
+            return None
+        if queue is not None and done.state.contended:
+            done.state = done.state._replace(left=queue.left(known.state.left))
+        state, due_at, now = done.state, work.due_at, self._clock.now()
         if due_at is None:
             first = now + FIRST_CHECK_SEC
             due_at = first if known.due_at is None else min(first, known.due_at)
         if state.contended and state.begun:
             due_at = min(due_at, self._windows.next_at(key, state, done.waiting))
+        op_id = self._store.new_id()
         return key_change(key, state, known.revision, op_id=op_id, due_at=due_at, kind=self.kind)
 
     def _take_over(
-        self, key: str, work: KeyWork, done: Step, queue: Sequence[Candidate], events: Events
+        self,
+        key: str,
+        done: Step,
+        placed: Sequence[Candidate],
+        is_counted: Callable[[Candidate], bool],
+        events: Events,
     ) -> KeyWork | None:
         """Collect the events that follow from a step that counts, and return the work that is left
         for the key.
+
+        Claims that have a place leave the queue. The record of the key counts them if they are the
+        first ones of their batch. The others are withdrawn, and those that share a place: if it was
+        not known that the step is stored, they might need one the next time.
         """
         if done.state.begun:
             self._timers.wake(key, self._windows.next_at(key, done.state, done.waiting))
-        withdrawn: list[Candidate] = []
-        if queue and done.admitted:
-            admitted = set(done.admitted)
-            withdrawn = [one for one in queue if one in admitted]
         for ask, answer in done.answers:
             self._asked.discard(ask.candidate.claimant)
-            if ask.queued and answer is not Answer.QUEUED:
-                withdrawn.append(ask.candidate)
             _add(events, ask.candidate.claimant, self._event(key, ask, answer, done.state))
-        asking = {ask.candidate for ask, _ in done.answers} if withdrawn else set()
-        for one in withdrawn:
+        asking = {ask.candidate for ask, _ in done.answers} if placed else set()
+        for one in placed:
             if one not in asking:
                 _, index, number = one.claimant
                 _add(events, one.claimant, KeyGranted(index, number, kind=self.kind))
+        sharing = done.sharing()
+        withdrawn = [*(one for one in placed if not is_counted(one)), *sharing]
         for one in done.served:
             _add(events, one.claimant, _cached(key, one, done.state))
         if done.in_the_way is not None:
@@ -289,7 +325,13 @@ class Keys:
             ask.enters = True
         if not (done.unanswered or done.serve or withdrawn):
             return None
-        return KeyWork(done.unanswered, withdrawn=withdrawn, serve=done.serve, reads=done.reads)
+        return KeyWork(
+            done.unanswered,
+            withdrawn=withdrawn,
+            leaves=bool(sharing),
+            serve=done.serve,
+            reads=done.reads,
+        )
 
     def _clear(self, key: str, holder: Holder, events: Events) -> None:
         """Have the task of a holder cancelled; for the key of a cache, let the holder give way at
@@ -316,6 +358,11 @@ class Keys:
                 return _cached(key, ask.candidate, state)
             case _:
                 return KeyGranted(index, number, answer is Answer.SHARED, self.kind)
+
+
+def _none(_: Candidate) -> bool:
+    """Return False: no claim is counted."""
+    return False
 
 
 def _cached(key: str, one: Candidate, state: KeyState) -> ResultCached:
