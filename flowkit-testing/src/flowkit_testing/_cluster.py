@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
+from math import inf
 from typing import Any, Self
 
 from flowkit import Client, Coordinator, CoordinatorConfig, TaskView, WorkerConfig
@@ -9,6 +10,7 @@ from flowkit.worker import Worker
 from flowkit_testing._bus import InMemoryBus
 from flowkit_testing._clock import ManualClock
 from flowkit_testing._store import InMemoryStore
+from flowkit_testing._waits import explain_task, lacks_workers
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -148,7 +150,9 @@ class Cluster:
         ``submission`` are further arguments of :meth:`flowkit.Client.create_task`.
 
         Raises:
-            TimeoutError: the task has not ended in this time.
+            TimeoutError: the task has not ended in this time; or when a virtual day has passed, it
+                waits for nothing but roles that no worker serves. The message explains which nodes
+                are not running, and why.
         """
         own = (
             []
@@ -157,7 +161,22 @@ class Cluster:
         )
         try:
             task_id = await self.client.create_task(graph=graph, params=params, **submission)
-            return await self.client.wait(task_id, timeout)
+            return await self._ended(task_id, inf if timeout is None else timeout)
         finally:
             for worker in own:
                 await self.stop_worker(worker)
+
+    async def _ended(self, task_id: str, timeout: float) -> TaskView:
+        began = self.clock.monotonic()
+        while True:
+            left_sec = began + timeout - self.clock.monotonic()
+            try:
+                return await self.client.wait(task_id, min(left_sec, DAY))
+            except TimeoutError:
+                if left_sec > DAY and not await lacks_workers(self.client, task_id):
+                    continue
+            status = (await self.client.get_task(task_id)).status
+            raise TimeoutError(
+                f"task {task_id!r} is still {status} after {self.clock.monotonic() - began:g} s:"
+                f" {await explain_task(self.client, task_id)}"
+            )
