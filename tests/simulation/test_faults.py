@@ -2,10 +2,19 @@
 
 from collections import Counter
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
-from flowkit_testing.simulation import PROFILES, Faults, SimulationFailed, run_seed, simulate
+from flowkit_testing.simulation import (
+    PROFILES,
+    Faults,
+    SimCluster,
+    SimulationFailed,
+    crash_everywhere,
+    run_seed,
+    simulate,
+)
 from tests.simulation.scenarios import HANDLERS, STANDARD, chain
 
 KINDS = {
@@ -101,3 +110,36 @@ def test_a_cluster_that_cannot_get_over_it_is_stuck_and_says_why() -> None:
     assert "task t" in str(failed.value)
     assert "role 'work'" in str(failed.value)
     assert str(failed.value).count("replay: simulate(chain, …, seed=3)") == 2
+
+
+async def _nothing(cluster: SimCluster) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"seeds": 0},
+        {"seeds": -1},
+        {"seeds": "x"},
+        {"seeds": 1.5},
+        {"seeds": True},
+        {"first_seed": None},
+        {"seed": "x"},
+        {"faults": 3},
+        {"faults": None},
+        {"faults": [["bus"]]},
+    ],
+    ids=repr,
+)
+def test_a_wrong_argument_is_refused_by_its_name(arguments: dict[str, Any]) -> None:
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"^{name} is|^there is no fault profile"):
+        simulate(_nothing, **{"seeds": 1, **arguments})
+
+
+@pytest.mark.parametrize("arguments", [{"every": 0}, {"every": "x"}, {"seed": None}], ids=repr)
+def test_a_wrong_argument_of_crash_everywhere_is_refused(arguments: dict[str, Any]) -> None:
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"^{name} is a whole number"):
+        crash_everywhere(_nothing, **arguments)

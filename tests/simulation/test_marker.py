@@ -135,3 +135,25 @@ def test_the_ordinary_cluster_is_what_it_was(project: pytest.Pytester) -> None:
         "import pytest\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
     )
     project.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("seeds", ["0", "-5", "x"])
+def test_an_option_without_any_seed_is_refused(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str], seeds: str
+) -> None:
+    assert pytester.runpytest_inprocess(f"--flowkit-sim-seeds={seeds}").ret == 4
+    expected = f"--flowkit-sim-seeds: a whole number of at least 1, not '{seeds}'"
+    assert expected in capsys.readouterr().err
+
+
+def test_a_marker_without_any_seed_fails(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        import pytest
+
+        @pytest.mark.flowkit_sim(seeds=0)
+        async def test_it(flowkit_cluster):
+            pass
+    """)
+    result = project.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*ValueError: seeds is a whole number of at least 1, not 0"])

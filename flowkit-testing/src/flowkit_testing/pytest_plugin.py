@@ -3,6 +3,7 @@
 Pytest loads this plugin in every environment in which flowkit-testing is installed.
 """
 
+import argparse
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
@@ -112,8 +113,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--flowkit-sim-seed", type=int, metavar="N", help="run simulations with this seed only"
     )
     group.addoption(
-        "--flowkit-sim-seeds", type=int, metavar="N", help="run simulations with this many seeds"
+        "--flowkit-sim-seeds",
+        type=_seed_count,
+        metavar="N",
+        help="run simulations with this many seeds",
     )
+
+
+def _seed_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -104,13 +104,15 @@ class Faults:
         """Return the faults of a profile, of several profiles together, or the given faults.
 
         Raises:
-            ValueError: there is no such profile.
+            ValueError: there is no such profile, or this is none of these.
         """
         if isinstance(faults, Faults):
             return faults
+        if not isinstance(faults, Iterable):
+            raise ValueError(f"faults is a profile, a list of profiles or a Faults, not {faults!r}")
         together = cls()
         for name in [faults] if isinstance(faults, str) else faults:
-            if name not in PROFILES:
+            if not isinstance(name, str) or name not in PROFILES:
                 raise ValueError(
                     f"there is no fault profile {name!r}; there are {', '.join(PROFILES)}"
                 )

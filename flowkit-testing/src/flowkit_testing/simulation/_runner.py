@@ -233,7 +233,12 @@ def simulate(
 
     Raises:
         SimulationFailed: a seed failed; the first one ends the simulation.
+        ValueError: an argument is not valid; for example, ``seeds`` is 0.
     """
+    _check_whole("seeds", seeds, least=1)
+    _check_whole("first_seed", first_seed)
+    if seed is not None:
+        _check_whole("seed", seed)
     setup = setup_of(scenario, faults=faults, **options)
     report = Report()
     for outcome in (
@@ -260,8 +265,10 @@ def crash_everywhere(
 
     Raises:
         SimulationFailed: a run failed; the line that replays it has the step.
-        ValueError: there is no such process.
+        ValueError: there is no such process, or an argument is not valid.
     """
+    _check_whole("every", every, least=1)
+    _check_whole("seed", seed)
     step = options.pop("step", None)
     setup = setup_of(scenario, **{"faults": "none", **options})
     report = Report()
@@ -281,6 +288,14 @@ def crash_everywhere(
         )
         _collect(at)
     return report
+
+
+def _check_whole(name: str, value: Any, *, least: int | None = None) -> None:
+    """Raise ``ValueError`` unless an argument is a whole number, and at least ``least``."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or (least is not None and value < least):
+        limit = "" if least is None else f" of at least {least}"
+        raise ValueError(f"{name} is a whole number{limit}, not {value!r}")
 
 
 def _take(outcome: Outcome, report: Report, replay: Callable[[int], str]) -> None:
