@@ -10,8 +10,7 @@ from flowkit.coordinator._command_watch import LONGEST_PAUSE_WITHOUT_REPLAY_SEC,
 from flowkit.coordinator._stalled_partitions import SILENT_STANDSTILL_SEC, STANDSTILL_SEC
 from flowkit.messages import NodeStarted, NodeSucceeded, RunNode, decode
 from flowkit.protocols import Message, Place
-from flowkit_testing import InMemoryBus
-from flowkit_testing._broker import Broker
+from flowkit_testing import Broker, InMemoryBus
 from flowkit_testing.simulation import SimCluster, simulate
 from tests.builders import chain
 from tests.coordinator.lost_messages import Work, cluster_of, first, wide

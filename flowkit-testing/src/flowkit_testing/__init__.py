@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowkit_testing._artifacts import InMemoryArtifactStore
+    from flowkit_testing._broker import Broker
     from flowkit_testing._bus import InMemoryBus
     from flowkit_testing._clock import ManualClock
     from flowkit_testing._cluster import Cluster
     from flowkit_testing._store import InMemoryStore
 
-__all__ = ["Cluster", "InMemoryArtifactStore", "InMemoryBus", "InMemoryStore", "ManualClock"]
+__all__ = [
+    "Broker",
+    "Cluster",
+    "InMemoryArtifactStore",
+    "InMemoryBus",
+    "InMemoryStore",
+    "ManualClock",
+]
 
 # Imported on first use: pytest loads this package with its plugins for every project, before
 # coverage is measured.
 _HOMES = {
+    "Broker": "._broker",
     "Cluster": "._cluster",
     "InMemoryArtifactStore": "._artifacts",
     "InMemoryBus": "._bus",

@@ -74,7 +74,7 @@ class Topic:
 
 
 class Broker:
-    """Topics and groups shared by several buses.
+    """Topics and groups shared by several :class:`InMemoryBus`.
 
     ``places``, ``key_affinity`` and ``replay_for_new_groups`` are the
     :class:`flowkit.protocols.Bus` capabilities of these buses.
