@@ -104,7 +104,7 @@ def test_a_task_that_was_archived_before_its_export_is_retried(
     cli("export", "--db", installation.address, "-o", tmp_path / "export.jsonl")
     lines = map(json.loads, (tmp_path / "export.jsonl").read_text().splitlines())
     archived = {line["name"][0] for line in lines if line["type"] == "archived_part"}
-    assert archived == {"n", "e"}
+    assert archived == {"p", "e"}
     cli("import", tmp_path / "export.jsonl", "--db", store)
 
     @handler("work")

@@ -83,7 +83,7 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
     recorder = Recorder()
     without = [
         option
-        for name in ("cacheprovider", "terminal", "timeout", "pytest_cov")
+        for name in ("cacheprovider", "terminal", "timeout", "pytest_cov", "asyncio")
         for option in ("-p", f"no:{name}")
     ]
     path = Path(broken_doubles.__file__)

@@ -81,11 +81,11 @@ def test_anchors_in_yaml_are_followed() -> None:
         ),
         (
             '{"nodes": [], "deadline_sec": NaN}',
-            "the document is not JSON: NaN is not a finite number",
+            "the document is not JSON: line 1, column 31: NaN is not a finite number",
         ),
         (
             '{"nodes": [], "deadline_sec": -Infinity}',
-            "the document is not JSON: -Infinity is not a finite number",
+            "the document is not JSON: line 1, column 31: -Infinity is not a finite number",
         ),
         (
             '{"nodes": [], "deadline_sec": ' + "9" * 5000 + "}",
