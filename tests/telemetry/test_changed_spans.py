@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from threading import Barrier
 from typing import Any
 
@@ -128,6 +129,21 @@ async def test_a_handler_may_read_what_the_span_of_its_attempt_holds() -> None:
     assert read.pop("name") == span.name == "attempt work"
     assert read.pop("service")["service.name"] == "flowkit"
     assert read == span.attributes
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_span_can_be_read_after_its_end_and_be_copied(is_changed: bool) -> None:
+    seen = Recorded()
+    span: Any = deferred(seen, color="red")
+    twin = copy(span)
+    if is_changed:
+        span.set_attribute("color", "blue")
+    span.end(TIME)
+    assert (span.name, span.end_time) == ("attempt", TIME)
+    assert span.attributes["color"] == ("blue" if is_changed else "red")
+    assert twin.get_span_context() is span.get_span_context()
+    with pytest.raises(AttributeError):
+        span.unknown  # noqa: B018 - reading it is the test
 
 
 @pytest.mark.parametrize("is_changed", [False, True])

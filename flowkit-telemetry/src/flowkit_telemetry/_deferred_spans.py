@@ -5,6 +5,7 @@ from threading import Lock
 from time import time_ns
 from typing import Any
 
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -40,6 +41,7 @@ class DeferredSpan(Span):
         "_name",
         "_parent",
         "_provider",
+        "_recorded",
         "_span",
         "_started_at",
     )
@@ -64,6 +66,8 @@ class DeferredSpan(Span):
         self._started_at = time_ns()
         # The span that gets the changes: one of the SDK, or after an end without changes another.
         self._span: Span | None = None
+        # What an end without changes has recorded.
+        self._recorded: ReadableSpan | None = None
 
     def get_span_context(self) -> SpanContext:
         return self._context
@@ -79,7 +83,7 @@ class DeferredSpan(Span):
         if span is not None:
             span.end(end_time)
             return
-        self._provider.record(
+        self._recorded = self._provider.record(
             self._name,
             self._context,
             self._parent,
@@ -106,7 +110,9 @@ class DeferredSpan(Span):
 
     def __getattr__(self, name: str) -> Any:
         """Return what only a span of the SDK has, such as its attributes."""
-        return getattr(self._changed(), name)
+        if name.startswith("_"):  # copying looks for such names before the copy has any
+            raise AttributeError(name)
+        return getattr(self._recorded or self._changed(), name)
 
     # ------------------------------------------------ changes
 

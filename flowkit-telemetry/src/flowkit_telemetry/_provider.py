@@ -78,8 +78,9 @@ class Provider(TracerProvider):
         start_time: int,
         end_time: int | None = None,
         failed: bool = False,
-    ) -> None:
-        """Give the processors a span of FlowKit that has ended. They have not seen its start.
+    ) -> UnchangedSpan:
+        """Give the processors a span of FlowKit that has ended, and return it. They have not seen
+        its start.
 
         Like spans of the SDK, it keeps the limits of attributes that the variables of OpenTelemetry
         set.
@@ -105,6 +106,7 @@ class Provider(TracerProvider):
         )
         for processor in self._span_processors:
             processor.on_end(span)
+        return span
 
 
 @lru_cache

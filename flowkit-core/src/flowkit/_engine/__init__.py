@@ -83,6 +83,7 @@ from flowkit._engine.events import (
     TaskSubmitted,
     Woke,
 )
+from flowkit._engine.keys import archived_claims
 from flowkit._engine.map_reruns import records_to_load
 from flowkit._engine.node_starts import confirmed_until
 from flowkit._engine.pauses import pause_end
@@ -213,6 +214,7 @@ __all__ = [
     "WithdrawCommand",
     "Woke",
     "advance",
+    "archived_claims",
     "awaits_output",
     "blocked_nodes",
     "broken_parent",

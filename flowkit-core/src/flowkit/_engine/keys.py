@@ -1,9 +1,11 @@
 """Concurrency keys, rates and caches: the answers to claims, and attempts that exceed a limit."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from flowkit._engine.effects import AskKey, ReturnKey
 from flowkit._engine.events import (
+    Event,
     KeyBusy,
     KeyEvent,
     KeyGranted,
@@ -30,7 +32,7 @@ from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS
 from flowkit._engine.waits import begin_nodes
 from flowkit.graph._expanded_plan import map_of
-from flowkit.task import ATTEMPTED, WHOLE_TASK, KeyClaim, Mark
+from flowkit.task import ATTEMPTED, ENDED, WHOLE_TASK, KeyClaim, Mark, Task
 
 
 def key_named(draft: Transition, event: KeyNamed, settings: EngineSettings) -> None:
@@ -186,7 +188,30 @@ def _current_claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
 def _claim(draft: Transition, event: KeyEvent) -> KeyClaim | None:
     if event.index == WHOLE_TASK:
         return draft.key
-    return draft.record(event.index).claim(event.kind)
+    claim = draft.record(event.index).claim(event.kind)
+    if claim is None and (archived := draft.task.recalled.get(event.index)) is not None:
+        return archived.claim(event.kind)
+    return claim
+
+
+def archived_claims(task: Task, events: Iterable[Event]) -> list[int]:
+    """Return the ended nodes to which these events give places or results, and whose records are in
+    the archive. They are to be recalled first: a place is given back by the claim of its node.
+    """
+    answers: list[Event] = []
+    for event in events:
+        if isinstance(event, KeysAnswered):
+            answers += event.answers
+        elif isinstance(event, KeyGranted | ResultCached):
+            answers.append(event)
+    return [
+        event.index
+        for event in answers
+        if isinstance(event, KeyGranted | ResultCached)
+        and 0 <= event.index < len(task.marks)
+        and task.marks[event.index] in ENDED
+        and event.index not in task.records
+    ]
 
 
 def _return_stale(draft: Transition, event: KeyGranted | ResultCached, stale: KeyClaim) -> None:

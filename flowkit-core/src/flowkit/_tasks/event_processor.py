@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -18,6 +19,7 @@ from flowkit._engine import (
     Event,
     FollowParent,
     RetryRequested,
+    archived_claims,
     pending_effects,
     records_to_load,
 )
@@ -40,6 +42,7 @@ from flowkit._tasks.task_logs import log_status, log_timeouts
 from flowkit._tasks.views import Observers
 from flowkit._user_code.containment import undo_cancellation
 from flowkit.errors import (
+    CorruptRecord,
     FlowKitError,
     PayloadError,
     RecordRefused,
@@ -383,6 +386,10 @@ class EventProcessor:
                         indexes = records_to_load(cached.task, named or ())
                         records = await records_of(self._store, cached.task, indexes)
                         cached.task.records.update(records)
+        for task_id, cached in loaded.tasks.items():
+            if nodes := archived_claims(cached.task, pending[task_id]):
+                with suppress(CorruptRecord):  # the place is given back when its key is checked
+                    await records_of(self._store, cached.task, nodes)
         if call.operations:
             self._settle_unknown(pending, loaded, call)
         try:
