@@ -1,18 +1,17 @@
 """Answers with a cached result: claims stay in the queue until their nodes know it."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 from anyio import wait_all_tasks_blocked
-from anyio.abc import TaskGroup
 
 from flowkit._engine import Event, KeyGranted, KeyNamed, KeyQueued, KeysAnswered, ReturnKey
 from flowkit._records.key_queues import read_queue
 from flowkit._records.key_records import key_state
-from flowkit.coordinator._keys import Keys
 from flowkit.protocols import Store
 from flowkit_testing import Cluster
 from tests.engine.drive import Play, graph
+from tests.keys.services import keys_of
 from tests.keys.test_answers import Reads
 from tests.keys.test_nodes_with_keys import Ledger
 
@@ -47,21 +46,6 @@ async def waiting(store: Store) -> tuple[bool, list[int]]:
     return state.contended, [one.claimant.node for one in queue.front(10)]
 
 
-def keys_of(
-    cluster: Cluster,
-    group: TaskGroup,
-    report: Callable[[Mapping[str, Sequence[Event]]], Awaitable[None]],
-) -> Keys:
-    return Keys(
-        "cache",
-        group=group,
-        store=cluster.store,
-        clock=cluster.clock,
-        report=report,
-        leaving=lambda: False,
-    )
-
-
 async def lose(events: Mapping[str, Sequence[Event]]) -> None:
     """Report no events."""
 
@@ -69,7 +53,7 @@ async def lose(events: Mapping[str, Sequence[Event]]) -> None:
 async def test_a_node_that_ends_before_it_knows_that_it_waits_leaves_the_queue() -> None:
     play = named("a", "b")
     async with Cluster(coordinators=0) as cluster, anyio.create_task_group() as group:
-        keys = keys_of(cluster, group, lose)
+        keys = keys_of("cache", cluster, group, lose)
         for index in range(2):
             keys.ask(play.task, index, 1)
             await wait_all_tasks_blocked()
@@ -90,7 +74,7 @@ async def test_nodes_stay_in_the_queue_until_they_know_the_result() -> None:
 
     async with Cluster(coordinators=0) as cluster, anyio.create_task_group() as group:
         store = cluster.store
-        keys = keys_of(cluster, group, report)
+        keys = keys_of("cache", cluster, group, report)
         for index in range(3):
             keys.ask(play.task, index, 1)
             await wait_all_tasks_blocked()

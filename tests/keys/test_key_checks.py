@@ -10,11 +10,12 @@ from flowkit._engine import Event
 from flowkit._engine.key_places import Claimant, Holder, KeyState
 from flowkit._records.key_records import awaits_place, is_over, key_change, key_state
 from flowkit.coordinator._key_store import MOST_KNOWN
-from flowkit.coordinator._keys import FIRST_CHECK_SEC, Keys
+from flowkit.coordinator._keys import FIRST_CHECK_SEC
 from flowkit.protocols import KeyedRecord, RecordChange, RecordDeletion
 from flowkit.task import Task, TaskStatus
 from flowkit_testing import Cluster
 from tests.engine.drive import STEADY, Play, graph
+from tests.keys.services import keys_of
 from tests.keys.test_nodes_with_keys import Ledger, keyed
 
 KEYED = {"concurrency_key": "k", "retry_policy": STEADY}
@@ -116,14 +117,7 @@ async def test_more_keys_than_stay_in_memory_are_checked_together() -> None:
         names = [f"k{number}" for number in range(MOST_KNOWN + 1)]
         left = KeyState((Holder(claim(), now),))
         await records.change([key_change(one, left, "", op_id=one, due_at=now) for one in names])
-        keys = Keys(
-            "key",
-            group=group,
-            store=cluster.store,
-            clock=cluster.clock,
-            report=_refuse,
-            leaving=lambda: False,
-        )
+        keys = keys_of("key", cluster, group, _refuse)
         for name in names:
             keys.check(name, [claim()], now)
         await wait_all_tasks_blocked()

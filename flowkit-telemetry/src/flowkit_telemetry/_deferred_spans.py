@@ -64,9 +64,9 @@ class DeferredSpan(Span):
         self._attributes = attributes
         self._links = links
         self._started_at = time_ns()
-        # The span that gets the changes: one of the SDK, or after an end without changes another.
+        # The span that gets the changes: one of the SDK, or one that ignores them after an end.
         self._span: Span | None = None
-        # What an end without changes has recorded.
+        # The span that was recorded, if this one ended without changes.
         self._recorded: ReadableSpan | None = None
 
     def get_span_context(self) -> SpanContext:

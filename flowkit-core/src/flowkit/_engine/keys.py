@@ -34,6 +34,8 @@ from flowkit._engine.waits import begin_nodes
 from flowkit.graph._expanded_plan import map_of
 from flowkit.task import ATTEMPTED, ENDED, WHOLE_TASK, KeyClaim, Mark, Task
 
+_GIVEN = (KeyGranted, ResultCached)
+
 
 def key_named(draft: Transition, event: KeyNamed, settings: EngineSettings) -> None:
     """Ask for the key whose expressions have been evaluated; fail the node or task on an error."""
@@ -198,19 +200,14 @@ def archived_claims(task: Task, events: Iterable[Event]) -> list[int]:
     """Return the ended nodes to which these events give places or results, and whose records are in
     the archive. They are to be recalled first: a place is given back by the claim of its node.
     """
-    answers: list[Event] = []
-    for event in events:
-        if isinstance(event, KeysAnswered):
-            answers += event.answers
-        elif isinstance(event, KeyGranted | ResultCached):
-            answers.append(event)
     return [
-        event.index
-        for event in answers
-        if isinstance(event, KeyGranted | ResultCached)
-        and 0 <= event.index < len(task.marks)
-        and task.marks[event.index] in ENDED
-        and event.index not in task.records
+        one.index
+        for event in events
+        for one in (event.answers if isinstance(event, KeysAnswered) else (event,))
+        if isinstance(one, _GIVEN)
+        and 0 <= one.index < len(task.marks)
+        and task.marks[one.index] in ENDED
+        and one.index not in task.records
     ]
 
 

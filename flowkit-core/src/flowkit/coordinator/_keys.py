@@ -226,10 +226,10 @@ class Keys:
                 queue = queues.get(key)
                 if queue is not None:
                     self._store.keep(key, queue)
-                is_counted: Callable[[Candidate], bool] = _none
+                uncounted = placed[key]
                 if queue is not None and key in changes and done.state.contended:
-                    is_counted = queue.is_counted
-                rest = self._take_over(key, done, placed[key], is_counted, events)
+                    uncounted = [one for one in uncounted if not queue.is_counted(one)]
+                rest = self._take_over(key, done, placed[key], uncounted, events)
                 if rest is not None:
                     left[key] = rest
             if done.state.value is not None:
@@ -295,15 +295,15 @@ class Keys:
         key: str,
         done: Step,
         placed: Sequence[Candidate],
-        is_counted: Callable[[Candidate], bool],
+        uncounted: Sequence[Candidate],
         events: Events,
     ) -> KeyWork | None:
         """Collect the events that follow from a step that counts, and return the work that is left
         for the key.
 
         Claims that have a place leave the queue. The record of the key counts them if they are the
-        first ones of their batch. The others are withdrawn, and those that share a place: if it was
-        not known that the step is stored, they might need one the next time.
+        first ones of their batch. The ``uncounted`` ones are withdrawn, and those that share a
+        place: if it was not known that the step is stored, they might need one the next time.
         """
         if done.state.begun:
             self._timers.wake(key, self._windows.next_at(key, done.state, done.waiting))
@@ -316,7 +316,7 @@ class Keys:
                 _, index, number = one.claimant
                 _add(events, one.claimant, KeyGranted(index, number, kind=self.kind))
         sharing = done.sharing()
-        withdrawn = [*(one for one in placed if not is_counted(one)), *sharing]
+        withdrawn = [*uncounted, *sharing]
         for one in done.served:
             _add(events, one.claimant, _cached(key, one, done.state))
         if done.in_the_way is not None:
@@ -358,11 +358,6 @@ class Keys:
                 return _cached(key, ask.candidate, state)
             case _:
                 return KeyGranted(index, number, answer is Answer.SHARED, self.kind)
-
-
-def _none(_: Candidate) -> bool:
-    """Return False: no claim is counted."""
-    return False
 
 
 def _cached(key: str, one: Candidate, state: KeyState) -> ResultCached:

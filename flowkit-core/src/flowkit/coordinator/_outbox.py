@@ -416,13 +416,9 @@ class Outbox:
                 if streams
                 else ()
             )
-            data = {
-                "io": _given_input(node),
-                "params": task.spec.params,
-                "vars": task.vars,
-                "results": await results_of(self._store, task, seen) if seen else {},
-                "streams": reads_streams,
-            }
+            data = _run_data(task, node, streams=reads_streams)
+            if seen:
+                data["results"] = await results_of(self._store, task, seen)
             if index >= plan.size and (key := params_key(task.spec)):
                 data |= {"params": {}, "params_key": key}
             if parents and (errors := await errors_of(self._store, task, parents)):
@@ -430,14 +426,8 @@ class Outbox:
             if index in plan.computed:
                 data = await self._with_expressions(task, index, data)
         elif index < plan.size and index not in plan.computed:
-            data = {
-                "io": _given_input(node),
-                "params": task.spec.params,
-                "vars": task.vars,
-                "results": {},
-                "streams": reads_streams,
-                "results_apart": True,
-            }
+            data = _run_data(task, node, streams=reads_streams)
+            data["results_apart"] = True
         # The fields of a RunNode, without the model: it would be built only to be encoded, and the
         # reader validates it.
         command: dict[str, Any] = {
@@ -539,6 +529,17 @@ def _node_of_segment(task: Task, index: int, token: str) -> dict[str, Any]:
     if index in plan.computed:
         fields["reads"] = [plan.ids[one] for one in nodes_read(plan, index)]
     return fields
+
+
+def _run_data(task: Task, node: NodeSpec, *, streams: bool) -> dict[str, Any]:
+    """Return the data that a node sees, without results."""
+    return {
+        "io": _given_input(node),
+        "params": task.spec.params,
+        "vars": task.vars,
+        "results": {},
+        "streams": streams,
+    }
 
 
 def _given_input(node: NodeSpec) -> dict[str, Any]:
